@@ -1,0 +1,39 @@
+"""`llm tiered …`: a file for each group of commands, imported when one of them is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from ..errors import TieredError
+
+COMMANDS = ("route", "status", "verify", "download", "config", "models")
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used: `llm` starts no slower."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what it raises for people is shown without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except TieredError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.command(cls=LazyGroup)
+def tiered() -> None:
+    """Route prompts to the cheapest model that can answer them."""

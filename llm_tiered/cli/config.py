@@ -1,0 +1,93 @@
+"""`llm tiered config`: where the config is, what it says, whether it is right."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import click
+
+from .. import config
+from ..errors import ConfigError, TieredError
+from ..nested import inner_options
+from .lookup import tiered_model
+from .output import echo_json, echo_table, json_option
+
+
+@click.group("config")
+def command() -> None:
+    """The config file: path, show, init, check."""
+
+
+@command.command()
+def path() -> None:
+    """Show where the config file is, or would be."""
+    click.echo(config.config_path())
+
+
+@command.command()
+@json_option
+def show(json_: bool) -> None:
+    """Show every value in force and where it came from."""
+    values = in_force()
+    if json_:
+        echo_json(values)
+        return
+    for key, entry in values.items():
+        click.echo(f"{key} (from {entry['from']})")
+        value = entry["value"]
+        if key == "tiers":
+            rows = [[f"  {t['name']}", t["complexity"], t["model"], t["options"]] for t in value]
+            echo_table(rows)
+        elif isinstance(value, dict):
+            echo_table([[f"  {name}", item] for name, item in value.items()])
+        else:
+            click.echo(f"  {'not set' if value in (None, []) else value}")
+
+
+@command.command()
+def init() -> None:
+    """Write a documented config file with the defaults. An existing one is left alone."""
+    target = config.config_path()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = files("llm_tiered").joinpath("config_example.yaml").read_text("utf-8")
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{target} is there already", fix="edit it, or remove it first") from None
+    click.echo(target)
+
+
+@command.command()
+def check() -> None:
+    """Check the config and the environment; exit with 1 if anything is wrong."""
+    settings = config.load()
+    registry = tiered_model().registry
+    mistakes = []
+    for tier in settings.tiers:
+        try:
+            inner_options(registry.get(tier.model), tier.options, {})
+        except (TieredError, ValueError) as error:
+            mistakes.append(f"tier {tier.name}, model {tier.model}: {_one_line(error)}")
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    target = config.config_path()
+    click.echo(f"{target} is right" if target.exists() else f"no {target}: the defaults hold")
+
+
+def in_force() -> dict[str, dict[str, Any]]:
+    """Every setting: its value, ready for JSON, and where it came from."""
+    settings = config.load()
+    values = settings.config.model_dump(mode="json")
+    for tier, dumped in zip(settings.tiers, values["tiers"], strict=True):
+        dumped["complexity"] = str(tier.complexity)
+    values["force_local"] = settings.force_local
+    return {
+        key: {"value": value, "from": settings.sources.get(key, "default")}
+        for key, value in values.items()
+    }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

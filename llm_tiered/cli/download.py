@@ -1,0 +1,42 @@
+"""`llm tiered download`: fetch models before they are needed."""
+
+from __future__ import annotations
+
+import click
+
+from .. import config
+from ..errors import RequestError
+from ..mlx import store
+from ..mlx.catalog import EMBEDDED, ModelSpec
+from ..registry import local_models
+from ..routing import EMBEDDED_TIER
+from .output import gigabytes
+
+
+@click.command("download")
+@click.argument("names", nargs=-1, metavar="[TIER|MODEL]...")
+def command(names: tuple[str, ...]) -> None:
+    """Download models: those of the tiers or models named, or of all local tiers.
+
+    What is there already is not fetched again; what was interrupted goes on where it stopped.
+    """
+    for spec in [_find(name) for name in names] or _tier_specs():
+        folder = store.fetch(spec, show_progress=None)
+        found = store.inspect(spec, folder)
+        click.echo(f"{spec.model_id}: {gigabytes(found.size)} in {folder}")
+
+
+def _tier_specs() -> list[ModelSpec]:
+    wanted = {tier.model for tier in config.load().tiers} | {EMBEDDED.model_id}
+    return [spec for spec in local_models() if spec.model_id in wanted]
+
+
+def _find(name: str) -> ModelSpec:
+    tier = config.load().tier(name)
+    wanted = EMBEDDED.model_id if name == EMBEDDED_TIER else tier.model if tier else name
+    for spec in local_models():
+        if wanted == spec.model_id or wanted in spec.aliases:
+            return spec
+    if tier:
+        raise RequestError(f"{tier.model}, the model of {name}, is not local")
+    raise RequestError(f"no tier and no local model is called {name!r}", fix="llm tiered models")

@@ -1,0 +1,31 @@
+"""What commands ask llm: our model `tiered`, and everybody's models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import llm
+from llm import get_model_aliases
+
+from ..errors import TieredError
+
+if TYPE_CHECKING:
+    from ..tiered import TieredModel
+
+
+def tiered_model() -> TieredModel:
+    """The registered virtual model."""
+    model: Any = get_model_aliases().get("tiered")
+    if model is None:
+        raise TieredError("llm has not registered the model 'tiered'", fix="llm plugins")
+    found: TieredModel = model
+    return found
+
+
+def gemini_key_source() -> str | None:
+    """Where llm finds the key of Gemini, or None. The key itself stays where it is."""
+    import os
+
+    if "gemini" in llm.load_keys():
+        return "llm keys"
+    return "LLM_GEMINI_KEY" if os.environ.get("LLM_GEMINI_KEY") else None

@@ -1,0 +1,111 @@
+"""`llm tiered models`: the local models, and the config's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import config
+from ..errors import ConfigError, RequestError
+from ..mlx import files
+from ..mlx.catalog import PREFIX
+from ..registry import local_models
+from .output import echo_json, echo_table, gigabytes, json_option
+from .status import file_facts
+
+
+@click.group("models", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """The local models: list, add, remove."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_)
+
+
+@command.command("list")
+@json_option
+def list_(json_: bool = False) -> None:
+    """List the local models: those that come with the plugin, and the config's own."""
+    own = {model.id for model in config.load().config.models}
+    rows = [
+        {
+            "model": spec.model_id,
+            "aliases": spec.aliases,
+            "parameters": spec.parameters,
+            "from_config": spec.model_id in own,
+        }
+        | file_facts(spec)
+        for spec in local_models()
+    ]
+    if json_:
+        echo_json(rows)
+        return
+    table = [
+        [
+            row["model"],
+            ", ".join(row["aliases"]),
+            gigabytes(row.get("size")),
+            row.get("error") or ("on disk" if row["on_disk"] else ""),
+            row["source"],
+        ]
+        for row in rows
+    ]
+    echo_table(table, ["model", "aliases", "size", "", "from"])
+
+
+@command.command()
+@click.argument("source")
+@click.option("--id", "model_id", help="Its id; without one, the last part of the source")
+@click.option("aliases", "-a", "--alias", multiple=True, help="A short name for it")
+def add(source: str, model_id: str | None, aliases: tuple[str, ...]) -> None:
+    """Add a model to the config: a folder on disk, or a repository such as owner/name."""
+    folder = Path(source).expanduser()
+    entry: dict[str, Any] = {"id": model_id or folder.name}
+    if folder.exists():
+        files.inspect(folder)
+        entry["path"] = str(folder.absolute())
+    else:
+        entry["repo"] = source
+    if aliases:
+        entry["aliases"] = list(aliases)
+    name = PREFIX + entry["id"].removeprefix(PREFIX)
+    if name in {spec.model_id for spec in local_models()}:
+        raise RequestError(f"{name} is there already", fix="--id gives it another id")
+    _edit(lambda models: models.append(entry))
+    click.echo(f"{name} added: llm -m {aliases[0] if aliases else name} '…'")
+
+
+@command.command()
+@click.argument("model_id")
+def remove(model_id: str) -> None:
+    """Remove a model from the config. Its files stay where they are."""
+    name = PREFIX + model_id.removeprefix(PREFIX)
+    own = [model.id for model in config.load().config.models]
+    if name not in own:
+        raise RequestError(f"{name} is not among the config's models ({', '.join(own) or 'none'})")
+    _edit(lambda models: models.pop(own.index(name)))
+    click.echo(f"{name} removed from the config")
+
+
+def _edit(change: Any) -> None:
+    """Change the list of models in the config file, and keep the rest of it as it is."""
+    from ruamel.yaml import YAML
+
+    config.load()
+    path = config.config_path()
+    yaml = YAML()
+    before = path.read_text("utf-8") if path.exists() else ""
+    document = yaml.load(before) or {}
+    models = document.get("models") or []
+    change(models)
+    document["models"] = models
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+    try:
+        config.load()
+    except ConfigError:
+        path.write_text(before, "utf-8")
+        raise

@@ -1,0 +1,170 @@
+"""`llm tiered verify`: check each part that an answer needs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import click
+import llm
+
+from .. import chain, config
+from ..errors import DamagedModel, TieredError
+from ..failures import explain
+from ..mlx import device
+from ..mlx.models import MlxModel
+from ..nested import inner_options, respond
+from ..routing import Request, decide
+from ..tiered import Routed
+from .lookup import gemini_key_source, tiered_model
+from .output import echo_json, echo_table, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..chain import Candidate
+    from ..tiered import TieredModel
+
+QUESTION = "Say hello in three words."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    `can't` is a part that does not work here and that the chain does without; `fail` is one
+    that the config needs and that is broken.
+    """
+
+    part: str
+    state: Literal["ok", "can't", "fail"]
+    detail: str
+    fix: str | None = None
+
+
+@click.command("verify")
+@click.option("--generate", is_flag=True, help="Make each available tier say something")
+@json_option
+@click.pass_context
+def command(context: click.Context, generate: bool, json_: bool) -> None:
+    """Check the plugin, MLX, each model, llm-gemini, the key and the log.
+
+    Exits with 1 if a part that the config needs is broken, or nothing could answer a prompt.
+    """
+    findings = []
+    for finding in check(generate=generate):
+        findings.append(finding)
+        if not json_:
+            fix = f" → {finding.fix}" if finding.fix else ""
+            echo_table([[f"{finding.state:5}", f"{finding.part}: {finding.detail}{fix}"]])
+    if json_:
+        echo_json([asdict(finding) for finding in findings])
+    if any(finding.state == "fail" for finding in findings):
+        context.exit(1)
+
+
+def check(*, generate: bool) -> Iterator[Finding]:
+    """One finding after the other, cheap ones first."""
+    try:
+        model = tiered_model()
+        settings = config.load()
+    except TieredError as error:
+        yield Finding("plugin and config", "fail", error.message, error.fix)
+        return
+    yield Finding("plugin", "ok", "llm knows the model 'tiered'")
+    path = config.config_path()
+    yield Finding("config", "ok", f"{path}" if path.exists() else "the defaults hold")
+    yield _device()
+    yield _gemini(model)
+    yield _log()
+    ready = False
+    for candidate in _candidates(settings):
+        finding = _candidate(model, candidate)
+        ready = ready or finding.state == "ok"
+        yield finding
+        if generate and finding.state == "ok":
+            yield _generate(model, candidate)
+    if not ready:
+        yield Finding("chain", "fail", "no model can answer a prompt")
+
+
+def _candidates(settings: config.Settings) -> list[Candidate]:
+    """Each tier's model and the embedded one, in the order of the tiers."""
+    found: dict[str, Candidate] = {}
+    for tier in settings.tiers:
+        decision = decide(Request(tier=tier.name, fallback="any"), settings)
+        for candidate in chain.order(decision, settings):
+            found.setdefault(candidate.tier, candidate)
+    names = [tier.name for tier in settings.tiers if tier.name in found]
+    return [found.pop(name) for name in names] + list(found.values())
+
+
+def _device() -> Finding:
+    try:
+        found = device.detect()
+    except TieredError as error:
+        return Finding("MLX", "can't", error.message, error.fix)
+    return Finding("MLX", "ok", f"computes on {found.kind} ({found.name})")
+
+
+def _gemini(model: TieredModel) -> Finding:
+    wanted = [tier for tier in config.load().tiers if tier.model.startswith("gemini/")]
+    if not wanted:
+        return Finding("llm-gemini", "ok", "no tier needs it")
+    try:
+        for tier in wanted:
+            model.registry.get(tier.model)
+    except TieredError as error:
+        return Finding("llm-gemini", "fail", error.message, error.fix)
+    source = gemini_key_source()
+    if source is None:
+        fix = "llm keys set gemini"
+        return Finding("llm-gemini", "can't", "installed, but it has no key", fix)
+    return Finding("llm-gemini", "ok", f"installed, with a key from {source}")
+
+
+def _log() -> Finding:
+    folder = llm.user_dir()
+    path = folder / "logs.db"
+    target = path if path.exists() else folder
+    if not os.access(target, os.W_OK):
+        return Finding("log", "fail", f"{path} can't be written to", "correct its permissions")
+    return Finding("log", "ok", f"{path} can be written to")
+
+
+def _candidate(model: TieredModel, candidate: Candidate) -> Finding:
+    part = f"{candidate.tier} ({candidate.model})"
+    request = llm.Prompt(QUESTION, model=model)
+    problem = Routed(request, None, None).check(candidate, model.registry.get)
+    if problem is None:
+        return Finding(part, "ok", "ready")
+    state: Literal["can't", "fail"] = "fail" if _broken(model, candidate) else "can't"
+    return Finding(part, state, problem.reason, problem.fix)
+
+
+def _broken(model: TieredModel, candidate: Candidate) -> bool:
+    """Whether something is wrong with it, rather than not to be had on this machine."""
+    try:
+        inner = model.registry.get(candidate.model)
+        inner_options(inner, candidate.options, {})
+        if isinstance(inner, MlxModel):
+            inner.check(allow_cpu=True)
+    except (DamagedModel, ValueError):
+        return True
+    except TieredError:
+        return candidate.model not in model.registry
+    return False
+
+
+def _generate(model: TieredModel, candidate: Candidate) -> Finding:
+    part = f"{candidate.tier} says"
+    inner = model.registry.get(candidate.model)
+    try:
+        options = inner_options(inner, candidate.options, {"max_tokens": 16})
+        prompt = llm.Prompt(QUESTION, model=model)
+        response = respond(inner, prompt, options, stream=True, conversation=None, key=None)
+        return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
+    except Exception as error:
+        problem = explain(error)
+        return Finding(part, "fail", problem.reason, problem.fix)

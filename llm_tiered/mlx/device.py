@@ -1,0 +1,66 @@
+"""What MLX computes on here, and how much memory there is for it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import ModelUnavailable
+
+# The share of the machine's memory that models may take, where Metal does not say how much it
+# can wire: the rest is for the system and everything else that runs.
+SAFE_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Device:
+    """What MLX computes on: its kind and name, the machine's memory and what models may use.
+
+    Both are in bytes.
+    """
+
+    kind: Literal["metal", "cuda", "cpu"]
+    name: str
+    memory: int
+    budget: int
+
+
+@functools.cache
+def detect() -> Device:
+    """The device that MLX uses by default.
+
+    Raises ModelUnavailable where MLX is not installed or does not load, with what to do.
+    """
+    try:
+        import mlx.core as mx
+
+        info: dict[str, Any] = dict(mx.device_info())
+        on_gpu = mx.default_device() == mx.Device(mx.gpu)
+    except (ImportError, RuntimeError) as error:
+        raise _no_mlx(error) from None
+    memory = info.get("memory_size") or info.get("total_memory") or _physical_memory()
+    budget = info.get("max_recommended_working_set_size") or int(memory * SAFE_SHARE)
+    kind: Literal["metal", "cuda", "cpu"] = "cpu"
+    if on_gpu:
+        kind = "metal" if mx.metal.is_available() else "cuda"
+    name = str(info.get("device_name") or info.get("architecture") or platform.machine())
+    return Device(kind, name, int(memory), int(budget))
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _no_mlx(error: Exception) -> ModelUnavailable:
+    if sys.platform == "linux":
+        return ModelUnavailable(
+            f"MLX has no backend here: {error}",
+            fix="llm install 'llm-tiered[cpu]', or [cuda12] or [cuda13] with an NVIDIA GPU",
+        )
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return ModelUnavailable(f"MLX does not load: {error}", fix="llm install -U mlx mlx-lm")
+    return ModelUnavailable("MLX runs on Apple silicon and Linux only")

@@ -1,0 +1,90 @@
+"""Where a local model's files are, whichever way they come, and whether it can run here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import DownloadError, ModelUnavailable
+from . import device, embedded, files, hub
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .catalog import ModelSpec
+
+# Beyond this many parameters a CPU takes seconds for each token.
+CPU_PARAMETERS = 1_000_000_000
+
+# Tokens of context for which the KV cache is added to a model's weights.
+KV_TOKENS = 4096
+
+
+def locate(spec: ModelSpec) -> Path | None:
+    """The model's folder if all of it is on disk, else None. Asks no network."""
+    if spec.path is not None:
+        return spec.path
+    if spec.embedded:
+        return embedded.folder() if embedded.is_ready() else None
+    return hub.find(str(spec.repo))
+
+
+def fetch(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
+    """The model's folder, downloaded first where it is not on disk.
+
+    Raises DownloadError where it can't be had.
+    """
+    folder = locate(spec)
+    if folder is not None:
+        return folder
+    if spec.embedded:
+        return embedded.ensure(show_progress=show_progress)
+    return hub.download(str(spec.repo), show_progress=show_progress)
+
+
+def inspect(spec: ModelSpec, folder: Path) -> files.ModelFiles:
+    """What the folder holds. Raises ModelUnavailable or DamagedModel, with what mends it."""
+    fix = None if spec.path else f"llm tiered download {spec.model_id}"
+    return files.inspect(folder, fix=fix)
+
+
+def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None:
+    """Raise ModelUnavailable if the model is known not to work on this machine just now.
+
+    `memory_limit` is in bytes; None takes what is safe on the device.
+    """
+    here = device.detect()
+    folder = locate(spec)
+    found = inspect(spec, folder) if folder else None
+    parameters = found.parameters if found else spec.parameters
+    if here.kind == "cpu" and not allow_cpu and (parameters or 0) > CPU_PARAMETERS:
+        missing = "" if folder else "not downloaded, and "
+        raise ModelUnavailable(
+            f"{missing}too slow on a CPU with its {(parameters or 0) / 1e9:.1f} billion parameters",
+            fix="allow_cpu: true in the config",
+        )
+    if found:
+        size, kv_per_token = found.size, found.kv_bytes_per_token
+    else:
+        size, kv_per_token = _still_to_download(spec), None
+    needed = size + KV_TOKENS * (kv_per_token or 0)
+    budget = memory_limit or here.budget
+    if needed > budget:
+        raise ModelUnavailable(
+            f"needs {needed / 1e9:.1f} GB of memory, and models may use {budget / 1e9:.1f} GB",
+            fix="memory_limit in the config, or a smaller model",
+        )
+
+
+def _still_to_download(spec: ModelSpec) -> int:
+    """Bytes on the hub. Raises DownloadError if it is known that the download can't work."""
+    if hub.offline():
+        raise DownloadError(
+            "not downloaded, and HF_HUB_OFFLINE forbids it",
+            fix=f"unset it and run: llm tiered download {spec.model_id}",
+        )
+    if spec.embedded:
+        return spec.size or 0
+    try:
+        return hub.remote_bytes(str(spec.repo))
+    except DownloadError as error:
+        raise DownloadError(f"not downloaded, and {error.message}", fix=error.fix) from None

@@ -1,0 +1,116 @@
+"""The outer request → a request of its own to the model that was picked."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import llm
+from llm.parts import TextPart
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llm.models import _BaseConversation, _BaseModel, _BaseResponse
+
+Inner: TypeAlias = "llm.Model | llm.KeyModel"
+AsyncInner: TypeAlias = "llm.AsyncModel | llm.AsyncKeyModel"
+
+# What a request can say of sampling, with the names that models have for it, best first.
+SAMPLING = {
+    "temperature": ("temperature",),
+    "max_tokens": ("max_tokens", "max_output_tokens", "max_completion_tokens"),
+    "top_p": ("top_p",),
+    "seed": ("seed",),
+}
+
+
+def respond(  # noqa: PLR0913 - each is a fact of the outer response that the inner one needs
+    inner: Inner,
+    prompt: llm.Prompt,
+    options: llm.Options,
+    *,
+    stream: bool,
+    conversation: llm.Conversation | None,
+    key: str | None,
+) -> llm.Response:
+    """A response of the inner model to the outer prompt, not started yet."""
+    shadow = _shadow(conversation, inner)
+    return llm.Response(_prompt(prompt, inner, options), inner, stream, shadow, key)
+
+
+def respond_async(  # noqa: PLR0913 - as above
+    inner: AsyncInner,
+    prompt: llm.Prompt,
+    options: llm.Options,
+    *,
+    stream: bool,
+    conversation: llm.AsyncConversation | None,
+    key: str | None,
+) -> llm.AsyncResponse:
+    """Async counterpart of `respond`."""
+    shadow = _shadow(conversation, inner)
+    return llm.AsyncResponse(_prompt(prompt, inner, options), inner, stream, shadow, key)
+
+
+def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.ToolCall]) -> None:
+    """Hand on what the inner response learned, once it is done."""
+    for call in tool_calls:
+        outer.add_tool_call(call)
+    outer.set_usage(
+        input=inner.input_tokens, output=inner.output_tokens, details=inner.token_details
+    )
+    outer.set_resolved_model(inner.model.model_id)
+
+
+def inner_options(
+    inner: _BaseModel, tier_options: Mapping[str, Any], requested: Mapping[str, Any]
+) -> llm.Options:
+    """The inner model's options: the tier's, overridden by the request's.
+
+    What the request says of sampling and the model has no word for is left out. Raises
+    pydantic.ValidationError where the tier's options are wrong for the model.
+    """
+    known = inner.Options.model_fields
+    values: dict[str, Any] = {}
+    for name, value in (*tier_options.items(), *requested.items()):
+        spellings = [word for word in SAMPLING.get(name, (name,)) if word in known]
+        if spellings:
+            values[spellings[0]] = value
+        elif name not in SAMPLING:
+            values[name] = value
+    return inner.Options(**values)
+
+
+def _prompt(prompt: llm.Prompt, inner: _BaseModel, options: llm.Options) -> llm.Prompt:
+    messages = prompt.messages
+    # Gemini reads the system prompt only from here, and on later turns it stands only in the
+    # messages.
+    system = "\n\n".join(
+        part.text
+        for message in messages
+        if message.role == "system"
+        for part in message.parts
+        if isinstance(part, TextPart)
+    )
+    return llm.Prompt(
+        prompt._prompt,
+        model=inner,
+        fragments=prompt.fragments,
+        attachments=prompt.attachments,
+        system=system or prompt.system or None,
+        schema=prompt.schema,
+        tools=prompt.tools,
+        tool_results=prompt.tool_results,
+        messages=messages,
+        options=options,
+        hide_reasoning=prompt.hide_reasoning,
+    )
+
+
+def _shadow(conversation: _BaseConversation | None, inner: _BaseModel) -> Any:
+    """The conversation as the inner model should see it; the outer one records the turn."""
+    if conversation is None:
+        return None
+    responses = list(conversation.responses)
+    return dataclasses.replace(conversation, model=inner, responses=responses)

@@ -1,0 +1,56 @@
+"""Model and prompt → why it is known not to work, before it is tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import llm
+from llm.parts import AttachmentPart
+
+from .errors import RequestError
+from .mlx.models import AsyncMlxModel, MlxModel
+
+if TYPE_CHECKING:
+    from llm.models import Attachment, _BaseModel
+
+    from .config import Config
+
+
+def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | None) -> None:
+    """Raise if the model is known not to be able to answer this prompt, here and now.
+
+    RequestError where it lacks what the prompt needs, ModelUnavailable where it can't run,
+    llm.NeedsKeyException where there is no key.
+    """
+    _check_capabilities(inner, prompt)
+    if isinstance(inner, (MlxModel, AsyncMlxModel)):
+        inner.check(allow_cpu=settings.allow_cpu)
+    else:
+        inner.get_key(key)
+
+
+def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:
+    if prompt.schema and not inner.supports_schema:
+        raise RequestError("can't do schemas")
+    server_side = [tool for tool in prompt.tools if isinstance(tool, llm.ServerSideTool)]
+    if len(server_side) < len(prompt.tools) and not inner.supports_tools:
+        raise RequestError("can't do tools")
+    for tool in server_side:
+        if not isinstance(tool, inner.supported_server_side_tools):
+            raise RequestError(f"has no server-side tool {type(tool).__name__}")
+    for attachment in _attachments(prompt):
+        if not inner.attachment_types:
+            raise RequestError("can't read attachments")
+        kind = attachment.resolve_type()
+        if kind not in inner.attachment_types:
+            raise RequestError(f"can't read attachments of type {kind}")
+
+
+def _attachments(prompt: llm.Prompt) -> list[Attachment]:
+    """Those of this turn and of the whole conversation: the model has to see them again."""
+    return [
+        part.attachment
+        for message in prompt.messages
+        for part in message.parts
+        if isinstance(part, AttachmentPart) and part.attachment
+    ]

@@ -1,0 +1,109 @@
+"""What is registered with llm: our models, and a view of everybody's."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from . import config
+from .errors import ModelUnavailable
+from .mlx.catalog import CATALOG, ModelSpec
+from .mlx.models import AsyncMlxModel, MlxModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from llm.models import ModelWithAliases
+
+    from .nested import AsyncInner, Inner
+
+
+class Registry:
+    """The models that llm knows, by id and alias.
+
+    It looks at llm's own list: asking llm again would register every plugin's models once more.
+    """
+
+    def __init__(self, models: list[ModelWithAliases]) -> None:
+        self._models = models
+
+    def __contains__(self, name: str) -> bool:
+        return self._entry(name) is not None
+
+    def get(self, name: str) -> Inner:
+        """The model with that id or alias. Raises ModelUnavailable if there is none."""
+        entry = self._entry(name)
+        if entry is None:
+            raise self._unknown(name)
+        return entry.model
+
+    def get_async(self, name: str) -> AsyncInner:
+        """The async model with that id or alias. Raises ModelUnavailable if there is none."""
+        entry = self._entry(name)
+        if entry is None:
+            raise self._unknown(name)
+        if entry.async_model is None:
+            raise ModelUnavailable("its plugin has no async version of it")
+        return entry.async_model
+
+    def _unknown(self, name: str) -> ModelUnavailable:
+        ids = list(self._ids())
+        if name.startswith("gemini/") and not any(id_.startswith("gemini/") for id_ in ids):
+            return ModelUnavailable("llm-gemini is not installed", fix="llm install llm-gemini")
+        near = get_close_matches(name, ids, n=1)
+        meant = f", did you mean {near[0]}?" if near else ""
+        fix = f"correct it in {config.config_path()}"
+        return ModelUnavailable(f"llm knows no such model{meant}", fix=fix)
+
+    def _ids(self) -> Iterator[str]:
+        for entry in self._models:
+            yield entry.model.model_id
+            yield from entry.aliases
+
+    def _entry(self, name: str) -> ModelWithAliases | None:
+        # llm lets the last one win, ids before aliases of the same registration.
+        for entry in reversed(self._models):
+            if entry.model and (entry.model.model_id == name or name in entry.aliases):
+                return entry
+        return None
+
+
+def local_models() -> tuple[ModelSpec, ...]:
+    """The catalog, and what the config adds to it or puts in its place."""
+    specs = {spec.model_id: spec for spec in CATALOG}
+    for model in config.declared_models():
+        specs[model.id] = ModelSpec(
+            model_id=model.id, repo=model.repo, path=model.path, aliases=model.aliases
+        )
+    return tuple(specs.values())
+
+
+def register(register: Callable[..., None], models: list[ModelWithAliases]) -> None:
+    """Register the local models and `tiered` with llm.
+
+    An alias that already means something, to another plugin or to the user, keeps its meaning.
+    """
+    from .tiered import AsyncTieredModel, TieredModel
+
+    taken = {alias for entry in models for alias in entry.aliases} | _user_aliases()
+    for spec in local_models():
+        aliases = [alias for alias in spec.aliases if alias not in taken]
+        register(MlxModel(spec, _memory_limit), AsyncMlxModel(spec, _memory_limit), aliases=aliases)
+    registry = Registry(models)
+    register(TieredModel(registry), AsyncTieredModel(registry))
+
+
+def _memory_limit() -> int | None:
+    return config.load().config.memory_limit
+
+
+def _user_aliases() -> set[str]:
+    import json
+
+    import llm
+
+    path = llm.user_dir() / "aliases.json"
+    if not path.exists():
+        return set()
+    aliases: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return set(aliases)

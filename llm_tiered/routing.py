@@ -1,0 +1,140 @@
+"""Request and settings → decision: which tier a request goes to, and why. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Literal
+
+from .errors import ConfigError, RequestError
+from .mlx.catalog import EMBEDDED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .config import Fallback, Settings, Tier
+
+Source = Literal["tier", "option", "task", "conversation", "estimate", "default"]
+
+EMBEDDED_TIER = "embedded"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a request says about where it wants to go.
+
+    `conversation_tier` and `conversation_complexity` are those of the conversation's last turn;
+    `fallback` is None where the config decides.
+    """
+
+    complexity: int | None = None
+    task: str | None = None
+    tier: str | None = None
+    local_only: bool = False
+    fallback: Fallback | None = None
+    conversation_tier: str | None = None
+    conversation_complexity: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The tier that a request goes to, and why.
+
+    `keep_local` means that no model off this machine may be asked, `cloud_only` that no model
+    on it may.
+    """
+
+    tier: str
+    model: str
+    complexity: int | None
+    source: Source
+    task: str | None
+    reason: str
+    fallback: Fallback
+    keep_local: bool = False
+    cloud_only: bool = False
+
+
+def decide(request: Request, settings: Settings) -> Decision:
+    """Where a request goes: tier, else complexity, else task, else conversation, else default.
+
+    Raises RequestError for an unknown tier or task, with the nearest names.
+    """
+    # Privacy only ever tightens: the option, the environment and the config can each keep a
+    # request on this machine, and none of them can take that back.
+    keep_local = request.local_only or settings.local_only
+    cloud_only = settings.force_local is False and not keep_local
+    tier, complexity, source, reason = _wanted(request, settings)
+    moved = _moved(tier, settings, keep_local=keep_local, cloud_only=cloud_only)
+    name, model = (moved.name, moved.model) if moved else (EMBEDDED_TIER, EMBEDDED.model_id)
+    if name != tier.name:
+        why = "nothing may leave this machine" if keep_local else "FORCE_LOCAL_LLM=false"
+        reason = f"{reason}; {why}, so {name} takes it"
+    return Decision(
+        tier=name,
+        model=model,
+        complexity=complexity,
+        source=source,
+        task=request.task,
+        reason=reason,
+        fallback=request.fallback or settings.config.fallback,
+        keep_local=keep_local,
+        cloud_only=cloud_only,
+    )
+
+
+def _wanted(request: Request, settings: Settings) -> tuple[Tier, int | None, Source, str]:
+    """The tier before any rule of privacy or rollback, with complexity, source and reason."""
+    tasks = settings.config.tasks
+    if request.task is not None and request.task not in tasks:
+        raise RequestError(_unknown("task", request.task, tasks))
+    if request.tier is not None:
+        tier = settings.tier(request.tier)
+        if tier is None:
+            names = [tier.name for tier in settings.tiers]
+            raise RequestError(_unknown("tier", request.tier, names))
+        return tier, request.complexity, "tier", f"the request asks for {tier.name}"
+    if request.complexity is not None:
+        reason = f"complexity {request.complexity}"
+        return _covering(request.complexity, "option", reason, settings)
+    if request.task is not None:
+        complexity = tasks[request.task]
+        reason = f"the task {request.task} has complexity {complexity}"
+        return _covering(complexity, "task", reason, settings)
+    tier = settings.tier(request.conversation_tier or "")
+    if tier is not None:
+        reason = f"the conversation so far is with {tier.name}"
+        return tier, request.conversation_complexity, "conversation", reason
+    complexity = settings.config.default_complexity
+    reason = f"nothing says how hard it is, and default_complexity is {complexity}"
+    return _covering(complexity, "default", reason, settings)
+
+
+def _covering(
+    complexity: int, source: Source, reason: str, settings: Settings
+) -> tuple[Tier, int, Source, str]:
+    tier = next(tier for tier in settings.tiers if tier.covers(complexity))
+    return tier, complexity, source, f"{reason}, and {tier.name} covers {tier.complexity}"
+
+
+def _moved(tier: Tier, settings: Settings, *, keep_local: bool, cloud_only: bool) -> Tier | None:
+    """The tier itself where it is allowed, else the nearest one that is; None is embedded."""
+    if keep_local and not tier.local:
+        return next((other for other in reversed(settings.tiers) if other.local), None)
+    if cloud_only and tier.local:
+        cloud = next((other for other in settings.tiers if not other.local), None)
+        if cloud is None:
+            raise ConfigError(
+                "FORCE_LOCAL_LLM=false sends everything to the cloud, and no tier is there",
+                fix="add a tier with a cloud model to the config, or unset the variable",
+            )
+        return cloud
+    return tier
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = get_close_matches(name, names, n=2)
+    if near:
+        return f"unknown {kind} {name!r}: did you mean {' or '.join(near)}?"
+    return f"unknown {kind} {name!r}: known are {', '.join(names)}"
