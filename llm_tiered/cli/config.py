@@ -11,7 +11,7 @@ from .. import config
 from ..errors import ConfigError, TieredError
 from ..nested import inner_options
 from .lookup import tiered_model
-from .output import echo_json, echo_table, json_option
+from .output import echo_json, json_option
 
 
 @click.group("config")
@@ -34,15 +34,8 @@ def show(json_: bool) -> None:
         echo_json(values)
         return
     for key, entry in values.items():
-        click.echo(f"{key} (from {entry['from']})")
-        value = entry["value"]
-        if key == "tiers":
-            rows = [[f"  {t['name']}", t["complexity"], t["model"], t["options"]] for t in value]
-            echo_table(rows)
-        elif isinstance(value, dict):
-            echo_table([[f"  {name}", item] for name, item in value.items()])
-        else:
-            click.echo(f"  {'not set' if value in (None, []) else value}")
+        click.echo(f"# from {entry['from']}")
+        click.echo(_as_yaml({key: entry["value"]}))
 
 
 @command.command()
@@ -87,6 +80,12 @@ def in_force() -> dict[str, dict[str, Any]]:
         key: {"value": value, "from": settings.sources.get(key, "default")}
         for key, value in values.items()
     }
+
+
+def _as_yaml(value: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip()
 
 
 def _one_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import config
-from ..errors import RequestError
+from ..errors import DownloadError, ModelUnavailable, RequestError
 from ..mlx import store
 from ..mlx.catalog import EMBEDDED, ModelSpec
 from ..registry import local_models
@@ -20,10 +20,17 @@ def command(names: tuple[str, ...]) -> None:
 
     What is there already is not fetched again; what was interrupted goes on where it stopped.
     """
+    failures = []
     for spec in [_find(name) for name in names] or _tier_specs():
-        folder = store.fetch(spec, show_progress=None)
-        found = store.inspect(spec, folder)
-        click.echo(f"{spec.model_id}: {gigabytes(found.size)} in {folder}")
+        try:
+            folder = store.download(spec)
+            found = store.inspect(spec, folder)
+        except ModelUnavailable as error:
+            failures.append(str(error))
+        else:
+            click.echo(f"{spec.model_id}: {gigabytes(found.size)} in {folder}")
+    if failures:
+        raise DownloadError("\n".join(failures))
 
 
 def _tier_specs() -> list[ModelSpec]:

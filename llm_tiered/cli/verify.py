@@ -18,7 +18,7 @@ from ..nested import inner_options, respond
 from ..routing import Request, decide
 from ..tiered import Routed
 from .lookup import gemini_key_source, tiered_model
-from .output import echo_json, echo_table, json_option
+from .output import echo_json, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,12 @@ QUESTION = "Say hello in three words."
 class Finding:
     """What one check found.
 
-    `can't` is a part that does not work here and that the chain does without; `fail` is one
+    `warn` is a part that does not work here and that the chain does without; `fail` is one
     that the config needs and that is broken.
     """
 
     part: str
-    state: Literal["ok", "can't", "fail"]
+    state: Literal["ok", "warn", "fail"]
     detail: str
     fix: str | None = None
 
@@ -57,7 +57,7 @@ def command(context: click.Context, generate: bool, json_: bool) -> None:
         findings.append(finding)
         if not json_:
             fix = f" → {finding.fix}" if finding.fix else ""
-            echo_table([[f"{finding.state:5}", f"{finding.part}: {finding.detail}{fix}"]])
+            click.echo(f"{finding.state:4}  {finding.part}: {finding.detail}{fix}")
     if json_:
         echo_json([asdict(finding) for finding in findings])
     if any(finding.state == "fail" for finding in findings):
@@ -104,7 +104,7 @@ def _device() -> Finding:
     try:
         found = device.detect()
     except TieredError as error:
-        return Finding("MLX", "can't", error.message, error.fix)
+        return Finding("MLX", "warn", error.message, error.fix)
     return Finding("MLX", "ok", f"computes on {found.kind} ({found.name})")
 
 
@@ -120,7 +120,7 @@ def _gemini(model: TieredModel) -> Finding:
     source = gemini_key_source()
     if source is None:
         fix = "llm keys set gemini"
-        return Finding("llm-gemini", "can't", "installed, but it has no key", fix)
+        return Finding("llm-gemini", "warn", "installed, but it has no key", fix)
     return Finding("llm-gemini", "ok", f"installed, with a key from {source}")
 
 
@@ -139,7 +139,7 @@ def _candidate(model: TieredModel, candidate: Candidate) -> Finding:
     problem = Routed(request, None, None).check(candidate, model.registry.get)
     if problem is None:
         return Finding(part, "ok", "ready")
-    state: Literal["can't", "fail"] = "fail" if _broken(model, candidate) else "can't"
+    state: Literal["warn", "fail"] = "fail" if _broken(model, candidate) else "warn"
     return Finding(part, state, problem.reason, problem.fix)
 
 

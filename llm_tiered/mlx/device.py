@@ -59,7 +59,7 @@ def _no_mlx(error: Exception) -> ModelUnavailable:
     if sys.platform == "linux":
         return ModelUnavailable(
             f"MLX has no backend here: {error}",
-            fix="llm install 'llm-tiered[cpu]', or [cuda12] or [cuda13] with an NVIDIA GPU",
+            fix="llm install 'mlx[cpu]', or mlx[cuda12] or mlx[cuda13] with an NVIDIA GPU",
         )
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return ModelUnavailable(f"MLX does not load: {error}", fix="llm install -U mlx mlx-lm")

@@ -116,7 +116,11 @@ def import_mlx_lm() -> None:
 
     if "mlx_lm" in sys.modules:
         return
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    generate = importlib.import_module("mlx_lm.generate")
-    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    # Once lowered, only root could raise the hard limit again: it must not happen at all.
+    setrlimit = resource.setrlimit
+    resource.setrlimit = lambda *_: None
+    try:
+        generate = importlib.import_module("mlx_lm.generate")
+    finally:
+        resource.setrlimit = setrlimit
     generate.print = lambda *values, **_: print(*values, file=sys.stderr)  # type: ignore[attr-defined]  # noqa: T201

@@ -41,6 +41,21 @@ def fetch(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
     return hub.download(str(spec.repo), show_progress=show_progress)
 
 
+def download(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
+    """The model's folder, with whatever is missing or damaged in it fetched again.
+
+    Raises DownloadError where it can't be had.
+    """
+    if spec.repo is not None:
+        return hub.download(spec.repo, show_progress=show_progress)
+    if spec.embedded and embedded.is_ready():
+        try:
+            inspect(spec, embedded.folder())
+        except ModelUnavailable:
+            embedded.discard()
+    return fetch(spec, show_progress=show_progress)
+
+
 def inspect(spec: ModelSpec, folder: Path) -> files.ModelFiles:
     """What the folder holds. Raises ModelUnavailable or DamagedModel, with what mends it."""
     fix = None if spec.path else f"llm tiered download {spec.model_id}"

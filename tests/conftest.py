@@ -1,0 +1,80 @@
+"""What every test gets: a user directory of its own, no network, no settings of the machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+from llm.plugins import load_plugins
+
+from llm_tiered import tiered
+from llm_tiered.config import ENVIRONMENT
+from llm_tiered.mlx.engine import ENGINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+SETTINGS = (*ENVIRONMENT, "LLM_GEMINI_KEY", "LLM_MODEL", "HF_HUB_OFFLINE", "HF_ENDPOINT")
+
+
+@pytest.fixture(autouse=True)
+def user_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty user directory of llm, an empty hub cache, and none of the machine's settings."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "llm"
+    path.mkdir()
+    monkeypatch.setenv("LLM_USER_PATH", str(path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr(tiered, "COOLDOWNS", tiered.Cooldowns())
+    load_plugins()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every address that was connected to; one beyond loopback fails."""
+    made: list[Any] = []
+    connect, lookup = socket.socket.connect, socket.getaddrinfo
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        made.append(address)
+        if self.family != socket.AF_UNIX and not ipaddress.ip_address(address[0]).is_loopback:
+            raise ConnectionRefusedError(f"a connection beyond loopback: {address}")
+        connect(self, address)
+
+    def guarded_lookup(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in ("localhost", "127.0.0.1", "::1", None):
+            made.append(host)
+            raise socket.gaierror(socket.EAI_NONAME, f"a look-up beyond loopback: {host}")
+        return lookup(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_lookup)
+    return made
+
+
+@pytest.fixture
+def config_file(user_path: Path) -> Path:
+    """Where the config file belongs; its folder is there, the file is not."""
+    path = user_path / "tiered" / "config.yaml"
+    path.parent.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine() -> Iterator[None]:
+    """End the worker thread with the session."""
+    yield
+    ENGINE.close()
+
+
+@pytest.fixture
+def logs(user_path: Path) -> Path:
+    """Where llm's log is."""
+    return Path(llm.user_dir()) / "logs.db"

@@ -1,0 +1,264 @@
+"""A Hugging Face hub on loopback: as much of its API as a download needs, and a log of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import random
+import struct
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import prod
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+REPO = "tiny/model"
+CONFIG: dict[str, Any] = {
+    "model_type": "qwen2",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 3,
+    "max_position_embeddings": 512,
+}
+WIDTHS = {"U8": 1, "U32": 4, "F16": 2, "BF16": 2, "F32": 4}
+
+
+def safetensors(tensors: dict[str, tuple[str, list[int]]]) -> bytes:
+    """Write a safetensors file with random content: name → dtype and shape."""
+    header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + WIDTHS[dtype] * prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    raw = json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + random.Random(0).randbytes(end)
+
+
+def model_files(weights: int = 1_000) -> dict[str, bytes]:
+    """Return the files of a model with so many weights of 16 bits."""
+    return {
+        "config.json": json.dumps(CONFIG).encode(),
+        "tokenizer.json": b'{"version": "1.0"}',
+        "model.safetensors": safetensors({"model.embed_tokens.weight": ("F16", [weights])}),
+        "modeling.py": b"raise SystemExit('never run')",
+        "README.md": b"# A tiny model",
+    }
+
+
+@dataclass
+class Request:
+    """A request as the server saw it; `sent` counts bytes of the body."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    sent: int = 0
+
+
+@dataclass
+class HubServer:
+    """Serve `repos`; a context manager.
+
+    Large files (`*.safetensors`) are redirected to another host name, as the hub does with its
+    CDN. `status` answers every call of the API with an error, `page` with a page of HTML; `bare`
+    leaves sizes out, as some mirrors do.
+    `cut_after` breaks the connection after so many bytes of a file and refuses it from then on,
+    `stall_after` keeps silent instead, once, after which `stalled` is set.
+    """
+
+    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    status: int | None = None
+    page: bool = False
+    bare: bool = False
+    cut_after: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    stall_after: dict[str, int] = field(default_factory=dict)
+    stalled: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> HubServer:
+        hub = self
+
+        class Handler(_Handler):
+            server_hub = hub
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # Its threads are joined on closing, so that none outlives a test.
+        self._server.daemon_threads = False
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """What HF_ENDPOINT is set to."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def sent(self, name: str) -> int:
+        """Return how many bytes of a file went out, over all requests."""
+        return sum(request.sent for request in self.requests if request.path.endswith(f"/{name}"))
+
+    def forget(self) -> None:
+        """Empty the log."""
+        self.requests.clear()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_hub: HubServer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep silent: the log is in `requests`."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.request_log = Request(self.command, path, {})
+        self.request_log.headers.update((k.lower(), v) for k, v in self.headers.items())
+        self.server_hub.requests.append(self.request_log)
+        if path.startswith("/api/models/"):
+            self._api(path.removeprefix("/api/models/"))
+        elif "/resolve/" in path:
+            self._file(path.lstrip("/"))
+        else:
+            self._answer(404, b"")
+
+    def _api(self, path: str) -> None:
+        repo = "/".join(path.split("/")[:2])
+        files = self.server_hub.repos.get(repo)
+        if self.server_hub.page:
+            self._answer(200, b"<html>Log in to the guests' network</html>")
+        elif self.server_hub.status:
+            self._answer(self.server_hub.status, b"")
+        elif files is None:
+            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif "/tree/" in path:
+            self._answer_json([_tree_entry(name, data) for name, data in files.items()])
+        else:
+            siblings = [
+                {"rfilename": name} if self.server_hub.bare else _sibling(name, data)
+                for name, data in files.items()
+            ]
+            self._answer_json({"id": repo, "sha": _commit(files), "siblings": siblings})
+
+    def _file(self, path: str) -> None:
+        on_cdn = path.startswith("cdn/")
+        owner, model, _, _, name = path.removeprefix("cdn/").split("/", 4)
+        files = self.server_hub.repos[f"{owner}/{model}"]
+        data = files.get(name)
+        if data is None:
+            self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+        elif name in self.server_hub.refused:
+            self._answer(503, b"")
+        elif _is_large(name) and not on_cdn:
+            headers = {
+                "Location": f"http://localhost:{self.server_hub.port}/cdn/{path}",
+                "X-Repo-Commit": _commit(files),
+                "X-Linked-Etag": f'"{_sha256(data)}"',
+                "X-Linked-Size": str(len(data)),
+            }
+            self._answer(302, b"", headers)
+        else:
+            etag = _sha256(data) if _is_large(name) else _git_id(data)
+            self._send_data(name, data, {"ETag": f'"{etag}"', "X-Repo-Commit": _commit(files)})
+
+    def _send_data(self, name: str, data: bytes, headers: dict[str, str]) -> None:
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        self._answer(206 if start else 200, data[start:], headers, name)
+
+    def _answer_json(self, value: Any) -> None:
+        headers = {
+            "Content-Type": "application/json",
+            "X-HF-Warning": f"{self.server_hub.port}; You are sending unauthenticated requests",
+        }
+        self._answer(200, json.dumps(value).encode(), headers)
+
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, name: str = ""
+    ) -> None:
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        hub = self.server_hub
+        cut = hub.cut_after.pop(name, None)
+        stall = hub.stall_after.pop(name, None)
+        body = body[: cut if cut is not None else stall]
+        # Counted before it goes: a client that has it all may look at the log at once.
+        self.request_log.sent = len(body)
+        try:
+            self.wfile.write(body)
+        except ConnectionError:
+            return
+        if cut is not None:
+            hub.refused.add(name)
+        if stall is not None:
+            hub.stalled.set()
+            hub.closing.wait()
+
+
+def _is_large(name: str) -> bool:
+    return name.endswith(".safetensors")
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _git_id(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _commit(files: dict[str, bytes]) -> str:
+    return hashlib.sha1("".join(_sha256(data) for data in files.values()).encode()).hexdigest()
+
+
+def _sibling(name: str, data: bytes) -> dict[str, Any]:
+    sibling: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _git_id(data)}
+    if _is_large(name):
+        sibling["lfs"] = {"sha256": _sha256(data), "size": len(data), "pointerSize": 134}
+    return sibling
+
+
+def _tree_entry(name: str, data: bytes) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "type": "file",
+        "path": name,
+        "size": len(data),
+        "oid": _git_id(data),
+    }
+    if _is_large(name):
+        entry["lfs"] = {"oid": _sha256(data), "size": len(data), "pointerSize": 134}
+    return entry

@@ -1,0 +1,242 @@
+"""The tiny models load, speak and format as the real families do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.tiny_models import Family, build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAMILIES: tuple[Family, ...] = ("phi3", "qwen2", "qwen3")
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi!"},
+    {"role": "user", "content": "Who are you?"},
+]
+PHI_CHAT = (
+    "<|system|>\nBe brief.<|end|>\n<|user|>\nHello<|end|>\n"
+    "<|assistant|>\nHi!<|end|>\n<|user|>\nWho are you?<|end|>\n<|assistant|>\n"
+)
+QWEN_CHAT = (
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
+    "<|im_start|>assistant\nHi!<|im_end|>\n<|im_start|>user\nWho are you?<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+CALLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}},
+    {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}},
+]
+TOOL_CHAT: list[dict[str, Any]] = [
+    {"role": "user", "content": "Add."},
+    {"role": "assistant", "content": "", "tool_calls": CALLS},
+    {"role": "tool", "content": "one"},
+    {"role": "tool", "content": "two"},
+]
+TOOL_SECTION = """\
+# Tools
+
+You may call one or more functions to assist with the user query.
+
+You are provided with function signatures within <tools></tools> XML tags:
+<tools>
+{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+</tools>
+
+For each function call, return a json object with function name and arguments within \
+<tool_call></tool_call> XML tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call><|im_end|>
+"""
+TOOL_TURNS = """\
+<|im_start|>user
+Add.<|im_end|>
+<|im_start|>assistant
+<tool_call>
+{"name": "add", "arguments": {"a": 1}}
+</tool_call>
+<tool_call>
+{"name": "add", "arguments": {"a": 2}}
+</tool_call><|im_end|>
+<|im_start|>user
+<tool_response>
+one
+</tool_response>
+<tool_response>
+two
+</tool_response><|im_end|>
+<|im_start|>assistant
+"""
+QWEN2_SYSTEM = (
+    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+)
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """Load the folder as the backend does."""
+    import mlx_lm
+
+    model, tokenizer = mlx_lm.load(str(folder))
+    return model, tokenizer
+
+
+def generate(folder: Path, count: int) -> list[int]:
+    """Generate tokens at temperature 0."""
+    import mlx_lm
+
+    model, tokenizer = load(folder)
+    prompt = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True)
+    replies = mlx_lm.stream_generate(model, tokenizer, prompt, max_tokens=count)
+    return [reply.token for reply in replies]
+
+
+def render(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> str:
+    """Render messages as text, up to where the model goes on."""
+    text: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **options
+    )
+    return text
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loads_and_generates_in_silence(
+    family: Family, quantize: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A tiny model loads and generates without ending at once or printing anything."""
+    tokens = generate(build(family, tmp_path, quantize=quantize), 5)
+
+    assert len(tokens) == 5
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_seed_gives_the_same_files(family: Family, tmp_path: Path) -> None:
+    """The same seed writes the same files; another seed gives other weights only."""
+    first, again, other = (
+        {
+            file.name: file.read_bytes()
+            for file in build(family, tmp_path / name, seed=seed).iterdir()
+        }
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+
+    assert first == again
+    assert {name for name in first if first[name] != other[name]} == {"model.safetensors"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_high_eos_bias_ends_the_turn(family: Family, tmp_path: Path) -> None:
+    """With a high bias the first token is the one that ends the family's turns."""
+    token = generate(build(family, tmp_path, eos_bias=100.0), 1)[0]
+
+    _, tokenizer = load(tmp_path)
+    assert tokenizer.decode([token]) == ("<|end|>" if family == "phi3" else "<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    ("family", "tool_calling", "thinking", "eos"),
+    [
+        ("phi3", False, False, {"<|endoftext|>"}),
+        ("qwen2", True, False, {"<|im_end|>", "<|endoftext|>"}),
+        ("qwen3", True, True, {"<|im_end|>", "<|endoftext|>"}),
+    ],
+)
+def test_capabilities(
+    family: Family, tool_calling: bool, thinking: bool, eos: set[str], tmp_path: Path
+) -> None:
+    """mlx-lm finds in each family what it finds in the real one."""
+    _, tokenizer = load(build(family, tmp_path))
+
+    assert tokenizer.has_tool_calling is tool_calling
+    assert tokenizer.has_thinking is thinking
+    assert {tokenizer.decode([token]) for token in tokenizer.eos_token_ids} == eos
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"), [("phi3", PHI_CHAT), ("qwen2", QWEN_CHAT), ("qwen3", QWEN_CHAT)]
+)
+def test_chat_format(family: Family, expected: str, tmp_path: Path) -> None:
+    """A chat with a system prompt is rendered in the family's format."""
+    _, tokenizer = load(build(family, tmp_path))
+
+    text = render(tokenizer, CHAT)
+
+    assert text == expected
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_default_system_prompt(tmp_path: Path) -> None:
+    """Without a system prompt Qwen 2.5 has its own, and Qwen 3 and Phi none."""
+    user = [{"role": "user", "content": "Hello"}]
+    texts = {family: render(load(build(family, tmp_path / family))[1], user) for family in FAMILIES}
+
+    turns = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    assert texts == {
+        "phi3": "<|user|>\nHello<|end|>\n<|assistant|>\n",
+        "qwen2": f"{QWEN2_SYSTEM}<|im_end|>\n{turns}",
+        "qwen3": turns,
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "start", "system_start"),
+    [
+        ("qwen2", f"{QWEN2_SYSTEM}\n\n", "<|im_start|>system\nBe brief.\n\n"),
+        ("qwen3", "<|im_start|>system\n", "<|im_start|>system\nBe brief.\n\n"),
+    ],
+)
+def test_tool_format(family: Family, start: str, system_start: str, tmp_path: Path) -> None:
+    """Qwen's tools go into the system message, calls and results into tags."""
+    _, tokenizer = load(build(family, tmp_path))
+
+    assert render(tokenizer, TOOL_CHAT, tools=[TOOL]) == start + TOOL_SECTION + TOOL_TURNS
+    with_system = render(tokenizer, [CHAT[0], *TOOL_CHAT], tools=[TOOL])
+    assert with_system == system_start + TOOL_SECTION + TOOL_TURNS
+
+
+def test_phi_says_nothing_about_tools(tmp_path: Path) -> None:
+    """Phi's template leaves tools out."""
+    _, tokenizer = load(build("phi3", tmp_path))
+
+    assert render(tokenizer, CHAT, tools=[TOOL]) == PHI_CHAT
+
+
+def test_qwen3_thinking(tmp_path: Path) -> None:
+    """Qwen 3 can be told not to think, and forgets the thoughts of earlier turns."""
+    _, tokenizer = load(build("qwen3", tmp_path))
+    thought = {"role": "assistant", "content": "<think>\nGreet.\n</think>\n\nHi!"}
+
+    text = render(tokenizer, [*CHAT[:2], thought, CHAT[3]], enable_thinking=False)
+
+    assert text == QWEN_CHAT + "<think>\n\n</think>\n\n"
+
+
+def test_qwen3_keeps_its_thoughts_between_tool_calls(tmp_path: Path) -> None:
+    """After the last question Qwen 3's thinking stays in the history."""
+    _, tokenizer = load(build("qwen3", tmp_path))
+    call = {**TOOL_CHAT[1], "content": "<think>\nAdd them.\n</think>\n\n"}
+
+    text = render(tokenizer, [TOOL_CHAT[0], call, *TOOL_CHAT[2:]])
+
+    assert "<|im_start|>assistant\n<think>\nAdd them.\n</think>\n\n<tool_call>\n" in text
+
+
+def test_config_is_that_of_a_converted_repository(tmp_path: Path) -> None:
+    """The config says the context and how the weights are quantized, and Phi's EOS alone."""
+    folder = build("phi3", tmp_path, context=128, quantize=True)
+
+    config = json.loads((folder / "config.json").read_text())
+    assert config["max_position_embeddings"] == 128
+    assert config["quantization"] == {"group_size": 64, "bits": 4, "mode": "affine"}
+    _, tokenizer = load(folder)
+    assert config["eos_token_id"] == tokenizer.convert_tokens_to_ids("<|endoftext|>")

@@ -1,0 +1,361 @@
+"""Small models with random weights, as folders on disk that `mlx_lm.load` takes for real ones.
+
+Architecture, tokenizer, special tokens, chat template and config follow the family; only the
+size and the weights don't.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Family = Literal["phi3", "qwen2", "qwen3"]
+
+NEVER = -1000.0
+"""An `eos_bias` so low that the model never ends its turn by itself."""
+
+CORPUS = """\
+The quick brown fox jumps over the lazy dog, and then it rests under the old oak tree.
+A scale is a row of notes in order of pitch. The major scale has seven notes, and so has the minor.
+Play the chord slowly, then a little faster. Listen to every note before you go on to the next one.
+Write an exercise for the left hand in the key of G major. Use quarter notes and eighth notes.
+What is the capital of France? The capital of France is Paris. It lies on the river Seine.
+How many hours are there in a week? There are 168 hours, because 24 times 7 is 168.
+Please explain, in one short sentence, why the sky is blue. Thank you very much for your help!
+You are a helpful assistant. You answer questions briefly, and you say so when you don't know.
+The weather in Berlin is sunny today, with 21 degrees. In London it rains, and in Rome it is warm.
+She said: "I can't come tomorrow, but I'll call you at 10:30." He didn't answer her question.
+First, read the question. Second, think about the answer. Third, write it down and check it again.
+The user asks, the assistant answers; the system message says what the assistant should do.
+def add(first, second):
+    return first + second
+for number in range(10):
+    print(number, number * number)
+{"name": "get_weather", "arguments": {"city": "Paris", "unit": "celsius"}}
+{"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}}
+{"type": "function", "function": {"name": "add", "description": "Add numbers", "parameters": {}}}
+{"title": "Exercise", "difficulty": 3, "notes": ["C", "E", "G"], "minor": false, "tempo": null}
+[{"id": 1, "score": 0.5, "valid": true}, {"id": 2, "score": -1.25, "valid": false}, {"id": 3}]
+0 1 2 3 4 5 6 7 8 9 10 11 12 100 1000 1984 2024 3.14159 2.71828 -273.15 1e-5 50% $20
+Grüße aus München, où est la gare? El niño comió piñas en la mañana. Crème brûlée, façade, naïve.
+Привет, как дела? 你好,世界。 こんにちは。 ♭ ♯ ♪ € → ✓ 🎵 🙂
+"""
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What a family's tokenizer and config say."""
+
+    architecture: str
+    special: tuple[str, ...]
+    # In the vocabulary as one token each, but not hidden when decoding.
+    added: tuple[str, ...]
+    turn_end: str
+    eos: tuple[str, ...]
+    template: str
+    rope_theta: float
+
+
+PHI3_TEMPLATE = r"""
+{%- for message in messages if message.role in ["system", "user", "assistant"] %}
+    {%- if message.content or message.role != "system" %}
+        {{- "<|" ~ message.role ~ "|>\n" ~ message.content ~ "<|end|>\n" }}
+    {%- endif %}
+{%- endfor %}
+{{- "<|assistant|>\n" if add_generation_prompt else eos_token }}"""
+
+_QWEN_MACROS = r"""
+{%- macro turn(role, text) %}
+    {{- "<|im_start|>" ~ role ~ "\n" ~ text ~ "<|im_end|>\n" }}
+{%- endmacro %}
+{%- macro tool_section() %}
+    {{- "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n" }}
+    {{- "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n" }}
+    {%- for tool in tools %}
+        {{- tool | tojson ~ "\n" }}
+    {%- endfor %}
+    {{- "</tools>\n\nFor each function call, return a json object with function name and " }}
+    {{- "arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n" }}
+    {{- '{"name": <function-name>, "arguments": <args-json-object>}' ~ "\n</tool_call>" }}
+{%- endmacro %}
+{%- macro tool_calls(message, content) %}
+    {%- for call in message.tool_calls or [] %}
+        {%- set tool_call = call.function or call %}
+        {{- "\n" if content or not loop.first }}
+        {{- '<tool_call>\n{"name": "' ~ tool_call.name ~ '", "arguments": ' }}
+        {{- arguments(tool_call.arguments) ~ "}\n</tool_call>" }}
+    {%- endfor %}
+{%- endmacro %}
+{%- macro tool_result(message, before, after) %}
+    {{- "<|im_start|>user" if before.role != "tool" }}
+    {{- "\n<tool_response>\n" ~ message.content ~ "\n</tool_response>" }}
+    {{- "<|im_end|>\n" if after.role != "tool" }}
+{%- endmacro %}"""
+
+QWEN2_TEMPLATE = (
+    r"""
+{%- macro arguments(value) %}
+    {{- value | tojson }}
+{%- endmacro %}"""
+    + _QWEN_MACROS
+    + r"""
+{%- set system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant." %}
+{%- if messages[0].role == "system" %}
+    {%- set system = messages[0].content %}
+{%- endif %}
+{{- turn("system", system ~ ("\n\n" ~ tool_section() if tools else "")) }}
+{%- for message in messages %}
+    {%- if message.role == "tool" %}
+        {{- tool_result(message, loop.previtem or {}, loop.nextitem or {}) }}
+    {%- elif message.role == "assistant" %}
+        {%- set content = message.content or "" %}
+        {{- turn("assistant", content ~ tool_calls(message, content)) }}
+    {%- elif not (loop.first and message.role == "system") %}
+        {{- turn(message.role, message.content) }}
+    {%- endif %}
+{%- endfor %}
+{{- "<|im_start|>assistant\n" if add_generation_prompt }}"""
+)
+
+QWEN3_TEMPLATE = (
+    r"""
+{%- macro arguments(value) %}
+    {{- value if value is string else value | tojson }}
+{%- endmacro %}"""
+    + _QWEN_MACROS
+    + r"""
+{%- set system = [messages[0].content] if messages[0].role == "system" else [] %}
+{%- set system = system + ([tool_section()] if tools else []) %}
+{{- turn("system", system | join("\n\n")) if system }}
+{#- Thinking stays only in the turns after the last question: that is, between tool calls. #}
+{%- set last = namespace(question=messages | length - 1) %}
+{%- for message in messages %}
+    {%- if message.role == "user" %}
+        {%- set result = message.content.startswith("<tool_response>") %}
+        {%- if not (result and message.content.endswith("</tool_response>")) %}
+            {%- set last.question = loop.index0 %}
+        {%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.role == "tool" %}
+        {{- tool_result(message, loop.previtem or {}, loop.nextitem or {}) }}
+    {%- elif message.role == "assistant" %}
+        {%- set content = message.content or "" %}
+        {%- set thinking = message.reasoning_content or "" %}
+        {%- if not thinking and "</think>" in content %}
+            {%- set thinking = content.split("</think>")[0].split("<think>")[-1].strip("\n") %}
+            {%- set content = content.split("</think>")[-1].lstrip("\n") %}
+        {%- endif %}
+        {%- set calls = tool_calls(message, content) %}
+        {%- if loop.index0 > last.question and (loop.last or thinking) %}
+            {%- set thinking = "<think>\n" ~ thinking.strip("\n") ~ "\n</think>\n\n" %}
+            {%- set content = thinking ~ content.lstrip("\n") %}
+        {%- endif %}
+        {{- turn("assistant", content ~ calls) }}
+    {%- elif not (loop.first and message.role == "system") %}
+        {{- turn(message.role, message.content) }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- "<|im_start|>assistant\n" }}
+    {{- "<think>\n\n</think>\n\n" if enable_thinking is defined and not enable_thinking }}
+{%- endif %}"""
+)
+
+
+_CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_FORMATS: dict[Family, _Format] = {
+    "phi3": _Format(
+        architecture="Phi3ForCausalLM",
+        special=("<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"),
+        added=(),
+        turn_end="<|end|>",
+        # Real Phi repositories don't always list <|end|> here, and this one never does.
+        eos=("<|endoftext|>",),
+        template=PHI3_TEMPLATE,
+        rope_theta=1e4,
+    ),
+    "qwen2": _Format(
+        architecture="Qwen2ForCausalLM",
+        special=_CHATML,
+        added=("<tool_call>", "</tool_call>"),
+        turn_end="<|im_end|>",
+        eos=("<|im_end|>", "<|endoftext|>"),
+        template=QWEN2_TEMPLATE,
+        rope_theta=1e6,
+    ),
+    "qwen3": _Format(
+        architecture="Qwen3ForCausalLM",
+        special=_CHATML,
+        added=(
+            "<tool_call>",
+            "</tool_call>",
+            "<tool_response>",
+            "</tool_response>",
+            "<think>",
+            "</think>",
+        ),
+        turn_end="<|im_end|>",
+        eos=("<|im_end|>", "<|endoftext|>"),
+        template=QWEN3_TEMPLATE,
+        rope_theta=1e6,
+    ),
+}
+
+
+def build(  # noqa: PLR0913  (each is one thing that a test varies)
+    family: Family,
+    folder: Path,
+    *,
+    seed: int = 0,
+    context: int = 512,
+    quantize: bool = False,
+    layers: int = 2,
+    hidden: int = 64,
+    eos_bias: float = NEVER,
+) -> Path:
+    """Write a random model of the family into the folder, and return the folder.
+
+    `context` is in tokens; `quantize` is 4 bits in groups of 64. `eos_bias` says how readily
+    the model ends its turn: NEVER by default, at once from about 100. In between, at
+    temperature 0, it ends at the first step where no other token is sure enough. What it says
+    is printable text: no other special token, no control character, no broken UTF-8.
+    """
+    from mlx_lm.utils import save_config, save_model
+
+    tokenizer = _train_tokenizer(_FORMATS[family])
+    tokenizer.save_pretrained(folder)
+    config = _config(family, tokenizer, context, layers, hidden)
+    model = _random_model(config, seed)
+    _bias_tokens(model, tokenizer, _FORMATS[family].turn_end, eos_bias)
+    if quantize:
+        config["quantization"] = _quantize(model)
+    save_model(folder, model)
+    save_config(config, folder / "config.json")
+    generation = {"do_sample": False, "eos_token_id": config["eos_token_id"]}
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2))
+    return folder
+
+
+def _train_tokenizer(form: _Format) -> Any:
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, trainers
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+    from transformers import PreTrainedTokenizerFast
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    bpe = Tokenizer(models.BPE())
+    # Qwen's rules, because transformers applies them to every qwen2, whatever tokenizer.json says.
+    bpe.normalizer = normalizers.NFC()
+    bpe.pre_tokenizer = Sequence(
+        [
+            Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(CORPUS.splitlines(keepends=True), trainer)
+    bpe.add_special_tokens(list(form.special))
+    bpe.add_tokens([AddedToken(text, normalized=False) for text in form.added])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=form.eos[0],
+        pad_token="<|endoftext|>",
+        chat_template=form.template,
+        clean_up_tokenization_spaces=False,
+        model_max_length=131072,
+    )
+
+
+def _config(
+    family: Family, tokenizer: Any, context: int, layers: int, hidden: int
+) -> dict[str, Any]:
+    form = _FORMATS[family]
+    eos = [tokenizer.convert_tokens_to_ids(text) for text in form.eos]
+    config = {
+        "architectures": [form.architecture],
+        "model_type": family,
+        "eos_token_id": eos[0] if len(eos) == 1 else eos,
+        "pad_token_id": tokenizer.pad_token_id,
+        "max_position_embeddings": context,
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": form.rope_theta,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        # Padded past the tokenizer's last token, as in the real ones.
+        "vocab_size": (len(tokenizer) // 64 + 1) * 64,
+    }
+    if family == "qwen3":
+        config["head_dim"] = hidden // 4
+    return config
+
+
+def _random_model(config: dict[str, Any], seed: int) -> Any:
+    """Draw weights large enough that every token of the context shows in the output."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    architecture = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
+    model = architecture.Model(architecture.ModelArgs.from_dict(config))
+    weights = tree_flatten(model.parameters())
+    keys = mx.random.split(mx.random.key(seed), len(weights))
+    drawn = []
+    for (name, old), key in zip(weights, keys, strict=True):
+        if "q_norm" in name:
+            # Qwen 3 evens its queries out here: without this it says the same thing over and over.
+            drawn.append((name, 4.0 * old))
+        elif "norm" not in name:
+            scale = 1.0 if "embed" in name else 2.0 / old.shape[-1] ** 0.5
+            drawn.append((name, scale * mx.random.normal(old.shape, key=key)))
+    model.load_weights(drawn, strict=False)
+    return model
+
+
+def _bias_tokens(model: Any, tokenizer: Any, turn_end: str, eos_bias: float) -> None:
+    """Give the turn's end its bias, and silence all tokens that are not printable text.
+
+    None of the families has a bias in its head. So the first dimension of the hidden state is
+    kept at 1 all the way, and the head's weight for it is the bias.
+    """
+    import mlx.core as mx
+
+    model.model.embed_tokens.weight[:, 0] = 1.0
+    for layer in model.layers:
+        layer.self_attn.o_proj.weight[0] = 0.0
+        layer.mlp.down_proj.weight[0] = 0.0
+    head = model.lm_head.weight
+    head[:, 0] = 0.0
+    silent = mx.array([i for i in range(head.shape[0]) if not _is_printable(tokenizer, i)])
+    head[silent] = 0.0
+    head[silent, 0] = NEVER
+    head[tokenizer.convert_tokens_to_ids(turn_end), 0] = eos_bias
+
+
+def _is_printable(tokenizer: Any, token: int) -> bool:
+    if token >= len(tokenizer) or token in tokenizer.added_tokens_decoder:
+        return False
+    text = tokenizer.decode([token])
+    return text.replace("\n", " ").isprintable() and "\ufffd" not in text
+
+
+def _quantize(model: Any) -> dict[str, Any]:
+    from mlx import nn
+
+    how = {"group_size": 64, "bits": 4, "mode": "affine"}
+    nn.quantize(model, **how)
+    return how
