@@ -261,7 +261,7 @@ def _library(repo: str, *, fix: str) -> Iterator[None]:
 
     # It read these from the environment when it was first imported, perhaps long ago.
     constants.HF_HUB_OFFLINE = offline()
-    pass
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     verbosity = get_verbosity()
     set_verbosity(max(verbosity, logging.ERROR))
     try:

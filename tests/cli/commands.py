@@ -1,0 +1,61 @@
+"""How the tests of the commands call them: through llm's own command line, in this process."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import llm
+import yaml
+from click.testing import CliRunner
+from llm.cli import cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+CLOUD = "gemini/gemini-flash-latest"
+EMBEDDED = "mlx/SmolLM2-135M-Instruct"
+
+
+def run(*args: str, code: int = 0) -> Result:
+    """Run `llm tiered …`. What it raises instead of telling it fails the test."""
+    result = CliRunner().invoke(cli, ["tiered", *args], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def run_json(*args: str, code: int = 0) -> Any:
+    """Run `llm tiered … --json` and give what it printed."""
+    return json.loads(run(*args, "--json", code=code).stdout)
+
+
+def refused(*args: str) -> str:
+    """Run `llm tiered …`, which has to end with one line on stderr; give its message."""
+    result = run(*args, code=1)
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line.removeprefix("Error: ")
+
+
+def prompt(*args: str) -> str:
+    """Run `llm …`, llm's own command for prompts, and give the answer."""
+    result = CliRunner().invoke(cli, list(args), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def tier(name: str, complexity: str, model: str, **options: Any) -> dict[str, Any]:
+    """Give a tier as the config has it."""
+    return {"name": name, "complexity": complexity, "model": model, "options": options}
+
+
+def configure(*tiers: dict[str, Any], **settings: Any) -> Path:
+    """Write the config file with these tiers, or the default ones, and these settings."""
+    path = llm.user_dir() / "tiered" / "config.yaml"
+    path.parent.mkdir(exist_ok=True)
+    document = {"tiers": list(tiers)} | settings if tiers else settings
+    path.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
+    return path

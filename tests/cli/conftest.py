@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import huggingface_hub
+import pytest
+
+from llm_tiered.mlx import embedded
+from llm_tiered.mlx.engine import ENGINE
+from tests.cli.commands import CLOUD, configure, tier
+from tests.hub_server import HubServer
+from tests.tiny_models import build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _empty_engine() -> Iterator[None]:
+    """Leave no model in memory for the next test."""
+    yield
+    ENGINE.close()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a tiny model that works. Read only."""
+    return build("qwen2", tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def tiny(built: Path, tmp_path: Path) -> Path:
+    """Give a tiny model of the test's own."""
+    return shutil.copytree(built, tmp_path / "tiny")
+
+
+@pytest.fixture
+def tiny_tiers(tiny: Path) -> Path:
+    """Configure a tiny model for small and medium; give the config file."""
+    return configure(
+        tier("small", "1-4", "mlx/tiny", max_tokens=8),
+        tier("medium", "5-7", "mlx/larger", max_tokens=8),
+        tier("cloud", "8-10", CLOUD),
+        models=[
+            {"id": "mlx/tiny", "path": str(tiny), "aliases": ["wee"]},
+            {"id": "mlx/larger", "path": str(tiny)},
+        ],
+    )
+
+
+@pytest.fixture
+def embedded_model(built: Path) -> Path:
+    """Put a tiny model where the embedded one belongs."""
+    return shutil.copytree(built, embedded.folder())
+
+
+@pytest.fixture
+def server(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """Give a hub that has the tiny model, and an empty cache."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    files = {file.name: file.read_bytes() for file in built.iterdir()}
+    with HubServer(repos={"tiny/model": files}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+        huggingface_hub.close_session()
