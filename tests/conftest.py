@@ -14,10 +14,12 @@ from llm.plugins import load_plugins
 from llm_tiered import tiered
 from llm_tiered.config import ENVIRONMENT
 from llm_tiered.mlx.engine import ENGINE
+from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = ["smollm2_folder", "smollm2_wheel"]
 
 SETTINGS = (*ENVIRONMENT, "LLM_GEMINI_KEY", "LLM_MODEL", "HF_HUB_OFFLINE", "HF_ENDPOINT")
 

@@ -141,15 +141,21 @@ class Failure:
     body: bytes = b""
     error: Callable[[], Exception] | None = None
 
-    def answer(self, mock: HTTPXMock, *, times: int = 1) -> None:
-        """Let the next requests fail."""
-        for _ in range(times):
+    def answer(self, mock: HTTPXMock) -> None:
+        """Let the next request fail."""
+        self._add(mock)
+
+    def answer_all(self, mock: HTTPXMock) -> None:
+        """Let all requests fail, however many there are."""
+        self._add(mock, is_reusable=True, is_optional=True)
+
+    def _add(self, mock: HTTPXMock, **matching: bool) -> None:
+        def fail(request: httpx.Request) -> httpx.Response:
             if self.error:
-                mock.add_exception(self.error(), url=URL, method="POST")
-            else:
-                mock.add_response(
-                    self.status, url=URL, method="POST", stream=Stream(self.body)
-                )
+                raise self.error()
+            return httpx.Response(self.status, stream=Stream(self.body))
+
+        mock.add_callback(fail, url=URL, method="POST", **matching)
 
 
 def refused(code: int, status: str, message: str) -> Failure:

@@ -242,7 +242,7 @@ async def test_key_stays_secret(  # noqa: PLR0913 - everywhere it might turn up
     illegal = gemini.Failure(
         error=lambda: httpx.LocalProtocolError(f"Illegal header value {key.encode()!r}")
     )
-    illegal.answer(httpx_mock, times=6)
+    illegal.answer_all(httpx_mock)
 
     with caplog.at_level(logging.DEBUG):
         response = await ask("Say hello", complexity=8, **said)

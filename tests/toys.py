@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 import pytest
+import sqlite_utils
 import yaml
+from llm.logs import LogStore
 from llm.parts import StreamEvent
 from llm.plugins import pm
 
@@ -117,11 +121,13 @@ class Toys:
         self.medium = Toy(["medium ", "answer"])
         self.delays: list[float] = []
         """The seconds that `tiered` waited before retries."""
+        self.keys: dict[str, Any] = {"tiers": TIERS, "log_api": False}
         self.configure()
 
     def configure(self, **keys: Any) -> None:
-        """Write the config with these keys beside the tiers, or instead of them."""
-        self.config_file.write_text(yaml.safe_dump({"tiers": TIERS} | keys))
+        """Write the config with these keys added, or in place of those it has."""
+        self.keys |= keys
+        self.config_file.write_text(yaml.safe_dump(self.keys))
 
     def configure_cloud(self, **options: Any) -> None:
         """Write the config with these options of the cloud tier."""
@@ -136,7 +142,7 @@ class Toys:
 
 @pytest.fixture
 def toys(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
-    """Two toys and Gemini as tiers, a key, no embedded model, and no time lost on retries."""
+    """Two toys and Gemini as tiers, a key, no embedded model, no log, no time lost on retries."""
     plugin = Toys(config_file)
     monkeypatch.setenv("LLM_GEMINI_KEY", gemini.KEY)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -151,13 +157,13 @@ def toys(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     pm.unregister(plugin)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ask:
     """`tiered`, sync or async, asked in the same words."""
 
     asynchronous: bool
 
-    @property
+    @cached_property
     def model(self) -> Any:
         """The model, as a caller gets it."""
         return llm.get_async_model("tiered") if self.asynchronous else llm.get_model("tiered")
@@ -194,13 +200,22 @@ def ask(request: pytest.FixtureRequest, toys: Toys) -> Ask:
     return Ask(asynchronous=request.param)
 
 
+@pytest.fixture(scope="session")
+def empty_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of llm without turns. To make one takes half a second, to copy it nothing."""
+    path = tmp_path_factory.mktemp("log") / "logs.db"
+    with closing(sqlite3.connect(path)) as database:
+        LogStore(sqlite_utils.Database(database))
+    return path
+
+
 @pytest.fixture
-def logged(logs: Path) -> Callable[[], list[dict[str, Any]]]:
-    """Read the turns in the log, oldest first; none where there is no log."""
+def logged(toys: Toys, logs: Path, empty_log: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Log what goes through the Python API. The turns in the log, oldest first, when called."""
+    toys.configure(log_api=True)
+    shutil.copy(empty_log, logs)
 
     def turns() -> list[dict[str, Any]]:
-        if not logs.exists():
-            return []
         with closing(sqlite3.connect(logs)) as database:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute("select * from turns order by id")]

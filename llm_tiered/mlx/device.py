@@ -6,10 +6,16 @@ import functools
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import ModelUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 # The share of the machine's memory that models may take, where Metal does not say how much it
 # can wire: the rest is for the system and everything else that runs.
@@ -49,6 +55,27 @@ def detect() -> Device:
         kind = "metal" if mx.metal.is_available() else "cuda"
     name = str(info.get("device_name") or info.get("architecture") or platform.machine())
     return Device(kind, name, int(memory), int(budget))
+
+
+def clear_streams() -> None:
+    """Let go of this thread's streams: MLX aborts the process if they outlive the thread."""
+    if "mlx.core" in sys.modules:
+        import mlx.core as mx
+
+        mx.clear_streams()
+
+
+def run_apart(work: Callable[[], T]) -> T:
+    """Run something that uses MLX on a thread of its own, whichever thread asks for it."""
+
+    def task() -> T:
+        try:
+            return work()
+        finally:
+            clear_streams()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(task).result()
 
 
 def _physical_memory() -> int:

@@ -115,7 +115,7 @@ def _make(target: Path, show_progress: bool | None) -> None:
         _fetch_gguf(weights, show_progress)
         made = Path(work, NAME)
         made.mkdir()
-        gguf.convert(weights, made)
+        device.run_apart(lambda: gguf.convert(weights, made))
         weights.unlink()
         (made / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG) + "\n")
         _flush(made)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import atexit
 import queue
 import secrets
-import sys
 import threading
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import EngineError, PromptTooLong, TieredError
-from . import messages
+from . import device, messages
 from .residency import Loaded, Residents, import_mlx_lm
+from .stops import StopStrings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -145,7 +145,7 @@ class Engine:
             finally:
                 self._current = None
         self._residents.clear()
-        _clear_streams()
+        device.clear_streams()
 
     def _serve(
         self, request: GenerationRequest, emit: Callable[[Event], None], ticket: Ticket
@@ -168,7 +168,6 @@ def generate(loaded: Loaded, request: GenerationRequest) -> Generator[Event, Non
     import_mlx_lm()
     import mlx.core as mx
     from mlx_lm import stream_generate
-    from mlx_lm.generate import TextStateMachine
     from mlx_lm.sample_utils import make_sampler
 
     prompt = messages.encode(loaded.tokenizer, request.chat)
@@ -183,24 +182,20 @@ def generate(loaded: Loaded, request: GenerationRequest) -> Generator[Event, Non
         min_p=sampling.get("min_p", 0.0),
         top_k=int(sampling.get("top_k", 0)),
     )
-    stops = TextStateMachine({"normal": [(stop, "stopped") for stop in request.stop]})
-    state = stops.make_state("normal")
+    stops = StopStrings(request.stop)
     max_tokens = min(request.max_tokens, room)
     tokens = stream_generate(
         loaded.model, loaded.tokenizer, prompt, max_tokens=max_tokens, sampler=sampler
     )
     with closing(tokens):
         for token in tokens:
-            state, segments = stops.split(state, token.text)
-            text = "".join(part for name, part in segments if name == "normal")
-            stopped = state[0] == "stopped"
-            if token.finish_reason and not stopped:
-                state, rest, _ = stops.flush(state)
-                text += rest
+            text = stops.push(token.text)
+            if token.finish_reason and not stops.stopped:
+                text += stops.flush()
             if text:
                 yield Text(text)
-            if stopped or token.finish_reason:
-                yield _done(token, "stop" if stopped else token.finish_reason)
+            if stops.stopped or token.finish_reason:
+                yield _done(token, "stop" if stops.stopped else token.finish_reason)
                 return
 
 
@@ -226,14 +221,6 @@ def _done(token: Any, finish_reason: str) -> Done:
         generation_tps=round(token.generation_tps, 1),
         peak_memory=int(token.peak_memory * 1e9),
     )
-
-
-def _clear_streams() -> None:
-    """Let go of this thread's streams: MLX aborts the process if they outlive the thread."""
-    if "mlx.core" in sys.modules:
-        import mlx.core as mx
-
-        mx.clear_streams()
 
 
 ENGINE = Engine()

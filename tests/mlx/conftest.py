@@ -5,12 +5,9 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import pytest
 
-from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["smollm2_folder", "smollm2_wheel", "tiny_gguf"]
 
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "1", "2", "a", "b", "ab", "12"]
 WIDTH, HEADS, KV_HEADS, HEAD_WIDTH = 16, 2, 1, 8
