@@ -66,7 +66,7 @@ HARD = (
     ),
     Intent(
         "asks for a program",
-        1.5,
+        1.0,
         _words(
             "implement program function script class query algorithm regex api code app parser "
             "compiler"

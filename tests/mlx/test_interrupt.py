@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "mlx/interrupt"
 FOREVER = 100_000  # tokens: minutes of work
-SOON = 15  # seconds, of which a process under load takes some to get going
+SOON = 30  # seconds; most of it is for processes to get going on a busy machine
 BLOCKED = "generation_config.json"
 
 # `python -m llm`, where Ctrl-C works even if whoever runs the tests ignores it.
@@ -151,7 +151,8 @@ def unblock(pipe: Path, end: int) -> None:
     """Let loading go on, with an empty file."""
     pipe.unlink()
     pipe.write_text("{}")
-    os.write(end, b"{}")
+    with suppress(BrokenPipeError):  # the process need not wait for it
+        os.write(end, b"{}")
     os.close(end)
 
 
