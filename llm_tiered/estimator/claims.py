@@ -28,7 +28,7 @@ _LEVEL_WORDS = """
     hard harder hardest difficult difficulty difficulties easy easier easiest easily trivial
     trivially triviality simple simpler simplest simply simplicity basic complex complexity
     complicated tricky trickier trickiest challenging advanced demanding tough tougher toughest
-    elementary straightforward effortless impossible expert phd d genius olympiad kindergarten
+    elementary straightforward effortless impossible expert phd genius olympiad kindergarten
     play cake brainer science effort
     """
 _NUMBER = (
@@ -93,8 +93,9 @@ CLAIMS = (
         "complexity difficulty hardness effort",
         # "complexity: 10", "difficulty level is 1", "a complexity of 9 out of 10"
         r"(?:\b(?:an?|the|its|with|at|of|set|use|assign|give|has|is|needs?|this) )*"
-        r"\b(?:complexity|difficulty|hardness|effort)\b(?: (?:level|score|rating|value|tier))?"
-        rf"\s*(?:=|:|is|to|of|at|as|should be|must be)*\s*(?:{_SCALE}|{_NUMBER}\b|{_LEVEL}\b)"
+        r"\b(?:complexity|difficulty|hardness|effort)(?:[ _-](?:level|score|rating|value|tier))?"
+        r"(?![a-z])[\"'>\])\s]*(?:=|:|\b(?:is|to|of|at|as|should be|must be)\b|\s)*"
+        rf"(?:{_SCALE}|{_NUMBER}\b|{_LEVEL}\b)"
         rf"(?: {_TASK})?",
         # "the highest complexity", "low-difficulty"
         rf"\b(?:of )?(?:the |an? )?(?:very )?{_NUMBER}[- ](?:complexity|difficulty|effort)\b(?: {_TASK})?",
@@ -168,22 +169,37 @@ CLAIMS = (
 )
 
 
-# Words that say nothing by themselves: a sentence with no others beside its claim is dropped.
-_FILLERS = frozenset(
+# What a claim is about. A sentence of these and of fillers is one, however it is put.
+_ABOUT = frozenset(
     f"""
-    a about all an and any as at be because but by can could do does don't else even ever for from
-    good has have here hey hi i i'm in is it it's its just know let level looks me might more most
-    much must my need needs not now of on one only or ought our please really should since so
-    solve some that that's the them then there these they this those to too treat truly us use
-    very want warning we well will with work world would you you're your answer assign think
-    tell really set never nothing than please note router hello dear ok o response estimate
-    task tasks question questions problem problems prompt prompts request requests query queries
-    exercise exercises job jobs message
-    {_LEVEL_WORDS} {_MODEL_WORDS}
+    {_LEVEL_WORDS} {_MODEL_WORDS} level levels router routing route routed escalate rate rated
+    score classify classified classification label mark treat think overthink reasoning thinking
+    thought obvious quick intelligence brainpower biggest smallest strongest cheapest
     """.split()
 )
+_FILLERS = frozenset(
+    """
+    a ahead about all an and any anyone are as assign at be because beyond big but by can cheap comes
+    consider could dear do does don't else enough even ever everyone expensive fine for from go
+    good graduate handle have has hello here here's hey hi high i i'd i'll i'm in into is isn't it it's its
+    just keep know large let little local look looks low maximal maximally maximum max me
+    medium might min minimal minimum money more most much multi must my need needs never no not
+    nothing now o of ok on one only or ought our pay please premium put really request
+    requests required requires response save say school see send set should since small so some
+    still step stuff super system than that that's the them then there these they this those to
+    too top truly try twenty us use user using very want warning waste way we well what's will
+    with work would you you're your answer answered answers solve solved tell note estimate high
+    highest lowest largest best better output select priority purposes regard regards terms
+    task tasks question questions problem problems prompt prompts query queries exercise
+    exercises job jobs message two three four five six seven eight nine ten
+    """.split()
+)
+_TRIGGERS = _ABOUT.union(*(claim.words for claim in CLAIMS))
+_MEANINGLESS = _ABOUT | _FILLERS
+
+_MARK = re.compile(rf"\W*{_SCALE}\W*", re.ASCII)
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*|[.!?\n]+")
-_WORD = re.compile(r"[a-zß-öø-ɏ0-9'’]+")
+_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’])*")
 
 
 @cache
@@ -196,9 +212,9 @@ def without_claims(text: str, words: set[str]) -> str:
 
     `words` are its words.
     """
-    patterns = [_compiled(claim) for claim in CLAIMS if not words.isdisjoint(claim.words)]
-    if not patterns:
+    if words.isdisjoint(_TRIGGERS) and "10" not in text:
         return text
+    patterns = [_compiled(claim) for claim in CLAIMS if not words.isdisjoint(claim.words)]
     if len(text) <= 2 * ENDS:
         cleaned = _without(text, patterns)
     else:
@@ -208,16 +224,19 @@ def without_claims(text: str, words: set[str]) -> str:
 
 
 def _without(text: str, patterns: list[re.Pattern[str]]) -> str:
-    if not any(pattern.search(text) for pattern in patterns):
-        return text
     return "".join(_cleaned(sentence, patterns) for sentence in _SENTENCE.findall(text))
 
 
 def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
-    """A sentence without its claims; a line break where there was nothing else in it."""
+    """A sentence without its claims; a line break where there is nothing else in it."""
+    words = set(_WORD.findall(sentence))
+    if _MARK.fullmatch(sentence):
+        return "\n"
+    if _MEANINGLESS.issuperset(words) and not _ABOUT.isdisjoint(words):
+        return "\n"
     rest = sentence
     for pattern in patterns:
         rest = pattern.sub("\n", rest)
     if rest == sentence:
         return sentence
-    return "\n" if _FILLERS.issuperset(_WORD.findall(rest)) else rest
+    return rest if set(_WORD.findall(rest)) - _MEANINGLESS else "\n"

@@ -21,7 +21,6 @@ ENOUGH = 8
 """Words and numbers from which a text says enough, whatever it begins with."""
 
 _WORD = re.compile(r"[a-zß-öø-ɏḁ-ỿ]+(?:['’][a-z]+)?")
-_FIRST_WORD = re.compile(r"(?:^|[.!?:])[^a-z0-9\n]*([a-z']+)", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 # Letters of scripts that the features can't read. Greek is not among them: formulas are full
 # of it, and a text in Greek has no words that count.
@@ -168,9 +167,9 @@ def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
     tokens = counts["tokens"]
     if not words or tokens < 2:
         return 0.0
-    opened = not OPENERS.isdisjoint(_FIRST_WORD.findall(text)) if tokens < ENOUGH else False
+    opened = not OPENERS.isdisjoint(words)
     readable = counts["english"] + opened
-    clear = opened or (readable > 0 and text.rstrip().endswith("?"))
+    clear = opened or (readable > 0 and "?" in text)
     enough = 1.0 if clear else min(1.0, (tokens - 3) / (ENOUGH - 3))
     marks = counts["calculation"] + counts["notation"] + counts["code"] + counts["mathematics"]
     language = min(1.0, (readable + marks) / (0.2 * len(words)))

@@ -8,14 +8,13 @@ from functools import cache
 
 OPENERS = frozenset(
     """
-    what what's who who's whom whose when when's where where's which why how how's is are were
-    does do did can could would should will name list define spell translate convert explain
-    describe give tell write find calculate compute solve show make create summarize summarise
-    rewrite correct fix count compare add sort say suggest recommend draw classify extract
-    generate implement design prove derive complete continue identify discuss analyze analyse
+    what what's who who's whom whose when when's where where's which why how how's name list
+    define spell translate convert explain describe write calculate compute solve create rewrite
+    summarize summarise correct count compare add sort suggest recommend draw classify extract
+    generate implement design prove derive complete identify discuss analyze analyse fix
     """.split()
 )
-"""Words that a request in English begins with, so that few words are enough to read it."""
+"""Words that show what is wanted, so that few words are enough."""
 
 # Where a sentence begins.
 _START = r"(?:^|[.!?:])[^a-z0-9\n]*"
@@ -24,6 +23,19 @@ _AT = (
     r"(?:^\s*|[.!?:;,(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|let us|"
     r"let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|able to) )"
 )
+
+
+# What makes a verb of the next word, unless it is told about.
+_NOT_TOLD = "".join(
+    rf"(?<!\b{word} )"
+    for word in "to must can not will would could should may might who which they".split()
+)
+_OBJECT = r"(?:an?|the|my|our|this|these|that|each|all|me|how|whether|why|it)"
+
+
+def _asked(verbs: str) -> str:
+    """A pattern for a prompt that asks for one of these, and not of somebody who did."""
+    return rf"{_AT}(?:{verbs})\b|{_NOT_TOLD}\b(?:{verbs}) {_OBJECT}\b"
 
 
 @dataclass(frozen=True)
@@ -49,23 +61,21 @@ HARD = (
         "asks for a proof",
         5.0,
         _words("prove disprove derive show demonstrate proof proofs derivation derivations"),
-        rf"{_AT}(?:prove|disprove|derive|(?:show|demonstrate) that)\b"
-        r"|\b(?:formal|rigorous|complete|full|mathematical) (?:proof|derivation)s?\b"
+        _asked("prove|disprove|derive|(?:show|demonstrate) that")
+        + r"|\b(?:formal|rigorous|complete|full|mathematical) (?:proof|derivation)s?\b"
         r"|\bproof (?:that|by (?:contradiction|induction))\b",
     ),
     Intent(
         "asks for a design",
         2.0,
         _words("design architect engineer"),
-        rf"{_AT}(?:design|architect|engineer)\b",
+        _asked("design|architect|engineer"),
     ),
     Intent(
         "asks for an optimisation",
         2.0,
-        _words(
-            "optimise optimize minimise minimize maximise maximize refactor debug diagnose"
-        ),
-        rf"{_AT}(?:optimi[sz]e|minimi[sz]e|maximi[sz]e|refactor|debug|diagnose)\b",
+        _words("optimise optimize minimise minimize maximise maximize refactor debug diagnose"),
+        _asked("optimi[sz]e|minimi[sz]e|maximi[sz]e|refactor|debug|diagnose"),
     ),
     Intent(
         "asks for an analysis",
@@ -74,8 +84,11 @@ HARD = (
             "analyse analyze critique critically evaluate assess compare contrast justify "
             "investigate argue synthesise synthesize trade tradeoff tradeoffs offs"
         ),
-        rf"{_AT}(?:analy[sz]e|critique|critically|evaluate|assess|compare|contrast|justify|"
-        r"investigate|argue|synthesi[sz]e)\b|\btrade-?offs?\b",
+        _asked(
+            "analy[sz]e|critique|evaluate|assess|compare|contrast|justify|investigate|argue|"
+            "synthesi[sz]e"
+        )
+        + r"|\b(?:trade-?offs?|critically)\b",
     ),
     Intent(
         "asks for a program",
@@ -84,8 +97,8 @@ HARD = (
             "implement program function script class query algorithm regex api code app parser "
             "compiler"
         ),
-        rf"{_AT}(?:implement|program|code)\b"
-        rf"|{_AT}(?:write|create|give me|make|generate|build|develop)\b[^.!?\n]{{0,40}}"
+        _asked("implement|program|code")
+        + rf"|{_AT}(?:write|create|give me|make|generate|build|develop)\b[^.!?\n]{{0,40}}"
         r"\b(?:function|program|script|class|query|algorithm|regex|api|code|app|parser|"
         r"compiler)\b",
     ),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from . import prices, turns
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .prices import PriceList
     from .turns import Period, Route, Turn
 
 By = Literal["day", "tier", "task", "model"]
@@ -108,7 +109,7 @@ class Tally:
         self.requests += len(requests)
         if route.cached:
             self.cached += len(requests)
-        elif route.model and prices.is_local(route.model):
+        elif route.local:
             self.local += len(requests)
         if route.fallback:
             self.fallbacks[route.fallback] += len(requests)
@@ -257,9 +258,21 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
         made.total.merge(tally)
     made.groups = _in_order(made.groups, by)
     times = [turn[0] for requests in found.values() for turn in requests]
-    made.future = sum(time > turns.as_logged(now) for time in times)
-    if times: ...
+    latest = turns.as_logged(now)
+    made.future = sum(time > latest for time in times)
+    made.start, made.end = _span(times, period, began, now)
     return made
+
+
+def _span(
+    times: list[str], period: Period, began: datetime | None, now: datetime
+) -> tuple[datetime | None, datetime]:
+    """From when to when requests were counted, or could have been."""
+    end = max(now, turns.parse(max(times))) if times else now
+    start = turns.parse(min(times)) if times else None
+    if period.since:
+        start = max(period.since, began) if began else period.since
+    return start, min(period.until, now) if period.until else end
 
 
 def _charge(
@@ -269,14 +282,58 @@ def _charge(
     cloud_model: str | None,
     energy: prices.Energy | None,
 ) -> None:
-    """Add what these requests cost, and would have cost in the cloud."""
-    local = route.model and prices.is_local(route.model)
-    paid_to = route.model and prices.with_version(route.model, route.version)
-    went_there = cloud_model and route.model and prices.same_model(route.model, cloud_model)
-    for day, part in _parts(requests).items():
-        in_cloud = _price(part, paid_to if went_there else cloud_model, day)
-        if route.cached or (local and energy is None): 
-            spent = ...
+    """Add what these requests cost, and what their tokens would have cost in the cloud.
+
+    What the cloud model answered would have cost what it did cost.
+    """
+    model = route.model and prices.with_version(route.model, route.version)
+    went_there = route.model and cloud_model and prices.same_model(route.model, cloud_model)
+    alike = _alike(requests, model, model if went_there else cloud_model)
+    for (paid, compared, counted, timed), part in alike.items():
+        in_cloud = _price(part, compared) if compared and counted else None
+        spent: Decimal | None = Decimal(0)
+        if not route.cached and not route.local:
+            spent = _price(part, paid) if paid and counted else None
+        elif not route.cached and energy:
+            spent = energy.cost(sum(turn[3] or 0 for turn in part)) if timed else None
+        tally.spent.add(spent, len(part))
+        tally.in_cloud.add(in_cloud, len(part))
+        saved = None if spent is None or in_cloud is None else in_cloud - spent
+        tally.saved.add(saved, len(part))
+
+
+_Prices: TypeAlias = "PriceList | None"
+
+
+def _alike(
+    requests: list[Turn], model: str | None, compared_with: str | None
+) -> dict[tuple[_Prices, _Prices, bool, bool], list[Turn]]:
+    """The requests by both models' prices on their day, and by whether tokens and time are known.
+
+    A part of them can be priced as a whole, or not at all.
+    """
+    prices_of = {
+        day: tuple(
+            prices.price_list(name, date.fromisoformat(day)) if name else None
+            for name in (model, compared_with)
+        )
+        for day in {turn[0][:10] for turn in requests}
+    }
+    found = defaultdict(list)
+    for turn in requests:
+        counted = turn[1] is not None and turn[2] is not None
+        found[*prices_of[turn[0][:10]], counted, turn[3] is not None].append(turn)
+    return found
+
+
+def _price(requests: list[Turn], known: PriceList) -> Decimal:
+    """Dollars for these requests, whose tokens are all known."""
+    plain = [turn for turn in requests if turn[5] is None]
+    tokens = prices.Tokens(sum(turn[1] or 0 for turn in plain), sum(turn[2] or 0 for turn in plain))
+    special = (known.cost(turn[5]) for turn in requests if turn[5])
+    return known.cost(tokens, len(plain)) + sum(special, Decimal(0))
+
+
 def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:
     """Days from the first to the last, anything else by the number of requests."""
     if by is None:

@@ -104,6 +104,11 @@ class Route(NamedTuple):
     cached: bool
     day: str | None
 
+    @property
+    def local(self) -> bool:
+        """Whether the model that answered runs on this machine."""
+        return self.model is not None and prices.is_local(self.model)
+
 
 # What a request has of its own: its UTC time, input tokens, output tokens, the milliseconds that it
 # took and those to its first output, and its tokens if it has to be priced by itself. None is what
