@@ -98,19 +98,23 @@ class Tier(_Section):
 
 
 class UserModel(_Section):
-    """A local model that the config adds: a repository on the hub, or a folder on disk."""
+    """A local model that the config adds: a repository on the hub, or a folder on disk.
+
+    `adapter` is the folder of a LoRA adapter that goes on top.
+    """
 
     id: str = Field(min_length=1)
     repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     path: Path | None = None
     aliases: tuple[str, ...] = ()
+    adapter: Path | None = None
 
     @field_validator("id")
     @classmethod
     def _prefixed(cls, name: str) -> str:
         return name if name.startswith(PREFIX) else PREFIX + name
 
-    @field_validator("path")
+    @field_validator("path", "adapter")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and config_path().parent / path.expanduser()

@@ -73,7 +73,11 @@ def local_models() -> tuple[ModelSpec, ...]:
     specs = {spec.model_id: spec for spec in CATALOG}
     for model in config.declared_models():
         specs[model.id] = ModelSpec(
-            model_id=model.id, repo=model.repo, path=model.path, aliases=model.aliases
+            model_id=model.id,
+            repo=model.repo,
+            path=model.path,
+            aliases=model.aliases,
+            adapter=model.adapter,
         )
     return tuple(specs.values())
 
@@ -88,9 +92,17 @@ def register(register: Callable[..., None], models: list[ModelWithAliases]) -> N
     taken = {alias for entry in models for alias in entry.aliases} | _user_aliases()
     for spec in local_models():
         aliases = [alias for alias in spec.aliases if alias not in taken]
-        register(MlxModel(spec, _memory_limit), AsyncMlxModel(spec, _memory_limit), aliases=aliases)
+        parts = (spec, _memory_limit, _find_local)
+        register(MlxModel(*parts), AsyncMlxModel(*parts), aliases=aliases)
     registry = Registry(models)
     register(TieredModel(registry), AsyncTieredModel(registry))
+
+
+def _find_local(name: str) -> ModelSpec | None:
+    for spec in local_models():
+        if name == spec.model_id or name in spec.aliases:
+            return spec
+    return None
 
 
 def _memory_limit() -> int | None:

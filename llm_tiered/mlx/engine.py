@@ -1,7 +1,7 @@
 """One worker thread that owns MLX: requests in, events out.
 
 MLX ties its streams and its random state to a thread, so everything that loads, generates or
-lets go of a model happens on this one. Requests and events are plain data.
+lets go of a model happens on this one.
 """
 
 from __future__ import annotations
@@ -10,112 +10,65 @@ import atexit
 import queue
 import secrets
 import threading
-from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
 
-from ..errors import EngineError, PromptTooLong, TieredError
-from . import device, messages
-from .residency import Loaded, Residents, import_mlx_lm
-from .stops import StopStrings
+from ..errors import EngineError, TieredError
+from . import device
+from .batch import Batch
+from .requests import Event, Failed, GenerationRequest, Ticket
+from .residency import Residents
+from .running import Running
+from .solo import Solo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from .messages import ChatMessage
+    from .residency import Loaded
+
+# How many requests may be under way, waiting ones included; whoever brings more waits.
+IN_FLIGHT = 256
 
 # Seconds that a process which ends waits for the worker to put MLX down.
-_GOODBYE = 5.0
+GOODBYE = 5.0
 
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """What to generate, and with which model.
-
-    `sampling` holds temperature, top_p, min_p and top_k, as far as they are given; the model's
-    own defaults fill the rest. `budget` is the memory for all models together, in bytes.
-    """
-
-    model: str
-    folder: Path
-    budget: int
-    chat: tuple[ChatMessage, ...]
-    max_tokens: int
-    sampling: dict[str, float] = field(default_factory=dict)
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Text:
-    """The next piece of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """The answer is complete.
-
-    Rates are tokens per second, `peak_memory` is bytes. `finish_reason` is `stop` (the model
-    or a stop string ended it) or `length` (max_tokens or the context did).
-    """
-
-    finish_reason: str
-    prompt_tokens: int
-    generation_tokens: int
-    prompt_tps: float
-    generation_tps: float
-    peak_memory: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The request ended without an answer."""
-
-    error: TieredError
-
-
-Event: TypeAlias = "Text | Done | Failed"
-
-
-class Ticket:
-    """A request under way, to cancel it."""
-
-    def __init__(self) -> None:
-        self.cancelled = threading.Event()
-
-    def cancel(self) -> None:
-        """Stop generating at the next token. Safe from any thread, and more than once."""
-        self.cancelled.set()
+Emit: TypeAlias = "Callable[[Event], None]"
+Job: TypeAlias = "tuple[GenerationRequest, Emit, Ticket]"
 
 
 class Engine:
     """The worker and its queue."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[
-            tuple[GenerationRequest, Callable[[Event], None], Ticket] | None
-        ] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._places = threading.BoundedSemaphore(IN_FLIGHT)
         self._start = threading.Lock()
         self._worker: threading.Thread | None = None
-        self._current: Ticket | None = None
+        self._closing = threading.Event()
         self._residents = Residents()
+        self._waiting: deque[Job] = deque()
+        self._runners: list[Batch | Solo] = []
 
     def submit(
-        self, request: GenerationRequest, emit: Callable[[Event], None], ticket: Ticket
-    ) -> None:
-        """Queue a request. `emit` gets its events, on the worker's thread; Done or Failed last.
+        self, request: GenerationRequest, emit: Emit, ticket: Ticket, *, wait: bool = True
+    ) -> bool:
+        """Queue a request. Where too many are under way it waits, or gives False without `wait`.
 
-        After `ticket.cancel()` nothing more is promised to come.
+        `emit` gets its events, on the worker's thread, Done or Failed last. After
+        `ticket.cancel()` nothing more is promised to come.
         """
+        if not self._places.acquire(blocking=wait):
+            return False
         with self._start:
             if self._worker is None:
+                self._closing.clear()
                 self._worker = threading.Thread(target=self._work, name="mlx", daemon=True)
                 self._worker.start()
                 atexit.register(self.close)
         self._jobs.put((request, emit, ticket))
+        return True
 
     def resident(self) -> dict[str, Path]:
         """The models in memory and their folders, least recently used first."""
@@ -127,100 +80,97 @@ class Engine:
             worker, self._worker = self._worker, None
         if worker is None:
             return
-        if self._current is not None:
-            self._current.cancel()
+        self._closing.set()
         self._jobs.put(None)
-        worker.join(_GOODBYE)
+        worker.join(GOODBYE)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            request, emit, ticket = job
-            self._current = ticket
-            try:
-                self._serve(request, emit, ticket)
-            except TieredError as error:
-                emit(Failed(error))
-            except Exception as error:
-                emit(Failed(EngineError(f"{request.model}: {type(error).__name__}: {error}")))
-            finally:
-                self._current = None
+        import mlx.core as mx
+
+        # Every new thread starts from the same random state.
+        mx.random.seed(secrets.randbits(64))
+        while not self._closing.is_set():
+            self._receive(wait=not (self._waiting or self._runners))
+            self._admit()
+            for runner in self._runners:
+                runner.step()
+            for runner in [runner for runner in self._runners if not len(runner)]:
+                runner.close()
+                self._runners.remove(runner)
+        self._put_down()
+
+    def _receive(self, *, wait: bool) -> None:
+        """Take in all requests that have come; wait for one if there is nothing else to do."""
+        try:
+            while True:
+                job = self._jobs.get(block=wait)
+                wait = False
+                if job is not None:
+                    self._waiting.append(job)
+        except queue.Empty:
+            return
+
+    def _admit(self) -> None:
+        """Start the requests there is memory for, in the order in which they came."""
+        while self._waiting:
+            request, emit, ticket = self._waiting[0]
+            if not ticket.cancelled.is_set():
+                try:
+                    if not self._fits(request):
+                        return
+                    self._begin(request, emit, ticket)
+                except Exception as error:
+                    if not isinstance(error, TieredError):
+                        kind = type(error).__name__
+                        error = EngineError(f"{request.model}: {kind}: {error}")
+                    emit(Failed(error))
+                    self._places.release()
+            else:
+                self._places.release()
+            self._waiting.popleft()
+
+    def _fits(self, request: GenerationRequest) -> bool:
+        """Whether there is room next to what runs; alone, a request always gets its try."""
+        busy = {runner.loaded for runner in self._runners}
+        if not busy:
+            return True
+        return self._residents.fits(request, busy)
+
+    def _begin(self, request: GenerationRequest, emit: Emit, ticket: Ticket) -> None:
+        busy = {runner.loaded for runner in self._runners}
+        loaded = self._residents.get(request, busy)
+        running = Running(request, emit, ticket, loaded, self._places.release)
+        if request.alone:
+            self._runners.append(Solo(running, self._draft(request, busy | {loaded})))
+            return
+        for runner in self._runners:
+            if isinstance(runner, Batch) and runner.loaded is loaded:
+                runner.add(running)
+                return
+        batch = Batch(loaded)
+        batch.add(running)
+        self._runners.append(batch)
+
+    def _draft(self, request: GenerationRequest, busy: set[Loaded]) -> Loaded | None:
+        if request.draft is None:
+            return None
+        model, folder = request.draft
+        return self._residents.get(replace(request, model=model, folder=folder), busy)
+
+    def _put_down(self) -> None:
+        """End what is under way, and let go of MLX."""
+        closed = EngineError("the engine was closed before the answer was complete")
+        for runner in self._runners:
+            runner.fail(closed)
+            runner.close()
+        self._runners.clear()
+        self._receive(wait=False)
+        for _, emit, _ in self._waiting:
+            emit(Failed(closed))
+            self._places.release()
+        self._waiting.clear()
         self._residents.clear()
         device.clear_streams()
-
-    def _serve(
-        self, request: GenerationRequest, emit: Callable[[Event], None], ticket: Ticket
-    ) -> None:
-        if ticket.cancelled.is_set():
-            return
-        loaded = self._residents.get(request.model, request.folder, request.budget)
-        with closing(generate(loaded, request)) as events:
-            for event in events:
-                emit(event)
-                if ticket.cancelled.is_set():
-                    break
-
-
-def generate(loaded: Loaded, request: GenerationRequest) -> Generator[Event, None, None]:
-    """The events of a request on a loaded model. Only on the worker's thread.
-
-    Raises PromptTooLong, with the counts, if the prompt fills the model's context.
-    """
-    import_mlx_lm()
-    import mlx.core as mx
-    from mlx_lm import stream_generate
-    from mlx_lm.sample_utils import make_sampler
-
-    prompt = messages.encode(loaded.tokenizer, request.chat)
-    room = _room(loaded, len(prompt))
-    # The random state is the thread's: without a seed of its own, each request would continue
-    # where the last one stopped, and each process would start the same way.
-    mx.random.seed(secrets.randbits(32) if request.seed is None else request.seed)
-    sampling = loaded.sampling | request.sampling
-    sampler = make_sampler(
-        temp=sampling.get("temperature", 0.0),
-        top_p=sampling.get("top_p", 0.0),
-        min_p=sampling.get("min_p", 0.0),
-        top_k=int(sampling.get("top_k", 0)),
-    )
-    stops = StopStrings(request.stop)
-    max_tokens = min(request.max_tokens, room)
-    tokens = stream_generate(
-        loaded.model, loaded.tokenizer, prompt, max_tokens=max_tokens, sampler=sampler
-    )
-    with closing(tokens):
-        for token in tokens:
-            text = stops.push(token.text)
-            if token.finish_reason and not stops.stopped:
-                text += stops.flush()
-            if text:
-                yield Text(text)
-            if stops.stopped or token.finish_reason:
-                yield _done(token, "stop" if stops.stopped else token.finish_reason)
-                return
-
-
-def _room(loaded: Loaded, prompt_tokens: int) -> int:
-    """How many tokens fit behind the prompt."""
-    context = loaded.files.context_length
-    if context is None:
-        return 1 << 31
-    if prompt_tokens >= context:
-        raise PromptTooLong(
-            f"the prompt has {prompt_tokens:,} tokens, and the context of {loaded.name} holds "
-            f"{context:,}"
-        )
-    return context - prompt_tokens
-
-
-def _done(token: Any, finish_reason: str) -> Done:
-    return Done(
-        finish_reason=finish_reason,
-        prompt_tokens=token.prompt_tokens,
-        generation_tokens=token.generation_tokens,
-        prompt_tps=round(token.prompt_tps, 1),
-        generation_tps=round(token.generation_tps, 1),
-        peak_memory=int(token.peak_memory * 1e9),
-    )
 
 
 ENGINE = Engine()

@@ -252,3 +252,15 @@ def _kv_bytes_per_token(config: JsonObject) -> int | None:
     if not (layers and kv_heads and head_dim):
         return None
     return 2 * layers * kv_heads * head_dim * CACHE_BYTES
+
+
+def template_has_tools(folder: Path) -> bool:
+    """Whether the chat template of a model folder knows tool calls in the form we can read."""
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        try:
+            text = (folder / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if "<tool_call>" in text and "tool_call.name" in text:
+            return True
+    return False

@@ -62,6 +62,14 @@ def inspect(spec: ModelSpec, folder: Path) -> files.ModelFiles:
     return files.inspect(folder, fix=fix)
 
 
+def knows_tools(spec: ModelSpec) -> bool:
+    """Whether the model's chat template knows tools, as far as that can be told by now."""
+    if spec.tools is not None:
+        return spec.tools
+    folder = locate(spec)
+    return folder is not None and files.template_has_tools(folder)
+
+
 def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None:
     """Raise ModelUnavailable if the model is known not to work on this machine just now.
 
