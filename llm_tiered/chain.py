@@ -119,8 +119,10 @@ def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
         kept = [candidate for candidate in kept if candidate.local]
     if decision.cloud_only:
         kept = [candidate for candidate in kept if not candidate.local]
-    unique = {candidate.model: candidate for candidate in reversed(kept)}
-    return tuple(reversed(unique.values()))
+    unique: dict[str, Candidate] = {}
+    for candidate in kept:
+        unique.setdefault(candidate.model, candidate)
+    return tuple(unique.values())
 
 
 class Cooldowns:

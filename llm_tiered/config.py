@@ -82,11 +82,6 @@ class Tier(_Section):
     model: str
     options: dict[str, Any] = {}
 
-    @field_validator("model")
-    @classmethod
-    def _canonical(cls, name: str) -> str:
-        return canonical_model(name)
-
     @property
     def local(self) -> bool:
         """Whether its model runs on this machine, so that no request leaves it."""
@@ -117,7 +112,12 @@ class UserModel(_Section):
     @field_validator("path", "adapter")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return path and config_path().parent / path.expanduser()
+        if path is None:
+            return None
+        try:
+            return config_path().parent / path.expanduser()
+        except RuntimeError:
+            raise ValueError(f"found {str(path)!r}, and nobody here has that name") from None
 
     @model_validator(mode="after")
     def _one_source(self) -> UserModel:
@@ -159,8 +159,16 @@ class Config(_Section):
     local_only: bool = False
     allow_cpu: bool = False
     log_api: bool = True
-    memory_limit: ByteSize | None = None
+    memory_limit: Annotated[ByteSize, Field(gt=0)] | None = None
     models: tuple[UserModel, ...] = ()
+
+    @field_validator("memory_limit", mode="wrap")
+    @classmethod
+    def _with_unit(cls, value: Any, parse: Any) -> Any:
+        try:
+            return parse(value)
+        except ValueError:
+            raise ValueError(f"found {value!r}, expected a size such as 12GB") from None
 
     @field_validator("tasks")
     @classmethod
@@ -238,6 +246,8 @@ def load() -> Settings:
         stamp = (stat.st_mtime_ns, stat.st_size)
     except FileNotFoundError:
         stamp = None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     key = (path, stamp, tuple(os.environ.get(name) for name in ENVIRONMENT))
     if _cached.get("key") != key:
         config, sources = (Config(), {}) if stamp is None else _read(path)
@@ -255,11 +265,8 @@ def declared_models() -> tuple[UserModel, ...]:
     This is what gets registered with llm: a mistake in the config must not take `llm` down, so
     it is told later, by `load`, when the tiers are used.
     """
-    path = config_path()
-    if not path.exists():
-        return ()
     try:
-        document = _parse(path)
+        document = _parse(config_path())
     except ConfigError:
         return ()
     entries = document.get("models")
@@ -279,28 +286,33 @@ def _read(path: Path) -> tuple[Config, dict[str, Source]]:
     except ValidationError as error:
         lines = [_describe(item) for item in error.errors(include_url=False)]
         raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from None
-    aliases = {alias: model.id for model in config.models for alias in model.aliases}
+    own = {model.id.removeprefix(PREFIX): model.id for model in config.models}
+    own |= {alias: model.id for model in config.models for alias in model.aliases}
     tiers = tuple(
-        tier.model_copy(update={"model": aliases.get(tier.model, tier.model)})
+        tier.model_copy(update={"model": own.get(tier.model) or canonical_model(tier.model)})
         for tier in config.tiers
     )
     return config.model_copy(update={"tiers": tiers}), dict.fromkeys(document, "config")
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is no UTF-8 text") from None
+    import yaml
+
+    try:
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or "can't be read"
         raise ConfigError(f"{path}:{where} this is no valid YAML: {problem}") from None
+    except ValueError as error:  # a date or a number that can't be
+        raise ConfigError(f"{path}: this is no valid YAML: {error}") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -357,15 +369,17 @@ def _move_threshold(
     if name not in names[:-1]:
         raise ConfigError(f"{variable} moves the end of the tier {name!r}, and there is no such")
     position = names.index(name)
-    span, following = tiers[position].complexity, tiers[position + 1].complexity
+    span = tiers[position].complexity
     lowest = span.low - 1
     if not text.isdecimal() or not lowest <= int(text) <= HIGHEST:
         raise ConfigError(f"{variable}: found {text!r}, expected {lowest} to {HIGHEST}")
-    moved = list(tiers)
-    moved[position] = tiers[position].model_copy(
-        update={"complexity": span._replace(high=int(text))}
+    end = int(text)
+    spans = [tier.complexity for tier in tiers]
+    spans[position] = span._replace(high=end)
+    spans[position + 1] = spans[position + 1]._replace(low=end + 1)
+    for later in range(position + 2, len(spans)):
+        spans[later] = spans[later]._replace(low=max(spans[later].low, end + 1))
+    return tuple(
+        tier.model_copy(update={"complexity": moved})
+        for tier, moved in zip(tiers, spans, strict=True)
     )
-    moved[position + 1] = tiers[position + 1].model_copy(
-        update={"complexity": following._replace(low=int(text) + 1)}
-    )
-    return tuple(moved)

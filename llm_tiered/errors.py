@@ -2,16 +2,16 @@
 
 llm.ModelError
 └── TieredError            one or two lines for people: what happened, what to do
-├── ConfigError        the config file or the environment says something wrong
-├── RequestError       the request can't be served as it was put
-│   └── PromptTooLong  more tokens than the model's context holds
-├── ModelUnavailable   a local model is not there, or can't be used
-│   ├── DownloadError  its files could not be fetched
-│   └── DamagedModel   its files are there, but not whole
-├── EngineError        MLX failed while loading or generating
-├── EmptyAnswer        a model ended its answer before it began
-├── BrokenAnswer       a model failed in the middle of its answer
-└── AllTiersFailed     every model of the chain was skipped or failed
+    ├── ConfigError        the config file or the environment says something wrong
+    ├── RequestError       the request can't be served as it was put
+    │   └── PromptTooLong  more tokens than the model's context holds
+    ├── ModelUnavailable   a local model is not there, or can't be used
+    │   ├── DownloadError  its files could not be fetched
+    │   └── DamagedModel   its files are there, but not whole
+    ├── EngineError        MLX failed while loading or generating
+    ├── EmptyAnswer        a model ended its answer before it began
+    ├── BrokenAnswer       a model failed in the middle of its answer
+    └── AllTiersFailed     every model of the chain was skipped or failed
 """
 
 from __future__ import annotations

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 # llm-gemini hands on the message of Google's error, not its status code. These are the words of
 # 429, 500, 502, 503 and 504 (https://ai.google.dev/gemini-api/docs/troubleshooting).
 _PASSES = re.compile(
-    r"overloaded|rate.?limit|quota|exhausted|too many requests|try again|retry|unavailable"
-    r"|internal error|deadline|timed? ?out|high demand|\b(429|500|502|503|504)\b",
+    r"overloaded|rate.?limit|quota|exhausted|too many requests|try again|unavailable"
+    r"|internal error|deadline|timed? ?out|high demand",
     re.IGNORECASE,
 )
-_WRONG_KEY = re.compile(r"api.?key|unauthenticated|permission denied", re.IGNORECASE)
+_WRONG_KEY = re.compile(
+    r"api.?key|authentication credential|unauthenticated|permission denied", re.IGNORECASE
+)
 _GOOGLE_KEY = re.compile(r"AIza[\w-]{20,}")
+_KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"
 _LONGEST = 300
 
 
@@ -30,7 +33,7 @@ def explain(error: Exception, *, secrets: Iterable[str | None] = ()) -> Problem:
     """What went wrong, in one line for people and without any of the secrets."""
     problem = _explain(error)
     return Problem(
-        reason=redact(" ".join(problem.reason.split())[:_LONGEST], secrets),
+        reason=" ".join(redact(problem.reason, secrets).split())[:_LONGEST],
         fix=problem.fix,
         transient=problem.transient,
         cools=problem.cools or problem.transient,
@@ -69,7 +72,7 @@ def _explain(error: Exception) -> Problem:
 
 def _model_error(message: str) -> Problem:
     if _WRONG_KEY.search(message):
-        return Problem(message, "llm keys set gemini, or LLM_GEMINI_KEY")
+        return Problem(message, _KEY_FIX)
     return Problem(message, transient=bool(_PASSES.search(message)))
 
 
@@ -79,6 +82,9 @@ def _http_error(error: Exception) -> Problem:
         return Problem("no answer in time", "timeout in the tier's options", transient=True)
     if "ConnectError" in kinds:
         return Problem(f"can't be reached: {error}", "check the network", transient=True)
+    if "LocalProtocolError" in kinds:
+        # It quotes the header that it refuses, which may be the key.
+        return Problem("the request can't be sent: is there a line break in the key?", _KEY_FIX)
     if "TransportError" in kinds:
         return Problem(f"the connection broke: {error}", transient=True)
     return Problem(f"{type(error).__name__}: {error}")

@@ -89,7 +89,9 @@ def register(register: Callable[..., None], models: list[ModelWithAliases]) -> N
     """
     from .tiered import AsyncTieredModel, TieredModel
 
-    taken = {alias for entry in models for alias in entry.aliases} | _user_aliases()
+    taken = _user_aliases()
+    for entry in models:
+        taken |= {entry.model.model_id, *entry.aliases}
     for spec in local_models():
         aliases = [alias for alias in spec.aliases if alias not in taken]
         parts = (spec, _memory_limit, _find_local)

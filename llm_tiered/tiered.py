@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from pydantic import Field
 from . import chain, config, nested, readiness
 from .chain import Attempt, Candidate, Check, Cooldowns, Problem, Wait
 from .config import Fallback
-from .errors import BrokenAnswer, EmptyAnswer, RequestError, TieredError
+from .errors import BrokenAnswer, EmptyAnswer, ModelUnavailable, RequestError, TieredError
 from .failures import explain
 from .log import api
 from .log import conversation as history
+from .mlx.models import AsyncMlxModel, MlxModel
 from .routing import Decision, Request, decide
 
 if TYPE_CHECKING:
@@ -100,6 +102,9 @@ class Routed:
         """Why the candidate is known not to work, or None. `find` gives a model by its name."""
         try:
             inner = find(candidate.model)
+            if candidate.local and not isinstance(inner, (MlxModel, AsyncMlxModel)):
+                # Privacy is not a matter of names.
+                raise ModelUnavailable("has the name of a local model, and is none")
             self.options(candidate, inner)
             readiness.check(inner, self.prompt, self.settings.config, self.key)
         except (llm.ModelError, ValueError) as error:
@@ -112,7 +117,8 @@ class Routed:
 
     def explain(self, error: Exception) -> Problem:
         """What went wrong with an attempt."""
-        return explain(error, secrets=[self.key])
+        environment = os.environ.get("LLM_GEMINI_KEY")
+        return explain(error, secrets=[self.key, environment, *llm.load_keys().values()])
 
     def answered(self, candidate: Candidate) -> int:
         """Tell of a fallback, once; gives the milliseconds up to the first output."""

@@ -35,7 +35,7 @@ def thought(words: str) -> Part:
     return {"text": words, "thought": True}
 
 
-def call(name: str, args: dict[str, Any], *, id: str, signature: str | None = None) -> Part:  # noqa: A002 - the API's name
+def call(name: str, args: dict[str, Any], *, id: str, signature: str | None = None) -> Part:
     """A call of one of the caller's functions."""
     return {"functionCall": {"name": name, "args": args, "id": id}} | _signed(signature)
 
@@ -164,13 +164,9 @@ def refused(code: int, status: str, message: str) -> Failure:
     return Failure(code, json.dumps([error], indent=2).encode())
 
 
-WRONG_KEY = refused(
-    400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."
-)
+WRONG_KEY = refused(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")
 BAD_REQUEST = refused(400, "INVALID_ARGUMENT", "Request contains an invalid argument.")
-WRONG_PLACE = refused(
-    400, "FAILED_PRECONDITION", "User location is not supported for the API use."
-)
+WRONG_PLACE = refused(400, "FAILED_PRECONDITION", "User location is not supported for the API use.")
 DISABLED = refused(
     403,
     "PERMISSION_DENIED",
@@ -207,9 +203,7 @@ HIGH_DEMAND = refused(
     "This model is currently experiencing high demand. Spikes in demand are usually temporary. "
     "Please try again later.",
 )
-DEADLINE = refused(
-    504, "DEADLINE_EXCEEDED", "Deadline expired before operation could complete."
-)
+DEADLINE = refused(504, "DEADLINE_EXCEEDED", "Deadline expired before operation could complete.")
 NOTHING = Failure(200, b"")
 HTML = Failure(
     502,
@@ -217,8 +211,9 @@ HTML = Failure(
     b"<p><b>502.</b> <ins>That\xe2\x80\x99s an error.</ins>\n</html>\n",
 )
 TIMEOUT = Failure(error=lambda: httpx.ReadTimeout("The read operation timed out"))
-UNREACHABLE = Failure(
-    error=lambda: httpx.ConnectError("[Errno -2] Name or service not known")
+UNREACHABLE = Failure(error=lambda: httpx.ConnectError("[Errno -2] Name or service not known"))
+HUNG_UP = Failure(
+    error=lambda: httpx.RemoteProtocolError("Server disconnected without sending a response.")
 )
 
 

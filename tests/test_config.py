@@ -251,7 +251,7 @@ MISTAKES = [
             _tiers(SMALL.replace("1-4", span), MEDIUM, CLOUD),
             ["tiers[0].complexity", repr(span), "such as '1-4' within 1-10"],
         )
-        for span in ("0-4", "4-1", "1-11", "low", "1-4-7", "1.5-4", "-4")
+        for span in ("0-4", "4-1", "1-11", "low", "1-4-7", "1.5-4")
     ],
     (
         _tiers(SMALL, MEDIUM.replace("name: medium", "name: small"), CLOUD),

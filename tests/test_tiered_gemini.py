@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import closing
+import sqlite3
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 pytest_plugins = ("tests.toys",)
 
 
-@pytest.fixture
-def secret() -> str:
-    """A key that must not turn up anywhere."""
-    return "AQ.Ab8RN6secretOfTheUser"
+# A key that must not turn up anywhere.
+SECRET = "AQ.Ab8RN6secretOfTheUser"
 
 
 async def test_answer(ask: Ask, httpx_mock: HTTPXMock) -> None:
@@ -60,9 +59,7 @@ async def test_record(
             "source": "option",
             "task": None,
             "tier": "cloud",
-            "attempts": [
-                {"tier": "cloud", "model": gemini.MODEL, "outcome": "ok", "reason": None}
-            ],
+            "attempts": [{"tier": "cloud", "model": gemini.MODEL, "outcome": "ok", "reason": None}],
             "cached_from": None,
         },
         "response": {
@@ -72,8 +69,8 @@ async def test_record(
         },
     }
     (turn,) = logged()
-    with closing(sqlite_utils.Database(logs).conn) as connection:
-        stored = LogStore(sqlite_utils.Database(connection)).turn_response_json(turn["id"])
+    with closing(sqlite3.connect(logs)) as database:
+        stored = LogStore(sqlite_utils.Database(database)).turn_response_json(turn["id"])
     assert stored["response"] == record["response"]
     assert stored["tiered"]["ttft_ms"] == ttft_ms
     assert json.loads(turn["options_json"]) == {"complexity": 8, "max_tokens": 50}
@@ -82,30 +79,23 @@ async def test_record(
 
 
 @pytest.mark.parametrize(
-    ("said", "source", "complexity", "task", "tier"),
+    ("said", "expected"),
     [
-        ({"tier": "cloud"}, "tier", None, None, "cloud"),
-        ({"tier": "small", "complexity": 9}, "tier", 9, None, "small"),
-        ({"complexity": 9, "task": "theory_analysis"}, "option", 9, "theory_analysis", "cloud"),
-        ({"task": "curriculum_planning"}, "task", 8, "curriculum_planning", "cloud"),
-        ({}, "default", 5, None, "medium"),
+        ({"tier": "cloud"}, ("tier", None, None, "cloud")),
+        ({"tier": "small", "complexity": 9}, ("tier", 9, None, "small")),
+        ({"complexity": 9, "task": "theory_analysis"}, ("option", 9, "theory_analysis", "cloud")),
+        ({"task": "curriculum_planning"}, ("task", 8, "curriculum_planning", "cloud")),
+        ({}, ("default", 5, None, "medium")),
     ],
 )
-async def test_record_of_the_source(  # noqa: PLR0913 - a table of requests and records
-    ask: Ask,
-    httpx_mock: HTTPXMock,
-    said: dict[str, Any],
-    source: str,
-    complexity: int | None,
-    task: str | None,
-    tier: str,
+async def test_record_of_the_source(
+    ask: Ask, httpx_mock: HTTPXMock, said: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     """The record says what decided: tier before complexity before task before the default."""
-    if tier == "cloud":
+    if expected[-1] == "cloud":
         gemini.answer(httpx_mock, *gemini.says("Hello"))
     record = (await ask("Say hello", **said)).response_json["tiered"]
-    found = {name: record[name] for name in ("source", "complexity", "task", "tier")}
-    assert found == {"source": source, "complexity": complexity, "task": task, "tier": tier}
+    assert tuple(record[name] for name in ("source", "complexity", "task", "tier")) == expected
 
 
 async def test_record_of_a_local_model(ask: Ask) -> None:
@@ -141,9 +131,7 @@ async def test_tier_options(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_output_tokens"])
-async def test_request_beats_tier(
-    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, name: str
-) -> None:
+async def test_request_beats_tier(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, name: str) -> None:
     """What the request says of sampling wins over the tier's options, whichever name they use."""
     toys.configure_cloud(**{name: 900, "temperature": 0.1})
     gemini.answer(httpx_mock, *gemini.says("Hello"))
@@ -161,15 +149,13 @@ async def test_wrong_tier_options(ask: Ask, toys: Toys) -> None:
     assert first["reason"].startswith("wrong options: max_tokenz")
 
 
-async def test_explicit_key(
-    ask: Ask, httpx_mock: HTTPXMock, secret: str, user_path: Path
-) -> None:
+async def test_explicit_key(ask: Ask, httpx_mock: HTTPXMock, user_path: Path) -> None:
     """The key of the request reaches Gemini, whatever is stored or in the environment."""
     (user_path / "keys.json").write_text(json.dumps({"gemini": "stored"}))
     gemini.answer(httpx_mock, *gemini.says("Hello"))
-    await ask("Say hello", complexity=8, key=secret)
+    await ask("Say hello", complexity=8, key=SECRET)
     (request,) = httpx_mock.get_requests()
-    assert request.headers["x-goog-api-key"] == secret
+    assert request.headers["x-goog-api-key"] == SECRET
 
 
 async def test_stored_key(ask: Ask, httpx_mock: HTTPXMock, user_path: Path) -> None:
@@ -181,7 +167,7 @@ async def test_stored_key(ask: Ask, httpx_mock: HTTPXMock, user_path: Path) -> N
     assert request.headers["x-goog-api-key"] == "stored"
 
 
-async def test_key_of_a_chain(ask: Ask, httpx_mock: HTTPXMock, secret: str) -> None:
+async def test_key_of_a_chain(ask: Ask, httpx_mock: HTTPXMock) -> None:
     """The key of a chain goes with every request of it."""
     called = gemini.call("double", {"number": 2}, id="c-1")
     gemini.answer(httpx_mock, gemini.last(called))
@@ -191,15 +177,13 @@ async def test_key_of_a_chain(ask: Ask, httpx_mock: HTTPXMock, secret: str) -> N
         """Twice the number."""
         return 2 * number
 
-    chain = ask.model.chain("2 * 2?", tools=[double], key=secret, options={"complexity": 8})
+    chain = ask.model.chain("2 * 2?", tools=[double], key=SECRET, options={"complexity": 8})
     await ask.finish(chain)
     keys = [request.headers["x-goog-api-key"] for request in httpx_mock.get_requests()]
-    assert keys == [secret, secret]
+    assert keys == [SECRET, SECRET]
 
 
-async def test_no_key(
-    ask: Ask, httpx_mock: HTTPXMock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_key(ask: Ask, httpx_mock: HTTPXMock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any key Gemini is skipped, not asked, and a local model answers."""
     monkeypatch.delenv("LLM_GEMINI_KEY")
     response = await ask("Say hello", complexity=8)
@@ -220,49 +204,61 @@ async def test_no_key_and_no_fallback(ask: Ask, monkeypatch: pytest.MonkeyPatch)
         await ask("Say hello", complexity=8, fallback="none")
 
 
-@pytest.mark.parametrize("place", ["request", "stored", "environment"])
-async def test_key_stays_secret(  # noqa: PLR0913 - everywhere it might turn up
-    ask: Ask,
+@pytest.fixture(params=["request", "stored", "environment"])
+def repeated(
+    request: pytest.FixtureRequest,
     httpx_mock: HTTPXMock,
-    secret: str,
-    place: str,
     user_path: Path,
-    logs: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A key that an error repeats is in no warning, no record and no error of ours."""
-    # httpx repeats the key where it has a line end, as one read from a file often has.
-    key = f"{secret}\n"
-    if place == "stored":
-        (user_path / "keys.json").write_text(json.dumps({"gemini": key}))
-    elif place == "environment":
-        monkeypatch.setenv("LLM_GEMINI_KEY", key)
-    said = {"key": key} if place == "request" else {}
-    illegal = gemini.Failure(
+) -> dict[str, str]:
+    """Let every error repeat the key. What a request has to say to use that key.
+
+    httpx does so where the key has a line end, as one that was read from a file often has.
+    """
+    key = f"{SECRET}\n"
+    failure = gemini.Failure(
         error=lambda: httpx.LocalProtocolError(f"Illegal header value {key.encode()!r}")
     )
-    illegal.answer_all(httpx_mock)
+    failure.answer_all(httpx_mock)
+    if request.param == "request":
+        return {"key": key}
+    if request.param == "stored":
+        (user_path / "keys.json").write_text(json.dumps({"gemini": key}))
+    else:
+        monkeypatch.setenv("LLM_GEMINI_KEY", key)
+    return {}
 
+
+async def test_key_is_not_recorded(
+    ask: Ask,
+    repeated: dict[str, str],
+    logs: Path,
+    logged: Callable[[], list[dict[str, Any]]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A key that an error repeats is in no log record and not in the database."""
     with caplog.at_level(logging.DEBUG):
-        response = await ask("Say hello", complexity=8, **said)
-        monkeypatch.setattr("llm_tiered.tiered.COOLDOWNS._until", {})
-        with pytest.raises(llm.ModelError) as error:
-            await ask("Say hello", complexity=8, fallback="none", **said)
-
+        response = await ask("Say hello", complexity=8, **repeated)
     assert response.text_or_raise() == "medium answer"
-    assert "Illegal header value" in json.dumps(response.response_json)
-    assert secret not in json.dumps(response.response_json)
-    assert secret not in str(error.value)
-    assert secret not in caplog.text
-    assert secret.encode() not in logs.read_bytes()
+    assert "Illegal header value" in caplog.text
+    assert SECRET not in caplog.text
+    assert SECRET not in json.dumps(response.response_json)
+    assert len(logged()) == 1
+    assert SECRET.encode() not in logs.read_bytes()
+
+
+async def test_key_is_not_in_errors(ask: Ask, repeated: dict[str, str]) -> None:
+    """A key that an error repeats is not in the error that people get to see."""
+    with pytest.raises(llm.ModelError, match="Illegal header value") as error:
+        await ask("Say hello", complexity=8, fallback="none", **repeated)
+    assert SECRET not in str(error.value)
 
 
 async def test_alias_of_a_key_is_no_secret(
-    ask: Ask, httpx_mock: HTTPXMock, secret: str, user_path: Path
+    ask: Ask, httpx_mock: HTTPXMock, user_path: Path
 ) -> None:
     """`--key gemini` names a stored key: errors still may say gemini, and never the key."""
-    (user_path / "keys.json").write_text(json.dumps({"gemini": secret}))
+    (user_path / "keys.json").write_text(json.dumps({"gemini": SECRET}))
     gemini.NO_SUCH_MODEL.answer(httpx_mock)
     response = await ask("Say hello", complexity=8, key="gemini")
     reason = response.response_json["tiered"]["attempts"][0]["reason"]
@@ -278,8 +274,9 @@ async def test_answer_is_streamed(ask: Ask, toys: Toys) -> None:
         async for piece in response:
             came.append(piece)
     else:
-        came.extend(response)
-    assert came == (["first ", "made", "second"] if ask.asynchronous else came)
+        for piece in response:
+            came.append(piece)
+    assert came == ["first ", "made", "second"]
 
 
 async def test_not_streamed(ask: Ask, httpx_mock: HTTPXMock) -> None:
@@ -306,12 +303,10 @@ async def test_abandoned_answer(
     httpx_mock.add_response(url=gemini.URL, stream=stream)
     response = ask.model.prompt("Say hello", complexity=8)
     if ask.asynchronous:
-        events = response.astream_events()
-        await anext(events)
-        await events.aclose()
+        async with aclosing(response.astream_events()) as events:
+            await anext(events)
     else:
-        events = response.stream_events()
-        next(events)
-        events.close()
+        with closing(response.stream_events()) as events:
+            next(events)
     assert closed
     assert logged() == []

@@ -52,6 +52,7 @@ class Toy:
 
     does: list[Action]
     tools: bool = False
+    has_async: bool = True
     prompts: list[llm.Prompt] = field(default_factory=list)
 
     def play(self, prompt: llm.Prompt, response: Any) -> Iterator[str | StreamEvent]:
@@ -137,7 +138,9 @@ class Toys:
     def register_models(self, register: Callable[..., None]) -> None:
         """Register the toys with llm."""
         for model_id, toy in ((SMALL, self.small), (MEDIUM, self.medium)):
-            register(ToyModel(model_id, toy), AsyncToyModel(model_id, toy))
+            register(
+                ToyModel(model_id, toy), AsyncToyModel(model_id, toy) if toy.has_async else None
+            )
 
 
 @pytest.fixture

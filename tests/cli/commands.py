@@ -19,11 +19,16 @@ CLOUD = "gemini/gemini-flash-latest"
 EMBEDDED = "mlx/SmolLM2-135M-Instruct"
 
 
-def run(*args: str, code: int = 0) -> Result:
-    """Run `llm tiered …`. What it raises instead of telling it fails the test."""
-    result = CliRunner().invoke(cli, ["tiered", *args], catch_exceptions=False)
+def invoke(*args: str, code: int = 0) -> Result:
+    """Run `llm …`. What it raises instead of telling it fails the test."""
+    result = CliRunner().invoke(cli, list(args), catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result
+
+
+def run(*args: str, code: int = 0) -> Result:
+    """Run `llm tiered …`."""
+    return invoke("tiered", *args, code=code)
 
 
 def run_json(*args: str, code: int = 0) -> Any:
@@ -42,9 +47,7 @@ def refused(*args: str) -> str:
 
 def prompt(*args: str) -> str:
     """Run `llm …`, llm's own command for prompts, and give the answer."""
-    result = CliRunner().invoke(cli, list(args), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return invoke(*args).stdout.strip()
 
 
 def tier(name: str, complexity: str, model: str, **options: Any) -> dict[str, Any]:
@@ -52,9 +55,15 @@ def tier(name: str, complexity: str, model: str, **options: Any) -> dict[str, An
     return {"name": name, "complexity": complexity, "model": model, "options": options}
 
 
+def cut_short(folder: Path) -> None:
+    """Damage a model: leave the first part of its weights only."""
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5_000])
+
+
 def configure(*tiers: dict[str, Any], **settings: Any) -> Path:
     """Write the config file with these tiers, or the default ones, and these settings."""
-    path = llm.user_dir() / "tiered" / "config.yaml"
+    path: Path = llm.user_dir() / "tiered" / "config.yaml"
     path.parent.mkdir(exist_ok=True)
     document = {"tiers": list(tiers)} | settings if tiers else settings
     path.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")

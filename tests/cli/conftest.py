@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import huggingface_hub
 import pytest
 
-from llm_tiered.mlx import embedded
+from llm_tiered.mlx import device, embedded
 from llm_tiered.mlx.engine import ENGINE
 from tests.cli.commands import CLOUD, configure, tier
 from tests.hub_server import HubServer
@@ -67,3 +68,10 @@ def server(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
         huggingface_hub.close_session()
+
+
+@pytest.fixture
+def no_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every import of MLX fail, as it does where it has no backend."""
+    monkeypatch.setitem(sys.modules, "mlx.core", None)
+    device.detect.cache_clear()

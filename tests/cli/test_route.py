@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+import sqlite_utils
+
+from llm_tiered.mlx.engine import ENGINE
+from tests.cli.commands import (
+    CLOUD,
+    EMBEDDED,
+    configure,
+    cut_short,
+    invoke,
+    prompt,
+    refused,
+    run,
+    run_json,
+    tier,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.hub_server import HubServer
+
+MODELS = {
+    "small": "mlx/Phi-3.5-mini-instruct-4bit",
+    "medium": "mlx/Qwen2.5-7B-Instruct-4bit",
+    "cloud": CLOUD,
+    "embedded": EMBEDDED,
+}
+CHAINS = {
+    "small": ["small", "cloud", "embedded"],
+    "medium": ["medium", "small", "cloud", "embedded"],
+    "cloud": ["cloud", "medium", "small", "embedded"],
+}
+COMPLEXITIES = [*zip(range(1, 11), ["small"] * 4 + ["medium"] * 3 + ["cloud"] * 3, strict=True)]
+TASKS = [
+    ("exercise_generation", 4, "small"),
+    ("progression_generation", 4, "small"),
+    ("content_validation", 3, "small"),
+    ("theory_analysis", 5, "medium"),
+    ("voicing_generation", 5, "medium"),
+    ("creative_generation", 6, "medium"),
+    ("tutorial_generation", 7, "medium"),
+    ("curriculum_planning", 8, "cloud"),
+]
+KEY = "a-key-that-stays-secret"
+SCHEMA = '{"type": "object", "properties": {"name": {"type": "string"}}}'
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep models that are not on disk from being looked for."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def route(*args: str) -> dict[str, Any]:
+    """Give what `route --json` says of a prompt."""
+    facts: dict[str, Any] = run_json("route", "Hello", *args)
+    return facts
+
+
+def option(name: str, value: object) -> tuple[str, str, str]:
+    """Give the arguments for an option of `tiered`."""
+    return "-o", name, str(value)
+
+
+def tiers(facts: dict[str, Any]) -> list[str]:
+    """Give the tiers of the chain in their order."""
+    return [step["tier"] for step in facts["chain"]]
+
+
+def outcomes(facts: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """Give outcome and reason of each tier of the chain."""
+    return {step["tier"]: (step["outcome"], step["reason"]) for step in facts["chain"]}
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("complexity", "name"), COMPLEXITIES)
+def test_each_complexity_has_its_tier(complexity: int, name: str) -> None:
+    """Each complexity goes to the tier that covers it, and the others follow in their order."""
+    facts = route(*option("complexity", complexity))
+    assert (facts["tier"], facts["model"]) == (name, MODELS[name])
+    assert (facts["complexity"], facts["source"], facts["task"]) == (complexity, "option", None)
+    assert [(step["tier"], step["model"]) for step in facts["chain"]] == [
+        (name, MODELS[name]) for name in CHAINS[name]
+    ]
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("task", "complexity", "name"), TASKS)
+def test_each_task_has_its_complexity(task: str, complexity: int, name: str) -> None:
+    """Each task out of the box goes to the tier of its complexity."""
+    facts = route(*option("task", task))
+    assert (facts["tier"], facts["complexity"]) == (name, complexity)
+    assert (facts["source"], facts["task"]) == ("task", task)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_prompt_that_says_nothing_takes_the_default() -> None:
+    """Without any option it is the config's default_complexity that counts."""
+    configure(default_complexity=2)
+    facts = route()
+    assert (facts["tier"], facts["complexity"], facts["source"]) == ("small", 2, "default")
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("complexity", "name"), COMPLEXITIES)
+def test_force_local_keeps_everything_here(
+    complexity: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With FORCE_LOCAL_LLM=true the largest local tier stands in for the cloud."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
+    facts = route(*option("complexity", complexity))
+    assert facts["tier"] == ("medium" if name == "cloud" else name)
+    assert tiers(facts) == [name for name in CHAINS[facts["tier"]] if name != "cloud"]
+
+
+@pytest.mark.parametrize(("complexity", "name"), COMPLEXITIES)
+def test_force_local_false_sends_everything_to_the_cloud(
+    complexity: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With FORCE_LOCAL_LLM=false there is only the cloud, whatever the complexity."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    facts = route(*option("complexity", complexity))
+    assert (facts["tier"], facts["model"]) == ("cloud", CLOUD)
+    assert tiers(facts) == ["cloud"]
+    assert ("FORCE_LOCAL_LLM=false" in facts["reason"]) == (name != "cloud")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_threshold_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COMPLEXITY_SMALL moves the end of the small tier."""
+    monkeypatch.setenv("COMPLEXITY_SMALL", "2")
+    assert route(*option("complexity", 3))["tier"] == "medium"
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_the_tier_wins_over_complexity_and_that_over_the_task() -> None:
+    """Of a tier, a complexity and a task in one request the first counts."""
+    task = option("task", "curriculum_planning")
+    assert route(*task, *option("complexity", 6))["tier"] == "medium"
+    facts = route(*task, *option("complexity", 6), *option("tier", "small"))
+    assert (facts["tier"], facts["source"]) == ("small", "tier")
+
+
+@pytest.mark.usefixtures("tiny_tiers", "embedded_model")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("fallback", "local"), ["cloud", "medium", "small", "embedded"]),
+        (("fallback", "none"), ["cloud"]),
+        (("local_only", "true"), ["medium", "small", "embedded"]),
+    ],
+)
+def test_the_request_can_shorten_the_chain(options: tuple[str, str], expected: list[str]) -> None:
+    """`fallback` and `local_only` of the request say who is in the chain."""
+    assert tiers(route(*option("complexity", 9), *option(*options))) == expected
+
+
+@pytest.mark.usefixtures("tiny_tiers", "embedded_model")
+def test_json_has_exactly_these_keys() -> None:
+    """The JSON has the keys that programs depend on, in the chain, too."""
+    facts = route()
+    assert set(facts) == {"tier", "model", "complexity", "source", "task", "reason", "chain"}
+    assert facts["chain"]
+    for step in facts["chain"]:
+        assert set(step) == {"tier", "model", "outcome", "reason"}
+
+
+@pytest.mark.usefixtures("tiny_tiers", "embedded_model")
+def test_says_what_is_ready_and_what_is_not() -> None:
+    """A model that is there is ready; the cloud without a key is skipped, with its reason."""
+    found = outcomes(route())
+    assert found["medium"] == found["small"] == found["embedded"] == ("ready", None)
+    outcome, reason = found["cloud"]
+    assert outcome == "skipped"
+    assert "no key" in str(reason)
+    assert "llm keys set gemini" in str(reason)
+
+
+@pytest.mark.usefixtures("tiny_tiers", "embedded_model")
+def test_people_get_the_same_as_text() -> None:
+    """Without --json the decision is one line, and the chain a table."""
+    first, header, *rows = run("route", "Hello", *option("complexity", 3)).stdout.splitlines()
+    assert first == "small: complexity 3, and small covers 1-4"
+    assert header.split() == ["tier", "model", "why"]
+    assert [row.split()[:3] for row in rows] == [
+        ["small", "mlx/tiny", "ready"],
+        ["cloud", CLOUD, "skipped"],
+        ["embedded", EMBEDDED, "ready"],
+    ]
+    assert "no key" in rows[1]
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_a_key_makes_the_cloud_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key counts wherever it comes from, and is not shown."""
+    assert outcomes(route("--key", KEY))["cloud"] == ("ready", None)
+    monkeypatch.setenv("LLM_GEMINI_KEY", KEY)
+    assert outcomes(route())["cloud"] == ("ready", None)
+    assert KEY not in run("route", "Hello", "--key", KEY).output
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+@pytest.mark.parametrize("schema", [SCHEMA, "name, age int"])
+def test_a_model_without_schemas_is_skipped(schema: str) -> None:
+    """A schema rules out the models that can't do it, and no other."""
+    found = outcomes(route("--schema", schema, "--key", KEY))
+    assert found["medium"] == ("skipped", "can't do schemas")
+    assert found["cloud"] == ("ready", None)
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_a_model_that_reads_no_attachments_is_skipped(tmp_path: Path) -> None:
+    """An attachment rules out the models that can't read it, and no other."""
+    image = tmp_path / "image.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = outcomes(route("-a", str(image), "--key", KEY))
+    assert found["medium"] == ("skipped", "can't read attachments")
+    assert found["cloud"] == ("ready", None)
+
+
+def test_a_damaged_model_is_skipped(tiny: Path, tiny_tiers: Path) -> None:
+    """A model whose weights are cut short is skipped."""
+    cut_short(tiny)
+    outcome, reason = outcomes(route())["medium"]
+    assert outcome == "skipped"
+    assert "damaged" in str(reason)
+
+
+def test_says_that_a_model_has_to_be_downloaded(server: HubServer) -> None:
+    """A model that the hub has is ready, with a word on the download, and stays on the hub."""
+    configure(
+        tier("all", "1-10", "mlx/remote"), models=[{"id": "mlx/remote", "repo": "tiny/model"}]
+    )
+    assert outcomes(route())["all"] == ("ready", "to be downloaded first")
+    assert {request.path for request in server.requests} == {"/api/models/tiny/model"}
+
+
+def test_says_that_a_model_can_not_be_downloaded(server: HubServer) -> None:
+    """A model that is not on disk and can't be had is skipped."""
+    server.status = 500
+    configure(
+        tier("all", "1-10", "mlx/remote"), models=[{"id": "mlx/remote", "repo": "tiny/model"}]
+    )
+    outcome, reason = outcomes(route())["all"]
+    assert outcome == "skipped"
+    assert str(reason).startswith("not downloaded, and ")
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_stored_options_count() -> None:
+    """What `llm models options set` stored counts, and a request's own option wins over it."""
+    invoke("models", "options", "set", "tiered", "complexity", "9")
+    assert route()["tier"] == "cloud"
+    assert route(*option("complexity", 1))["tier"] == "small"
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_what_it_says_is_what_happens() -> None:
+    """The first ready model of the chain is the one that then answers."""
+    prompt("-m", "tiered", *option("complexity", 3), "Hello")
+    [turn] = sqlite_utils.Database(llm.user_dir() / "logs.db")["turns"].rows
+    assert turn["resolved_model"] == route(*option("complexity", 3))["chain"][0]["model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("complexity", "0", "greater than or equal to 1"),
+        ("complexity", "11", "less than or equal to 10"),
+        ("complexity", "hard", "valid integer"),
+        ("complexty", "3", "Extra inputs are not permitted"),
+        ("fallback", "maybe", "'any', 'local' or 'none'"),
+        ("temperature", "3", "less than or equal to 2"),
+    ],
+)
+def test_a_wrong_option_is_told(name: str, value: str, message: str) -> None:
+    """An option that `tiered` can't take is an error that names it, as `llm prompt` has it."""
+    result = run("route", "Hello", *option(name, value), code=1)
+    assert result.stdout == ""
+    first, second = result.stderr.splitlines()
+    assert first == f"Error: {name}"
+    assert message in second
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tier", "smal", "unknown tier 'smal': did you mean small?"),
+        ("tier", "xyz", "unknown tier 'xyz': known are cloud, medium, small"),
+        ("task", "theory_analyses", "unknown task 'theory_analyses': did you mean"),
+        ("task", "xyz", "unknown task 'xyz': known are content_validation, "),
+    ],
+)
+def test_an_unknown_name_is_told(name: str, value: str, message: str) -> None:
+    """A tier or task that is not there is an error with the nearest names, or all of them."""
+    assert refused("route", "Hello", *option(name, value)).startswith(message)
+
+
+@pytest.mark.parametrize("schema", ["name text", "[1, 2]", "5"])
+def test_a_wrong_schema_is_told(schema: str) -> None:
+    """What is no schema, neither JSON nor llm's concise form, is one clear error."""
+    assert "schema" in refused("route", "Hello", "--schema", schema).lower()
+
+
+def test_an_attachment_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A file that does not exist is named."""
+    result = run("route", "Hello", "-a", str(tmp_path / "nothing.png"), code=2)
+    assert "nothing.png' does not exist" in result.stderr
+
+
+def test_a_rollback_without_a_cloud_is_told(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FORCE_LOCAL_LLM=false without any cloud tier is one clear error."""
+    configure(tier("all", "1-10", "mlx/tiny"), models=[{"id": "mlx/tiny", "path": str(tiny)}])
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    assert "no tier is there" in refused("route", "Hello")
+
+
+def test_calls_no_model(
+    user_path: Path,
+    tiny_tiers: Path,
+    connections: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A dry run loads no model, connects to nobody and writes nothing."""
+    monkeypatch.setenv("LLM_GEMINI_KEY", KEY)
+    before = sorted(user_path.rglob("*"))
+    facts = route(*option("complexity", 9))
+    assert outcomes(facts)["cloud"] == outcomes(facts)["small"] == ("ready", None)
+    assert ENGINE.resident() == {}
+    assert connections == []
+    assert sorted(user_path.rglob("*")) == before

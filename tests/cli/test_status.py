@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+
+from tests.cli.commands import (
+    CLOUD,
+    EMBEDDED,
+    configure,
+    cut_short,
+    prompt,
+    refused,
+    run,
+    run_json,
+    tier,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.hub_server import HubServer
+
+KEY = "a-key-that-stays-secret"
+
+
+def status() -> dict[str, Any]:
+    """Give what `status --json` says."""
+    facts: dict[str, Any] = run_json("status")
+    return facts
+
+
+def tiers() -> dict[str, Any]:
+    """Give the tiers by their names."""
+    return {entry["tier"]: entry for entry in status()["tiers"]}
+
+
+def line(start: str) -> str:
+    """Give the one line of the text that starts so."""
+    [found] = [row for row in run("status").stdout.splitlines() if row.startswith(start)]
+    return found
+
+
+def test_json_has_exactly_these_keys() -> None:
+    """The JSON has the keys that programs depend on."""
+    facts = status()
+    assert set(facts) == {
+        "version",
+        "device",
+        "gemini_key",
+        "tiers",
+        "resident",
+        "config_path",
+        "config",
+    }
+    assert facts["version"] == version("llm-tiered")
+
+
+def test_lists_the_tiers_and_the_last_resort() -> None:
+    """All tiers are there with their complexities and models, and the embedded model at last."""
+    assert [
+        (entry["tier"], entry["complexity"], entry["model"]) for entry in status()["tiers"]
+    ] == [
+        ("small", "1-4", "mlx/Phi-3.5-mini-instruct-4bit"),
+        ("medium", "5-7", "mlx/Qwen2.5-7B-Instruct-4bit"),
+        ("cloud", "8-10", CLOUD),
+        ("embedded", "last resort", EMBEDDED),
+    ]
+
+
+def test_says_what_is_not_downloaded() -> None:
+    """A model that is not on disk is shown with the size that it would have."""
+    small = tiers()["small"]
+    assert small["on_disk"] is False
+    assert small["size"] == 2_300_000_000
+    assert small["source"] == "mlx-community/Phi-3.5-mini-instruct-4bit"
+    assert line("small").endswith("not downloaded, about 2.3 GB")
+    assert line("embedded").endswith("not downloaded, about 100 MB")
+
+
+def test_says_where_a_model_is(tiny: Path, tiny_tiers: Path) -> None:
+    """A folder's model is on disk, with its path and the size of its weights."""
+    small = tiers()["small"]
+    assert small["on_disk"] is True
+    assert small["path"] == str(tiny)
+    assert small["size"] == (tiny / "model.safetensors").stat().st_size
+    assert line("small").endswith(f" 1 MB in {tiny}")
+
+
+def test_finds_a_downloaded_model(server: HubServer) -> None:
+    """A model out of a repository is on disk once it is downloaded, and not before."""
+    configure(
+        tier("all", "1-10", "mlx/remote"), models=[{"id": "mlx/remote", "repo": "tiny/model"}]
+    )
+    assert tiers()["all"]["on_disk"] is False
+    assert line("all").endswith("not downloaded, about ?")
+    run("download", "all")
+    found = tiers()["all"]
+    assert found["on_disk"] is True
+    assert found["size"] == len(server.repos["tiny/model"]["model.safetensors"])
+
+
+def test_finds_the_embedded_model(embedded_model: Path) -> None:
+    """The embedded model is on disk where the plugin puts it."""
+    assert tiers()["embedded"]["path"] == str(embedded_model)
+
+
+def test_a_cloud_tier_has_no_files() -> None:
+    """A tier off this machine is shown as such."""
+    assert tiers()["cloud"]["local"] is False
+    assert line("cloud").endswith("cloud")
+
+
+def test_shows_damage(tiny: Path, tiny_tiers: Path) -> None:
+    """A model with weights cut short is not on disk: what is wrong stands there."""
+    cut_short(tiny)
+    small = tiers()["small"]
+    assert small["on_disk"] is False
+    assert "model.safetensors is damaged" in small["error"]
+    assert "model.safetensors is damaged" in line("small")
+
+
+def test_shows_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """A model whose folder does not exist is told."""
+    path = tmp_path / "gone"
+    configure(tier("all", "1-10", "mlx/gone"), models=[{"id": "mlx/gone", "path": str(path)}])
+    assert f"There is no folder {path}" in tiers()["all"]["error"]
+
+
+@pytest.mark.parametrize("model", ["mlx/nobody-has-this", "gemini/nobody-has-this", "nobody"])
+def test_shows_a_model_that_llm_does_not_know(model: str) -> None:
+    """A tier whose model nobody registered is told, be it local or not."""
+    configure(tier("all", "1-10", model))
+    assert "llm knows no such model" in line("all")
+    assert "llm knows no such model" in tiers()["all"]["error"]
+
+
+def test_shows_the_device() -> None:
+    """The device has a kind, a name, its memory, and what models may use of it."""
+    found = status()["device"]
+    assert set(found) == {"kind", "name", "memory", "budget"}
+    assert found["kind"] in ("cpu", "metal", "cuda")
+    assert 0 < found["budget"] <= found["memory"]
+    assert line("device: ").startswith(f"device: {found['kind']} ({found['name']}), ")
+
+
+def test_memory_limit_is_what_models_may_use() -> None:
+    """The config's memory_limit takes the place of what is safe on the device."""
+    configure(memory_limit="3GB")
+    assert status()["device"]["budget"] == 3_000_000_000
+    assert line("device: ").endswith("models may use 3.0 GB")
+
+
+@pytest.mark.usefixtures("no_mlx")
+def test_works_without_mlx() -> None:
+    """Where MLX does not load, the reason stands in the device's place."""
+    assert set(status()["device"]) == {"error"}
+    assert line("device: ") == f"device: {status()['device']['error']}"
+
+
+def test_says_that_there_is_no_key() -> None:
+    """Without a key the command that stores one stands there."""
+    assert status()["gemini_key"] is None
+    assert line("Gemini key: ") == "Gemini key: none (llm keys set gemini)"
+
+
+@pytest.mark.parametrize(
+    ("stored", "exported", "source"),
+    [(True, False, "llm keys"), (False, True, "LLM_GEMINI_KEY"), (True, True, "llm keys")],
+)
+def test_says_where_the_key_is_from(
+    user_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool, exported: bool, source: str
+) -> None:
+    """The key's source is shown as llm would take it, and the key itself nowhere."""
+    if stored:
+        (user_path / "keys.json").write_text(json.dumps({"gemini": KEY}))
+    if exported:
+        monkeypatch.setenv("LLM_GEMINI_KEY", KEY)
+    assert status()["gemini_key"] == source
+    assert line("Gemini key: ") == f"Gemini key: {source}"
+    assert KEY not in run("status").output + run("status", "--json").output
+
+
+def test_a_broken_keys_file_is_told(user_path: Path) -> None:
+    """A keys.json that is no JSON is named, without a traceback."""
+    (user_path / "keys.json").write_text("{")
+    assert "keys.json" in refused("status")
+
+
+def test_says_that_the_defaults_hold(user_path: Path) -> None:
+    """Without a config file its place is shown, and nothing is from anywhere else."""
+    path = user_path / "tiered" / "config.yaml"
+    facts = status()
+    assert facts["config_path"] == str(path)
+    assert {entry["from"] for entry in facts["config"].values()} == {"default"}
+    assert line("config: ") == f"config: {path} (not there: the defaults hold)"
+
+
+def test_says_what_the_config_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file or the environment says is listed with where it is from."""
+    path = configure(fallback="local", default_complexity=3)
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
+    monkeypatch.setenv("COMPLEXITY_SMALL", "2")
+    facts = status()
+    assert facts["config"]["fallback"] == {"value": "local", "from": "config"}
+    assert facts["config"]["force_local"] == {"value": True, "from": "environment"}
+    assert facts["config"]["tiers"]["from"] == "environment"
+    assert facts["config"]["log_api"]["from"] == "default"
+    assert [entry["complexity"] for entry in facts["tiers"]][:2] == ["1-2", "3-7"]
+    assert line("config: ") == f"config: {path}"
+    assert sorted(run("status").stdout.partition("config: ")[2].splitlines()[1:]) == [
+        "  default_complexity: from config",
+        "  fallback: from config",
+        "  force_local: from environment",
+        "  tiers: from environment",
+    ]
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_shows_what_is_in_memory() -> None:
+    """A model that this process has loaded is resident; before, none is."""
+    assert status()["resident"] == []
+    prompt("-m", "wee", "-o", "max_tokens", "2", "Hello")
+    assert status()["resident"] == ["mlx/tiny"]
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_asks_and_writes_nothing(user_path: Path, connections: list[Any]) -> None:
+    """It connects to nobody, and leaves the user's folder as it is."""
+    before = sorted(user_path.rglob("*"))
+    run("status")
+    assert connections == []
+    assert sorted(llm.user_dir().rglob("*")) == before

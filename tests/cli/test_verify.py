@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from llm_tiered.mlx import files
+from tests.cli.commands import (
+    CLOUD,
+    EMBEDDED,
+    configure,
+    cut_short,
+    run,
+    run_json,
+    tier,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "a-key-that-stays-secret"
+SMALL = "small (mlx/tiny)"
+
+
+def verify(*args: str, code: int = 0) -> dict[str, dict[str, str]]:
+    """Give the findings of `verify --json` by the part that each is about."""
+    return {finding["part"]: finding for finding in run_json("verify", *args, code=code)}
+
+
+def states(found: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Give the state of each part."""
+    return {part: finding["state"] for part, finding in found.items()}
+
+
+@pytest.fixture
+def one_tier(tiny: Path) -> None:
+    """Configure one tier with the tiny model, and no cloud."""
+    configure(tier("small", "1-10", "mlx/tiny"), models=[{"id": "mlx/tiny", "path": str(tiny)}])
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give a key of Gemini to the environment."""
+    monkeypatch.setenv("LLM_GEMINI_KEY", KEY)
+    return KEY
+
+
+@pytest.mark.usefixtures("tiny_tiers", "embedded_model", "key")
+def test_all_is_well() -> None:
+    """Where everything is there each part is ok, and the exit code 0."""
+    assert states(verify()) == {
+        "plugin": "ok",
+        "config": "ok",
+        "MLX": "ok",
+        "llm-gemini": "ok",
+        "log": "ok",
+        SMALL: "ok",
+        "medium (mlx/larger)": "ok",
+        f"cloud ({CLOUD})": "ok",
+        f"embedded ({EMBEDDED})": "ok",
+    }
+
+
+@pytest.mark.usefixtures("one_tier")
+def test_json_has_exactly_these_keys() -> None:
+    """Each finding has a part, a state, a detail, and what mends it or null."""
+    for finding in run_json("verify"):
+        assert set(finding) == {"part", "state", "detail", "fix"}
+        assert finding["state"] in ("ok", "warn", "fail")
+
+
+@pytest.mark.usefixtures("one_tier", "embedded_model")
+def test_people_get_a_line_for_each_part() -> None:
+    """Without --json each finding is a line: state, part, detail."""
+    found = verify()
+    lines = run("verify").stdout.splitlines()
+    assert len(lines) == len(found)
+    for line, (part, finding) in zip(lines, found.items(), strict=True):
+        assert line.startswith(f"{finding['state']}    {part}: {finding['detail']}")
+
+
+def test_a_fix_stands_behind_its_finding(tmp_path: Path, tiny: Path, one_tier: None) -> None:
+    """What mends a part stands at the end of its line."""
+    cut_short(tiny)
+    text = run("verify", code=1).stdout
+    [line] = [line for line in text.splitlines() if SMALL in line]
+    assert line.startswith("fail  ")
+    assert line.endswith(" → copy the file again")
+
+
+@pytest.mark.usefixtures("embedded_model")
+def test_missing_key_and_big_models_are_no_failure() -> None:
+    """With no key and without the big models it warns, and exits with 0: something can answer."""
+    found = states(verify())
+    assert found["llm-gemini"] == "warn"
+    assert found[f"cloud ({CLOUD})"] == "warn"
+    assert found["small (mlx/Phi-3.5-mini-instruct-4bit)"] == "warn"
+    assert found["medium (mlx/Qwen2.5-7B-Instruct-4bit)"] == "warn"
+    assert found[f"embedded ({EMBEDDED})"] == "ok"
+    assert "chain" not in found
+
+
+@pytest.mark.usefixtures("one_tier", "embedded_model")
+def test_says_whether_llm_gemini_is_needed() -> None:
+    """Without a tier for it, neither llm-gemini nor its key is missed."""
+    assert verify()["llm-gemini"]["detail"] == "no tier needs it"
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_says_where_the_key_is_from(user_path: Path) -> None:
+    """The key's source is shown, and the key itself nowhere."""
+    (user_path / "keys.json").write_text(json.dumps({"gemini": KEY}))
+    assert verify()["llm-gemini"]["detail"] == "installed, with a key from llm keys"
+    assert KEY not in run("verify").output + run("verify", "--json").output
+
+
+@pytest.mark.usefixtures("tiny_tiers", "key", "no_mlx")
+def test_works_without_mlx() -> None:
+    """Where MLX does not load it warns; the cloud can answer, so the exit code is 0."""
+    found = states(verify())
+    assert found["MLX"] == found[SMALL] == "warn"
+    assert found[f"cloud ({CLOUD})"] == "ok"
+
+
+def test_nothing_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no model is there and none may be fetched, that is a failure of the chain."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = verify(code=1)
+    assert found["chain"]["detail"] == "no model can answer a prompt"
+    assert {part for part, state in states(found).items() if state == "fail"} == {"chain"}
+
+
+def _lose_a_shard(folder: Path) -> None:
+    (folder / files.INDEX).write_text(json.dumps({"weight_map": {"a": "model-2.safetensors"}}))
+
+
+def _spoil_the_header(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(bytes(8) + weights.read_bytes()[8:])
+
+
+@pytest.mark.usefixtures("one_tier", "embedded_model")
+@pytest.mark.parametrize("damage", [cut_short, _lose_a_shard, _spoil_the_header])
+def test_damaged_weights_are_a_failure(tiny: Path, damage: Any) -> None:
+    """A tier's model that is not whole fails, though the embedded one could answer."""
+    damage(tiny)
+    found = verify(code=1)
+    assert found[SMALL]["state"] == "fail"
+    assert found[SMALL]["fix"]
+    assert found[f"embedded ({EMBEDDED})"]["state"] == "ok"
+
+
+def test_a_damaged_embedded_model_is_a_failure(embedded_model: Path, one_tier: None) -> None:
+    """So does the embedded model, with the command that mends it."""
+    cut_short(embedded_model)
+    finding = verify(code=1)[f"embedded ({EMBEDDED})"]
+    assert finding["state"] == "fail"
+    assert finding["fix"] == f"llm tiered download {EMBEDDED}"
+
+
+@pytest.mark.usefixtures("embedded_model")
+@pytest.mark.parametrize("model", ["mlx/nobody-has-this", "gemini/nobody-has-this", "nobody"])
+def test_an_unknown_model_is_a_failure(model: str) -> None:
+    """A tier whose model llm does not know fails, with the place to correct it."""
+    path = configure(tier("all", "1-10", model))
+    finding = verify(code=1)[f"all ({model})"]
+    assert finding["state"] == "fail"
+    assert finding["detail"].startswith("llm knows no such model")
+    assert finding["fix"] == f"correct it in {path}"
+
+
+@pytest.mark.usefixtures("embedded_model")
+def test_an_option_that_the_model_lacks_is_a_failure(tiny: Path) -> None:
+    """A tier with options that its model does not have fails."""
+    configure(
+        tier("small", "1-10", "mlx/tiny", colour="red"),
+        models=[{"id": "mlx/tiny", "path": str(tiny)}],
+    )
+    finding = verify(code=1)[SMALL]
+    assert finding["state"] == "fail"
+    assert "colour" in finding["detail"]
+
+
+@pytest.mark.usefixtures("embedded_model")
+def test_a_tier_that_asks_itself_is_a_failure() -> None:
+    """A tier whose model is `tiered` would go round in circles: it fails."""
+    configure(tier("all", "1-10", "tiered"))
+    assert "fail" in states(verify(code=1)).values()
+
+
+def test_a_broken_config_is_a_failure() -> None:
+    """A config that can't be read is the one finding there is."""
+    path = configure()
+    path.write_text("tiers: [")
+    [finding] = verify(code=1).values()
+    assert finding["state"] == "fail"
+    assert finding["detail"].startswith(str(path))
+
+
+def test_a_broken_environment_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with a value that is none of its own is a finding, too."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "perhaps")
+    [finding] = verify(code=1).values()
+    assert finding["detail"].startswith("FORCE_LOCAL_LLM: found 'perhaps'")
+
+
+@pytest.mark.usefixtures("one_tier")
+def test_a_rollback_without_a_cloud_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FORCE_LOCAL_LLM=false without a cloud tier is a finding like any other, in JSON, too."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    assert "fail" in states(verify(code=1)).values()
+
+
+def test_a_broken_keys_file_is_a_failure(user_path: Path) -> None:
+    """A keys.json that is no JSON is a finding, without a traceback."""
+    (user_path / "keys.json").write_text("{")
+    failed = [finding for finding in verify(code=1).values() if finding["state"] == "fail"]
+    assert any("keys.json" in finding["detail"] for finding in failed)
+
+
+@pytest.mark.usefixtures("one_tier")
+def test_a_log_that_is_a_folder_is_a_failure(logs: Path) -> None:
+    """Where logs.db is a folder nothing can be logged: that fails, for root, too."""
+    logs.mkdir()
+    finding = verify(code=1)["log"]
+    assert finding["state"] == "fail"
+    assert str(logs) in finding["detail"]
+
+
+@pytest.mark.usefixtures("one_tier")
+def test_a_log_that_is_no_database_is_a_failure(logs: Path) -> None:
+    """A logs.db that SQLite can't read fails, and is left as it is."""
+    logs.write_text("This is no database, but long enough to be taken for one. " * 10)
+    before = logs.read_bytes()
+    assert verify(code=1)["log"]["state"] == "fail"
+    assert logs.read_bytes() == before
+
+
+@pytest.mark.usefixtures("one_tier", "embedded_model")
+def test_leaves_no_trace(user_path: Path, connections: list[Any]) -> None:
+    """It writes nothing, not even a log that was not there, and connects to nobody."""
+    before = sorted(user_path.rglob("*"))
+    assert verify()["log"]["state"] == "ok"
+    assert sorted(user_path.rglob("*")) == before
+    assert connections == []
+
+
+@pytest.mark.usefixtures("one_tier", "embedded_model")
+def test_generate_makes_models_speak(logs: Path) -> None:
+    """With --generate each model that is ready says something, which is not logged."""
+    found = verify("--generate")
+    for part in ("small says", "embedded says"):
+        assert found[part]["state"] == "ok"
+        assert found[part]["detail"] not in ("", "nothing")
+    assert not logs.exists()
+
+
+@pytest.mark.usefixtures("tiny_tiers", "embedded_model")
+def test_generate_leaves_out_what_is_not_ready() -> None:
+    """A model that is known not to work is not asked."""
+    found = verify("--generate")
+    assert found[f"cloud ({CLOUD})"]["state"] == "warn"
+    assert "cloud says" not in found
+
+
+@pytest.mark.usefixtures("one_tier")
+def test_generate_downloads_nothing(connections: list[Any]) -> None:
+    """A model that is not on disk is told as that, and is not fetched in order to speak."""
+    found = verify("--generate")
+    assert "download" in found[f"embedded ({EMBEDDED})"]["detail"]
+    assert "embedded says" not in found
+    assert connections == []
+
+
+@pytest.mark.usefixtures("embedded_model")
+def test_generate_finds_what_nothing_else_does(tiny: Path, one_tier: None) -> None:
+    """A model whose files are whole, and that MLX can't load, fails once it has to speak."""
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps(config | {"model_type": "nonsense"}))
+    assert verify()[SMALL]["state"] == "ok"
+    finding = verify("--generate", code=1)["small says"]
+    assert finding["state"] == "fail"
+    assert "nonsense" in finding["detail"]

@@ -1,0 +1,176 @@
+"""The tier of a conversation: of its last turn in this process, or in the log."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+
+from llm_tiered.log.conversation import last_tier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.toys import Ask
+
+pytest_plugins = ("tests.toys",)
+
+ROW = {
+    "parent_message_hash": None,
+    "tip_message_hash": "b2:0",
+    "model": "tiered",
+    "datetime_utc": "2026-01-01T00:00:00",
+}
+CLOUD = json.dumps({"tiered": {"tier": "cloud", "complexity": 8}})
+
+
+@pytest.fixture
+def write(
+    logs: Path, logged: Callable[[], list[dict[str, Any]]]
+) -> Callable[[str, str, str | None], None]:
+    """Write a turn, by its id and its thread, with that response_json."""
+
+    def write(turn: str, thread: str, response_json: str | None) -> None:
+        row = ROW | {"id": turn, "thread_id": thread, "response_json": response_json}
+        names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+        with closing(sqlite3.connect(logs)) as database, database:
+            database.execute(f"insert into turns ({names}) values ({marks})", row)
+
+    return write
+
+
+def loaded(thread: str) -> llm.Conversation:
+    """A conversation as `llm -c` takes it up."""
+    model = llm.get_model("tiered")
+    messages = [llm.user("Hello"), llm.assistant("Hello")]
+    return llm.Conversation(model=model, id=thread, loaded_messages=messages)
+
+
+def test_no_conversation() -> None:
+    """A prompt outside of any conversation has no tier before it."""
+    assert last_tier(None) == (None, None)
+
+
+def test_first_turn() -> None:
+    """The first turn of a conversation has no tier before it, and the log is not asked."""
+    assert last_tier(llm.get_model("tiered").conversation()) == (None, None)
+
+
+async def test_this_process(ask: Ask) -> None:
+    """After a turn of this process, its tier and complexity hold, logged or not."""
+    conversation = ask.model.conversation()
+    await ask("Hello", to=conversation, complexity=2)
+    assert last_tier(conversation) == ("small", 2)
+    await ask("Hello", to=conversation, tier="medium")
+    assert last_tier(conversation) == ("medium", None)
+
+
+async def test_turn_of_another_model(ask: Ask) -> None:
+    """A last turn with another model than `tiered` has no tier."""
+    conversation = ask.model.conversation()
+    await ask("Hello", to=conversation, complexity=2)
+    conversation.responses[-1].response_json = {"candidates": []}
+    assert last_tier(conversation) == (None, None)
+
+
+@pytest.mark.parametrize("response_json", [None, [], "text", {"tiered": None}, {"tiered": "x"}])
+async def test_strange_turn(ask: Ask, response_json: Any) -> None:
+    """A last turn whose answer is of no known form has no tier."""
+    conversation = ask.model.conversation()
+    await ask("Hello", to=conversation)
+    conversation.responses[-1].response_json = response_json
+    assert last_tier(conversation) == (None, None)
+
+
+def test_log(write: Callable[[str, str, str | None], None]) -> None:
+    """A conversation taken up from the log has the tier of its last turn there."""
+    write("1", "a", json.dumps({"tiered": {"tier": "small", "complexity": 1}}))
+    write("2", "a", CLOUD)
+    write("3", "b", json.dumps({"tiered": {"tier": "medium", "complexity": 6}}))
+    assert last_tier(loaded("a")) == ("cloud", 8)
+
+
+async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """What llm itself has written to the log is understood."""
+    conversation = ask.model.conversation()
+    await ask("Hello", to=conversation, task="content_validation")
+    assert len(logged()) == 1
+    assert last_tier(loaded(conversation.id)) == ("small", 3)
+
+
+@pytest.mark.parametrize(
+    "response_json",
+    [
+        None,
+        "",
+        "{broken",
+        "null",
+        "[]",
+        '"text"',
+        '{"candidates": []}',
+        '{"tiered": null}',
+        '{"tiered": {"tier": null, "complexity": null}}',
+    ],
+)
+def test_row_without_a_tier(
+    write: Callable[[str, str, str | None], None], response_json: str | None
+) -> None:
+    """A row of another model, or a broken one, has no tier."""
+    write("1", "a", response_json)
+    assert last_tier(loaded("a")) == (None, None)
+
+
+def test_last_row_of_another_model(write: Callable[[str, str, str | None], None]) -> None:
+    """What counts is the last turn, even where only an earlier one was with `tiered`."""
+    write("1", "a", CLOUD)
+    write("2", "a", '{"candidates": []}')
+    assert last_tier(loaded("a")) == (None, None)
+
+
+def test_last_row_without_an_answer_of_its_own(
+    write: Callable[[str, str, str | None], None],
+) -> None:
+    """A last turn of a model that gave no JSON counts as the last turn, too."""
+    write("1", "a", CLOUD)
+    write("2", "a", None)
+    assert last_tier(loaded("a")) == (None, None)
+
+
+def test_unknown_thread(write: Callable[[str, str, str | None], None]) -> None:
+    """A conversation that is not in the log has no tier."""
+    write("1", "a", CLOUD)
+    assert last_tier(loaded("b")) == (None, None)
+
+
+def test_no_database(logs: Path) -> None:
+    """Without a log there is no tier, and no log is made."""
+    assert last_tier(loaded("a")) == (None, None)
+    assert not logs.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no database at all" * 100])
+def test_broken_database(logs: Path, content: bytes) -> None:
+    """A log that is none gives no tier, and stays as it is."""
+    logs.write_bytes(content)
+    assert last_tier(loaded("a")) == (None, None)
+    assert logs.read_bytes() == content
+
+
+def test_path_with_strange_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_log: Path
+) -> None:
+    """A user folder with characters that mean something in an address is found."""
+    folder = tmp_path / "a ?b#c%20"
+    folder.mkdir()
+    (folder / "logs.db").write_bytes(empty_log.read_bytes())
+    monkeypatch.setenv("LLM_USER_PATH", str(folder))
+    row = ROW | {"id": "1", "thread_id": "a", "response_json": CLOUD}
+    names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+    with closing(sqlite3.connect(folder / "logs.db")) as database, database:
+        database.execute(f"insert into turns ({names}) values ({marks})", row)
+    assert last_tier(loaded("a")) == ("cloud", 8)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from llm.cli import cli
+
+from llm_tiered.errors import ModelUnavailable
+from llm_tiered.mlx import device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LINUX = ("linux", "x86_64")
+MAC = ("darwin", "arm64")
+INTEL_MAC = ("darwin", "x86_64")
+WINDOWS = ("win32", "AMD64")
+
+
+@pytest.fixture
+def _no_mlx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take MLX away."""
+    monkeypatch.setitem(sys.modules, "mlx.core", None)
+    device.detect.cache_clear()
+    yield
+    device.detect.cache_clear()
+
+
+def test_detects_this_machine() -> None:
+    """The device has a name, and models may use some of its memory, but not all of it."""
+    here = device.detect()
+    assert here.kind in ("metal", "cuda", "cpu")
+    assert here.name
+    assert 0 < here.budget < here.memory
+
+
+def test_detects_once() -> None:
+    """The device is looked at once a process."""
+    assert device.detect() is device.detect()
+
+
+@pytest.mark.usefixtures("_no_mlx")
+@pytest.mark.parametrize(
+    ("machine", "message", "fix"),
+    [
+        (LINUX, "MLX has no backend here: ", "llm install 'mlx[cpu]'"),
+        (MAC, "MLX does not load: ", "llm install -U mlx mlx-lm"),
+        (INTEL_MAC, "MLX runs on Apple silicon and Linux only", None),
+        (WINDOWS, "MLX runs on Apple silicon and Linux only", None),
+    ],
+    ids=["Linux", "Mac", "Intel Mac", "Windows"],
+)
+def test_without_mlx(
+    machine: tuple[str, str], message: str, fix: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where MLX can't be imported, the error says what to do, or that nothing can be done."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", machine[0])
+        patch.setattr(platform, "machine", lambda: machine[1])
+        with pytest.raises(ModelUnavailable) as raised:
+            device.detect()
+    assert raised.value.message.startswith(message)
+    assert (raised.value.fix or "").startswith(fix or "")
+    assert (raised.value.fix is None) == (fix is None)
+
+
+@pytest.mark.usefixtures("_no_mlx")
+def test_command_line_without_mlx(tmp_path: Path, config_file: Path) -> None:
+    """Without MLX a local model is listed, and asking it ends with one line that says why."""
+    models = [{"id": "device-model", "path": str(tmp_path)}]
+    config_file.write_text(json.dumps({"models": models}))
+    listed = CliRunner().invoke(cli, ["models", "list"])
+    asked = CliRunner().invoke(cli, ["-m", "mlx/device-model", "Hello"])
+    assert "mlx/device-model" in listed.stdout
+    assert asked.exit_code == 1
+    assert asked.stdout == ""
+    [line] = asked.stderr.splitlines()
+    assert "MLX" in line

@@ -1,0 +1,353 @@
+"""Local models as people use them: through llm's API and its command line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+from click.testing import CliRunner
+from llm.cli import cli
+from pydantic import ValidationError
+
+from llm_tiered.errors import PromptTooLong, RequestError
+from tests.tiny_models import Family, build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAMILIES: tuple[Family, ...] = ("phi3", "qwen2", "qwen3")
+QWEN = "mlx/models-qwen2"
+SHORT_CONTEXT = 96
+GREEDY = {"temperature": 0, "max_tokens": 12}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Give the models by their ids: those that talk on, and others that don't."""
+    root = tmp_path_factory.mktemp("models")
+    found = {f"models-{family}": build(family, root / family) for family in FAMILIES}
+    found["models-short"] = build("qwen3", root / "short", context=SHORT_CONTEXT)
+    found["models-terse"] = build("phi3", root / "terse", eos_bias=44.0)
+    found["models-silent"] = build("phi3", root / "silent", eos_bias=1000.0)
+    found["models-lively"] = build("qwen2", root / "lively")
+    generation = {"do_sample": True, "temperature": 1.0}
+    (root / "lively" / "generation_config.json").write_text(json.dumps(generation))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _registered(folders: dict[str, Path], config_file: Path) -> None:
+    """Let the config name them."""
+    models = [{"id": name, "path": str(path)} for name, path in folders.items()]
+    config_file.write_text(json.dumps({"models": models}))
+
+
+def ask(name: str, prompt: str = "Hello", **options: Any) -> llm.Response:
+    """Prompt a model, and wait for the whole answer."""
+    response = llm.get_model(name).prompt(prompt, **options)
+    response.text()
+    return response
+
+
+def run(*arguments: str, stdin: str | None = None) -> str:
+    """Run llm, and give what it printed."""
+    result = CliRunner().invoke(cli, arguments, input=stdin, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def turns() -> list[dict[str, Any]]:
+    """Give the logged turns, oldest first."""
+    found: list[dict[str, Any]] = json.loads(run("logs", "--json", "-n", "0"))
+    return found
+
+
+def reference(folder: Path, chat: list[dict[str, str]]) -> tuple[str, int]:
+    """What mlx-lm itself answers at temperature 0, and how many tokens the prompt has."""
+    import mlx_lm
+
+    model, tokenizer = mlx_lm.load(str(folder))[:2]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+    text = mlx_lm.generate(model, tokenizer, prompt, max_tokens=GREEDY["max_tokens"])
+    return text, len(prompt)
+
+
+def said(role: str, content: str) -> dict[str, str]:
+    """A message as templates take it."""
+    return {"role": role, "content": content}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answer_streams(family: Family) -> None:
+    """An answer comes in several pieces, which together are its text."""
+    response = llm.get_model(f"mlx/models-{family}").prompt("Hello", **GREEDY)
+    pieces = list(response)
+    assert len(pieces) > 3
+    assert "".join(pieces) == response.text()
+
+
+def test_answer_without_streaming() -> None:
+    """Without streaming the same text comes."""
+    response = llm.get_model(QWEN).prompt("Hello", stream=False, **GREEDY)
+    assert response.text() == ask(QWEN, **GREEDY).text()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_sync_and_async_agree(family: Family) -> None:
+    """Both kinds of model give the same text, usage and details."""
+    name = f"mlx/models-{family}"
+    response = llm.get_async_model(name).prompt("Hello", **GREEDY)
+    pieces = [piece async for piece in response]
+    expected = ask(name, **GREEDY)
+    assert len(pieces) > 3
+    assert "".join(pieces) == expected.text()
+    assert await response.usage() == expected.usage()
+    assert response.response_json["finish_reason"] == expected.response_json["finish_reason"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_system_prompt_reaches_the_template(family: Family, folders: dict[str, Path]) -> None:
+    """The model reads the system prompt and the question in its family's own form."""
+    response = ask(f"mlx/models-{family}", "Hello", system="Be brief.", **GREEDY)
+    chat = [said("system", "Be brief."), said("user", "Hello")]
+    expected = reference(folders[f"models-{family}"], chat)
+    assert (response.text(), response.usage().input) == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_conversation_reaches_the_template(family: Family, folders: dict[str, Path]) -> None:
+    """The model reads the earlier turns of a conversation, its own among them."""
+    conversation = llm.get_model(f"mlx/models-{family}").conversation()
+    first = conversation.prompt("Hello", system="Be brief.", **GREEDY).text()
+    response = conversation.prompt("And then?", **GREEDY)
+    chat = [
+        said("system", "Be brief."),
+        said("user", "Hello"),
+        said("assistant", first),
+        said("user", "And then?"),
+    ]
+    text, count = reference(folders[f"models-{family}"], chat)
+    assert (response.text(), response.usage().input) == (text, count)
+
+
+def test_max_tokens_ends_the_answer() -> None:
+    """An answer of max_tokens tokens says that its length ended it."""
+    response = ask(QWEN, max_tokens=7)
+    assert response.usage().output == 7
+    assert response.response_json["finish_reason"] == "length"
+
+
+def test_model_ends_the_answer() -> None:
+    """A model that ends its turn does so before max_tokens, and says that it stopped."""
+    response = ask("mlx/models-terse", **{**GREEDY, "max_tokens": 200})
+    assert response.text()
+    assert 1 < response.usage().output < 200
+    assert response.response_json["finish_reason"] == "stop"
+
+
+def test_phi_ends_its_turn() -> None:
+    """Phi's <|end|> ends the answer, and stays out of it, where its EOS ids leave it out."""
+    response = ask("mlx/models-silent", **GREEDY)
+    assert response.text() == ""
+    assert response.usage().output == 1
+    assert response.response_json["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**63])
+def test_seed_repeats_an_answer(seed: int) -> None:
+    """The same seed gives the same answer, whatever ran in between; 0 is one like any other."""
+    options = {"temperature": 1, "max_tokens": 20}
+    first = ask(QWEN, seed=seed, **options).text()
+    other = ask(QWEN, seed=seed + 1, **options).text()
+    assert ask(QWEN, seed=seed, **options).text() == first
+    assert other != first
+
+
+def test_answers_without_a_seed_differ() -> None:
+    """Without a seed, no two answers are alike at temperature 1."""
+    assert len({ask(QWEN, temperature=1, max_tokens=20).text() for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("option", [{"top_p": 0.001}, {"min_p": 1}])
+def test_sampling_options_hold(option: dict[str, Any]) -> None:
+    """top_p and min_p can leave only the likeliest token, even at temperature 1."""
+    response = ask(QWEN, temperature=1, max_tokens=12, **option)
+    assert response.text() == ask(QWEN, **GREEDY).text()
+
+
+def test_authors_sampling_holds_unless_the_request_says_otherwise() -> None:
+    """The temperature of generation_config.json holds where the request has none."""
+    name = "mlx/models-lively"
+    assert ask(name, max_tokens=20).text() != ask(name, max_tokens=20).text()
+    assert ask(name, **GREEDY).text() == ask(QWEN, **GREEDY).text()
+
+
+def stops_of(pieces: list[str]) -> dict[str, str | list[str]]:
+    """Stop strings for an answer that came in these pieces."""
+    text = "".join(pieces)
+    return {
+        "inside": pieces[4],
+        "across tokens": pieces[4][-1] + pieces[5][0],
+        "at the start": text[:2],
+        "at the end": text[-2:],
+        "a list": ["never said", pieces[6], pieces[3]],
+        "a JSON list": json.dumps([pieces[6], pieces[3]]),
+        "the first of two that overlap": [pieces[4] + pieces[5] + "…", pieces[5]],
+    }
+
+
+@pytest.mark.parametrize("case", stops_of(["ab"] * 8))
+def test_stop_ends_the_answer(case: str) -> None:
+    """An answer ends before the first stop string in it, wherever that lies."""
+    pieces = list(llm.get_model(QWEN).prompt("Hello", **GREEDY))
+    stop = stops_of(pieces)[case]
+    if isinstance(stop, str):
+        stop = json.loads(stop) if stop.startswith("[") else [stop]
+    text = "".join(pieces)
+    response = ask(QWEN, stop=stops_of(pieces)[case], **GREEDY)
+    assert response.text() == text[: min(text.index(it) for it in stop if it in text)]
+    assert response.response_json["finish_reason"] == "stop"
+    assert response.usage().output
+
+
+def test_stop_that_never_comes_changes_nothing() -> None:
+    """What only begins like a stop string is part of the answer, up to its very end."""
+    expected = ask(QWEN, **GREEDY)
+    response = ask(QWEN, stop=[expected.text()[-3:] + "…", "never said"], **GREEDY)
+    assert response.text() == expected.text()
+    assert response.response_json["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -0.1},
+        {"temperature": 2.1},
+        {"max_tokens": 0},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"stop": ""},
+        {"stop": ["a", ""]},
+        {"stop": '["a", 1]'},
+        {"nonsense": 1},
+    ],
+    ids=str,
+)
+def test_options_are_validated(options: dict[str, Any]) -> None:
+    """A value that makes no sense is refused before anything runs."""
+    with pytest.raises(ValidationError):
+        llm.get_model(QWEN).prompt("Hello", **options)
+
+
+def test_stop_may_look_like_json() -> None:
+    """A stop string that starts like a JSON list and is none stands for itself."""
+    assert ask(QWEN, stop="[1", **GREEDY).text() == ask(QWEN, **GREEDY).text()
+
+
+async def test_prompt_longer_than_the_context() -> None:
+    """A prompt that fills the context is refused with both counts, and the next one works."""
+    count = ask(QWEN, "one two " * 50, max_tokens=1).usage().input
+    assert count is not None
+    with pytest.raises(PromptTooLong, match=rf"\b\d+ tokens.*\b{SHORT_CONTEXT}\b") as refused:
+        ask("mlx/models-short", "one two " * 50)
+    with pytest.raises(PromptTooLong) as refused_async:
+        await llm.get_async_model("mlx/models-short").prompt("one two " * 50).text()
+    assert str(refused_async.value) == str(refused.value)
+    assert ask("mlx/models-short", **GREEDY).text()
+
+
+def test_max_tokens_is_clipped_to_the_context() -> None:
+    """An answer ends where the context does, whatever max_tokens says."""
+    response = ask("mlx/models-short", max_tokens=10_000)
+    usage = response.usage()
+    assert usage.input is not None
+    assert usage.output == SHORT_CONTEXT - usage.input
+    assert response.response_json["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_empty_prompt(system: str | None) -> None:
+    """A prompt with nothing to answer in it is refused."""
+    with pytest.raises(RequestError, match="the prompt is empty"):
+        ask(QWEN, "", system=system)
+
+
+def test_details_of_an_answer() -> None:
+    """response_json tells how the answer ended, how fast it came and what memory it took."""
+    details = ask(QWEN, **GREEDY).response_json
+    assert set(details) == {"finish_reason", "prompt_tps", "generation_tps", "peak_memory"}
+    assert details["prompt_tps"] > 0
+    assert details["generation_tps"] > 0
+    assert isinstance(details["peak_memory"], int)
+    assert details["peak_memory"] > 500_000
+
+
+def test_command_line_logs_the_answer() -> None:
+    """`llm -m` prints the answer, and logs it with its options, usage and details."""
+    options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
+    printed = run("-m", QWEN, *options, "Hello")
+    expected = ask(QWEN, **GREEDY)
+    assert printed == expected.text() + "\n"
+    [turn] = turns()
+    assert (turn["model"], turn["prompt"], turn["response"]) == (QWEN, "Hello", expected.text())
+    assert turn["options_json"] == {"max_tokens": 12, "temperature": 0.0}
+    assert (turn["input_tokens"], turn["output_tokens"]) == (expected.usage().input, 12)
+    assert turn["response_json"]["finish_reason"] == "length"
+
+
+def test_command_line_takes_stop_strings() -> None:
+    """`-o stop` takes a text, or a JSON list of texts."""
+    first, second, *_ = llm.get_model(QWEN).prompt("Hello", **GREEDY)
+    for stop in (second, json.dumps(["never said", second])):
+        assert run("-m", QWEN, "-o", "temperature", "0", "-o", "stop", stop, "Hello") == f"{first}\n"
+
+
+def test_command_line_async() -> None:
+    """`--async` prints and logs the same answer."""
+    options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
+    printed = run("--async", "-m", QWEN, *options, "Hello")
+    assert printed == ask(QWEN, **GREEDY).text() + "\n"
+    assert [turn["model"] for turn in turns()] == [QWEN]
+
+
+def test_command_line_continues(folders: dict[str, Path]) -> None:
+    """`-c` goes on with the same model, which reads the system prompt and the first turn again."""
+    options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
+    first = run("-m", QWEN, "-s", "Be brief.", *options, "Hello").removesuffix("\n")
+    second = run("-c", *options, "And then?").removesuffix("\n")
+    chat = [
+        said("system", "Be brief."),
+        said("user", "Hello"),
+        said("assistant", first),
+        said("user", "And then?"),
+    ]
+    assert second == reference(folders["models-qwen2"], chat)[0]
+    assert [turn["model"] for turn in turns()] == [QWEN, QWEN]
+    assert len({turn["conversation_id"] for turn in turns()}) == 1
+
+
+def test_chat() -> None:
+    """`llm chat` answers turn after turn in one conversation, and logs them."""
+    options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
+    printed = run("chat", "-m", QWEN, *options, stdin="Hello\nAnd then?\nexit\n")
+    conversation = llm.get_model(QWEN).conversation()
+    answers = [conversation.prompt(text, **GREEDY).text() for text in ("Hello", "And then?")]
+    assert [turn["response"] for turn in turns()] == answers
+    assert all(answer in printed for answer in answers)
+
+
+def test_error_is_for_people(config_file: Path) -> None:
+    """A folder that is gone ends `llm -m` with one line that names it, and no answer is logged."""
+    models = [{"id": "models-gone", "path": "/nowhere/at/all"}]
+    config_file.write_text(json.dumps({"models": models}))
+    result = CliRunner().invoke(cli, ["-m", "mlx/models-gone", "Hello"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "Error: There is no folder /nowhere/at/all (check the path)\n"
+    assert turns() == []
