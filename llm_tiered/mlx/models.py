@@ -44,6 +44,7 @@ class Answer:
         self._prompt = prompt
         self._response = response
         self._text = ""
+        self._told = False
         self.bad_call: BadToolCall | None = None
 
     def take(self, event: Event) -> list[StreamEvent] | None:
@@ -67,10 +68,16 @@ class Answer:
         return None
 
     def again(self, request: GenerationRequest) -> GenerationRequest | None:
-        """The request that gives a bad tool call back to the model, or None if there was none."""
+        """The request that gives a bad tool call back to the model, or None if there was none.
+
+        Raises EngineError the second time.
+        """
         bad, self.bad_call = self.bad_call, None
         if bad is None:
             return None
+        if self._told:
+            raise EngineError(f"{request.model} wrote a bad tool call, twice: {bad.reason}")
+        self._told = True
         said = {"role": "assistant", "content": f"{self._text}{bad.text}"}
         told = {
             "role": "user",
@@ -212,13 +219,9 @@ class MlxModel(_Shared, llm.Model):  # type: ignore[override]  # computed there
         """Yield the answer in pieces. Raises TieredError."""
         answer = Answer(prompt, response)
         request: GenerationRequest | None = self.request(prompt)
-        for _ in range(2):
-            if request is None:
-                return
+        while request is not None:
             yield from self._generate(request, answer)
             request = answer.again(request)
-        if request is not None:
-            raise EngineError(f"{self.model_id} wrote a tool call that can't be used, twice")
 
     def _generate(self, request: GenerationRequest, answer: Answer) -> Iterator[StreamEvent]:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -246,14 +249,10 @@ class AsyncMlxModel(_Shared, llm.AsyncModel):  # type: ignore[override]  # compu
         """Yield the answer in pieces. Raises TieredError."""
         answer = Answer(prompt, response)
         request: GenerationRequest | None = await asyncio.to_thread(self.request, prompt)
-        for _ in range(2):
-            if request is None:
-                return
+        while request is not None:
             async for event in self._generate(request, answer):
                 yield event
             request = answer.again(request)
-        if request is not None:
-            raise EngineError(f"{self.model_id} wrote a tool call that can't be used, twice")
 
     async def _generate(
         self, request: GenerationRequest, answer: Answer

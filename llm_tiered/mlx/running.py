@@ -59,7 +59,10 @@ class Running:
         )
         self.max_tokens = min(request.max_tokens, self._room())
         settings = loaded.sampling | dict(request.sampling)
-        self.sampler = sampling.sampler(settings)
+        if request.seed is None:
+            self.sampler = sampling.sampler(settings)
+        else:
+            self.sampler = sampling.seeded(settings, request.seed)
         self.processors = sampling.penalties(settings)
         opened = messages.opens_thinking(tokenizer, self.prompt)
         self.constraint = self._constraint(opened=opened)

@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 class Solo:
     """A request that a batch can't serve. Only on the worker's thread.
 
-    Other requests go on between its tokens; its random state is its own.
+    Other requests go on between its tokens.
     """
 
     def __init__(self, running: Running, draft: Loaded | None) -> None:
         self.loaded = running.loaded
         self._running: Running | None = running
         self._tokens = self._generate(running, draft)
-        self._random: Any = _fresh_random(running.request.seed)
 
     def __len__(self) -> int:
         return 0 if self._running is None else 1
@@ -33,11 +32,7 @@ class Solo:
             self.close()
             return
         try:
-            others = _swap_random(self._random)
-            try:
-                token = next(self._tokens)
-            finally:
-                self._random = _swap_random(others)
+            token = next(self._tokens)
             ended = running.push(token.token, token.logprobs, token.finish_reason)
         except Exception as error:
             running.fail(error)
@@ -79,21 +74,3 @@ class Solo:
             **more,
         )
         return generated
-
-
-def _fresh_random(seed: int | None) -> Any:
-    """A random state for a seed, or one that nobody can foresee."""
-    import secrets
-
-    import mlx.core as mx
-
-    return mx.random.key(secrets.randbits(32) if seed is None else seed)
-
-
-def _swap_random(state: Any) -> Any:
-    """Put a random state in force on this thread; gives the one that was."""
-    import mlx.core as mx
-
-    current: Any = mx.random.state
-    before, current[0] = current[0], state
-    return before

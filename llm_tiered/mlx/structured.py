@@ -94,7 +94,7 @@ class Constraint:
             elif not matcher.is_stopped() and not matcher.consume_token(token):
                 self.error = matcher.get_error() or "the grammar does not take its own token"
         self._started = True
-        if self._after is not None or matcher.is_stopped():
+        if self._after is not None:
             return logits
         return self._masked(logits)
 
