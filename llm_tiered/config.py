@@ -160,9 +160,10 @@ class Config(_Section):
     allow_cpu: bool = False
     log_api: bool = True
     memory_limit: Annotated[ByteSize, Field(gt=0)] | None = None
+    kv_disk: Annotated[ByteSize, Field(gt=0)] | None = None
     models: tuple[UserModel, ...] = ()
 
-    @field_validator("memory_limit", mode="wrap")
+    @field_validator("memory_limit", "kv_disk", mode="wrap")
     @classmethod
     def _with_unit(cls, value: Any, parse: Any) -> Any:
         try:

@@ -9,6 +9,7 @@ from . import config
 from .errors import ModelUnavailable
 from .mlx.catalog import CATALOG, ModelSpec
 from .mlx.models import AsyncMlxModel, MlxModel
+from .mlx.requests import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ def register(register: Callable[..., None], models: list[ModelWithAliases]) -> N
         taken |= {entry.model.model_id, *entry.aliases}
     for spec in local_models():
         aliases = [alias for alias in spec.aliases if alias not in taken]
-        parts = (spec, _memory_limit, _find_local)
+        parts = (spec, _limits, _find_local)
         register(MlxModel(*parts), AsyncMlxModel(*parts), aliases=aliases)
     registry = Registry(models)
     register(TieredModel(registry), AsyncTieredModel(registry))
@@ -107,8 +108,9 @@ def _find_local(name: str) -> ModelSpec | None:
     return None
 
 
-def _memory_limit() -> int | None:
-    return config.load().config.memory_limit
+def _limits() -> Limits:
+    settings = config.load().config
+    return Limits(memory=settings.memory_limit, kv_disk=settings.kv_disk)
 
 
 def _user_aliases() -> set[str]:

@@ -14,13 +14,16 @@ from llm.parts import StreamEvent
 from ..errors import EngineError, RequestError
 from . import device, messages, store, structured, tools
 from .engine import ENGINE
+from .kv_disk import KvStore
 from .options import SAMPLING, Options
+from .progress import PrefillBar
 from .requests import (
     BadToolCall,
     Done,
     Event,
     Failed,
     GenerationRequest,
+    Limits,
     Prefill,
     Reasoning,
     Text,
@@ -45,10 +48,15 @@ class Answer:
         self._response = response
         self._text = ""
         self._told = False
+        self._bar = PrefillBar()
         self.bad_call: BadToolCall | None = None
 
     def take(self, event: Event) -> list[StreamEvent] | None:
         """The events for llm, or None once the answer is complete. Raises TieredError."""
+        if isinstance(event, Prefill):
+            self._bar.show(event.done, event.total)
+            return []
+        self._bar.close()
         if isinstance(event, Text):
             self._text += event.text
             return [StreamEvent(type="text", chunk=event.text)]
@@ -60,8 +68,6 @@ class Answer:
         if isinstance(event, BadToolCall):
             self.bad_call = event
             return None
-        if isinstance(event, Prefill):
-            return []
         if isinstance(event, Failed):
             raise event.error
         self._finish(event)
@@ -138,12 +144,12 @@ class _Shared:
     def __init__(
         self,
         spec: ModelSpec,
-        memory_limit: Callable[[], int | None],
+        limits: Callable[[], Limits],
         find: Callable[[str], ModelSpec | None],
     ) -> None:
         self.model_id = spec.model_id
         self.spec = spec
-        self._memory_limit = memory_limit
+        self._limits = limits
         self._find = find
 
     @property
@@ -154,7 +160,7 @@ class _Shared:
     def check(self, *, allow_cpu: bool) -> None:
         """Raise ModelUnavailable if the model is known not to work on this machine just now."""
         if self.model_id not in ENGINE.resident():
-            store.check(self.spec, memory_limit=self._memory_limit(), allow_cpu=allow_cpu)
+            store.check(self.spec, memory_limit=self._limits().memory, allow_cpu=allow_cpu)
 
     def request(self, prompt: llm.Prompt) -> GenerationRequest:
         """What the engine needs to know of a prompt. Its models are downloaded if they have to be.
@@ -162,11 +168,12 @@ class _Shared:
         Raises ModelUnavailable or RequestError.
         """
         options: Any = prompt.options
+        limits = self._limits()
         functions = [tool for tool in prompt.tools if isinstance(tool, llm.Tool)]
         return GenerationRequest(
             model=self.model_id,
             folder=self._folder(self.spec),
-            budget=self._memory_limit() or device.detect().budget,
+            budget=limits.memory or device.detect().budget,
             chat=messages.to_chat(prompt.messages, tools=self.supports_tools),
             max_tokens=options.max_tokens or self.spec.max_tokens,
             sampling={
@@ -180,6 +187,7 @@ class _Shared:
             kv_bits=options.kv_bits,
             adapter=self.spec.adapter,
             draft=self._draft(options.draft_model),
+            kv_store=KvStore(store.kv_folder(), limits.kv_disk) if limits.kv_disk else None,
         )
 
     def _draft(self, name: str | None) -> tuple[str, Path] | None:
@@ -194,7 +202,7 @@ class _Shared:
         resident = ENGINE.resident().get(spec.model_id)
         if resident:
             return resident
-        store.check(spec, memory_limit=self._memory_limit(), allow_cpu=True)
+        store.check(spec, memory_limit=self._limits().memory, allow_cpu=True)
         return store.fetch(spec)
 
 

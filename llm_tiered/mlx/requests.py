@@ -11,7 +11,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..errors import TieredError
+    from .kv_disk import KvStore
     from .messages import ChatMessage
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much models may take, in bytes: of memory together, and of disk for what they read.
+
+    None of memory takes what is safe on the device, None of disk keeps nothing there.
+    """
+
+    memory: int | None = None
+    kv_disk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class GenerationRequest:
     kv_bits: int | None = None
     adapter: Path | None = None
     draft: tuple[str, Path] | None = None
+    kv_store: KvStore | None = None
 
     @property
     def alone(self) -> bool:

@@ -68,7 +68,7 @@ class Running:
         self.constraint = self._constraint(opened=opened)
         if self.constraint:
             self.processors.append(self.constraint)
-        self.cache, self.unread = loaded.prefixes.fetch(self.prompt)
+        self.cache, self.unread = self._read_before()
         self._decoder = Decoder(tokenizer, request.stop, tools=bool(request.tools), opened=opened)
         self._generated: list[int] = []
         self._pending: list[Any] = []
@@ -119,11 +119,22 @@ class Running:
     def keep(self, tokens: list[int], cache: Any) -> None:
         """Remember what has been read, for whoever asks next."""
         self.loaded.prefixes.store(tokens, cache)
+        if self.request.kv_store is not None:
+            self.request.kv_store.keep(self.loaded.name, tokens, cache)
 
     @property
     def tokens(self) -> list[int]:
         """The prompt and what has been generated so far."""
         return self.prompt + self._generated
+
+    def _read_before(self) -> tuple[Any, list[int]]:
+        """What of the prompt this process, or an earlier one, has read; and what is left of it."""
+        cache, unread = self.loaded.prefixes.fetch(self.prompt)
+        if self.request.kv_store is not None:
+            stored, held = self.request.kv_store.find(self.loaded.name, self.prompt)
+            if held > len(self.prompt) - len(unread):
+                return stored, self.prompt[held:]
+        return cache, unread
 
     def _read_call(self, written: ToolText) -> ToolCall | BadToolCall:
         try:
