@@ -126,6 +126,20 @@ class UserModel(_Section):
         return self
 
 
+def _parse_share(value: Any) -> float:
+    text = str(value).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"found {value!r}, expected a share such as 25%")
+    return share
+
+
+Share = Annotated[float, BeforeValidator(_parse_share)]
+
+
 def _default_tiers() -> tuple[Tier, ...]:
     return (
         Tier(
@@ -162,6 +176,7 @@ class Config(_Section):
     memory_limit: Annotated[ByteSize, Field(gt=0)] | None = None
     kv_disk: Annotated[ByteSize, Field(gt=0)] | None = None
     models: tuple[UserModel, ...] = ()
+    rollout: dict[str, Share] = {}
 
     @field_validator("memory_limit", "kv_disk", mode="wrap")
     @classmethod
@@ -192,6 +207,18 @@ class Config(_Section):
             if len(found) > 1:
                 raise ValueError(f"complexity {complexity} belongs to {' and '.join(found)}")
         return tuple(sorted(tiers, key=lambda tier: tier.complexity))
+
+    @model_validator(mode="after")
+    def _rollout_has_names(self) -> Config:
+        *lower, highest = [tier.name for tier in self.tiers]
+        for name in self.rollout:
+            if name == highest:
+                raise ValueError(f"rollout.{name}: no tier is above it to take the rest")
+            if name not in lower and name not in self.tasks:
+                near = get_close_matches(name, [*lower, *self.tasks], n=1)
+                meant = f", did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"rollout.{name}: there is no tier or task of that name{meant}")
+        return self
 
 
 @dataclass(frozen=True)

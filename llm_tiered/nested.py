@@ -63,6 +63,14 @@ def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.Tool
     outer.set_resolved_model(inner.model.model_id)
 
 
+def last_said(prompt: llm.Prompt) -> str:
+    """The text of the user's last message: on the turns of a tool loop, too."""
+    for message in reversed(prompt.messages):
+        if message.role == "user":
+            return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return ""
+
+
 def inner_options(
     inner: _BaseModel, tier_options: Mapping[str, Any], requested: Mapping[str, Any]
 ) -> llm.Options:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from contextlib import aclosing, closing, contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -83,6 +84,7 @@ class Routed:
         options: Any = prompt.options
         tier, complexity = history.last_tier(conversation)
         request = Request(
+            text=nested.last_said(prompt),
             complexity=options.complexity,
             task=options.task,
             tier=options.tier,
@@ -135,6 +137,7 @@ class Routed:
                 "source": decision.source,
                 "task": decision.task,
                 "tier": decision.tier,
+                "rollout": asdict(decision.rollout) if decision.rollout else None,
                 "attempts": [attempt.as_dict() for attempt in self.attempts],
                 "ttft_ms": ttft_ms,
                 "cached_from": None,
