@@ -53,8 +53,8 @@ class Rollout:
 class Decision:
     """The tier that a request goes to, and why.
 
-    `rollout` is None where none applies. `keep_local` means that no model off this machine may be asked, `cloud_only` that no model
-    on it may.
+    `rollout` is None where none applies. `keep_local` means that no model off this machine may
+    be asked, `cloud_only` that no model on it may.
     """
 
     tier: str

@@ -16,7 +16,7 @@ from pydantic import Field
 from . import chain, config, nested, readiness
 from .chain import Attempt, Candidate, Check, Cooldowns, Problem, Wait
 from .config import Fallback
-from .errors import BrokenAnswer, EmptyAnswer, RequestError, TieredError
+from .errors import BrokenAnswer, EmptyAnswer, ModelUnavailable, RequestError, TieredError
 from .failures import explain
 from .log import api
 from .log import conversation as history
@@ -103,6 +103,8 @@ class Routed:
         """Why the candidate is known not to work, or None. `find` gives a model by its name."""
         try:
             inner = find(candidate.model)
+            if candidate.local and not getattr(inner, "runs_here", False):
+                raise ModelUnavailable("has the name of a local model, and is none")
             self.options(candidate, inner)
             readiness.check(inner, self.prompt, self.settings.config, self.key)
         except (llm.ModelError, ValueError) as error:

@@ -139,6 +139,8 @@ class _Shared:
 
     can_stream = True
     supports_schema = True
+    # Privacy goes by this, and not by names.
+    runs_here = True
     spec: ModelSpec
 
     def __init__(
