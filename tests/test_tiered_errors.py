@@ -113,6 +113,7 @@ async def test_retry_helps(
         ([gemini.blocked("PROHIBITED_CONTENT")], "answered with nothing (PROHIBITED_CONTENT)"),
         ([gemini.last(finish="MAX_TOKENS")], "answered with nothing (MAX_TOKENS)"),
         ([gemini.last(finish="SAFETY")], "answered with nothing (SAFETY)"),
+        ([gemini.last(gemini.text(""))], "answered with nothing (STOP)"),
     ],
 )
 async def test_empty_answer(
@@ -308,3 +309,11 @@ async def test_no_async_version(toys: Toys) -> None:
         "skipped",
         "its plugin has no async version of it",
     )
+
+
+@pytest.mark.parametrize("fallback", ["any", "none"])
+async def test_tiered_as_its_own_tier(ask: Ask, toys: Toys, fallback: str) -> None:
+    """A tier that names `tiered` itself is an error that says so, not an endless loop."""
+    toys.configure(tiers=[{"name": "all", "complexity": "1-10", "model": "tiered"}])
+    with pytest.raises(llm.ModelError, match="itself"):
+        await ask("Say hello", fallback=fallback)

@@ -140,6 +140,17 @@ async def test_request_beats_tier(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, n
     assert (config["maxOutputTokens"], config["temperature"]) == (50, 0.1)
 
 
+async def test_alias(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, user_path: Path) -> None:
+    """A tier may name its model by an alias, a plugin's or the user's; the id is recorded."""
+    (user_path / "aliases.json").write_text(json.dumps({"fast": gemini.MODEL}))
+    for alias in ("fast", gemini.MODEL.removeprefix("gemini/")):
+        toys.configure(tiers=[*toys.keys["tiers"][:2], toys.keys["tiers"][2] | {"model": alias}])
+        gemini.answer(httpx_mock, *gemini.says("Hello"))
+        response = await ask("Say hello", complexity=8)
+        assert response.text_or_raise() == "Hello"
+        assert response.resolved_model == gemini.MODEL
+
+
 async def test_wrong_tier_options(ask: Ask, toys: Toys) -> None:
     """A tier whose options its model does not know is skipped, and the reason names the option."""
     toys.configure_cloud(max_tokenz=5)
@@ -183,6 +194,14 @@ async def test_key_of_a_chain(ask: Ask, httpx_mock: HTTPXMock) -> None:
     assert keys == [SECRET, SECRET]
 
 
+async def test_unreadable_keys(ask: Ask, user_path: Path) -> None:
+    """Where llm's keys can't be read, Gemini is skipped like any model that can't be asked."""
+    (user_path / "keys.json").write_text('{"gemini": ')
+    response = await ask("Say hello", complexity=8)
+    assert response.text_or_raise() == "medium answer"
+    assert response.response_json["tiered"]["attempts"][0]["outcome"] == "skipped"
+
+
 async def test_no_key(ask: Ask, httpx_mock: HTTPXMock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any key Gemini is skipped, not asked, and a local model answers."""
     monkeypatch.delenv("LLM_GEMINI_KEY")
@@ -211,21 +230,15 @@ def repeated(
     user_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
-    """Let every error repeat the key. What a request has to say to use that key.
-
-    httpx does so where the key has a line end, as one that was read from a file often has.
-    """
-    key = f"{SECRET}\n"
-    failure = gemini.Failure(
-        error=lambda: httpx.LocalProtocolError(f"Illegal header value {key.encode()!r}")
-    )
-    failure.answer_all(httpx_mock)
+    """Let every error repeat the key. What a request has to say to use that key."""
+    message = f"API key not valid: {SECRET}"
+    gemini.refused(400, "INVALID_ARGUMENT", message).answer_all(httpx_mock)
     if request.param == "request":
-        return {"key": key}
+        return {"key": SECRET}
     if request.param == "stored":
-        (user_path / "keys.json").write_text(json.dumps({"gemini": key}))
+        (user_path / "keys.json").write_text(json.dumps({"gemini": SECRET}))
     else:
-        monkeypatch.setenv("LLM_GEMINI_KEY", key)
+        monkeypatch.setenv("LLM_GEMINI_KEY", SECRET)
     return {}
 
 
@@ -240,7 +253,7 @@ async def test_key_is_not_recorded(
     with caplog.at_level(logging.DEBUG):
         response = await ask("Say hello", complexity=8, **repeated)
     assert response.text_or_raise() == "medium answer"
-    assert "Illegal header value" in caplog.text
+    assert "API key not valid" in caplog.text
     assert SECRET not in caplog.text
     assert SECRET not in json.dumps(response.response_json)
     assert len(logged()) == 1
@@ -249,9 +262,22 @@ async def test_key_is_not_recorded(
 
 async def test_key_is_not_in_errors(ask: Ask, repeated: dict[str, str]) -> None:
     """A key that an error repeats is not in the error that people get to see."""
-    with pytest.raises(llm.ModelError, match="Illegal header value") as error:
+    with pytest.raises(llm.ModelError, match="API key not valid") as error:
         await ask("Say hello", complexity=8, fallback="none", **repeated)
     assert SECRET not in str(error.value)
+
+
+async def test_key_with_a_line_break(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """A key with a line break, which httpx refuses and repeats, is told of and not repeated."""
+    key = f"{SECRET}\n"
+    failure = gemini.Failure(
+        error=lambda: httpx.LocalProtocolError(f"Illegal header value {key.encode()!r}")
+    )
+    failure.answer_all(httpx_mock)
+    with pytest.raises(llm.ModelError, match="line break in the key") as error:
+        await ask("Say hello", complexity=8, key=key, fallback="none")
+    assert SECRET not in str(error.value)
+    assert toys.delays == []
 
 
 async def test_alias_of_a_key_is_no_secret(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -12,6 +13,8 @@ from llm_tiered.errors import AllTiersFailed
 from . import gemini
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_httpx import HTTPXMock
 
     from .toys import Ask, Toys
@@ -85,6 +88,24 @@ async def test_no_connection_for_an_attachment(
     with pytest.raises(AllTiersFailed, match="can't read attachments"):
         await ask("A secret", attachments=[attachment], **private)
     assert connections == []
+
+
+async def test_name_of_a_local_model(
+    ask: Ask,
+    toys: Toys,
+    httpx_mock: HTTPXMock,
+    user_path: Path,
+    private: dict[str, Any],
+) -> None:
+    """A model that only has the name of a local one, here an alias of Gemini, is not asked."""
+    (user_path / "aliases.json").write_text(json.dumps({"mlx/cheap": gemini.MODEL}))
+    cheap = {"name": "small", "complexity": "1-4", "model": "mlx/cheap"}
+    toys.configure(tiers=[cheap, *toys.keys["tiers"][1:]])
+    toys.medium.does = []
+    gemini.Failure(500).answer_all(httpx_mock)
+    with pytest.raises(AllTiersFailed):
+        await ask("A secret", **private)
+    assert not httpx_mock.get_requests()
 
 
 async def test_conversation_stays_private(

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
@@ -17,11 +18,13 @@ from llm.logs import LogStore
 from llm.parts import StreamEvent
 from llm.plugins import pm
 
+from llm_tiered.mlx.catalog import ModelSpec
+from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
+
 from . import gemini
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
-    from pathlib import Path
 
 SMALL, MEDIUM = "mlx/toy-small", "mlx/toy-medium"
 
@@ -55,8 +58,8 @@ class Toy:
     has_async: bool = True
     prompts: list[llm.Prompt] = field(default_factory=list)
 
-    def play(self, prompt: llm.Prompt, response: Any) -> Iterator[str | StreamEvent]:
-        """What the model puts out."""
+    def play(self, prompt: llm.Prompt, response: Any) -> Iterator[Any]:
+        """What the model puts out: text and events."""
         self.prompts.append(prompt)
         for action in self.does:
             if isinstance(action, Exception):
@@ -70,14 +73,21 @@ class Toy:
         response.set_usage(input=5, output=2)
 
 
-class ToyModel(llm.Model):
-    """A toy as llm knows it."""
+def _spec(model_id: str) -> ModelSpec:
+    return ModelSpec(model_id=model_id, path=Path(model_id))
 
-    can_stream = True
+
+class ToyModel(MlxModel):
+    """A toy as llm knows it: a local model that is always there, whatever the machine."""
+
     Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
 
     def __init__(self, model_id: str, toy: Toy) -> None:
-        self.model_id, self.toy, self.supports_tools = model_id, toy, toy.tools
+        super().__init__(_spec(model_id), lambda: None)
+        self.toy, self.supports_tools = toy, toy.tools
+
+    def check(self, *, allow_cpu: bool) -> None:
+        """There is nothing that could be missing."""
 
     def execute(
         self,
@@ -85,19 +95,22 @@ class ToyModel(llm.Model):
         stream: bool,
         response: llm.Response,
         conversation: llm.Conversation | None,
-    ) -> Iterator[str | StreamEvent]:
+    ) -> Iterator[str]:
         """Do what the toy does."""
         yield from self.toy.play(prompt, response)
 
 
-class AsyncToyModel(llm.AsyncModel):
+class AsyncToyModel(AsyncMlxModel):
     """A toy as llm knows it, for asyncio."""
 
-    can_stream = True
     Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
 
     def __init__(self, model_id: str, toy: Toy) -> None:
-        self.model_id, self.toy, self.supports_tools = model_id, toy, toy.tools
+        super().__init__(_spec(model_id), lambda: None)
+        self.toy, self.supports_tools = toy, toy.tools
+
+    def check(self, *, allow_cpu: bool) -> None:
+        """There is nothing that could be missing."""
 
     async def execute(
         self,
@@ -105,10 +118,10 @@ class AsyncToyModel(llm.AsyncModel):
         stream: bool,
         response: llm.AsyncResponse,
         conversation: llm.AsyncConversation | None,
-    ) -> AsyncGenerator[str | StreamEvent, None]:
+    ) -> AsyncGenerator[str, None]:
         """Do what the toy does."""
-        for event in self.toy.play(prompt, response):
-            yield event
+        for piece in self.toy.play(prompt, response):
+            yield piece
 
 
 class Toys:

@@ -7,14 +7,14 @@ import pytest
 import yaml
 
 from llm_tiered.mlx.catalog import CATALOG
-from tests.cli.commands import EMBEDDED, cut_short, invoke, prompt, refused, run, run_json
+from tests.cli.commands import EMBEDDED, cut_short, invoke, prompt, refused, run, run_json, tier
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.hub_server import HubServer
 
-SAY = ("-o", "max_tokens", "4", "Hello")
+SAY = ("-n", "-o", "max_tokens", "4", "Hello")
 
 CONFIG = """\
 # My own config.
@@ -114,11 +114,11 @@ def test_adds_a_folder(tiny: Path) -> None:
 
 
 def test_adds_a_folder_with_id_and_aliases(tiny: Path) -> None:
-    """With an id and aliases the model goes by each of them."""
+    """With an id and aliases it is the aliases that one calls it by."""
     result = run("models", "add", str(tiny), "--id", "mlx/mine", "-a", "wee", "--alias", "small1")
     assert result.stdout == "mlx/mine added: llm -m wee '…'\n"
-    for name in ("mlx/mine", "wee", "small1"):
-        assert prompt("-m", name, *SAY)
+    assert prompt("-m", "wee", *SAY)
+    assert prompt("-m", "small1", *SAY)
 
 
 def test_adds_a_folder_by_a_relative_path(
@@ -176,6 +176,12 @@ def test_refuses_what_is_no_model(tmp_path: Path, tiny: Path, what: str) -> None
     assert not (llm.user_dir() / "tiered" / "config.yaml").exists()
 
 
+def test_refuses_what_is_no_repository(commented: Path) -> None:
+    """A name that no repository can have is refused, and the config stays as it is."""
+    assert "three/part/s" in refused("models", "add", "three/part/s")
+    assert commented.read_text() == CONFIG
+
+
 @pytest.mark.parametrize("name", ["first", "mlx/first", "second", "Phi-4-mini-instruct-4bit"])
 def test_refuses_an_id_that_is_taken(tiny: Path, commented: Path, name: str) -> None:
     """An id of the config or of the catalog is refused, and the config stays as it is."""
@@ -191,13 +197,23 @@ def test_refuses_an_id_that_is_empty(tiny: Path, commented: Path, name: str) -> 
     assert commented.read_text() == CONFIG
 
 
-@pytest.mark.parametrize("alias", ["gpt-4o", "wee", "phi", "mine"])
+@pytest.mark.parametrize("alias", ["gpt-4o", "mine", "tiered"])
 def test_refuses_an_alias_that_is_taken(tiny: Path, tiny_tiers: Path, alias: str) -> None:
-    """An alias that means another model is refused: `llm -m ALIAS` would ask that one."""
+    """An alias that means another plugin's model, or is the user's own, would go unheard."""
     invoke("aliases", "set", "mine", "gpt-4o")
     before = tiny_tiers.read_text()
     assert alias in refused("models", "add", str(tiny), "--id", "other", "-a", alias)
     assert tiny_tiers.read_text() == before
+
+
+def test_an_alias_of_the_catalog_can_be_had(tiny: Path) -> None:
+    """An alias of the catalog goes over to the config's model, for prompts and for tiers."""
+    run("models", "add", str(tiny), "-a", "phi")
+    assert prompt("-m", "phi", *SAY)
+    path = llm.user_dir() / "tiered" / "config.yaml"
+    tiers = [tier("all", "1-10", "phi")]
+    path.write_text(yaml.safe_dump({"tiers": tiers, "models": own()}))
+    assert run_json("route", "Hello")["model"] == "mlx/tiny"
 
 
 def test_refuses_to_touch_a_broken_config(tiny: Path, config_file: Path) -> None:
@@ -227,14 +243,20 @@ def test_removes_a_model(tiny: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
-def test_removing_keeps_the_rest_of_the_config(commented: Path, name: str) -> None:
-    """Every other key stays, and every comment that is not on the model itself."""
+def test_removes_no_other_model(commented: Path, name: str) -> None:
+    """The other model and every other key stay."""
     run("models", "remove", name)
     before = yaml.safe_load(CONFIG)
     before["models"] = [entry for entry in before["models"] if not entry["id"].endswith(name)]
     assert yaml.safe_load(commented.read_text()) == before
-    gone = {"# the first of them", "# not used any more", "# the second of them"}
-    assert set(comments(CONFIG)) - set(comments(commented.read_text())) <= gone
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_removing_keeps_the_comments(commented: Path, name: str) -> None:
+    """Every comment stays that is not on the models themselves."""
+    run("models", "remove", name)
+    lost = set(comments(CONFIG)) - set(comments(commented.read_text()))
+    assert lost <= {"# the first of them", "# not used any more", "# the second of them"}
 
 
 def test_removes_the_last_model(commented: Path) -> None:

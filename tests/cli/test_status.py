@@ -223,7 +223,7 @@ def test_says_what_the_config_changed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shows_what_is_in_memory() -> None:
     """A model that this process has loaded is resident; before, none is."""
     assert status()["resident"] == []
-    prompt("-m", "wee", "-o", "max_tokens", "2", "Hello")
+    prompt("-n", "-m", "wee", "-o", "max_tokens", "2", "Hello")
     assert status()["resident"] == ["mlx/tiny"]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAMILIES: tuple[Family, ...] = ("phi3", "qwen2", "qwen3")
 QWEN = "mlx/models-qwen2"
 SHORT_CONTEXT = 96
-GREEDY = {"temperature": 0, "max_tokens": 12}
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_phi_ends_its_turn() -> None:
 @pytest.mark.parametrize("seed", [0, 7, 2**63])
 def test_seed_repeats_an_answer(seed: int) -> None:
     """The same seed gives the same answer, whatever ran in between; 0 is one like any other."""
-    options = {"temperature": 1, "max_tokens": 20}
+    options: dict[str, Any] = {"temperature": 1, "max_tokens": 20}
     first = ask(QWEN, seed=seed, **options).text()
     other = ask(QWEN, seed=seed + 1, **options).text()
     assert ask(QWEN, seed=seed, **options).text() == first
@@ -305,7 +305,8 @@ def test_command_line_takes_stop_strings() -> None:
     """`-o stop` takes a text, or a JSON list of texts."""
     first, second, *_ = llm.get_model(QWEN).prompt("Hello", **GREEDY)
     for stop in (second, json.dumps(["never said", second])):
-        assert run("-m", QWEN, "-o", "temperature", "0", "-o", "stop", stop, "Hello") == f"{first}\n"
+        printed = run("-m", QWEN, "-o", "temperature", "0", "-o", "stop", stop, "Hello")
+        assert printed == f"{first}\n"
 
 
 def test_command_line_async() -> None:

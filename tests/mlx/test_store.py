@@ -121,9 +121,7 @@ def test_model_on_disk_that_does_not_fit(folder: Path) -> None:
     check(spec, memory_limit=100 * size)
 
 
-def test_model_that_does_not_fit_the_machine(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_that_does_not_fit_the_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a limit of the user's, the machine's own counts."""
     small_machine = Device("metal", "a machine", memory=20_000, budget=10_000)
     monkeypatch.setattr(device, "detect", lambda: small_machine)
@@ -169,14 +167,14 @@ def test_offline_with_the_files_on_disk(folder: Path, monkeypatch: pytest.Monkey
 
 def test_hub_without_the_model(server: HubServer) -> None:
     """A repository that the hub does not have is refused with its name."""
-    with pytest.raises(DownloadError, match="^not downloaded, and .* nobody/nothing"):
+    with pytest.raises(DownloadError, match=r"^not downloaded, and .* nobody/nothing"):
         check(ModelSpec("mlx/nothing", repo="nobody/nothing"))
 
 
 def test_hub_that_fails(server: HubServer) -> None:
     """A hub in trouble is said to be so, and nothing is downloaded."""
     server.status = 503
-    with pytest.raises(DownloadError, match="^not downloaded, and .* 503"):
+    with pytest.raises(DownloadError, match=r"^not downloaded, and .* 503"):
         check(SMALL)
 
 

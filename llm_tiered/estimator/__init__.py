@@ -1,0 +1,7 @@
+"""Prompt → complexity: how hard it is for a small model, estimated from its text alone."""
+
+from __future__ import annotations
+
+from .model import Estimate, estimate
+
+__all__ = ["Estimate", "estimate"]

@@ -1,0 +1,190 @@
+"""Text → what can be counted in it.
+
+Only fixed ranges of characters are used, never the Unicode tables of `re` and `str`, so that
+the counts are the same whatever Python this runs on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from math import log, log1p
+
+from .claims import without_claims
+from .intents import Intent, intents
+
+SCANNED = 8_000
+"""Characters that are looked at, half of them at the head and half at the tail."""
+
+_WORD = re.compile(r"[a-zß-öø-ɏḁ-ỿ]+(?:['’][a-z]+)?")
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+# Letters of scripts that the features can't read. Greek is not among them: formulas are full
+# of it, and a text in Greek has no words that count.
+_FOREIGN = re.compile(
+    "[\u0250-\u036f\u0400-\u1dff\u2c00-\u2dff\u3041-\ud7ff\ue000-\ufdff\ufe70-\ufefe\uff66-\uffdc"
+    "\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0010ffff]"
+)
+_OPTION_LABEL = re.compile(r"^[ \t]*\(?[a-j][.)][ \t]", re.MULTILINE)
+_CALCULATION = re.compile(r"[+=^%±×÷√∑∫≤≥≠]|(?<=[0-9)]) ?[*/<>-] ?(?=[0-9a-z(])")
+_NOTATION = re.compile(r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{|[°²³¹α-ω←-⋿]")
+_CODE = re.compile(
+    r"```|>>>|\bdef |\bclass [a-z_]+[:(]|\breturn\b|\bimport |[{};][ \t]*$|=>|->|\(\)|=="
+    r"|\bfunction\b",
+    re.MULTILINE | re.ASCII,
+)
+_PART = re.compile(
+    r"\b(?:statement|scenario|part|step|case|question|problem|assertion|claim|item|task)s?"
+    r" \(?(?:[0-9]|[ivx]+\b|[a-e]\b)",
+    re.ASCII,
+)
+
+_VOCABULARY = {
+    "mathematics": """
+        solve equation integer integers equal equals sum product probability function polynomial
+        matrix vector triangle angle degrees radius area volume derivative integral prime
+        divisible divided multiply ratio percent percentage average mean median total number
+        numbers remainder factor root square cube compute calculate value digits maximum minimum
+        coefficient sequence graph theorem finite group ring field kernel subset set
+        """,
+    "science": """
+        energy mass velocity force acceleration electron electrons proton atom molecule reaction
+        solution acid voltage current resistance wavelength frequency temperature pressure mol
+        mole molar joule newton equilibrium concentration gas heat charge magnetic electric
+        circuit
+        """,
+    "negations": """
+        not no never none neither nor except cannot without least false incorrect unlikely don't
+        doesn't didn't isn't aren't wasn't can't won't
+        """,
+    "conditions": """
+        if then therefore because suppose assume given each every all some must only unless
+        whether either both hence implies let
+        """,
+    "explanation": "how why explain describe discuss",
+    "quantities": "many much each per every total more less than twice half times",
+    "variables": "b c d e f g h j k l m n o p q r s t u v w x y z",
+    # English as such: where none of these stands, the lists above can't be trusted either.
+    "english": """
+        the of and is are was it to that for with this what which who whom whose when where why
+        how you your my me i have has from please not can could would should if be by on do does
+        """,
+}
+_KINDS = {
+    word: tuple(kind for kind, words in _VOCABULARY.items() if word in words.split())
+    for words in _VOCABULARY.values()
+    for word in words.split()
+}
+
+# Words that a request in English begins with, so that few words are enough to read it.
+_OPENERS = frozenset(
+    """
+    what what's who who's whom whose when when's where where's which why how how's is are was were
+    does do did can could would should will name list define spell translate convert explain
+    describe give tell write find calculate compute solve show make create summarize summarise
+    rewrite correct fix count compare add sort say suggest recommend draw classify extract
+    generate implement design prove derive complete continue identify discuss analyze analyse
+    """.split()
+)
+
+
+# What is counted, with the count above which more of it says nothing new.
+_COUNTED = {
+    "calculation": 5,
+    "notation": 10,
+    "variables": 7,
+    "code": 7,
+    "parts": 7,
+    "quotations": 5,
+    "brackets": 7,
+    "mathematics": 20,
+    "science": 20,
+    "conditions": 20,
+    "quantities": 20,
+}
+_SHARES = ("negations", "explanation")
+
+FEATURES = ("length", "numbers", *_COUNTED, *_SHARES)
+"""The names of the features, in order."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a text gave.
+
+    `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, 0 where the text
+    says nothing that can be read. `counts` are what the features were made of, `tokens` being
+    words and numbers. `claims` says whether the text made any about itself.
+    """
+
+    values: tuple[float, ...]
+    evidence: float
+    intents: tuple[Intent, ...]
+    counts: dict[str, int]
+    claims: bool
+
+
+def measure(text: str) -> Measured:
+    """Count what is in a text. Takes any string, with noise and lone surrogates in it too."""
+    scanned = text
+    if len(text) > SCANNED:
+        scanned = f"{text[: SCANNED // 2]}\n{text[-SCANNED // 2 :]}"
+    lower = scanned.lower()
+    words = _WORD.findall(lower)
+    cleaned = without_claims(lower, set(words))
+    if cleaned is not lower:
+        words = _WORD.findall(cleaned)
+    counts = _counts(cleaned, words)
+    evidence = _evidence(cleaned, words, counts)
+    # What was not scanned is taken to be like what was.
+    counts["tokens"] = round(counts["tokens"] * max(1.0, len(text) / SCANNED))
+    return Measured(
+        values=_values(counts),
+        evidence=evidence,
+        intents=intents(cleaned, set(words), counts["tokens"]),
+        counts=counts,
+        claims=cleaned is not lower,
+    )
+
+
+def _counts(text: str, words: list[str]) -> dict[str, int]:
+    kinds = Counter(kind for word in words if word in _KINDS for kind in _KINDS[word])
+    counts = {kind: kinds[kind] for kind in _VOCABULARY}
+    # The letters before the options of a question are no variables.
+    counts["variables"] = max(0, kinds["variables"] - len(_OPTION_LABEL.findall(text)))
+    counts["numbers"] = len(_NUMBER.findall(text))
+    counts["calculation"] = len(_CALCULATION.findall(text))
+    counts["notation"] = len(_NOTATION.findall(text))
+    counts["code"] = len(_CODE.findall(text))
+    counts["parts"] = len(_PART.findall(text))
+    counts["quotations"] = text.count('"') // 2 + text.count("\N{LEFT DOUBLE QUOTATION MARK}")
+    counts["brackets"] = text.count("(")
+    counts["tokens"] = len(words) + counts["numbers"]
+    return counts
+
+
+def _values(counts: dict[str, int]) -> tuple[float, ...]:
+    tokens = counts["tokens"]
+    return (
+        log(tokens + 3),
+        float(counts["numbers"] > 0),
+        *(log1p(min(counts[name], most)) for name, most in _COUNTED.items()),
+        # The 15 keeps one word from being a large share of a short text.
+        *(counts[name] / (tokens + 15) for name in _SHARES),
+    )
+
+
+def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
+    """How much there is to go by: enough words, in letters and a language that can be read."""
+    tokens = counts["tokens"]
+    if not words or tokens < 2:
+        return 0.0
+    readable = counts["english"] + (words[0] in _OPENERS)
+    clear = words[0] in _OPENERS or (text.rstrip().endswith("?") and readable > 0)
+    enough = 1.0 if clear else min(1.0, (tokens - 3) / 4)
+    marks = counts["calculation"] + counts["notation"] + counts["code"] + counts["mathematics"]
+    language = min(1.0, (readable + marks) / (0.1 * len(words)))
+    letters = sum(map(len, words))
+    share = letters / (letters + len(_FOREIGN.findall(text)))
+    script = min(1.0, max(0.0, (share - 0.3) / 0.4))
+    return max(0.0, enough) * language * script

@@ -1,0 +1,315 @@
+"""What the requests to `tiered` cost, what they would have cost in the cloud, and how they went."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from statistics import quantiles
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import prices, turns
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .turns import Period, Turn
+
+By = Literal["day", "tier", "task", "model"]
+
+DAYS_A_YEAR = Decimal("365.25")
+
+_NOTHING = Decimal(0)
+
+
+@dataclass
+class Money:
+    """Dollars of the requests whose price is known, and how many requests there are of either."""
+
+    known: Decimal = Decimal(0)
+    priced: int = 0
+    unpriced: int = 0
+
+    @property
+    def dollars(self) -> Decimal | None:
+        """What is known, or None if nothing is."""
+        return self.known if self.priced or not self.unpriced else None
+
+    def add(self, amount: Decimal | None) -> None:
+        """Count one more request; None is an unknown price."""
+        if amount is None:
+            self.unpriced += 1
+        else:
+            self.known += amount
+            self.priced += 1
+
+    def merge(self, other: Money) -> None:
+        """Count the other's requests too."""
+        self.known += other.known
+        self.priced += other.priced
+        self.unpriced += other.unpriced
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; dollars are text, so that none of them is rounded."""
+        dollars = None if self.dollars is None else f"{self.dollars:f}"
+        return {"dollars": dollars, "unpriced_requests": self.unpriced}
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """The middle one, and the one that 95 of 100 do not exceed, in milliseconds."""
+
+    p50: float
+    p95: float
+
+    @classmethod
+    def of(cls, values: list[int]) -> Percentiles | None:
+        """Those of the values, interpolated between neighbours; None without any value."""
+        if len(values) < 2:
+            return cls(values[0], values[0]) if values else None
+        cuts = quantiles(values, n=20, method="inclusive")
+        return cls(cuts[9], cuts[18])
+
+
+@dataclass
+class Tally:
+    """Sums over requests. `uncounted` are those whose tokens the log does not know."""
+
+    requests: int = 0
+    local: int = 0
+    cached: int = 0
+    uncounted: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    spent: Money = field(default_factory=Money)
+    in_cloud: Money = field(default_factory=Money)
+    saved: Money = field(default_factory=Money)
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    durations: list[int] = field(default_factory=list)
+    first_tokens: list[int] = field(default_factory=list)
+    generated: int = 0
+    generating_ms: int = 0
+
+    @property
+    def cloud(self) -> int:
+        """Requests that a model off this machine answered."""
+        return self.requests - self.local - self.cached
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Output tokens for each second that answers took, those out of the cache left out."""
+        return self.generated * 1000 / self.generating_ms if self.generating_ms else None
+
+    def share(self, requests: int) -> float | None:
+        """The share of all requests, from 0 to 1."""
+        return requests / self.requests if self.requests else None
+
+    def add(self, turn: Turn) -> None:
+        """Count a request, but for the money."""
+        self.requests += 1
+        if turn.cached:
+            self.cached += 1
+        elif turn.route.local:
+            self.local += 1
+        if turn.route.fallback:
+            self.fallbacks[turn.route.fallback] += 1
+        if turn.ttft_ms is not None:
+            self.first_tokens.append(turn.ttft_ms)
+        if turn.duration_ms is not None:
+            self.durations.append(turn.duration_ms)
+        if turn.tokens is None:
+            self.uncounted += 1
+            return
+        self.input_tokens += turn.tokens.input
+        self.output_tokens += turn.tokens.output
+        if turn.duration_ms and not turn.cached:
+            self.generated += turn.tokens.output
+            self.generating_ms += turn.duration_ms
+
+    def merge(self, other: Tally) -> None:
+        """Count the other's requests too."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if isinstance(mine, Money):
+                mine.merge(value)
+            elif isinstance(mine, Counter):
+                mine.update(value)
+            else:
+                setattr(self, name, mine + value)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON. Shares and rates go from 0 to 1, times are milliseconds."""
+        latency, first_token = Percentiles.of(self.durations), Percentiles.of(self.first_tokens)
+        return {
+            "requests": self.requests,
+            "local_requests": self.local,
+            "cloud_requests": self.cloud,
+            "cached_requests": self.cached,
+            "local_share": self.share(self.local),
+            "cache_hit_rate": self.share(self.cached),
+            "fallback_rate": self.share(self.fallbacks.total()),
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "uncounted_requests": self.uncounted,
+            "spent": self.spent.as_dict(),
+            "cloud_cost": self.in_cloud.as_dict(),
+            "saved": self.saved.as_dict(),
+            "latency_ms": vars(latency) if latency else None,
+            "first_token_ms": vars(first_token) if first_token else None,
+            "tokens_per_second": self.tokens_per_second,
+        }
+
+
+@dataclass
+class Report:
+    """What was counted in a period.
+
+    `start` and `end` are what the rates per month and year are worked out from. `unreadable` are
+    rows that can't be understood: nothing of them is in any sum. `future` are requests dated
+    later than now: they are in the sums.
+    """
+
+    period: Period
+    by: By | None
+    cloud_model: str | None
+    start: datetime | None = None
+    end: datetime | None = None
+    total: Tally = field(default_factory=Tally)
+    groups: dict[str | None, Tally] = field(default_factory=dict)
+    others: list[turns.Others] = field(default_factory=list)
+    unreadable: int = 0
+    future: int = 0
+
+    @property
+    def days(self) -> Decimal | None:
+        """Length of the time that was counted; what is less than a day counts as one."""
+        if self.start is None or self.end is None:
+            return None
+        return max(Decimal((self.end - self.start) / timedelta(days=1)), Decimal(1))
+
+    @property
+    def saved_per_year(self) -> Decimal | None:
+        """Dollars, if it goes on like this."""
+        saved, days = self.total.saved.dollars, self.days
+        return None if saved is None or days is None else saved / days * DAYS_A_YEAR
+
+    @property
+    def saved_per_month(self) -> Decimal | None:
+        """Dollars, if it goes on like this."""
+        yearly = self.saved_per_year
+        return None if yearly is None else yearly / 12
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        times = {
+            "since": self.period.since,
+            "until": self.period.until,
+            "start": self.start,
+            "end": self.end,
+        }
+        return {
+            "period": {name: time and time.isoformat() for name, time in times.items()}
+            | {"days": None if self.days is None else float(self.days)},
+            "cloud_model": self.cloud_model,
+            "total": self.total.as_dict(),
+            "saved_per_month": _text(self.saved_per_month),
+            "saved_per_year": _text(self.saved_per_year),
+            "fallbacks": [
+                {"reason": reason, "requests": requests, "rate": self.total.share(requests)}
+                for reason, requests in self.total.fallbacks.most_common()
+            ],
+            "by": self.by,
+            "groups": [{"key": key} | tally.as_dict() for key, tally in self.groups.items()],
+            "other_models": [other._asdict() for other in self.others],
+            "unreadable_rows": self.unreadable,
+            "future_requests": self.future,
+        }
+
+
+def _text(dollars: Decimal | None) -> str | None:
+    return None if dollars is None else f"{dollars:.6f}"
+
+
+def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
+    database_path: Path,
+    *,
+    cloud_model: str | None,
+    period: Period = turns.ALWAYS,
+    by: By | None = None,
+    energy: prices.Energy | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """What the log says of the requests to `tiered` in the period, in groups if `by` is given.
+
+    `cloud_model` is what they are compared with; without one, what they would have cost is
+    unknown. `energy` is what local answers cost; without it, nothing. Raises TieredError where
+    the log can't be read.
+    """
+    now = now or datetime.now(timezone.utc)
+    made = Report(period, by, cloud_model)
+    with turns.reading(database_path) as database:
+        for turn in turns.read(database, period):
+            if turn is None:
+                made.unreadable += 1
+            else:
+                _count(turn, made, energy, now)
+        made.others = turns.others(database, period)
+        began = turns.first_time(database)
+    if period.since:
+        made.start = max(period.since, began) if began else period.since
+    made.end = min(period.until, now) if period.until else max(now, made.end or now)
+    for tally in made.groups.values():
+        made.total.merge(tally)
+    made.groups = _in_order(made.groups, by)
+    return made
+
+
+def _count(turn: Turn, made: Report, energy: prices.Energy | None, now: datetime) -> None:
+    key = turn.day if made.by == "day" else getattr(turn.route, made.by) if made.by else None
+    tally = made.groups.get(key)
+    if tally is None:
+        tally = made.groups[key] = Tally()
+    tally.add(turn)
+    spent, in_cloud = _spent(turn, energy), _in_cloud(turn, made.cloud_model)
+    tally.spent.add(spent)
+    tally.in_cloud.add(in_cloud)
+    tally.saved.add(None if spent is None or in_cloud is None else in_cloud - spent)
+    if made.start is None or turn.when < made.start:
+        made.start = turn.when
+    if turn.when > now:
+        made.future += 1
+        made.end = turn.when if made.end is None else max(made.end, turn.when)
+
+
+def _spent(turn: Turn, energy: prices.Energy | None) -> Decimal | None:
+    """Dollars that the request cost, or None if nobody knows."""
+    if turn.cached:
+        return _NOTHING
+    if not turn.route.local:
+        return _price(turn, turn.route.priced_as)
+    if energy is None:
+        return _NOTHING
+    return None if turn.duration_ms is None else energy.cost(turn.duration_ms)
+
+
+def _in_cloud(turn: Turn, cloud_model: str | None) -> Decimal | None:
+    """Dollars that its tokens cost in the cloud; for what went there anyway, what it did cost."""
+    route = turn.route
+    went_there = cloud_model and route.model and prices.same_model(route.model, cloud_model)
+    return _price(turn, route.priced_as if went_there else cloud_model)
+
+
+def _price(turn: Turn, model: str | None) -> Decimal | None:
+    if model is None or turn.tokens is None:
+        return None
+    return prices.cost(model, turn.tokens, turn.when.date())
+
+
+def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:
+    """Days from the first to the last, anything else by the number of requests."""
+    if by is None:
+        return {}
+    if by == "day":
+        return dict(sorted(groups.items(), key=lambda item: item[0] or ""))
+    return dict(sorted(groups.items(), key=lambda item: -item[1].requests))
