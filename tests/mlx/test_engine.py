@@ -14,7 +14,8 @@ import llm
 import pytest
 
 from llm_tiered.errors import ModelUnavailable, TieredError
-from llm_tiered.mlx.engine import Done, Engine, Event, Failed, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.engine import Engine
+from llm_tiered.mlx.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
 from tests.tiny_models import build
 
 if TYPE_CHECKING:

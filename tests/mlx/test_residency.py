@@ -10,7 +10,8 @@ import llm
 import pytest
 
 from llm_tiered.mlx import files
-from llm_tiered.mlx.engine import Done, Engine, Event, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.engine import Engine
+from llm_tiered.mlx.requests import Done, Event, GenerationRequest, Text, Ticket
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
