@@ -62,7 +62,6 @@ _VOCABULARY = {
         whether either both hence implies let
         """,
     "explanation": "how why explain describe discuss",
-    "quantities": "many much each per every total more less than twice half times",
     "variables": "b c d e f g h j k l m n o p q r s t u v w x y z",
     # English as such: where none of these stands, the lists above can't be trusted either.
     "english": """
@@ -88,21 +87,18 @@ _OPENERS = frozenset(
 )
 
 
-# What is counted, with the count above which more of it says nothing new.
-_COUNTED = {
-    "calculation": 5,
-    "notation": 10,
-    "variables": 7,
-    "code": 7,
-    "parts": 7,
-    "quotations": 5,
-    "brackets": 7,
-    "mathematics": 20,
-    "science": 20,
-    "conditions": 20,
-    "quantities": 20,
-}
-_SHARES = ("negations", "explanation")
+# What counts by its number, with the one above which more of it says nothing new.
+_COUNTED = {"notation": 10, "code": 7, "parts": 7, "quotations": 5, "brackets": 7}
+# What counts by its share of all words and numbers.
+_SHARES = (
+    "calculation",
+    "variables",
+    "mathematics",
+    "science",
+    "conditions",
+    "negations",
+    "explanation",
+)
 
 FEATURES = ("length", "numbers", *_COUNTED, *_SHARES)
 """The names of the features, in order."""

@@ -1,53 +1,151 @@
 """Fit the coefficients, measure them, time them: `python -m llm_tiered.estimator.fit --help`.
 
-Needs numpy, which comes with MLX. The data stays outside the package: one JSON object a line,
-`{"source", "group", "prompt", "scores": {model: 0.0 to 1.0}}`, gzipped or not.
+Needs numpy, which comes with MLX.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import time
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from .features import FEATURES, Measured, measure
-from .model import CLIP, COEFFICIENTS, Coefficients, Weight, estimate
+from . import evaluate
+from .data import Question, read
+from .features import FEATURES
+from .model import CLIP, COEFFICIENTS, MEDIUM, Coefficients, Weight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-SMALL = {
-    "RouteLLM/mmlu": ("mixtral-8x7b-instruct",),
-    # qwen2.5-7b-instruct is left out: there its zeros are answers in the wrong format.
-    "LLMRouter/dcrouter": ("gemma-2-9b-it", "llama-3.1-8b-instruct", "mistral-7b-instruct-v0.3"),
-}
-"""The small models of each source. The target is the chance that they get a prompt wrong."""
+    from numpy import float64
+    from numpy.typing import NDArray
 
-LARGE = {
-    "RouteLLM/mmlu": ("gpt-4-1106-preview",),
-    "LLMRouter/dcrouter": (
-        "llama-3.1-nemotron-51b-instruct",
-        "llama-3.3-nemotron-super-49b-v1",
-        "llama3-chatqa-1.5-70b",
-    ),
-}
-"""The large models of each source. For measuring, the best of them in each group is taken."""
-
-WEIGHTS = {"RouteLLM/mmlu": 1.0, "LLMRouter/dcrouter": 3.0}
-"""What all groups of a source weigh together. All of MMLU is one kind of prompt, with three
-quarters of the data; the tasks of the other source are a kind each."""
+WEIGHTS = {"RouteLLM/mmlu": 1.0, "LLMRouter/dcrouter": 5.0}
+"""What all groups of a source weigh together. MMLU has most of the data and is one kind of
+prompt; the groups of the other source are a kind each."""
 
 RIDGE = 60.0
-"""Penalty on the weights, of standardised features."""
+"""Penalty on the weights, for standardised features and a mean weight of 1 a question."""
 
 GROUP_RIDGE = 6.0
-"""Penalty on a level for each group. It takes up what only a benchmark's own way of scoring
-explains, so that the weights have to explain the difference between prompts."""
+"""Penalty on the level of each group. The levels take up what comes from a benchmark's own way
+of scoring, so that the weights are left with what makes one prompt harder than another."""
 
 SMALL_SHARE, LARGE_SHARE = 0.35, 0.15
-"""Shares of the training prompts that get a complexity of up to 4, and of 8 and more."""
+"""Shares of the fitted prompts that get a complexity of 1 to 4, and of 8 to 10."""
+
+
+def fit(questions: Sequence[Question]) -> Coefficients:
+    """Fit the chance that a small model gets a prompt wrong.
+
+    A logistic model by Newton's method, with a penalised level for each group and no weight
+    below zero: every feature is one that makes a prompt harder, and where the data says
+    otherwise it says so about its own benchmarks only.
+    """
+    import numpy as np
+
+    values = np.array([question.measured.values for question in questions])
+    mean, spread = values.mean(axis=0).round(4), values.std(axis=0).round(4)
+    spread[spread == 0] = 1.0
+    standard = np.clip((values - mean) / spread, -CLIP, CLIP)
+    intercept, weights = _logistic(standard, questions)
+    # Rounded before the scale is laid, so that it fits the model as it is written.
+    intercept, weights = round(float(intercept), 4), weights.round(4)
+    low, high = np.quantile(intercept + standard @ weights, [SMALL_SHARE, 1 - LARGE_SHARE])
+    # The two lie where 4 turns into 5 and 7 into 8: three steps apart.
+    step = float(high - low) / 3
+    return Coefficients(
+        intercept=intercept,
+        medium=round(float(low) + step / 2, 4),
+        step=round(step, 4),
+        features=tuple(
+            Weight(float(m), float(s), float(w))
+            for m, s, w in zip(mean, spread, weights, strict=True)
+        ),
+    )
+
+
+def _logistic(
+    standard: NDArray[float64], questions: Sequence[Question]
+) -> tuple[float, NDArray[float64]]:
+    """Intercept and weights, none of them below zero."""
+    import numpy as np
+
+    groups = sorted({question.group for question in questions})
+    level = np.array([groups.index(question.group) for question in questions])
+    rows, features = standard.shape
+    design = np.hstack([np.ones((rows, 1)), standard, np.eye(len(groups))[level]])
+    wrong = np.array([1 - question.small for question in questions])
+    importance = _importance(questions)
+    penalty = np.array([0.0] + [RIDGE] * features + [GROUP_RIDGE] * len(groups))
+    solution = np.zeros(design.shape[1])
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-design @ solution))
+        curvature = (design * (importance * chance * (1 - chance))[:, None]).T @ design
+        curvature += np.diag(penalty)
+        gradient = design.T @ (importance * (wrong - chance)) - penalty * solution
+        target = curvature @ solution + gradient
+        following = _solve(curvature, target, slice(1, features + 1))
+        moved = np.abs(following - solution).max()
+        solution = following
+        if moved < 1e-9:
+            break
+    return solution[0], solution[1 : features + 1]
+
+
+def _solve(
+    curvature: NDArray[float64], target: NDArray[float64], bounded: slice
+) -> NDArray[float64]:
+    """Solve `curvature @ x = target` with the bounded part of x not below zero.
+
+    The lowest weight below zero is left out, one after another.
+    """
+    import numpy as np
+
+    free = np.ones(len(target), dtype=bool)
+    while True:
+        solution = np.zeros(len(target))
+        solution[free] = np.linalg.solve(curvature[np.ix_(free, free)], target[free])
+        lowest = int(np.argmin(solution[bounded])) + bounded.start
+        if solution[lowest] >= 0:
+            return solution
+        free[lowest] = False
+
+
+def _importance(questions: Sequence[Question]) -> NDArray[float64]:
+    """The weight of each question, 1 on average.
+
+    Within a source a group counts for the square root of its size.
+    """
+    import numpy as np
+
+    sizes = Counter(question.group for question in questions)
+    source_of = {question.group: question.source for question in questions}
+    roots: Counter[str] = Counter()
+    for group, size in sizes.items():
+        roots[source_of[group]] += size**0.5  # type: ignore[assignment]  # sums of roots
+    weights = np.array(
+        [
+            WEIGHTS[question.source] / roots[question.source] / sizes[question.group] ** 0.5
+            for question in questions
+        ]
+    )
+    return weights / weights.mean()
+
+
+def write(model: Coefficients, path: Path = COEFFICIENTS) -> None:
+    """Write the file that comes with the package."""
+    content = {
+        "about": "fitted by python -m llm_tiered.estimator.fit; not edited by hand",
+        "intercept": model.intercept,
+        "medium": model.medium,
+        "step": model.step,
+        "features": {
+            name: asdict(weight) for name, weight in zip(FEATURES, model.features, strict=True)
+        },
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8", newline="\n")

@@ -175,7 +175,6 @@ _REASONS = {
     "mathematics": "mathematical words ({mathematics})",
     "science": "scientific words ({science})",
     "conditions": "conditions ({conditions})",
-    "quantities": "quantities ({quantities})",
     "negations": "negations ({negations})",
     "explanation": "asks how or why",
 }

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from genai_prices.types import ModelInfo, ModelPrice
 
 LOCAL_PREFIX = "mlx/"
@@ -69,31 +71,33 @@ class Rates(NamedTuple):
     request: Decimal
 
     def cost(self, tokens: Tokens, requests: int = 1) -> Decimal:
-        """Dollars for these tokens."""
-        amount = self.output * tokens.output + self.request * requests
-        if not tokens.cached and not tokens.audio:
-            return amount + self.input * tokens.input
+        """Dollars for these tokens of so many requests."""
         cached = tokens.cached - tokens.cached_audio
         audio = tokens.audio - tokens.cached_audio
         plain = tokens.input - cached - audio - tokens.cached_audio
         return (
-            amount
-            + self.input * plain
+            self.input * plain
             + self.cached * cached
             + self.audio * audio
             + self.cached_audio * tokens.cached_audio
+            + self.output * tokens.output
+            + self.request * requests
         )
 
 
 class PriceList(NamedTuple):
-    """What a model costs. Some models cost more once the prompt is longer than a limit."""
+    """What a model costs. With some, all tokens cost more once the prompt is over a limit."""
 
     limits: tuple[int, ...]
     steps: tuple[Rates, ...]
 
-    def rates(self, prompt_tokens: int) -> Rates:
-        """The rates for a request with a prompt of that length."""
-        return self.steps[bisect_left(self.limits, prompt_tokens)]
+    def cost(self, requests: Sequence[Tokens]) -> Decimal:
+        """Dollars for all these requests."""
+        if self.limits and any(tokens.input > self.limits[0] for tokens in requests):
+            steps = (self.steps[bisect_left(self.limits, tokens.input)] for tokens in requests)
+            costs = (step.cost(tokens) for step, tokens in zip(steps, requests, strict=True))
+            return sum(costs, Decimal(0))
+        return self.steps[0].cost(Tokens(*map(sum, zip(*requests, strict=True))), len(requests))
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
     if is_local(model):
         return Decimal(0)
     prices = price_list(model, on or datetime.now(timezone.utc).date())
-    return prices and prices.rates(tokens.input).cost(tokens)
+    return prices and prices.cost([tokens])
 
 
 def estimate(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:

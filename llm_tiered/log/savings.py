@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +14,11 @@ from . import prices, turns
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .turns import Period, Turn
+    from .turns import Period, Route, Turn
 
 By = Literal["day", "tier", "task", "model"]
 
 DAYS_A_YEAR = Decimal("365.25")
-
-_NOTHING = Decimal(0)
 
 
 @dataclass
@@ -36,13 +34,13 @@ class Money:
         """What is known, or None if nothing is."""
         return self.known if self.priced or not self.unpriced else None
 
-    def add(self, amount: Decimal | None) -> None:
-        """Count one more request; None is an unknown price."""
+    def add(self, amount: Decimal | None, requests: int) -> None:
+        """Count what so many more requests come to; None is an unknown price."""
         if amount is None:
-            self.unpriced += 1
+            self.unpriced += requests
         else:
             self.known += amount
-            self.priced += 1
+            self.priced += requests
 
     def merge(self, other: Money) -> None:
         """Count the other's requests too."""
@@ -105,27 +103,23 @@ class Tally:
         """The share of all requests, from 0 to 1."""
         return requests / self.requests if self.requests else None
 
-    def add(self, turn: Turn) -> None:
-        """Count a request, but for the money."""
-        self.requests += 1
-        if turn.cached:
-            self.cached += 1
-        elif turn.route.local:
-            self.local += 1
-        if turn.route.fallback:
-            self.fallbacks[turn.route.fallback] += 1
-        if turn.ttft_ms is not None:
-            self.first_tokens.append(turn.ttft_ms)
-        if turn.duration_ms is not None:
-            self.durations.append(turn.duration_ms)
-        if turn.tokens is None:
-            self.uncounted += 1
-            return
-        self.input_tokens += turn.tokens.input
-        self.output_tokens += turn.tokens.output
-        if turn.duration_ms and not turn.cached:
-            self.generated += turn.tokens.output
-            self.generating_ms += turn.duration_ms
+    def add(self, route: Route, requests: list[Turn]) -> None:
+        """Count these requests, but for the money."""
+        self.requests += len(requests)
+        self.cached += len(requests) if route.cached else 0
+        self.local += len(requests) if route.local and not route.cached else 0
+        if route.fallback:
+            self.fallbacks[route.fallback] += len(requests)
+        self.first_tokens += [turn.ttft_ms for turn in requests if turn.ttft_ms is not None]
+        self.durations += [turn.duration_ms for turn in requests if turn.duration_ms is not None]
+        counted = [turn for turn in requests if turn.tokens is not None]
+        self.uncounted += len(requests) - len(counted)
+        self.input_tokens += sum(turn.tokens.input for turn in counted)
+        self.output_tokens += sum(turn.tokens.output for turn in counted)
+        if not route.cached:
+            timed = [turn for turn in counted if turn.duration_ms]
+            self.generated += sum(turn.tokens.output for turn in timed)
+            self.generating_ms += sum(turn.duration_ms for turn in timed)
 
     def merge(self, other: Tally) -> None:
         """Count the other's requests too."""
@@ -249,61 +243,62 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
     now = now or datetime.now(timezone.utc)
     made = Report(period, by, cloud_model)
     with turns.reading(database_path) as database:
-        for turn in turns.read(database, period):
-            if turn is None:
-                made.unreadable += 1
-            else:
-                _count(turn, made, energy, now)
+        found, made.unreadable = turns.read(database, period, by_day=by == "day")
         made.others = turns.others(database, period)
         began = turns.first_time(database)
-    if period.since:
-        made.start = max(period.since, began) if began else period.since
-    made.end = min(period.until, now) if period.until else max(now, made.end or now)
+    for route, requests in found.items():
+        tally = made.groups.setdefault(getattr(route, by) if by else None, Tally())
+        tally.add(route, requests)
+        _charge(tally, route, requests, cloud_model, energy)
     for tally in made.groups.values():
         made.total.merge(tally)
     made.groups = _in_order(made.groups, by)
     return made
 
 
-def _count(turn: Turn, made: Report, energy: prices.Energy | None, now: datetime) -> None:
-    key = turn.day if made.by == "day" else getattr(turn.route, made.by) if made.by else None
-    tally = made.groups.get(key)
-    if tally is None:
-        tally = made.groups[key] = Tally()
-    tally.add(turn)
-    spent, in_cloud = _spent(turn, energy), _in_cloud(turn, made.cloud_model)
-    tally.spent.add(spent)
-    tally.in_cloud.add(in_cloud)
-    tally.saved.add(None if spent is None or in_cloud is None else in_cloud - spent)
-    if made.start is None or turn.when < made.start:
-        made.start = turn.when
-    if turn.when > now:
-        made.future += 1
-        made.end = turn.when if made.end is None else max(made.end, turn.when)
-
-
-def _spent(turn: Turn, energy: prices.Energy | None) -> Decimal | None:
-    """Dollars that the request cost, or None if nobody knows."""
-    if turn.cached:
-        return _NOTHING
-    if not turn.route.local:
-        return _price(turn, turn.route.priced_as)
-    if energy is None:
-        return _NOTHING
-    return None if turn.duration_ms is None else energy.cost(turn.duration_ms)
-
-
-def _in_cloud(turn: Turn, cloud_model: str | None) -> Decimal | None:
-    """Dollars that its tokens cost in the cloud; for what went there anyway, what it did cost."""
-    route = turn.route
+def _charge(
+    tally: Tally,
+    route: Route,
+    requests: list[Turn],
+    cloud_model: str | None,
+    energy: prices.Energy | None,
+) -> None:
+    """Add what these requests cost and would have cost in the cloud."""
     went_there = cloud_model and route.model and prices.same_model(route.model, cloud_model)
-    return _price(turn, route.priced_as if went_there else cloud_model)
+    for (day, *_), alike in _alike(requests).items():
+        in_cloud = _price(alike, route.priced_as if went_there else cloud_model, day)
+        if route.cached:
+            spent: Decimal | None = Decimal(0)
+        elif route.local:
+            spent = _energy(alike, energy)
+        else:
+            spent = in_cloud if went_there else _price(alike, route.priced_as, day)
+        saved = None if spent is None or in_cloud is None else in_cloud - spent
+        tally.spent.add(spent, len(alike))
+        tally.in_cloud.add(in_cloud, len(alike))
+        tally.saved.add(saved, len(alike))
 
 
-def _price(turn: Turn, model: str | None) -> Decimal | None:
-    if model is None or turn.tokens is None:
-        return None
-    return prices.cost(model, turn.tokens, turn.when.date())
+def _alike(requests: list[Turn]) -> dict[tuple[date, bool, bool], list[Turn]]:
+    """The requests by what decides which of their prices are known: UTC day, tokens, duration."""
+    found: dict[tuple[date, bool, bool], list[Turn]] = {}
+    for turn in requests:
+        key = turn.when.date(), turn.tokens is None, turn.duration_ms is None
+        found.setdefault(key, []).append(turn)
+    return found
+
+
+def _price(alike: list[Turn], model: str | None, day: date) -> Decimal | None:
+    tokens = [turn.tokens for turn in alike if turn.tokens]
+    known = prices.price_list(model, day) if model and tokens else None
+    return known and known.cost(tokens)
+
+
+def _energy(alike: list[Turn], energy: prices.Energy | None) -> Decimal | None:
+    if energy is None:
+        return Decimal(0)
+    durations = [turn.duration_ms for turn in alike if turn.duration_ms is not None]
+    return energy.cost(sum(durations)) if durations else None
 
 
 def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:

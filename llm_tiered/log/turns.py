@@ -39,14 +39,15 @@ _COLUMNS = (
 # What takes few values is extracted as one text, which `_route` parses once. json_extract ends the
 # whole query at JSON that is broken; there, this text is null.
 _TURNS = """
-select datetime_utc, resolved_model, input_tokens, output_tokens, token_details, duration_ms,
-    case when json_valid(response_json) then json_extract(response_json, '$.tiered.ttft_ms') end,
-    case when json_valid(response_json) then
-        json_extract(response_json, '$.tiered.cached_from') is not null end,
+select {day}, resolved_model,
     case when json_valid(response_json) then json_extract(
         response_json, '$.tiered.tier', '$.tiered.task', '$.response.modelVersion',
         '$.tiered.attempts[0].outcome', '$.tiered.attempts[0].reason')
-    when response_json is null then '[null, null, null, null, null]' end
+    when response_json is null then '[null, null, null, null, null]' end,
+    case when json_valid(response_json) then
+        json_extract(response_json, '$.tiered.cached_from') is not null end,
+    datetime_utc, input_tokens, output_tokens, token_details, duration_ms,
+    case when json_valid(response_json) then json_extract(response_json, '$.tiered.ttft_ms') end
 from ({source}) where model = 'tiered' {within}
 """
 
@@ -56,7 +57,7 @@ from ({source}) where model is not 'tiered' {within} group by model
 """
 
 # A row whose time nobody can read belongs to no period: it is handed out to be counted apart.
-_WITHIN = "and (date(datetime_utc) is null or datetime_utc >= ? and datetime_utc < ?)"
+_WITHIN = "and (date(datetime_utc) is null or datetime_utc >= :since and datetime_utc < :until)"
 
 # After any year.
 _NEVER = "a"
@@ -73,11 +74,12 @@ ALWAYS = Period()
 
 
 class Route(NamedTuple):
-    """Where a request was to go and who answered.
+    """Where a request was to go, and who answered.
 
     `tier` is the one that was decided for, `model` the one that answered, `local` whether that
     one runs on this machine, `priced_as` the name under which its price is found. `fallback` is
-    why the first model did not answer, or None if it did.
+    why the first model did not answer, or None if it did. `cached` says that the answer came out
+    of our own cache. `day` is the day where this machine is, if it was asked for.
     """
 
     tier: str | None
@@ -86,25 +88,17 @@ class Route(NamedTuple):
     local: bool
     priced_as: str | None
     fallback: str | None
+    cached: bool
+    day: str | None
 
 
 class Turn(NamedTuple):
-    """One request to `tiered`. None is what the log does not know.
-
-    `cached` says that the answer came out of our own cache.
-    """
+    """One request to `tiered`. None is what the log does not know."""
 
     when: datetime
-    route: Route
     tokens: prices.Tokens | None
     duration_ms: int | None
     ttft_ms: int | None
-    cached: bool
-
-    @property
-    def day(self) -> str:
-        """The day of the request, where this machine is."""
-        return self.when.astimezone().date().isoformat()
 
 
 class Others(NamedTuple):
@@ -130,13 +124,21 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise TieredError(f"{path} can't be read: {error}", fix=fix) from error
 
 
-def read(database: sqlite3.Connection, period: Period) -> Iterator[Turn | None]:
-    """Every request to `tiered` in the period, in no order; None is one that can't be read."""
-    for row in _select(database, _TURNS, period):
+def read(
+    database: sqlite3.Connection, period: Period, *, by_day: bool = False
+) -> tuple[dict[Route, list[Turn]], int]:
+    """The requests to `tiered` in the period by their route, and the number of unreadable rows."""
+    found: dict[Route, list[Turn]] = {}
+    unreadable = 0
+    day = "date(datetime_utc, 'localtime')" if by_day else "null"
+    for row in _select(database, _TURNS, period, day=day):
         try:
-            yield _turn(row)
+            route, turn = _route(*row[:4]), _turn(*row[4:])
         except (ValueError, TypeError, AttributeError):
-            yield None
+            unreadable += 1
+        else:
+            found.setdefault(route, []).append(turn)
+    return found, unreadable
 
 
 def others(database: sqlite3.Connection, period: Period) -> list[Others]:
@@ -169,44 +171,53 @@ def as_logged(time: datetime) -> str:
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _select(database: sqlite3.Connection, query: str, period: Period) -> Iterator[tuple[Any, ...]]:
-    """The rows of the query, which has a `source`, for each table of requests in this log."""
-    within, bounds = "", []
-    if period != ALWAYS:
-        within = _WITHIN
-        bounds = [as_logged(time) if time else open_ for time, open_ in zip(period, ("", _NEVER), strict=True)]
+def _select(
+    database: sqlite3.Connection, query: str, period: Period, **words: str
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of the query for each table of requests that this log has."""
+    words["within"] = "" if period == ALWAYS else _WITHIN
+    bounds = {
+        "since": as_logged(period.since) if period.since else "",
+        "until": as_logged(period.until) if period.until else _NEVER,
+    }
     for table in TABLES:
         there = columns(database, table)
         if there:
             # The log of an older llm lacks some of them.
             wanted = [name if name in there else f"null as {name}" for name in _COLUMNS]
-            source = f"select {', '.join(wanted)} from {table}"  # noqa: S608 - our own words
-            yield from database.execute(query.format(source=source, within=within), bounds)
-
-
-def _turn(row: tuple[Any, ...]) -> Turn:
-    """A row of the query as a turn. Raises ValueError or TypeError if it can't be one."""
-    when, model, input_tokens, output_tokens, details, duration_ms, ttft_ms, cached, facts = row
-    tokens = None
-    if _number(input_tokens) is not None and _number(output_tokens) is not None:
-        tokens = prices.count(input_tokens, output_tokens, details)
-    return Turn(
-        _time(when), _route(model, facts), tokens, _number(duration_ms), _number(ttft_ms), cached
-    )
+            words["source"] = f"select {', '.join(wanted)} from {table}"  # noqa: S608 - our own words
+            yield from database.execute(query.format(**words), bounds)
 
 
 @lru_cache(maxsize=10_000)
-def _route(model: str | None, facts: str) -> Route:
-    """What the query extracted from the JSON, once for each of the few values that it takes."""
-    tier, task, version, outcome, reason = json.loads(facts)
+def _route(day: str | None, model: str | None, extracted: str, cached: int | None) -> Route:
+    """What the query says of the way, once for each of the few values that it takes."""
+    tier, task, version, outcome, reason = json.loads(extracted)
     return Route(
-        _text(tier),
-        _text(task),
-        _text(model),
-        bool(model and prices.is_local(model)),
-        model and prices.with_version(model, _text(version)),
-        f"{outcome}: {reason}" if outcome not in (None, "ok") else None,
+        tier=_text(tier),
+        task=_text(task),
+        model=_text(model),
+        local=bool(model and prices.is_local(model)),
+        priced_as=model and prices.with_version(model, _text(version)),
+        fallback=f"{outcome}: {reason}" if outcome not in (None, "ok") else None,
+        cached=bool(cached),
+        day=day,
     )
+
+
+def _turn(  # noqa: PLR0913, PLR0917 - columns of the query
+    datetime_utc: str,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    details: str | None,
+    duration_ms: int | None,
+    ttft_ms: int | None,
+) -> Turn:
+    """One request. Raises ValueError, TypeError or AttributeError if the row can't be one."""
+    tokens = None
+    if _number(input_tokens) is not None and _number(output_tokens) is not None:
+        tokens = prices.count(input_tokens, output_tokens, details)
+    return Turn(_time(datetime_utc), tokens, _number(duration_ms), _number(ttft_ms))
 
 
 def _time(datetime_utc: str) -> datetime:

@@ -1,0 +1,136 @@
+"""The journal of a batch: each answer as soon as it is there, to go on after being killed.
+
+It is a file beside the output, one JSON object a line, and only ever grows. An answer counts as
+had once its line is in it, so that those that wait for their place in the output are not lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestError
+from .output import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .rows import BadRow, Row
+
+_HEADER = {"journal": "llm tiered batch", "version": 1}
+
+# Rows that are read to find out whether a journal is about them.
+LOOK_AHEAD = 1000
+
+
+class Journal:
+    """The answers to the rows of one input, by the rows' keys.
+
+    Raises RequestError if another run has it open, the output is not one that it knows of, or
+    it can't be read or written.
+    """
+
+    def __init__(self, output: Path, *, restart: bool) -> None:
+        import filelock
+
+        self.path = output.with_name(f"{output.name}.journal")
+        self._output = output
+        self._lock = filelock.FileLock(f"{self.path}.lock")
+        self._at: dict[str, int] = {}
+        self._left: set[str] = set()
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise RequestError(f"another run is writing to {output}") from None
+        try:
+            if restart:
+                self.path.unlink(missing_ok=True)
+            elif not self.path.exists() and output.exists() and output.stat().st_size:
+                raise RequestError(f"{output} is there already, and is no work of this command's")
+            self._file = self.path.open("a+b")
+            self._load()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def add(self, row: Row, answer: dict[str, Any]) -> None:
+        """Keep an answer. Raises OSError."""
+        self._file.write(encode({"key": row.key, "answer": answer}))
+        self._file.flush()
+
+    def find(self, row: Row) -> dict[str, Any] | None:
+        """The answer to the row that an earlier run has had, or None."""
+        at = self._at.get(row.key)
+        if at is None:
+            return None
+        self._left.discard(row.key)
+        # The row may have moved since.
+        return self._read(at) | {"line": row.line}
+
+    def left(self) -> Iterator[dict[str, Any]]:
+        """The answers that earlier runs have had and nobody has found in this one."""
+        for key, at in self._at.items():
+            if key in self._left:
+                yield self._read(at)
+
+    def check(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The same rows. Raises RequestError if the answers kept are to other ones."""
+        if not self._at:
+            return rows
+        read = []
+        for row in rows:
+            read.append(row)
+            if getattr(row, "key", None) in self._at:
+                return chain(read, rows)
+            if len(read) == LOOK_AHEAD:
+                break
+        raise RequestError(
+            f"{self._output} holds answers to other prompts, or to these with other settings",
+            fix="another -o, or --restart to overwrite it",
+        )
+
+    def close(self) -> None:
+        """Let go of the file, which stays."""
+        self._file.close()
+        self._lock.release()
+        os.unlink(self._lock.lock_file)
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        end = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            if end == 0:
+                self._check_header(line)
+            elif key := _key(line):
+                self._at[key] = end
+            end += len(line)
+        # What comes after is a line that a killed process did not finish.
+        self._file.truncate(end)
+        if end == 0:
+            self._file.write(encode(_HEADER))
+            self._file.flush()
+        self._left = set(self._at)
+
+    def _check_header(self, line: bytes) -> None:
+        if line != encode(_HEADER):
+            raise RequestError(f"{self.path} is in the way: it is no journal of this command's")
+
+    def _read(self, at: int) -> dict[str, Any]:
+        self._file.seek(at)
+        entry = json.loads(self._file.readline())
+        answer: dict[str, Any] = entry["answer"]
+        return answer
+
+
+def _key(line: bytes) -> str | None:
+    """The key of an entry; None if it is damaged, and the row has to be asked again."""
+    try:
+        entry = json.loads(line)
+        return str(entry["key"]) if isinstance(entry["answer"], dict) else None
+    except (ValueError, LookupError, TypeError):
+        return None
