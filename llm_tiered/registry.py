@@ -65,7 +65,8 @@ class Registry:
         # llm lets the last one win, ids before aliases of the same registration.
         for entry in reversed(self._models):
             if entry.model and (entry.model.model_id == name or name in entry.aliases):
-                return entry
+                # A tier that asks `tiered` would go round in circles.
+                return None if entry.model.model_id == "tiered" else entry
         return None
 
 

@@ -63,7 +63,10 @@ class Options(llm.Options):
         default=None, gt=0, le=1, description="Sample from the tokens that make up this share."
     )
     seed: int | None = Field(
-        default=None, ge=0, description="The same seed gives the same answer, on a local model."
+        default=None,
+        ge=0,
+        lt=1 << 64,
+        description="The same seed gives the same answer, on a local model.",
     )
 
 
@@ -118,7 +121,7 @@ class Routed:
     def explain(self, error: Exception) -> Problem:
         """What went wrong with an attempt."""
         environment = os.environ.get("LLM_GEMINI_KEY")
-        return explain(error, secrets=[self.key, environment, *llm.load_keys().values()])
+        return explain(error, secrets=[self.key, environment, *_stored_keys()])
 
     def answered(self, candidate: Candidate) -> int:
         """Tell of a fallback, once; gives the milliseconds up to the first output."""
@@ -244,6 +247,13 @@ def _unspliced(routed: Routed, candidate: Candidate) -> Iterator[None]:
     except Exception as error:
         reason = routed.explain(error).reason
         raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
+
+
+def _stored_keys() -> list[str]:
+    try:
+        return list(llm.load_keys().values())
+    except ValueError:  # a keys.json that is no JSON holds no key that anybody could have used
+        return []
 
 
 async def _write_in_thread(response: llm.AsyncResponse) -> None:

@@ -11,12 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from . import evaluate
-from .data import Question, read
+from .data import Question
 from .features import FEATURES
-from .model import CLIP, COEFFICIENTS, MEDIUM, Coefficients, Weight
+from .model import CLIP, COEFFICIENTS, Coefficients, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -49,9 +49,7 @@ HARD = (
     Intent(
         "asks for an optimisation",
         2.0,
-        _words(
-            "optimise optimize minimise minimize maximise maximize refactor debug diagnose"
-        ),
+        _words("optimise optimize minimise minimize maximise maximize refactor debug diagnose"),
         rf"{_AT}(?:optimi[sz]e|minimi[sz]e|maximi[sz]e|refactor|debug|diagnose)\b",
     ),
     Intent(

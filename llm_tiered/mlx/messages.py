@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ChatMessage = dict[str, Any]
 
 
-def to_chat(messages: Sequence[Message], *, tools: bool) -> tuple[ChatMessage, ...]:
+def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMessage, ...]:
     """The messages as chat templates take them.
 
     Reasoning is left out, as the templates want it. With `tools`, tool calls and their results

@@ -32,7 +32,7 @@ class Options(llm.Options):
         default=None, gt=0, description="Above 1, what was said lately gets less likely."
     )
     seed: int | None = Field(
-        default=None, ge=0, description="The same seed and prompt give the same answer."
+        default=None, ge=0, lt=1 << 64, description="The same seed and prompt give the same answer."
     )
     stop: str | list[str] | None = Field(
         default=None, description="End the answer before this text, or any of a JSON list of texts."
