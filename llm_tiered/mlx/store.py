@@ -94,7 +94,7 @@ def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None
     if found:
         size, kv_per_token = found.size, found.kv_bytes_per_token
     else:
-        size, kv_per_token = _still_to_download(spec), None
+        size, kv_per_token = _size_on_the_hub(spec), None
     needed = size + KV_TOKENS * (kv_per_token or 0)
     budget = memory_limit or here.budget
     if needed > budget:
@@ -104,8 +104,8 @@ def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None
         )
 
 
-def _still_to_download(spec: ModelSpec) -> int:
-    """Bytes on the hub. Raises DownloadError if it is known that the download can't work."""
+def _size_on_the_hub(spec: ModelSpec) -> int:
+    """Bytes of a model that is not here. Raises DownloadError if it is known that the download can't work."""
     if hub.offline():
         raise DownloadError(
             "not downloaded, and HF_HUB_OFFLINE forbids it",
@@ -114,6 +114,6 @@ def _still_to_download(spec: ModelSpec) -> int:
     if spec.embedded:
         return spec.size or 0
     try:
-        return hub.remote_bytes(str(spec.repo))
+        return hub.model_bytes(str(spec.repo))
     except DownloadError as error:
         raise DownloadError(f"not downloaded, and {error.message}", fix=error.fix) from None

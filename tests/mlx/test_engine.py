@@ -15,7 +15,15 @@ import pytest
 
 from llm_tiered.errors import ModelUnavailable, TieredError
 from llm_tiered.mlx.engine import Engine
-from llm_tiered.mlx.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.requests import (
+    Done,
+    Event,
+    Failed,
+    GenerationRequest,
+    Prefill,
+    Text,
+    Ticket,
+)
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -82,8 +90,10 @@ class Call:
         engine.submit(request, self.events.put, self.ticket)
 
     def next(self) -> Event:
-        """Wait for the next event."""
-        return self.events.get(timeout=PATIENCE)
+        """Wait for the next event that is no progress of reading."""
+        while isinstance(event := self.events.get(timeout=PATIENCE), Prefill):
+            pass
+        return event
 
     def finish(self) -> tuple[str, Done | Failed]:
         """Wait for the last event; gives it with the text up to there."""
