@@ -92,8 +92,8 @@ def inner_options(
 
 def _prompt(prompt: llm.Prompt, inner: _BaseModel, options: llm.Options) -> llm.Prompt:
     messages = prompt.messages
-    # Gemini reads the system prompt only from here, and on later turns it stands only in the
-    # messages.
+    # Gemini reads the system prompt only from here. On later turns it stands only in the
+    # messages, unless the turn has one of its own.
     system = "\n\n".join(
         part.text
         for message in messages
@@ -106,7 +106,7 @@ def _prompt(prompt: llm.Prompt, inner: _BaseModel, options: llm.Options) -> llm.
         model=inner,
         fragments=prompt.fragments,
         attachments=prompt.attachments,
-        system=system or prompt.system or None,
+        system=prompt.system or system or None,
         schema=prompt.schema,
         tools=prompt.tools,
         tool_results=prompt.tool_results,

@@ -51,10 +51,14 @@ class Registry:
         ids = list(self._ids())
         if name.startswith("gemini/") and not any(id_.startswith("gemini/") for id_ in ids):
             return ModelUnavailable("llm-gemini is not installed", fix="llm install llm-gemini")
+        if name == "tiered":
+            return ModelUnavailable("a tier can't be tiered itself", fix=self._correct())
         near = get_close_matches(name, ids, n=1)
         meant = f", did you mean {near[0]}?" if near else ""
-        fix = f"correct it in {config.config_path()}"
-        return ModelUnavailable(f"llm knows no such model{meant}", fix=fix)
+        return ModelUnavailable(f"llm knows no such model{meant}", fix=self._correct())
+
+    def _correct(self) -> str:
+        return f"correct it in {config.config_path()}"
 
     def _ids(self) -> Iterator[str]:
         for entry in self._models:

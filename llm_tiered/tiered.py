@@ -25,7 +25,7 @@ from .routing import Decision, Request, decide
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
-    from llm.models import _BaseConversation, _BaseModel, _BaseResponse
+    from llm.models import Attachment, _BaseConversation, _BaseModel, _BaseResponse
     from llm.parts import StreamEvent
 
     from .registry import Registry
@@ -120,8 +120,7 @@ class Routed:
 
     def explain(self, error: Exception) -> Problem:
         """What went wrong with an attempt."""
-        environment = os.environ.get("LLM_GEMINI_KEY")
-        return explain(error, secrets=[self.key, environment, *_stored_keys()])
+        return explain(error, secrets=_secrets(self.key))
 
     def answered(self, candidate: Candidate) -> int:
         """Tell of a fallback, once; gives the milliseconds up to the first output."""
@@ -164,6 +163,12 @@ class _Shared:
     def get_key(self, explicit_key: str | None = None) -> str | None:
         """The key of the request, for whichever model needs it; `tiered` needs none itself."""
         return explicit_key
+
+    def _validate_attachments(self, attachments: list[Attachment] | None = None) -> None:
+        """Leave it to the check of each model.
+
+        llm would ask an attachment's server for its type, and the prompt may have to stay here.
+        """
 
     # llm asks these before the prompt gets here, so `tiered` claims what any of its tiers can.
 
@@ -213,6 +218,8 @@ def _first_output(inner: llm.Response, events: Iterator[StreamEvent]) -> list[St
         read.append(event)
         if event.chunk:
             return read
+    if inner.tool_calls():
+        return read
     raise _empty(inner)
 
 
@@ -225,6 +232,8 @@ async def _first_output_async(
         read.append(event)
         if event.chunk:
             return read
+    if inner.tool_calls_or_raise():
+        return read
     raise _empty(inner)
 
 
@@ -249,11 +258,15 @@ def _unspliced(routed: Routed, candidate: Candidate) -> Iterator[None]:
         raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
 
 
-def _stored_keys() -> list[str]:
+def _secrets(key: str | None) -> list[str | None]:
+    """The keys that must not be shown: the request's, the environment's and the stored ones."""
     try:
-        return list(llm.load_keys().values())
-    except ValueError:  # a keys.json that is no JSON holds no key that anybody could have used
-        return []
+        stored: dict[str, str] = llm.load_keys()
+    except (OSError, ValueError):
+        stored = {}
+    # What the request calls its key can be the name of a stored one.
+    given = None if key in stored else key
+    return [given, os.environ.get("LLM_GEMINI_KEY"), *stored.values()]
 
 
 async def _write_in_thread(response: llm.AsyncResponse) -> None:

@@ -51,11 +51,12 @@ def limit(model: AsyncModel, concurrency: int, rate: float | None) -> AsyncModel
     """The same model within limits; `concurrency` and `rate` (a minute) are those of the cloud."""
     cloud, local = Gate(concurrency, rate), Gate(LOCAL_CONCURRENCY)
 
-    def limited(inner: AsyncModel) -> AsyncModel:
+    def limited(inner: AsyncModel) -> Any:
         return _limited(inner, local if prices.is_local(inner.model_id) else cloud)
 
     if not isinstance(model, AsyncTieredModel):
-        return limited(model)
+        found: AsyncModel = limited(model)
+        return found
     entries = [
         replace(entry, async_model=limited(entry.async_model)) if entry.async_model else entry
         for entry in llm.get_models_with_aliases()

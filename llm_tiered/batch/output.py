@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -45,8 +47,9 @@ class Output:
             self._old = False
 
 
-def open_output(path: Path, *, restart: bool) -> Output:
+@contextmanager
+def open_output(path: Path, *, restart: bool) -> Iterator[Output]:
     """A file for answers. Raises OSError."""
-    if restart or not path.exists():
-        return Output(path.open("w+b"))
-    return Output(path.open("r+b"), old=True)
+    old = path.is_file() and not restart
+    with path.open("r+b" if old else "wb") as file:
+        yield Output(file, old=old)

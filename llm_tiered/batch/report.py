@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -97,6 +96,8 @@ class Report:
         )
 
     def _advance(self) -> None:
+        if self._bar.disable:
+            return
         total = self._total()
         speed = total.output_tokens / max(time.monotonic() - self._started, 0.001)
         money = _money(total.cost, total.unpriced)
@@ -115,14 +116,15 @@ class Once:
     """A filter that lets each warning about a model through once, not once a row."""
 
     def __init__(self) -> None:
-        self._seen: Counter[tuple[Any, ...]] = Counter()
+        self._seen: set[tuple[Any, ...]] = set()
 
     def __call__(self, record: logging.LogRecord) -> bool:
         """Whether it is new: its words and first two values, as reasons tell of seconds left."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         said = (record.msg, *arguments[:2])
-        self._seen[said] += 1
-        return self._seen[said] == 1
+        new = said not in self._seen
+        self._seen.add(said)
+        return new
 
 
 def cost(response: _BaseResponse) -> Decimal | None:

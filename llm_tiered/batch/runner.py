@@ -55,6 +55,7 @@ class Batch:
 
     def __init__(self, job: Job, output: Output, journal: Journal | None, report: Report) -> None:
         self.interrupted = False
+        self._stopped = False
         self._job, self._output, self._journal, self._report = job, output, journal, report
         self._log_here = (
             job.log
@@ -100,6 +101,7 @@ class Batch:
             task.cancel()
 
     def _stop(self) -> None:
+        self._stopped = True
         if self._reading is not None:
             self._reading.cancel()
 
@@ -110,8 +112,9 @@ class Batch:
                 await self._room.acquire()
                 self._start(place, row)
                 place += 1
-                # Where nothing has to be waited for, being cancelled goes unnoticed.
-                await asyncio.sleep(0)
+                if self._stopped:
+                    # While there is nothing to wait for, being cancelled goes unnoticed.
+                    return
 
     def _start(self, place: int, row: Row | BadRow) -> None:
         if isinstance(row, BadRow):
@@ -207,8 +210,8 @@ class Batch:
     def _finish_output(self) -> None:
         """Put what is left of an earlier output in order."""
         try:
-            if self._reading is not None and self._reading.cancelled():
-                # Gaps or not: what is there belongs to the user.
+            if self._stopped:
+                # Gaps or not: what has been answered is there.
                 for place in sorted(self._waiting):
                     self._output.write(self._waiting[place])
                 for answer in self._journal.left() if self._journal else ():

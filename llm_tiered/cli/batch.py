@@ -1,3 +1,216 @@
 """`llm tiered batch`: answer the prompts of a file."""
 
 from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import sys
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+import llm
+from pydantic import ValidationError
+
+from ..batch import rows
+from ..batch.journal import Journal
+from ..batch.limits import limit
+from ..batch.output import Output, open_output
+from ..batch.report import Once, Report
+from ..batch.runner import Batch, Job
+from ..errors import RequestError, TieredError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..batch.limits import AsyncModel
+
+STDIN = "-"
+
+
+class WrongUsage(click.ClickException):
+    """A mistake that shows before the first row."""
+
+    exit_code = 2
+
+
+@click.command("batch")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the answers go; a batch with one can be taken up again. Default: stdout",
+)
+@click.option("form", "--format", type=click.Choice(rows.FORMATS), help="Format of FILE")
+@click.option("-m", "--model", "name", default="tiered", help="Model to use")
+@click.option("-s", "--system", help="System prompt, for rows without one")
+@click.option(
+    "options", "--option", type=(str, str), multiple=True, help="Option of the model, for all rows"
+)
+@click.option("schema", "--schema", help="JSON schema, llm's concise form of one, or a file")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Requests to the cloud at a time",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Requests to the cloud a minute, at most",
+)
+@click.option(
+    "number", "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows"
+)
+@click.option(
+    "--unordered", is_flag=True, help="Write answers as they come, not in the rows' order"
+)
+@click.option("--strict", is_flag=True, help="Stop at the first row that fails")
+@click.option("--restart", is_flag=True, help="Begin anew: overwrite the output")
+@click.option("-n", "--no-log", is_flag=True, help="Don't log the prompts")
+@click.pass_context
+def command(  # noqa: PLR0913, PLR0917 - one for each option
+    context: click.Context,
+    file: str,
+    output: Path | None,
+    form: rows.Format | None,
+    name: str,
+    system: str | None,
+    options: tuple[tuple[str, str], ...],
+    schema: str | None,
+    concurrency: int,
+    rate: float | None,
+    number: int | None,
+    unordered: bool,
+    strict: bool,
+    restart: bool,
+    no_log: bool,
+) -> None:
+    """Answer the prompts of a file (JSONL, CSV or a line each; - is stdin), as JSONL.
+
+    JSONL and CSV have the fields prompt and, if wanted, id, system, complexity, task, tier,
+    schema and options. A batch with an output that was stopped or killed goes on where it was
+    when it is started again, and then tries again what failed.
+
+    Exits with 0 if all rows are answered, 1 if any failed, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    with ExitStack() as stack:
+        with _wrong_usage():
+            model = _model(name)
+            defaults = _defaults(model, system, schema, dict(options))
+            form = form or ("jsonl" if file == STDIN else rows.format_of(Path(file)))
+            every = rows.read(stack.enter_context(_open(file)), form, defaults)
+            found: Iterator[rows.Row | rows.BadRow] = islice(every, number)
+            journal = None
+            if output and (output.is_file() or not output.exists()):
+                if file != STDIN and output.exists() and output.samefile(file):
+                    raise RequestError(f"{output} is the input")
+                journal = Journal(output, restart=restart)
+                stack.callback(journal.close)
+                found = journal.check(found)
+            answers = stack.enter_context(_open_output(output, restart=restart))
+        report = Report(_count(file, form, number))
+        stack.callback(report.close)
+        job = Job(limit(model, concurrency, rate), concurrency, not unordered, strict, not no_log)
+        batch = Batch(job, answers, journal, report)
+        stack.enter_context(_warnings_once())
+        asyncio.run(batch.run(found))
+        if batch.interrupted:
+            again = "the same command goes on from here" if output else "--output can be resumed"
+            report.say(f"Stopped: {again}")
+    if batch.interrupted:
+        context.exit(130)
+    if report.failed:
+        context.exit(1)
+
+
+@contextmanager
+def _wrong_usage() -> Iterator[None]:
+    """Show what goes wrong before the first row."""
+    try:
+        yield
+    except (TieredError, OSError) as error:
+        message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        raise WrongUsage(str(message)) from error
+
+
+def _model(name: str) -> AsyncModel:
+    try:
+        model: AsyncModel = llm.get_async_model(name)
+    except llm.UnknownModelError as error:
+        raise RequestError(error.args[0], fix="llm models --async") from None
+    return model
+
+
+def _defaults(
+    model: AsyncModel, system: str | None, schema: str | None, options: dict[str, str]
+) -> rows.Defaults:
+    from llm.cli import get_model_options, render_errors
+
+    options = get_model_options(model.model_id) | options
+    try:
+        model.Options(**options)
+        return rows.Defaults(model.model_id, model.Options, system, _schema(schema), options)
+    except ValidationError as error:
+        raise RequestError(render_errors(error.errors())) from None
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def _schema(text: str | None) -> dict[str, Any] | None:
+    if not text:
+        return None
+    path = Path(text)
+    is_file = not text.lstrip().startswith("{") and path.is_file()
+    return rows.parse_schema(path.read_text("utf-8") if is_file else text)
+
+
+@contextmanager
+def _open(file: str) -> Iterator[BinaryIO]:
+    if file != STDIN:
+        with Path(file).open("rb") as stream:
+            yield stream
+        return
+    stdin = sys.stdin.buffer
+    # A buffer of its own: Python can't end while a thread waits for input with that of sys.stdin.
+    raw = getattr(stdin, "raw", None)
+    yield io.BufferedReader(raw) if raw else stdin
+
+
+@contextmanager
+def _open_output(path: Path | None, *, restart: bool) -> Iterator[Output]:
+    if path is None:
+        yield Output(sys.stdout.buffer)
+        return
+    with open_output(path, restart=restart) as output:
+        yield output
+
+
+def _count(file: str, form: rows.Format, number: int | None) -> int | None:
+    """How many rows there are, if anybody sees the bar that needs it."""
+    if file == STDIN or not sys.stderr.isatty():
+        return number
+    with Path(file).open("rb") as stream:
+        return min(rows.count(stream, form), number or sys.maxsize)
+
+
+@contextmanager
+def _warnings_once() -> Iterator[None]:
+    """Show each warning once, above the bar."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    logger = logging.getLogger("llm_tiered")
+    once = Once()
+    logger.addFilter(once)
+    try:
+        with logging_redirect_tqdm([logger]):
+            yield
+    finally:
+        logger.removeFilter(once)

@@ -26,7 +26,8 @@ def left_out(
     """The log-odds of each question from a fit without any question of its kind."""
     kinds = sorted({kind(question) for question in questions})
     models = {
-        left: fit([question for question in questions if kind(question) != left]) for left in kinds
+        left: fit([question for question in questions if kind(question) != left])
+        for left in kinds
     }
     return [models[kind(question)].log_odds(question.measured) for question in questions]
 

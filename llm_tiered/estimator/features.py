@@ -26,13 +26,11 @@ _FOREIGN = re.compile(
     "\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0010ffff]"
 )
 _OPTION_LABEL = re.compile(r"^[ \t]*\(?[a-j][.)][ \t]", re.MULTILINE)
-_CALCULATION = re.compile(r"[+=^%±×÷√∑∫≤≥≠]|(?<=[0-9)]) ?[*/<>-] ?(?=[0-9a-z(])")
+_SIGNS = "+=^%±×÷√∑∫≤≥≠"
+# These are signs between numbers, and something else in prose.
+_BETWEEN_NUMBERS = re.compile(r"[0-9)] ?[*/<>-](?= ?[0-9a-z(])")
 _NOTATION = re.compile(r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{|[°²³¹α-ω←-⋿]")
-_CODE = re.compile(
-    r"```|>>>|\bdef |\bclass [a-z_]+[:(]|\breturn\b|\bimport |[{};][ \t]*$|=>|->|\(\)|=="
-    r"|\bfunction\b",
-    re.MULTILINE | re.ASCII,
-)
+_CODE = "```|>>>|def |return |import |=>|->|()|==|function(|;\n|{\n|}\n|):\n".split("|")
 _PART = re.compile(
     r"\b(?:statement|scenario|part|step|case|question|problem|assertion|claim|item|task)s?"
     r" \(?(?:[0-9]|[ivx]+\b|[a-e]\b)",
@@ -65,7 +63,7 @@ _VOCABULARY = {
     "variables": "b c d e f g h j k l m n o p q r s t u v w x y z",
     # English as such: where none of these stands, the lists above can't be trusted either.
     "english": """
-        the of and is are was it to that for with this what which who whom whose when where why
+        the of and is are it to that for with this what which who whom whose when where why
         how you your my me i have has from please not can could would should if be by on do does
         """,
 }
@@ -77,78 +75,13 @@ _KINDS = {
 
 # Words that a request in English begins with, so that few words are enough to read it.
 _OPENERS = frozenset(
-    [
-        "what",
-        "what's",
-        "who",
-        "who's",
-        "whom",
-        "whose",
-        "when",
-        "when's",
-        "where",
-        "where's",
-        "which",
-        "why",
-        "how",
-        "how's",
-        "is",
-        "are",
-        "was",
-        "were",
-        "does",
-        "do",
-        "did",
-        "can",
-        "could",
-        "would",
-        "should",
-        "will",
-        "name",
-        "list",
-        "define",
-        "spell",
-        "translate",
-        "convert",
-        "explain",
-        "describe",
-        "give",
-        "tell",
-        "write",
-        "find",
-        "calculate",
-        "compute",
-        "solve",
-        "show",
-        "make",
-        "create",
-        "summarize",
-        "summarise",
-        "rewrite",
-        "correct",
-        "fix",
-        "count",
-        "compare",
-        "add",
-        "sort",
-        "say",
-        "suggest",
-        "recommend",
-        "draw",
-        "classify",
-        "extract",
-        "generate",
-        "implement",
-        "design",
-        "prove",
-        "derive",
-        "complete",
-        "continue",
-        "identify",
-        "discuss",
-        "analyze",
-        "analyse",
-    ]
+    """
+    what what's who who's whom whose when when's where where's which why how how's is are were
+    does do did can could would should will name list define spell translate convert explain
+    describe give tell write find calculate compute solve show make create summarize summarise
+    rewrite correct fix count compare add sort say suggest recommend draw classify extract
+    generate implement design prove derive complete continue identify discuss analyze analyse
+    """.split()
 )
 
 
@@ -214,9 +147,9 @@ def _counts(text: str, words: list[str]) -> dict[str, int]:
     # The letters before the options of a question are no variables.
     counts["variables"] = max(0, kinds["variables"] - len(_OPTION_LABEL.findall(text)))
     counts["numbers"] = len(_NUMBER.findall(text))
-    counts["calculation"] = len(_CALCULATION.findall(text))
+    counts["calculation"] = sum(map(text.count, _SIGNS)) + len(_BETWEEN_NUMBERS.findall(text))
     counts["notation"] = len(_NOTATION.findall(text))
-    counts["code"] = len(_CODE.findall(text))
+    counts["code"] = sum(map(text.count, _CODE))
     counts["parts"] = len(_PART.findall(text))
     counts["quotations"] = text.count('"') // 2 + text.count("\N{LEFT DOUBLE QUOTATION MARK}")
     counts["brackets"] = text.count("(")
@@ -246,6 +179,7 @@ def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
     marks = counts["calculation"] + counts["notation"] + counts["code"] + counts["mathematics"]
     language = min(1.0, (readable + marks) / (0.1 * len(words)))
     letters = sum(map(len, words))
-    share = letters / (letters + len(_FOREIGN.findall(text)))
+    foreign = 0 if text.isascii() else len(_FOREIGN.findall(text))
+    share = letters / (letters + foreign)
     script = min(1.0, max(0.0, (share - 0.3) / 0.4))
     return max(0.0, enough) * language * script

@@ -11,9 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .data import Question
+import click
+
+from . import evaluate
+from .data import Question, read
 from .features import FEATURES
-from .model import CLIP, COEFFICIENTS, Coefficients, Weight
+from .model import CLIP, COEFFICIENTS, MEDIUM, Coefficients, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

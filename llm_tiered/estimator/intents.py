@@ -49,7 +49,9 @@ HARD = (
     Intent(
         "asks for an optimisation",
         2.0,
-        _words("optimise optimize minimise minimize maximise maximize refactor debug diagnose"),
+        _words(
+            "optimise optimize minimise minimize maximise maximize refactor debug diagnose"
+        ),
         rf"{_AT}(?:optimi[sz]e|minimi[sz]e|maximi[sz]e|refactor|debug|diagnose)\b",
     ),
     Intent(
@@ -64,7 +66,7 @@ HARD = (
     ),
     Intent(
         "asks for a program",
-        1.5,
+        1.0,
         _words(
             "implement program function script class query algorithm regex api code app parser "
             "compiler"

@@ -54,7 +54,9 @@ def count(input_tokens: int, output_tokens: int, details: str | None) -> Tokens:
 
 def _audio(modalities: list[dict[str, Any]] | None) -> int:
     return sum(
-        entry.get("tokenCount", 0) for entry in modalities or () if entry.get("modality") == "AUDIO"
+        entry.get("tokenCount", 0)
+        for entry in modalities or ()
+        if entry.get("modality") == "AUDIO"
     )
 
 

@@ -11,6 +11,7 @@ import queue
 import secrets
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -66,8 +67,8 @@ class Engine:
                 self._closing.clear()
                 self._worker = threading.Thread(target=self._work, name="mlx", daemon=True)
                 self._worker.start()
-                atexit.register(self.close)
-        self._jobs.put((request, emit, ticket))
+                atexit.register(self._close_at_exit)
+        self._jobs.put((request, _guarded(emit, ticket), ticket))
         return True
 
     def resident(self) -> dict[str, Path]:
@@ -83,6 +84,11 @@ class Engine:
         self._closing.set()
         self._jobs.put(None)
         worker.join(GOODBYE)
+
+    def _close_at_exit(self) -> None:
+        # Whoever presses Ctrl-C now wants it sooner, and no traceback.
+        with suppress(KeyboardInterrupt):
+            self.close()
 
     def _work(self) -> None:
         import mlx.core as mx
@@ -171,6 +177,18 @@ class Engine:
         self._waiting.clear()
         self._residents.clear()
         device.clear_streams()
+
+
+def _guarded(emit: Emit, ticket: Ticket) -> Emit:
+    """The same, but a receiver that fails, such as a closed event loop, only loses its request."""
+
+    def guarded(event: Event) -> None:
+        try:
+            emit(event)
+        except Exception:
+            ticket.cancel()
+
+    return guarded
 
 
 ENGINE = Engine()

@@ -161,7 +161,7 @@ class _Shared:
 
     def check(self, *, allow_cpu: bool) -> None:
         """Raise ModelUnavailable if the model is known not to work on this machine just now."""
-        if self.model_id not in ENGINE.resident():
+        if not self._resident(self.spec):
             store.check(self.spec, memory_limit=self._limits().memory, allow_cpu=allow_cpu)
 
     def request(self, prompt: llm.Prompt) -> GenerationRequest:
@@ -200,8 +200,13 @@ class _Shared:
             raise RequestError(f"no local model is called {name!r}", fix="llm tiered models")
         return spec.model_id, self._folder(spec)
 
+    def _resident(self, spec: ModelSpec) -> Path | None:
+        """The folder of the model in memory, unless the config has put another in its place."""
+        folder = ENGINE.resident().get(spec.model_id)
+        return folder if spec.path in (None, folder) else None
+
     def _folder(self, spec: ModelSpec) -> Path:
-        resident = ENGINE.resident().get(spec.model_id)
+        resident = self._resident(spec)
         if resident:
             return resident
         store.check(spec, memory_limit=self._limits().memory, allow_cpu=True)

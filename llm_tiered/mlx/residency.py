@@ -66,7 +66,7 @@ class Residents:
         """Whether the request's model and KV cache fit next to the models that are busy."""
         found = files.inspect(request.folder)
         weights = sum(loaded.files.size for loaded in busy)
-        if _name(request) not in {loaded.name for loaded in busy}:
+        if self._held(request) not in busy:
             weights += found.size
         characters = sum(len(message["content"]) for message in request.chat)
         tokens = characters // CHARACTERS_PER_TOKEN + request.max_tokens
@@ -81,18 +81,25 @@ class Residents:
         EngineError.
         """
         name = _name(request)
-        if name not in self._loaded:
+        held = self._held(request)
+        if held is None:
             found = files.inspect(request.folder)
-            if found.size > request.budget:
+            if found.memory > request.budget:
                 raise ModelUnavailable(
-                    f"needs {found.size / 1e9:.1f} GB of memory, "
+                    f"needs {found.memory / 1e9:.1f} GB of memory, "
                     f"and models may use {request.budget / 1e9:.1f} GB",
                     fix="memory_limit in the config, or a smaller model",
                 )
-            self._make_room(request.budget - found.size, busy)
-            self._loaded[name] = _load(name, request, found)
+            self._loaded.pop(name, None)
+            self._make_room(request.budget - found.memory, busy)
+            held = self._loaded[name] = _load(name, request, found)
         self._loaded.move_to_end(name)
-        return self._loaded[name]
+        return held
+
+    def _held(self, request: GenerationRequest) -> Loaded | None:
+        """The model if it is in memory, out of the very folder that the request names."""
+        held = self._loaded.get(_name(request))
+        return held if held and held.files.path == request.folder else None
 
     def clear(self) -> None:
         """Let go of every model."""
@@ -102,7 +109,7 @@ class Residents:
         """Evict idle models until the rest takes no more than the budget."""
         kept = {loaded.name for loaded in busy}
         for name in [name for name in self._loaded if name not in kept]:
-            if sum(loaded.files.size for loaded in self._loaded.values()) <= budget:
+            if sum(loaded.files.memory for loaded in self._loaded.values()) <= budget:
                 return
             self._evict(name)
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 # Beyond this many parameters a CPU takes seconds for each token.
 CPU_PARAMETERS = 1_000_000_000
 
-# Tokens of context for which the KV cache is added to a model's weights.
-KV_TOKENS = 4096
-
 
 def locate(spec: ModelSpec) -> Path | None:
     """The model's folder if all of it is on disk, else None. Asks no network."""
@@ -91,11 +88,7 @@ def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None
             f"{missing}too slow on a CPU with its {(parameters or 0) / 1e9:.1f} billion parameters",
             fix="allow_cpu: true in the config",
         )
-    if found:
-        size, kv_per_token = found.size, found.kv_bytes_per_token
-    else:
-        size, kv_per_token = _size_on_the_hub(spec), None
-    needed = size + KV_TOKENS * (kv_per_token or 0)
+    needed = found.memory if found else _size_on_the_hub(spec)
     budget = memory_limit or here.budget
     if needed > budget:
         raise ModelUnavailable(
