@@ -7,8 +7,9 @@ had once its line is in it, so that those that wait for their place in the outpu
 from __future__ import annotations
 
 import json
-import os
+from contextlib import ExitStack
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
@@ -16,7 +17,6 @@ from .output import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from .rows import BadRow, Row
 
@@ -29,8 +29,8 @@ LOOK_AHEAD = 1000
 class Journal:
     """The answers to the rows of one input, by the rows' keys.
 
-    Raises RequestError if another run has it open, the output is not one that it knows of, or
-    it can't be read or written.
+    To be closed, which leaves the file where it is. Raises RequestError if another run has it
+    open or the output is not one of this command's, OSError if it can't be read or written.
     """
 
     def __init__(self, output: Path, *, restart: bool) -> None:
@@ -41,20 +41,18 @@ class Journal:
         self._lock = filelock.FileLock(f"{self.path}.lock")
         self._at: dict[str, int] = {}
         self._left: set[str] = set()
-        try:
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            raise RequestError(f"another run is writing to {output}") from None
-        try:
-            if restart:
-                self.path.unlink(missing_ok=True)
-            elif not self.path.exists() and output.exists() and output.stat().st_size:
-                raise RequestError(f"{output} is there already, and is no work of this command's")
-            self._file = self.path.open("a+b")
-            self._load()
-        except BaseException:
-            self._lock.release()
-            raise
+        with ExitStack() as stack:
+            self._take_lock()
+            stack.callback(self._release_lock)
+            known = restart or self.path.exists()
+            if not known and output.exists() and output.stat().st_size:
+                raise RequestError(
+                    f"{output} is there already, and is no work of this command's",
+                    fix="another -o, or --restart to overwrite it",
+                )
+            self._file = stack.enter_context(self.path.open("a+b"))
+            self._load(restart=restart)
+            self.close = stack.pop_all().close
 
     def add(self, row: Row, answer: dict[str, Any]) -> None:
         """Keep an answer. Raises OSError."""
@@ -92,33 +90,39 @@ class Journal:
             fix="another -o, or --restart to overwrite it",
         )
 
-    def close(self) -> None:
-        """Let go of the file, which stays."""
-        self._file.close()
-        self._lock.release()
-        os.unlink(self._lock.lock_file)
+    def _take_lock(self) -> None:
+        import filelock
 
-    def _load(self) -> None:
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise RequestError(f"another run is writing to {self._output}") from None
+
+    def _release_lock(self) -> None:
+        self._lock.release()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def _load(self, *, restart: bool) -> None:
+        whole = encode(_HEADER)
         self._file.seek(0)
-        end = 0
+        header = self._file.readline()
+        if not whole.startswith(header):
+            raise RequestError(f"{self.path} is in the way: it is no journal of this command's")
+        if restart or header != whole:
+            self._file.truncate(0)
+            self._file.write(whole)
+            self._file.flush()
+            return
+        end = len(header)
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
-            if end == 0:
-                self._check_header(line)
-            elif key := _key(line):
+            if key := _key(line):
                 self._at[key] = end
             end += len(line)
         # What comes after is a line that a killed process did not finish.
         self._file.truncate(end)
-        if end == 0:
-            self._file.write(encode(_HEADER))
-            self._file.flush()
         self._left = set(self._at)
-
-    def _check_header(self, line: bytes) -> None:
-        if line != encode(_HEADER):
-            raise RequestError(f"{self.path} is in the way: it is no journal of this command's")
 
     def _read(self, at: int) -> dict[str, Any]:
         self._file.seek(at)

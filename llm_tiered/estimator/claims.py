@@ -7,10 +7,11 @@ The patterns take out the claim and not its sentence, so that no work can hide b
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 
-WINDOW = 1_000
-"""Characters at either end of a text that are searched for claims."""
+ENDS = 1_000
+"""Characters at either end of a text where it is taken to speak of itself."""
 
 _TASK = (
     r"(?:tasks?|questions?|problems?|prompts?|requests?|one|query|queries|exercises?|jobs?|"
@@ -23,85 +24,171 @@ _LEVEL = (
     r"effortless|impossible|expert|ph\.?d|genius|olympiad|kindergarten|child's play|"
     r"piece of cake|no[- ]brainer|rocket science|low[- ]effort|high[- ]effort)"
 )
+_LEVEL_WORDS = """
+    hard harder hardest difficult difficulty difficulties easy easier easiest easily trivial
+    trivially triviality simple simpler simplest simply simplicity basic complex complexity
+    complicated tricky trickier trickiest challenging advanced demanding tough tougher toughest
+    elementary straightforward effortless impossible expert phd d genius olympiad kindergarten
+    play cake brainer science effort
+    """
+_NUMBER = (
+    r"(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|ten|max(?:imum)?|min(?:imum)?|"
+    r"low(?:est)?|high(?:est)?|medium)"
+)
+_SCALE = rf"(?:{_NUMBER}\s*(?:/|out of|of|on)\s*(?:10|ten|a hundred|100)\b)"
 _MODEL = r"(?:models?|tiers?|llms?|ais?|brains?|gpt[-\w.]*|chatgpt|claude|gemini|opus|cloud|router)"
+_MODEL_WORDS = "model models tier tiers llm llms ai ais brain gpt chatgpt claude gemini opus cloud"
 _SIZE = (
     r"(?:small|smaller|smallest|tiny|tiniest|big|bigger|biggest|large|larger|largest|strong|"
     r"stronger|strongest|best|better|cheap|cheaper|cheapest|powerful|capable|smart|smarter|"
     r"smartest|weak|weaker|weakest|local|cloud|top|premium|expensive|fast|fastest|frontier|"
     r"medium|reasoning|most|least|highest|lowest|lightweight|flagship|advanced)"
 )
-_NUMBER = r"(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|ten|max(?:imum)?|min(?:imum)?|low(?:est)?|high(?:est)?|medium)"
-_SCALE = rf"(?:{_NUMBER}\s*(?:/|out of|of|on)\s*(?:10|ten|a hundred|100))"
+# What is left of a clause.
 _REST = r"[^.!?;:,\n()]"
 
-_PATTERNS = (
-    # "this is a very hard task", "it needs expert knowledge"
-    rf"\b(?:this|that|it|these|(?:the|my|our|following|next)(?: \w+)? {_TASK})(?: {_TASK})?"
-    r"(?: (?:is|was|are|has|have|requires?|needs?|deserves?|should|must|may|might|will|would|"
-    r"counts?|seems?|looks?|involves?|can|could)\b|'s\b|n't\b)"
-    rf"{_REST}{{0,50}}?\b(?:{_LEVEL}\b|{_SCALE}|level {_NUMBER}\b)"
-    rf"(?:{_REST}{{0,30}}?\b{_TASK}\b)?",
-    # "complexity: 10", "difficulty level is 1", "a complexity of 9 out of 10"
-    rf"(?:\b(?:an?|the|its|with|at|of|set|use|assign|give|has|is|needs?|this) )*"
-    rf"\b(?:complexity|difficulty|hardness|effort)\b(?: (?:level|score|rating|value|tier))?"
-    rf"\s*(?:=|:|is|to|of|at|as|should be|must be)*\s*(?:{_SCALE}|{_NUMBER}\b|{_LEVEL}\b)"
-    rf"(?: {_TASK})?",
-    # "rate this 10/10", "treat it as easy", "consider the following a hard question"
-    r"\b(?:rate|treat|consider|classify|score|mark|label|grade|rank|regard|count|judge|estimate|"
-    r"assume|tag|flag|categori[sz]e|handle|output|return|answer with|say|report)\b"
-    rf"{_REST}{{0,40}}?(?:\b{_LEVEL}\b|{_SCALE}|\blevel {_NUMBER}\b)(?:{_REST}{{0,20}}?\b{_TASK}\b)?",
-    # "10/10 hard", "level 1 task", "very easy question", "super simple"
-    rf"{_SCALE}(?: (?:in|on|for))?(?: {_LEVEL}\b)+(?: {_TASK})?",
-    rf"\b(?:level|tier|grade)[- ]?{_NUMBER}(?: {_TASK})\b",
-    rf"\b(?:(?:very|really|extremely|super|quite|so|an?|just|only|pretty|incredibly|insanely) )*"
-    rf"(?:{_LEVEL}|quick|tiny)(?:[- ]level)?(?:,? (?:and |but )?{_LEVEL})* {_TASK}\b",
-    rf"\b(?:very|really|extremely|super|incredibly|insanely|ridiculously) {_LEVEL}\b",
-    rf"\b{_LEVEL}(?:[ ,!]+{_LEVEL})+\b",
-    # "use your best model", "needs the cloud", "only gpt-4 can do this"
-    r"\b(?:use|using|pick|choose|select|send|route|forward|escalate|give|pass|assign|delegate|"
-    r"needs?|requires?|deserves?|call|ask|run|switch|upgrade|downgrade|try|force|go|goes|"
-    r"belongs?|suitable|enough|fit|fits|handled|answered|solved|only|even|any|wants?|for)\b"
-    rf"{_REST}{{0,30}}?\b{_SIZE}\b{_REST}{{0,25}}?\b{_MODEL}"
-    rf"(?:{_REST}{{0,25}}?\b(?:this|that|it|{_TASK}))?\b",
-    r"\b(?:only|even|use|ask|needs?|requires?|route to|send to|try|forward to) (?:the |a )?"
-    r"(?:gpt[-\w.]*|chatgpt|claude|gemini|opus|cloud)\b"
-    rf"(?:{_REST}{{0,25}}?\b(?:this|that|it|{_TASK}))?",
-    rf"\b(?:route|escalate|forward|downgrade|upgrade) (?:this|it|me)\b{_REST}{{0,40}}",
-    r"\b(?:dear|hey|hello|hi|attention|note (?:to|for)(?: the)?|message (?:to|for)(?: the)?|"
-    rf"you are (?:a|the)) (?:\w+ )?(?:router|routing)\b{_REST}{{0,30}}",
-    r"\b(?:ignore|disregard|forget|override|bypass|skip)\b(?: \w+){0,2} (?:previous|prior|above|"
-    rf"router|routing|estimate|estimator|length|score|heuristics?|features?|tiers?)\b{_REST}{{0,30}}",
-    # "even a child could answer this", "only a genius can solve it"
-    r"\b(?:even |only )?(?:an?|any|my|your|no) (?:[\w-]+ ){0,3}?(?:child|kid|toddler|baby|"
-    r"[\w-]+[- ]year[- ]old|grandm\w+|monkey|genius|expert|ph\.?d|professor|beginner|student)"
-    rf"(?: \w+)? (?:could|can|would|might|will|knows?)\b{_REST}{{0,20}}?\b(?:solve|answer|do|handle|know|"
-    rf"understand|figure|manage|get)\b(?: (?:this|it|that)(?: out| {_TASK})?)?",
-    # "think hard", "take your time", "no need to overthink this"
-    r"\b(?:please )?(?:(?:don't|no need to|do not|need to|must|should) )?(?:over)?think"
-    r"(?: \w+){0,2} (?:hard|deeply|carefully|long|this|it|much)\b(?: about (?:this|it))?",
-    r"\btake (?:your|as much|all the) time\b(?: (?:as )?you need)?",
-    r"\b(?:requires?|needs?|takes?|demands?|with) (?:a lot of|lots of|deep|extensive|careful|"
-    r"serious|no|little|expert|great|real|much|heavy|maximum|minimal|minimum|multi-step)"
-    r"(?: \w+)? (?:thought|thinking|reasoning|effort|expertise|intelligence|brainpower|compute)\b",
+
+@dataclass(frozen=True)
+class Claim:
+    """A way to speak of the difficulty. A text without any of the `words` is not searched."""
+
+    words: frozenset[str]
+    pattern: str
+
+
+def _claim(words: str, *patterns: str) -> Claim:
+    return Claim(frozenset(words.split()), "|".join(f"(?:{pattern})" for pattern in patterns))
+
+
+CLAIMS = (
+    _claim(
+        "rate score mark grade rank scale",
+        # "rate this 10/10", "score: 9 out of 10", "score this as 1"
+        r"\b(?:rate|score|mark|grade|rank) (?:this|it)(?: (?:as|a|with|at))*"
+        rf" (?:{_SCALE}|{_NUMBER})(?= *(?:$|[.!?,;:]))",
+        rf"\b(?:rate|score|mark|grade|rank|scale)\b{_REST}{{0,40}}?:?\s*{_SCALE}",
+    ),
+    _claim(
+        _LEVEL_WORDS + "level",
+        # "this is a very hard task", "it needs expert knowledge"
+        rf"\b(?:this|that|it|these|(?:the|my|our|following|next)(?: \w+)? {_TASK})(?: {_TASK})?"
+        r"(?: (?:is|was|are|has|have|requires?|needs?|deserves?|should|must|may|might|will|would|"
+        r"counts?|seems?|looks?|involves?|can|could)\b|'s\b|n't\b)"
+        rf"{_REST}{{0,50}}?\b(?:{_LEVEL}\b|{_SCALE}|level {_NUMBER}\b)"
+        rf"(?:{_REST}{{0,30}}?\b{_TASK}\b)?",
+        # "rate this as trivial", "consider the following a hard question"
+        r"\b(?:rate|treat|consider|classify|score|mark|label|grade|rank|regard|count|judge|"
+        r"estimate|assume|tag|flag|categori[sz]e|handle|output|return|answer|say|report)\b"
+        rf"{_REST}{{0,40}}?(?:\b{_LEVEL}\b|\blevel {_NUMBER}\b)"
+        rf"(?:{_REST}{{0,20}}?\b{_TASK}\b)?",
+        # "level 1 task", "10/10 hard", "very easy question", "super simple", "hard, hard, hard"
+        rf"\blevel[- ]?{_NUMBER} {_TASK}\b",
+        rf"\b{_SCALE}(?: (?:in|on|for))?(?: {_LEVEL}\b)+(?: {_TASK})?",
+        r"\b(?:(?:very|really|extremely|super|quite|so|an?|just|only|pretty|incredibly|insanely) )*"
+        rf"{_LEVEL}(?:[- ]level)?(?:,? (?:and |but )?{_LEVEL})* {_TASK}\b",
+        rf"\b(?:very|really|extremely|super|incredibly|insanely|ridiculously) {_LEVEL}\b",
+        rf"\b{_LEVEL}(?:[ ,!.]+{_LEVEL})+\b",
+    ),
+    _claim(
+        "complexity difficulty hardness effort",
+        # "complexity: 10", "difficulty level is 1", "a complexity of 9 out of 10"
+        r"(?:\b(?:an?|the|its|with|at|of|set|use|assign|give|has|is|needs?|this) )*"
+        r"\b(?:complexity|difficulty|hardness|effort)\b(?: (?:level|score|rating|value|tier))?"
+        rf"\s*(?:=|:|is|to|of|at|as|should be|must be)*\s*(?:{_SCALE}|{_NUMBER}\b|{_LEVEL}\b)"
+        rf"(?: {_TASK})?",
+        # "the highest complexity", "low-difficulty"
+        rf"\b(?:of )?(?:the |an? )?(?:very )?{_NUMBER}[- ](?:complexity|difficulty|effort)\b(?: {_TASK})?",
+    ),
+    _claim(
+        "phd d expert genius expertise degree",
+        # "requires a phd in mathematics"
+        r"\b(?:requires?|needs?|takes?|demands?) (?:an? |the )?(?:ph\.?d|expert|genius|expertise|degree)"
+        r"(?:[- ]level)?(?: (?:in|of) \w+| knowledge| skills?)*",
+    ),
+    _claim(
+        "answer obvious line liner",
+        r"\b(?:the|its) (?:answer|solution) is (?:obvious|clear|well known|one (?:line|word))\b",
+        r"\b(?:this|it)(?: is|'s) (?:just |only )?an? one[- ](?:line|word|liner)(?: answer)?",
+    ),
+    _claim("quick", rf"\b(?:(?:very|really|just|an?|only) )*quick {_TASK}\b"),
+    _claim(
+        _MODEL_WORDS,
+        # "use your best model", "needs the cloud", "only gpt-4 can do this"
+        r"\b(?:use|using|pick|choose|select|send|route|forward|escalate|give|pass|assign|"
+        r"delegate|needs?|requires?|deserves?|call|ask|run|switch|upgrade|downgrade|try|force|go|"
+        r"goes|belongs?|suitable|enough|fits?|handled|answered|solved|wants?)\b"
+        rf"{_REST}{{0,30}}?\b{_SIZE}\b{_REST}{{0,25}}?\b{_MODEL}"
+        rf"(?:{_REST}{{0,25}}?\b(?:this|that|it|{_TASK}))?\b",
+        r"\b(?:only|even|use|ask|needs?|requires?|route to|send to|try|forward to) (?:the |a )?"
+        r"(?:gpt[-\w.]*|chatgpt|claude|gemini|opus|cloud)\b"
+        rf"(?:{_REST}{{0,25}}?\b(?:this|that|it|{_TASK}))?",
+        rf"\b(?:send|route|forward|give|pass|escalate|hand) (?:this|it)\b{_REST}{{0,30}}?\b{_MODEL}\b",
+        # "a small model can handle this", "tier: cloud"
+        rf"\b(?:any |an? |the |even |my |your |every )*{_SIZE}(?: \w+)?? {_MODEL}(?: \w+)??"
+        r" (?:can|could|will|would|should|must|is|suffices|does)\b"
+        rf"(?:{_REST}{{0,30}}?\b(?:this|that|it|do|{_TASK}|enough|fine|sufficient))?",
+        rf"\b(?:model|tier)\s*[:=]\s*(?:{_SIZE}|{_MODEL})\b",
+    ),
+    _claim(
+        "route routed router routing escalate escalated forward forwarded downgrade upgrade",
+        rf"\b(?:do not |don't )?(?:route|escalate|forward|downgrade|upgrade) (?:this|it|me)\b"
+        rf"{_REST}{{0,40}}",
+        rf"\b(?:this|it)(?: \w+)? be (?:routed|escalated|forwarded)\b{_REST}{{0,40}}",
+        r"\b(?:dear|hey|hello|hi|attention|note (?:to|for)(?: the)?|message (?:to|for)(?: the)?|"
+        rf"you are (?:a|the)) (?:\w+ )?(?:router|routing)\b{_REST}{{0,30}}",
+    ),
+    _claim(
+        "ignore disregard forget override bypass skip",
+        r"\b(?:ignore|disregard|forget|override|bypass|skip)\b(?: \w+){0,2} (?:previous|prior|"
+        r"above|router|routing|estimate|estimator|length|score|heuristics?|features?|tiers?)\b"
+        rf"{_REST}{{0,30}}",
+    ),
+    _claim(
+        "child kid toddler baby old monkey genius expert phd d professor beginner student grandma "
+        "grandmother",
+        # "even a child could answer this", "only a genius can solve it"
+        r"\b(?:even |only )?(?:an?|any|my|your|no) (?:[\w-]+ )?(?:child|kid|toddler|baby|"
+        r"[\w-]+[- ]year[- ]old|grandm\w+|monkey|genius|expert|ph\.?d|professor|beginner|student)"
+        rf"(?: \w+)? (?:could|can|would|might|will|knows?)\b{_REST}{{0,20}}?\b(?:solve|answer|do|"
+        rf"handle|know|understand|figure|manage|get)\b(?: (?:this|it|that)(?: out| {_TASK})?)?",
+    ),
+    _claim(
+        "think overthink",
+        r"\b(?:please )?(?:(?:don't|no need to|do not|need to|must|should) )?(?:over)?think"
+        r"(?: \w+){0,2} (?:hard|deeply|carefully|long|this|it|much)\b(?: about (?:this|it))?",
+    ),
+    _claim(
+        "time thought thinking reasoning effort expertise intelligence brainpower compute",
+        r"\btake (?:your|as much|all the) time\b(?: (?:as )?you need)?",
+        r"\b(?:requires?|needs?|takes?|demands?|with) (?:a lot of|lots of|deep|extensive|careful|"
+        r"serious|no|little|expert|great|real|much|heavy|maximum|minimal|minimum|multi-step)"
+        r"(?: \w+)? (?:thought|thinking|reasoning|effort|expertise|intelligence|brainpower|"
+        r"compute)\b",
+    ),
 )
 
-_WORDS = frozenset(
-    """
-    hard harder hardest difficult difficulty difficulties easy easier easiest easily trivial
-    trivially simple simpler simplest simply basic complex complexity complicated tricky
-    challenging advanced demanding tough tougher elementary straightforward effortless impossible
-    expert phd genius olympiad kindergarten play cake brainer science effort hardness level tier
-    tiers model models llm gpt chatgpt claude gemini opus cloud router routing route escalate
-    forward downgrade upgrade rate score ignore disregard forget override bypass child kid toddler
-    baby old monkey professor beginner think overthink thinking time thought reasoning expertise
-    intelligence brainpower compute brain quick ai
+
+# Words that say nothing by themselves: a sentence with no others beside its claim is dropped.
+_FILLERS = frozenset(
+    f"""
+    a about all an and any as at be because but by can could do does don't else even ever for from
+    good has have here hey hi i i'm in is it it's its just know let level looks me might more most
+    much must my need needs not now of on one only or ought our please really should since so
+    solve some that that's the them then there these they this those to too treat truly us use
+    very want warning we well will with work world would you you're your answer assign think
+    tell really set never nothing than please note router hello dear ok o response estimate
+    task tasks question questions problem problems prompt prompts request requests query queries
+    exercise exercises job jobs message
+    {_LEVEL_WORDS} {_MODEL_WORDS}
     """.split()
 )
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*|[.!?\n]+")
+_WORD = re.compile(r"[a-zß-öø-ɏ0-9'’]+")
 
 
 @cache
-def _claims() -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS), re.ASCII)
+def _compiled(claim: Claim) -> re.Pattern[str]:
+    return re.compile(claim.pattern, re.ASCII)
 
 
 def without_claims(text: str, words: set[str]) -> str:
@@ -109,11 +196,28 @@ def without_claims(text: str, words: set[str]) -> str:
 
     `words` are its words.
     """
-    if words.isdisjoint(_WORDS):
+    patterns = [_compiled(claim) for claim in CLAIMS if not words.isdisjoint(claim.words)]
+    if not patterns:
         return text
-    if len(text) <= 2 * WINDOW:
-        cleaned, found = _claims().subn(" ", text)
-        return cleaned if found else text
-    head, before = _claims().subn(" ", text[:WINDOW])
-    tail, after = _claims().subn(" ", text[-WINDOW:])
-    return head + text[WINDOW:-WINDOW] + tail if before or after else text
+    if len(text) <= 2 * ENDS:
+        cleaned = _without(text, patterns)
+    else:
+        head, tail = _without(text[:ENDS], patterns), _without(text[-ENDS:], patterns)
+        cleaned = head + text[ENDS:-ENDS] + tail
+    return text if cleaned == text else cleaned
+
+
+def _without(text: str, patterns: list[re.Pattern[str]]) -> str:
+    if not any(pattern.search(text) for pattern in patterns):
+        return text
+    return "".join(_cleaned(sentence, patterns) for sentence in _SENTENCE.findall(text))
+
+
+def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
+    """A sentence without its claims; a line break where there was nothing else in it."""
+    rest = sentence
+    for pattern in patterns:
+        rest = pattern.sub("\n", rest)
+    if rest == sentence:
+        return sentence
+    return "\n" if _FILLERS.issuperset(_WORD.findall(rest)) else rest

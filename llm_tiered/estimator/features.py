@@ -11,13 +11,17 @@ from collections import Counter
 from dataclasses import dataclass
 from math import log, log1p
 
-from .claims import without_claims
-from .intents import Intent, intents
+from .claims import ENDS, without_claims
+from .intents import OPENERS, intents
 
 SCANNED = 8_000
 """Characters that are looked at, half of them at the head and half at the tail."""
 
+ENOUGH = 8
+"""Words and numbers from which a text says enough, whatever it begins with."""
+
 _WORD = re.compile(r"[a-zß-öø-ɏḁ-ỿ]+(?:['’][a-z]+)?")
+_FIRST_WORD = re.compile(r"(?:^|[.!?:])[^a-z0-9\n]*([a-z']+)", re.MULTILINE)
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 # Letters of scripts that the features can't read. Greek is not among them: formulas are full
 # of it, and a text in Greek has no words that count.
@@ -73,18 +77,6 @@ _KINDS = {
     for word in words.split()
 }
 
-# Words that a request in English begins with, so that few words are enough to read it.
-_OPENERS = frozenset(
-    """
-    what what's who who's whom whose when when's where where's which why how how's is are were
-    does do did can could would should will name list define spell translate convert explain
-    describe give tell write find calculate compute solve show make create summarize summarise
-    rewrite correct fix count compare add sort say suggest recommend draw classify extract
-    generate implement design prove derive complete continue identify discuss analyze analyse
-    """.split()
-)
-
-
 # What counts by its number, with the one above which more of it says nothing new.
 _COUNTED = {"notation": 10, "code": 7, "parts": 7, "quotations": 5, "brackets": 7}
 # What counts by its share of all words and numbers.
@@ -107,13 +99,13 @@ class Measured:
     """What a text gave.
 
     `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, 0 where the text
-    says nothing that can be read. `counts` are what the features were made of, `tokens` being
+    says nothing that can be read. `intents` are steps of complexity with their reasons. `counts` are what the features were made of, `tokens` being
     words and numbers. `claims` says whether the text made any about itself.
     """
 
     values: tuple[float, ...]
     evidence: float
-    intents: tuple[Intent, ...]
+    intents: tuple[tuple[float, str], ...]
     counts: dict[str, int]
     claims: bool
 
@@ -132,10 +124,13 @@ def measure(text: str) -> Measured:
     evidence = _evidence(cleaned, words, counts)
     # What was not scanned is taken to be like what was.
     counts["tokens"] = round(counts["tokens"] * max(1.0, len(text) / SCANNED))
+    ends = cleaned
+    if len(cleaned) > 2 * ENDS:
+        ends = f"{cleaned[:ENDS]}\n{cleaned[-ENDS:]}"
     return Measured(
         values=_values(counts),
         evidence=evidence,
-        intents=intents(cleaned, set(words), counts["tokens"]),
+        intents=intents(ends, set(words), counts["tokens"]),
         counts=counts,
         claims=cleaned is not lower,
     )
@@ -173,11 +168,12 @@ def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
     tokens = counts["tokens"]
     if not words or tokens < 2:
         return 0.0
-    readable = counts["english"] + (words[0] in _OPENERS)
-    clear = words[0] in _OPENERS or (text.rstrip().endswith("?") and readable > 0)
-    enough = 1.0 if clear else min(1.0, (tokens - 3) / 4)
+    opened = not OPENERS.isdisjoint(_FIRST_WORD.findall(text)) if tokens < ENOUGH else False
+    readable = counts["english"] + opened
+    clear = opened or (readable > 0 and text.rstrip().endswith("?"))
+    enough = 1.0 if clear else min(1.0, (tokens - 3) / (ENOUGH - 3))
     marks = counts["calculation"] + counts["notation"] + counts["code"] + counts["mathematics"]
-    language = min(1.0, (readable + marks) / (0.1 * len(words)))
+    language = min(1.0, (readable + marks) / (0.2 * len(words)))
     letters = sum(map(len, words))
     foreign = 0 if text.isascii() else len(_FOREIGN.findall(text))
     share = letters / (letters + foreign)

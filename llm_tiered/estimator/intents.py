@@ -6,9 +6,22 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+OPENERS = frozenset(
+    """
+    what what's who who's whom whose when when's where where's which why how how's is are were
+    does do did can could would should will name list define spell translate convert explain
+    describe give tell write find calculate compute solve show make create summarize summarise
+    rewrite correct fix count compare add sort say suggest recommend draw classify extract
+    generate implement design prove derive complete continue identify discuss analyze analyse
+    """.split()
+)
+"""Words that a request in English begins with, so that few words are enough to read it."""
+
+# Where a sentence begins.
+_START = r"(?:^|[.!?:])[^a-z0-9\n]*"
 # Where an instruction begins: at the start of a clause, or after what leads up to one.
 _AT = (
-    r"(?:^|[.!?:;,\n(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|let us|"
+    r"(?:^\s*|[.!?:;,(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|let us|"
     r"let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|able to) )"
 )
 
@@ -76,12 +89,6 @@ HARD = (
         r"\b(?:function|program|script|class|query|algorithm|regex|api|code|app|parser|"
         r"compiler)\b",
     ),
-    Intent(
-        "asks for steps",
-        0.5,
-        _words("step work reasoning"),
-        r"\bstep[- ]by[- ]step\b|\bshow (?:all )?your (?:work|reasoning)\b",
-    ),
 )
 """What makes a text hard."""
 
@@ -90,8 +97,8 @@ EASY = (
         "a plain question",
         -1.0,
         _words("what what's who who's when where which is are was were does do did can will how"),
-        r"\A\W*(?:(?:hi|hello|hey|please|so|and|ok),? )*(?:what|who|when|where|which|is|are|was|"
-        r"were|does|do|did|can|will|how (?:many|much|old|tall|far|long|big|do you))\b",
+        rf"{_START}(?:(?:hi|hello|hey|please|so|and|ok),? )*(?:what|who|when|where|which|is|are|"
+        r"was|were|does|do|did|can|will|how (?:many|much|old|tall|far|long|big|do you))\b",
     ),
     Intent(
         "a simple operation",
@@ -100,14 +107,14 @@ EASY = (
             "spell define translate capitalise capitalize name list convert reverse repeat say "
             "count alphabetise alphabetize"
         ),
-        r"\A\W*(?:please |can you |could you )?(?:spell|define|translate|capitali[sz]e|name|list|"
+        rf"{_START}(?:please |can you |could you )?(?:spell|define|translate|capitali[sz]e|name|list|"
         r"convert|reverse|repeat|say|count|alphabeti[sz]e)\b",
     ),
 )
 """What makes a short text easy, where it asks for nothing hard."""
 
-SHORT = 16
-"""Words and numbers of a text that is short in that sense."""
+SHORT, LONG = 16, 28
+"""Words and numbers up to which a text is short in that sense, and from which it is not at all."""
 
 
 @cache
@@ -115,18 +122,22 @@ def _compiled(intent: Intent) -> re.Pattern[str]:
     return re.compile(intent.pattern, re.ASCII | re.MULTILINE)
 
 
-def intents(text: str, words: set[str], tokens: int) -> tuple[Intent, ...]:
-    """What a text in lower case asks for.
+def intents(text: str, words: set[str], tokens: int) -> tuple[tuple[float, str], ...]:
+    """What a text in lower case asks for: the steps of complexity, each with its reason.
 
     `words` are its words, `tokens` the number of its words and numbers.
     """
     found = _found(HARD, text, words)
-    return found if found or tokens > SHORT else _found(EASY, text, words)[:1]
+    if found or tokens >= LONG:
+        return tuple((intent.steps, intent.reason) for intent in found)
+    shortness = min(1.0, (LONG - tokens) / (LONG - SHORT))
+    easy = _found(EASY, text, words)[:1]
+    return tuple((intent.steps * shortness, intent.reason) for intent in easy)
 
 
-def _found(wanted: tuple[Intent, ...], text: str, words: set[str]) -> tuple[Intent, ...]:
-    return tuple(
+def _found(wanted: tuple[Intent, ...], text: str, words: set[str]) -> list[Intent]:
+    return [
         intent
         for intent in wanted
         if not words.isdisjoint(intent.words) and _compiled(intent).search(text)
-    )
+    ]

@@ -75,7 +75,7 @@ class Coefficients:
     def log_odds(self, measured: Measured) -> float:
         """The log-odds that a small model gets it wrong, nearer to medium on thin evidence."""
         fitted = self.intercept + sum(self.parts(measured.values))
-        asked = self.step * sum(intent.steps for intent in measured.intents)
+        asked = self.step * sum(steps for steps, _ in measured.intents)
         return self.medium + measured.evidence * (fitted + asked - self.medium)
 
 
@@ -187,7 +187,7 @@ def _reasons(measured: Measured, model: Coefficients) -> Iterator[str]:
     if measured.evidence < THIN:
         yield "too little to go by"
         return
-    yield from (intent.reason for intent in measured.intents)
+    yield from (reason for _, reason in measured.intents)
     parts = dict(zip(FEATURES, model.parts(measured.values), strict=True))
     if parts["length"] < -TELLING * model.step:
         yield f"short ({measured.counts['tokens']} words)"

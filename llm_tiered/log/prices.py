@@ -11,18 +11,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from genai_prices.types import ModelInfo, ModelPrice
 
 LOCAL_PREFIX = "mlx/"
+
+# Where a model costs more for long prompts, they are at least this long, in tokens.
+LONG_PROMPT = 32_000
 
 # Which of a day's prices counts, for models that are cheaper at night: nearly none are.
 _NOON = time(12, tzinfo=timezone.utc)
 
 
 class Tokens(NamedTuple):
-    """The tokens of one request, or of several that have the same rates.
+    """The tokens of one request, or the sum over several that have the same rates.
 
     `input` includes those that came out of the service's cache and those of sound, `output`
     includes the thoughts, as llm-gemini counts them.
@@ -38,12 +39,11 @@ class Tokens(NamedTuple):
 def count(input_tokens: int, output_tokens: int, details: str | None) -> Tokens:
     """The tokens of a request as the log has them; `details` is the JSON that llm-gemini keeps.
 
-    Raises ValueError where it is no JSON, or where the numbers contradict each other.
+    Raises ValueError where it is no such JSON, or where the numbers contradict each other.
     """
-    # Nearly all details say nothing that changes the price, and to parse them takes its time.
-    if not details or not ("cachedContentTokenCount" in details or "AUDIO" in details):
-        return Tokens(input_tokens, output_tokens)
-    kept = json.loads(details)
+    kept = json.loads(details) if details else {}
+    if not isinstance(kept, dict):
+        raise ValueError(f"no details of tokens: {details}")
     cached = kept.get("cachedContentTokenCount") or 0
     audio = _audio(kept.get("promptTokensDetails"))
     cached_audio = _audio(kept.get("cacheTokensDetails"))
@@ -85,19 +85,17 @@ class Rates(NamedTuple):
         )
 
 
-class PriceList(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PriceList:
     """What a model costs. With some, all tokens cost more once the prompt is over a limit."""
 
     limits: tuple[int, ...]
     steps: tuple[Rates, ...]
 
-    def cost(self, requests: Sequence[Tokens]) -> Decimal:
-        """Dollars for all these requests."""
-        if self.limits and any(tokens.input > self.limits[0] for tokens in requests):
-            steps = (self.steps[bisect_left(self.limits, tokens.input)] for tokens in requests)
-            costs = (step.cost(tokens) for step, tokens in zip(steps, requests, strict=True))
-            return sum(costs, Decimal(0))
-        return self.steps[0].cost(Tokens(*map(sum, zip(*requests, strict=True))), len(requests))
+    def cost(self, tokens: Tokens, requests: int = 1) -> Decimal:
+        """Dollars for a request, or for so many whose prompts are none of them a long one."""
+        step = bisect_left(self.limits, tokens.input) if requests == 1 else 0
+        return self.steps[step].cost(tokens, requests)
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
     if is_local(model):
         return Decimal(0)
     prices = price_list(model, on or datetime.now(timezone.utc).date())
-    return prices and prices.cost([tokens])
+    return prices and prices.cost(tokens)
 
 
 def estimate(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:

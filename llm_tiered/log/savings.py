@@ -106,20 +106,23 @@ class Tally:
     def add(self, route: Route, requests: list[Turn]) -> None:
         """Count these requests, but for the money."""
         self.requests += len(requests)
-        self.cached += len(requests) if route.cached else 0
-        self.local += len(requests) if route.local and not route.cached else 0
+        if route.cached:
+            self.cached += len(requests)
+        elif route.model and prices.is_local(route.model):
+            self.local += len(requests)
         if route.fallback:
             self.fallbacks[route.fallback] += len(requests)
-        self.first_tokens += [turn.ttft_ms for turn in requests if turn.ttft_ms is not None]
-        self.durations += [turn.duration_ms for turn in requests if turn.duration_ms is not None]
-        counted = [turn for turn in requests if turn.tokens is not None]
-        self.uncounted += len(requests) - len(counted)
-        self.input_tokens += sum(turn.tokens.input for turn in counted)
-        self.output_tokens += sum(turn.tokens.output for turn in counted)
+        _, inputs, outputs, durations, first_tokens, _ = zip(*requests, strict=True)
+        self.input_tokens += sum(filter(None, inputs))
+        self.output_tokens += sum(filter(None, outputs))
+        self.uncounted += sum(None in pair for pair in zip(inputs, outputs, strict=True))
+        self.durations += [ms for ms in durations if ms is not None]
+        self.first_tokens += [ms for ms in first_tokens if ms is not None]
         if not route.cached:
-            timed = [turn for turn in counted if turn.duration_ms]
-            self.generated += sum(turn.tokens.output for turn in timed)
-            self.generating_ms += sum(turn.duration_ms for turn in timed)
+            for tokens, ms in zip(outputs, durations, strict=True):
+                if tokens and ms:
+                    self.generated += tokens
+                    self.generating_ms += ms
 
     def merge(self, other: Tally) -> None:
         """Count the other's requests too."""
@@ -253,6 +256,9 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
     for tally in made.groups.values():
         made.total.merge(tally)
     made.groups = _in_order(made.groups, by)
+    times = [turn[0] for requests in found.values() for turn in requests]
+    made.future = sum(time > turns.as_logged(now) for time in times)
+    if times: ...
     return made
 
 
@@ -263,44 +269,14 @@ def _charge(
     cloud_model: str | None,
     energy: prices.Energy | None,
 ) -> None:
-    """Add what these requests cost and would have cost in the cloud."""
+    """Add what these requests cost, and would have cost in the cloud."""
+    local = route.model and prices.is_local(route.model)
+    paid_to = route.model and prices.with_version(route.model, route.version)
     went_there = cloud_model and route.model and prices.same_model(route.model, cloud_model)
-    for (day, *_), alike in _alike(requests).items():
-        in_cloud = _price(alike, route.priced_as if went_there else cloud_model, day)
-        if route.cached:
-            spent: Decimal | None = Decimal(0)
-        elif route.local:
-            spent = _energy(alike, energy)
-        else:
-            spent = in_cloud if went_there else _price(alike, route.priced_as, day)
-        saved = None if spent is None or in_cloud is None else in_cloud - spent
-        tally.spent.add(spent, len(alike))
-        tally.in_cloud.add(in_cloud, len(alike))
-        tally.saved.add(saved, len(alike))
-
-
-def _alike(requests: list[Turn]) -> dict[tuple[date, bool, bool], list[Turn]]:
-    """The requests by what decides which of their prices are known: UTC day, tokens, duration."""
-    found: dict[tuple[date, bool, bool], list[Turn]] = {}
-    for turn in requests:
-        key = turn.when.date(), turn.tokens is None, turn.duration_ms is None
-        found.setdefault(key, []).append(turn)
-    return found
-
-
-def _price(alike: list[Turn], model: str | None, day: date) -> Decimal | None:
-    tokens = [turn.tokens for turn in alike if turn.tokens]
-    known = prices.price_list(model, day) if model and tokens else None
-    return known and known.cost(tokens)
-
-
-def _energy(alike: list[Turn], energy: prices.Energy | None) -> Decimal | None:
-    if energy is None:
-        return Decimal(0)
-    durations = [turn.duration_ms for turn in alike if turn.duration_ms is not None]
-    return energy.cost(sum(durations)) if durations else None
-
-
+    for day, part in _parts(requests).items():
+        in_cloud = _price(part, paid_to if went_there else cloud_model, day)
+        if route.cached or (local and energy is None): 
+            spent = ...
 def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:
     """Days from the first to the last, anything else by the number of requests."""
     if by is None:

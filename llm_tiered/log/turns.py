@@ -6,11 +6,12 @@ An older llm logged into `responses`, llm 0.36 logs into `turns`; a log may have
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+from collections import defaultdict
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..errors import TieredError
 from . import prices
@@ -36,19 +37,27 @@ _COLUMNS = (
     "response_json",
 )
 
-# What takes few values is extracted as one text, which `_route` parses once. json_extract ends the
-# whole query at JSON that is broken; there, this text is null.
+# First what many rows have in common, then what each has of its own. What the JSON says of the way
+# is one text, which is parsed once for many rows; it is null where the JSON is broken, which would
+# end the whole query.
 _TURNS = """
 select {day}, resolved_model,
-    case when json_valid(response_json) then json_extract(
-        response_json, '$.tiered.tier', '$.tiered.task', '$.response.modelVersion',
-        '$.tiered.attempts[0].outcome', '$.tiered.attempts[0].reason')
-    when response_json is null then '[null, null, null, null, null]' end,
     case when json_valid(response_json) then
         json_extract(response_json, '$.tiered.cached_from') is not null end,
-    datetime_utc, input_tokens, output_tokens, token_details, duration_ms,
-    case when json_valid(response_json) then json_extract(response_json, '$.tiered.ttft_ms') end
+    case when json_valid(response_json) then json_extract(
+        response_json, '$.tiered.tier', '$.tiered.task', '$.response.modelVersion',
+        '$.tiered.attempts[0].reason')
+    when response_json is null then '[null, null, null, null]' end,
+    datetime_utc, input_tokens, output_tokens, duration_ms,
+    case when json_valid(response_json) then json_extract(response_json, '$.tiered.ttft_ms') end,
+    {details}
 from ({source}) where model = 'tiered' {within}
+"""
+
+# The details of what can't be priced together with other requests, else null.
+DETAILS = f"""
+case when input_tokens > {prices.LONG_PROMPT} or instr(token_details, 'cachedContentTokenCount')
+    or instr(token_details, 'AUDIO') then coalesce(token_details, '') end
 """
 
 _OTHERS = """
@@ -56,8 +65,13 @@ select coalesce(model, 'unknown'), count(*), total(input_tokens), total(output_t
 from ({source}) where model is not 'tiered' {within} group by model
 """
 
+_FIRST = "select datetime_utc from ({source}) where model = 'tiered' {within} order by id limit 1"
+
 # A row whose time nobody can read belongs to no period: it is handed out to be counted apart.
 _WITHIN = "and (date(datetime_utc) is null or datetime_utc >= :since and datetime_utc < :until)"
+
+# What differs in reasons that are the same: "cooling down for 42 s more", "has 5,321 tokens".
+_VARIES = re.compile(r"\d[\d.,]*\s?(?=(?:s|ms|MB|GB|tokens)\b)")
 
 # After any year.
 _NEVER = "a"
@@ -76,29 +90,25 @@ ALWAYS = Period()
 class Route(NamedTuple):
     """Where a request was to go, and who answered.
 
-    `tier` is the one that was decided for, `model` the one that answered, `local` whether that
-    one runs on this machine, `priced_as` the name under which its price is found. `fallback` is
-    why the first model did not answer, or None if it did. `cached` says that the answer came out
-    of our own cache. `day` is the day where this machine is, if it was asked for.
+    `tier` is the one that was decided for, `model` the one that answered, `version` what the
+    service calls it. `fallback` is why the first model did not answer, or None if it did.
+    `cached` says that the answer came out of our own cache. `day` is the day where this machine
+    is, if it was asked for.
     """
 
     tier: str | None
     task: str | None
     model: str | None
-    local: bool
-    priced_as: str | None
+    version: str | None
     fallback: str | None
     cached: bool
     day: str | None
 
 
-class Turn(NamedTuple):
-    """One request to `tiered`. None is what the log does not know."""
-
-    when: datetime
-    tokens: prices.Tokens | None
-    duration_ms: int | None
-    ttft_ms: int | None
+# What a request has of its own: its UTC time, input tokens, output tokens, the milliseconds that it
+# took and those to its first output, and its tokens if it has to be priced by itself. None is what
+# the log does not know. It is a plain tuple because there are many.
+Turn: TypeAlias = "tuple[str, int | None, int | None, int | None, int | None, prices.Tokens | None]"
 
 
 class Others(NamedTuple):
@@ -128,16 +138,17 @@ def read(
     database: sqlite3.Connection, period: Period, *, by_day: bool = False
 ) -> tuple[dict[Route, list[Turn]], int]:
     """The requests to `tiered` in the period by their route, and the number of unreadable rows."""
+    rows: defaultdict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
+    day = "date(datetime_utc, 'localtime')" if by_day else "null"
+    for row in _select(database, _TURNS, period, day=day, details=DETAILS):
+        rows[row[:4]].append(row[4:])
     found: dict[Route, list[Turn]] = {}
     unreadable = 0
-    day = "date(datetime_utc, 'localtime')" if by_day else "null"
-    for row in _select(database, _TURNS, period, day=day):
-        try:
-            route, turn = _route(*row[:4]), _turn(*row[4:])
-        except (ValueError, TypeError, AttributeError):
-            unreadable += 1
-        else:
-            found.setdefault(route, []).append(turn)
+    for common, own in rows.items():
+        turns = [] if common[3] is None else _turns(own)
+        unreadable += len(own) - len(turns)
+        if turns:
+            found[_route(*common)] = turns
     return found, unreadable
 
 
@@ -153,22 +164,29 @@ def others(database: sqlite3.Connection, period: Period) -> list[Others]:
 
 def first_time(database: sqlite3.Connection) -> datetime | None:
     """When `tiered` was first asked, or None where the log does not know."""
-    query = "select datetime_utc from ({source}) where model = 'tiered' order by id limit 1"
     try:
-        return min((_time(text) for (text,) in _select(database, query, ALWAYS)), default=None)
+        return min((parse(text) for (text,) in _select(database, _FIRST, ALWAYS)), default=None)
     except (ValueError, TypeError):
         return None
 
 
-def columns(database: sqlite3.Connection, table: str) -> set[str]:
-    """The columns that the table has in this log; none where there is no such table."""
-    rows = database.execute("select name from pragma_table_info(?)", (table,))
-    return {name for (name,) in rows}
+def parse(datetime_utc: str) -> datetime:
+    """A time of the log, aware. Raises ValueError or TypeError if it is none."""
+    when = datetime.fromisoformat(datetime_utc)
+    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
 def as_logged(time: datetime) -> str:
-    """A time as it compares with `datetime_utc`, to the second."""
+    """A time as it compares with those of the log, to the second."""
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def select_from(database: sqlite3.Connection, table: str) -> str | None:
+    """A query for the columns that reports need; an older llm's log lacks some, or the table."""
+    rows = database.execute("select name from pragma_table_info(?)", (table,))
+    there = {name for (name,) in rows}
+    wanted = [name if name in there else f"null as {name}" for name in _COLUMNS]
+    return f"select {', '.join(wanted)} from {table}" if there else None  # noqa: S608 - our words
 
 
 def _select(
@@ -181,57 +199,61 @@ def _select(
         "until": as_logged(period.until) if period.until else _NEVER,
     }
     for table in TABLES:
-        there = columns(database, table)
-        if there:
-            # The log of an older llm lacks some of them.
-            wanted = [name if name in there else f"null as {name}" for name in _COLUMNS]
-            words["source"] = f"select {', '.join(wanted)} from {table}"  # noqa: S608 - our own words
-            yield from database.execute(query.format(**words), bounds)
+        source = select_from(database, table)
+        if source:
+            yield from database.execute(query.format(source=source, **words), bounds)
 
 
-@lru_cache(maxsize=10_000)
-def _route(day: str | None, model: str | None, extracted: str, cached: int | None) -> Route:
-    """What the query says of the way, once for each of the few values that it takes."""
-    tier, task, version, outcome, reason = json.loads(extracted)
+def _route(day: str | None, model: str | None, cached: int | None, extracted: str) -> Route:
+    tier, task, version, reason = json.loads(extracted)
     return Route(
-        tier=_text(tier),
-        task=_text(task),
-        model=_text(model),
-        local=bool(model and prices.is_local(model)),
-        priced_as=model and prices.with_version(model, _text(version)),
-        fallback=f"{outcome}: {reason}" if outcome not in (None, "ok") else None,
+        tier=tier and str(tier),
+        task=task and str(task),
+        model=model and str(model),
+        version=version and str(version),
+        fallback=reason and _VARIES.sub("… ", str(reason)),
         cached=bool(cached),
         day=day,
     )
 
 
-def _turn(  # noqa: PLR0913, PLR0917 - columns of the query
-    datetime_utc: str,
+def _turns(rows: list[tuple[Any, ...]]) -> list[Turn]:
+    """The rows that make sense."""
+    if not _sound(rows):
+        rows = [row for row in rows if _sound([row])]
+    if not any(row[5] is not None for row in rows):
+        return rows
+    turns = []
+    for row in rows:
+        try:
+            turns.append((*row[:5], _special(*row)))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return turns
+
+
+def _sound(rows: list[tuple[Any, ...]]) -> bool:
+    """Whether all times are times, and all numbers of tokens and milliseconds such numbers."""
+    times, *numbers, _ = zip(*rows, strict=True)
+    try:
+        for _ in map(datetime.fromisoformat, times):
+            pass
+    except (ValueError, TypeError):
+        return False
+    return all(
+        set(map(type, column)) <= {int, type(None)} and min(filter(None, column), default=0) >= 0
+        for column in numbers
+    )
+
+
+def _special(
+    _time: str,
     input_tokens: int | None,
     output_tokens: int | None,
+    _duration: int | None,
+    _first: int | None,
     details: str | None,
-    duration_ms: int | None,
-    ttft_ms: int | None,
-) -> Turn:
-    """One request. Raises ValueError, TypeError or AttributeError if the row can't be one."""
-    tokens = None
-    if _number(input_tokens) is not None and _number(output_tokens) is not None:
-        tokens = prices.count(input_tokens, output_tokens, details)
-    return Turn(_time(datetime_utc), tokens, _number(duration_ms), _number(ttft_ms))
-
-
-def _time(datetime_utc: str) -> datetime:
-    when = datetime.fromisoformat(datetime_utc)
-    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
-
-
-def _number(value: int | None) -> int | None:
-    if value is None or (type(value) is int and value >= 0):
-        return value
-    raise ValueError(f"no number of anything: {value!r}")
-
-
-def _text(value: str | None) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise ValueError(f"no text: {value!r}")
+) -> prices.Tokens | None:
+    if details is None or input_tokens is None or output_tokens is None:
+        return None
+    return prices.count(input_tokens, output_tokens, details)
