@@ -135,16 +135,17 @@ class Routed:
     def record(self, inner: _BaseResponse, ttft_ms: int) -> dict[str, Any]:
         """What the log keeps of this request."""
         decision = self.decision
+        rollout = {"rollout": asdict(decision.rollout)} if decision.rollout else {}
         return {
             "tiered": {
                 "complexity": decision.complexity,
                 "source": decision.source,
                 "task": decision.task,
                 "tier": decision.tier,
-                "rollout": asdict(decision.rollout) if decision.rollout else None,
                 "attempts": [attempt.as_dict() for attempt in self.attempts],
                 "ttft_ms": ttft_ms,
                 "cached_from": None,
+                **rollout,
             },
             "response": inner.response_json,
         }

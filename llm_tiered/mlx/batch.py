@@ -17,6 +17,7 @@ class Batch:
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
+        self.models = (loaded,)
         self._generator: Any = None
         self._running: dict[int, Running] = {}
 

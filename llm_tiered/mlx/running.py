@@ -5,25 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineError, PromptTooLong, RequestError, TieredError
+from ..errors import EngineError, PromptTooLong, RequestError
 from . import messages, sampling, tools
 from .decoding import Decoder
 from .requests import (
     BadToolCall,
     Done,
-    Event,
-    Failed,
-    GenerationRequest,
     Prefill,
-    Ticket,
     ToolCall,
     ToolText,
 )
 from .structured import Constraint, compile_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from .job import Job
     from .residency import Loaded
 
 # Log-probabilities are read from the device this many at a time: each reading waits for it.
@@ -36,19 +31,12 @@ class Running:
     Raises TieredError where the request can't be served, before anything is generated.
     """
 
-    def __init__(
-        self,
-        request: GenerationRequest,
-        emit: Callable[[Event], None],
-        ticket: Ticket,
-        loaded: Loaded,
-        ended: Callable[[], object],
-    ) -> None:
-        self.request = request
-        self.ticket = ticket
+    def __init__(self, job: Job, loaded: Loaded) -> None:
+        request = self.request = job.request
+        self.ticket = job.ticket
         self.loaded = loaded
-        self._emit = emit
-        self._ended = ended
+        self._job = job
+        self._over = False
         tokenizer = loaded.tokenizer
         if request.tools and not tokenizer.has_tool_calling:
             raise RequestError(f"{request.model} can't do tools")
@@ -78,7 +66,7 @@ class Running:
 
     def prefilled(self, done: int, total: int) -> None:
         """Tell how much of the prompt has been read."""
-        self._emit(Prefill(done, total))
+        self._job.emit(Prefill(done, total))
 
     def push(self, token: int, logprobs: Any, finish_reason: str | None) -> str | None:
         """Take the next token; gives why the answer is complete, or None if it is not.
@@ -97,24 +85,24 @@ class Running:
         if finish_reason:
             events += self._decoder.finish()
         for event in events:
-            self._emit(self._read_call(event) if isinstance(event, ToolText) else event)
+            self._job.emit(self._read_call(event) if isinstance(event, ToolText) else event)
         reason = "stop" if self._decoder.stopped else finish_reason
         if reason:
-            self._emit(self._done(reason))
+            self._job.emit(self._done(reason))
             self.end()
         return reason
 
     def fail(self, error: Exception) -> None:
         """End the request with an error."""
-        if not isinstance(error, TieredError):
-            error = EngineError(f"{self.request.model}: {type(error).__name__}: {error}")
-        self._emit(Failed(error))
-        self.end()
+        if not self._over:
+            self._over = True
+            self._job.fail(error)
 
     def end(self) -> None:
         """Give its place to another request."""
-        ended, self._ended = self._ended, lambda: None
-        ended()
+        if not self._over:
+            self._over = True
+            self._job.ended()
 
     def keep(self, tokens: list[int], cache: Any) -> None:
         """Remember what has been read, for whoever asks next."""

@@ -18,7 +18,7 @@ class Solo:
     """
 
     def __init__(self, running: Running, draft: Loaded | None) -> None:
-        self.loaded = running.loaded
+        self.models = (running.loaded, draft) if draft else (running.loaded,)
         self._running: Running | None = running
         self._tokens = self._generate(running, draft)
 

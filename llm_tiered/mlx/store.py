@@ -98,7 +98,10 @@ def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None
 
 
 def _size_on_the_hub(spec: ModelSpec) -> int:
-    """Bytes of a model that is not here. Raises DownloadError if it is known that the download can't work."""
+    """Bytes of a model that is not here.
+
+    Raises DownloadError if it is known that the download can't work.
+    """
     if hub.offline():
         raise DownloadError(
             "not downloaded, and HF_HUB_OFFLINE forbids it",
