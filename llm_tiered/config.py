@@ -3,190 +3,50 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import llm
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError
 
 from .errors import ConfigError
 from .mlx.catalog import CATALOG, PREFIX
+from .schema import (
+    DEFAULT_TASKS,
+    HIGHEST,
+    LOWEST,
+    Config,
+    Fallback,
+    Span,
+    Tier,
+    UserModel,
+    config_path,
+)
 
-Fallback = Literal["any", "local", "none"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "DEFAULT_TASKS",
+    "HIGHEST",
+    "LOWEST",
+    "Config",
+    "Fallback",
+    "Settings",
+    "Span",
+    "Tier",
+    "UserModel",
+    "canonical_model",
+    "config_path",
+    "declared_models",
+    "load",
+]
+
 Source = Literal["default", "config", "environment"]
-
-LOWEST, HIGHEST = 1, 10
 
 # The thresholds that the environment can move, with the tier whose upper end each one is.
 THRESHOLDS = {"COMPLEXITY_SMALL": "small", "COMPLEXITY_MEDIUM": "medium"}
 ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
-
-DEFAULT_TASKS = {
-    "content_validation": 3,
-    "exercise_generation": 4,
-    "progression_generation": 4,
-    "theory_analysis": 5,
-    "voicing_generation": 5,
-    "creative_generation": 6,
-    "tutorial_generation": 7,
-    "curriculum_planning": 8,
-}
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Span(NamedTuple):
-    """A range of complexity, both ends included.
-
-    With `low > high`, which only the environment's thresholds can bring about, it is empty.
-    """
-
-    low: int
-    high: int
-
-    def __str__(self) -> str:
-        if self.low > self.high:
-            return "none"
-        return f"{self.low}-{self.high}" if self.low < self.high else str(self.low)
-
-
-def _parse_span(value: Any) -> Span:
-    if isinstance(value, Span):
-        return value
-    match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(value))
-    span = Span(int(match[1]), int(match[2] or match[1])) if match else Span(0, 0)
-    if not LOWEST <= span.low <= span.high <= HIGHEST:
-        raise ValueError(f"found {value!r}, expected a range such as '1-4' within 1-10")
-    return span
-
-
-class Tier(_Section):
-    """A named range of complexity with the model that serves it."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    complexity: Annotated[Span, BeforeValidator(_parse_span)]
-    model: str
-    options: dict[str, Any] = {}
-
-    @property
-    def local(self) -> bool:
-        """Whether its model runs on this machine, so that no request leaves it."""
-        return self.model.startswith(PREFIX)
-
-    def covers(self, complexity: int) -> bool:
-        """Whether a request of this complexity belongs here."""
-        return self.complexity.low <= complexity <= self.complexity.high
-
-
-class UserModel(_Section):
-    """A local model that the config adds: a repository on the hub, or a folder on disk."""
-
-    id: str = Field(min_length=1)
-    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    path: Path | None = None
-    aliases: tuple[str, ...] = ()
-
-    @field_validator("id")
-    @classmethod
-    def _prefixed(cls, name: str) -> str:
-        return name if name.startswith(PREFIX) else PREFIX + name
-
-    @field_validator("path")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        if path is None:
-            return None
-        try:
-            return config_path().parent / path.expanduser()
-        except RuntimeError:
-            raise ValueError(f"found {str(path)!r}, and nobody here has that name") from None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> UserModel:
-        if (self.repo is None) == (self.path is None):
-            raise ValueError("expected either 'repo' or 'path'")
-        return self
-
-
-def _default_tiers() -> tuple[Tier, ...]:
-    return (
-        Tier(
-            name="small",
-            complexity=Span(1, 4),
-            model="mlx/Phi-3.5-mini-instruct-4bit",
-            options={"max_tokens": 2048},
-        ),
-        Tier(
-            name="medium",
-            complexity=Span(5, 7),
-            model="mlx/Qwen2.5-7B-Instruct-4bit",
-            options={"max_tokens": 4096},
-        ),
-        Tier(
-            name="cloud",
-            complexity=Span(8, 10),
-            model="gemini/gemini-flash-latest",
-            options={"timeout": 120},
-        ),
-    )
-
-
-class Config(_Section):
-    """What the config file can say; each default is what holds without it."""
-
-    tiers: tuple[Tier, ...] = Field(default_factory=_default_tiers)
-    tasks: dict[str, int] = DEFAULT_TASKS
-    default_complexity: int = Field(default=5, ge=LOWEST, le=HIGHEST)
-    fallback: Fallback = "any"
-    local_only: bool = False
-    allow_cpu: bool = False
-    log_api: bool = True
-    memory_limit: Annotated[ByteSize, Field(gt=0)] | None = None
-    models: tuple[UserModel, ...] = ()
-
-    @field_validator("memory_limit", mode="wrap")
-    @classmethod
-    def _with_unit(cls, value: Any, parse: Any) -> Any:
-        try:
-            return parse(value)
-        except ValueError:
-            raise ValueError(f"found {value!r}, expected a size such as 12GB") from None
-
-    @field_validator("tasks")
-    @classmethod
-    def _with_default_tasks(cls, tasks: dict[str, int]) -> dict[str, int]:
-        for name, complexity in tasks.items():
-            if not LOWEST <= complexity <= HIGHEST:
-                raise ValueError(f"{name}: found {complexity}, expected 1 to 10")
-        return DEFAULT_TASKS | tasks
-
-    @field_validator("tiers")
-    @classmethod
-    def _whole_scale(cls, tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
-        names = [tier.name for tier in tiers]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two tiers have the same name, found {', '.join(names)}")
-        for complexity in range(LOWEST, HIGHEST + 1):
-            found = [tier.name for tier in tiers if tier.covers(complexity)]
-            if not found:
-                raise ValueError(f"no tier covers complexity {complexity}; each of 1-10 needs one")
-            if len(found) > 1:
-                raise ValueError(f"complexity {complexity} belongs to {' and '.join(found)}")
-        return tuple(sorted(tiers, key=lambda tier: tier.complexity))
 
 
 @dataclass(frozen=True)
@@ -215,11 +75,6 @@ class Settings:
     def tier(self, name: str) -> Tier | None:
         """The tier of that name, or None."""
         return next((tier for tier in self.tiers if tier.name == name), None)
-
-
-def config_path() -> Path:
-    """Where the config file is, or would be."""
-    return Path(llm.user_dir()) / "tiered" / "config.yaml"
 
 
 def canonical_model(name: str) -> str:

@@ -63,6 +63,14 @@ def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.Tool
     outer.set_resolved_model(inner.model.model_id)
 
 
+def last_said(prompt: llm.Prompt) -> str:
+    """The text of the user's last message: on the turns of a tool loop, too."""
+    for message in reversed(prompt.messages):
+        if message.role == "user":
+            return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return ""
+
+
 def inner_options(
     inner: _BaseModel, tier_options: Mapping[str, Any], requested: Mapping[str, Any]
 ) -> llm.Options:
@@ -84,8 +92,8 @@ def inner_options(
 
 def _prompt(prompt: llm.Prompt, inner: _BaseModel, options: llm.Options) -> llm.Prompt:
     messages = prompt.messages
-    # Gemini reads the system prompt only from here, and on later turns it stands only in the
-    # messages.
+    # Gemini reads the system prompt only from here. On later turns it stands only in the
+    # messages, unless the turn has one of its own.
     system = "\n\n".join(
         part.text
         for message in messages
@@ -98,7 +106,7 @@ def _prompt(prompt: llm.Prompt, inner: _BaseModel, options: llm.Options) -> llm.
         model=inner,
         fragments=prompt.fragments,
         attachments=prompt.attachments,
-        system=system or prompt.system or None,
+        system=prompt.system or system or None,
         schema=prompt.schema,
         tools=prompt.tools,
         tool_results=prompt.tool_results,

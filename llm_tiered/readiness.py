@@ -36,14 +36,32 @@ def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:
     if len(server_side) < len(prompt.tools) and not inner.supports_tools:
         raise RequestError("can't do tools")
     for tool in server_side:
-        if not isinstance(tool, inner.supported_server_side_tools):
+        if not _has(inner, tool):
             raise RequestError(f"has no server-side tool {type(tool).__name__}")
     for attachment in _attachments(prompt):
         if not inner.attachment_types:
             raise RequestError("can't read attachments")
-        kind = attachment.resolve_type()
+        kind = _type(attachment)
         if kind not in inner.attachment_types:
             raise RequestError(f"can't read attachments of type {kind}")
+
+
+def _has(inner: _BaseModel, tool: llm.ServerSideTool) -> bool:
+    """Whether llm lets the model have the tool: the base class stands for itself alone."""
+    return any(
+        type(tool) is kind if kind is llm.ServerSideTool else isinstance(tool, kind)
+        for kind in inner.supported_server_side_tools
+    )
+
+
+def _type(attachment: Attachment) -> str | None:
+    """The attachment's media type; for an address without one, its server is asked."""
+    try:
+        kind: str | None = attachment.resolve_type()
+    except Exception as error:
+        name = attachment.path or attachment.url
+        raise RequestError(f"can't read the attachment {name}: {error}") from error
+    return kind
 
 
 def _attachments(prompt: llm.Prompt) -> list[Attachment]:

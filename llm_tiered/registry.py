@@ -9,6 +9,7 @@ from . import config
 from .errors import ModelUnavailable
 from .mlx.catalog import CATALOG, ModelSpec
 from .mlx.models import AsyncMlxModel, MlxModel
+from .mlx.requests import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,10 +51,14 @@ class Registry:
         ids = list(self._ids())
         if name.startswith("gemini/") and not any(id_.startswith("gemini/") for id_ in ids):
             return ModelUnavailable("llm-gemini is not installed", fix="llm install llm-gemini")
+        if name == "tiered":
+            return ModelUnavailable("a tier can't be tiered itself", fix=self._correct())
         near = get_close_matches(name, ids, n=1)
         meant = f", did you mean {near[0]}?" if near else ""
-        fix = f"correct it in {config.config_path()}"
-        return ModelUnavailable(f"llm knows no such model{meant}", fix=fix)
+        return ModelUnavailable(f"llm knows no such model{meant}", fix=self._correct())
+
+    def _correct(self) -> str:
+        return f"correct it in {config.config_path()}"
 
     def _ids(self) -> Iterator[str]:
         for entry in self._models:
@@ -64,7 +69,8 @@ class Registry:
         # llm lets the last one win, ids before aliases of the same registration.
         for entry in reversed(self._models):
             if entry.model and (entry.model.model_id == name or name in entry.aliases):
-                return entry
+                # A tier that asks `tiered` would go round in circles.
+                return None if entry.model.model_id == "tiered" else entry
         return None
 
 
@@ -73,7 +79,11 @@ def local_models() -> tuple[ModelSpec, ...]:
     specs = {spec.model_id: spec for spec in CATALOG}
     for model in config.declared_models():
         specs[model.id] = ModelSpec(
-            model_id=model.id, repo=model.repo, path=model.path, aliases=model.aliases
+            model_id=model.id,
+            repo=model.repo,
+            path=model.path,
+            aliases=model.aliases,
+            adapter=model.adapter,
         )
     return tuple(specs.values())
 
@@ -90,13 +100,22 @@ def register(register: Callable[..., None], models: list[ModelWithAliases]) -> N
         taken |= {entry.model.model_id, *entry.aliases}
     for spec in local_models():
         aliases = [alias for alias in spec.aliases if alias not in taken]
-        register(MlxModel(spec, _memory_limit), AsyncMlxModel(spec, _memory_limit), aliases=aliases)
+        parts = (spec, _limits, _find_local)
+        register(MlxModel(*parts), AsyncMlxModel(*parts), aliases=aliases)
     registry = Registry(models)
     register(TieredModel(registry), AsyncTieredModel(registry))
 
 
-def _memory_limit() -> int | None:
-    return config.load().config.memory_limit
+def _find_local(name: str) -> ModelSpec | None:
+    for spec in local_models():
+        if name == spec.model_id or name in spec.aliases:
+            return spec
+    return None
+
+
+def _limits() -> Limits:
+    settings = config.load().config
+    return Limits(memory=settings.memory_limit, kv_disk=settings.kv_disk)
 
 
 def _user_aliases() -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
@@ -24,8 +25,11 @@ class Request:
     """What a request says about where it wants to go.
 
     `conversation_tier` and `conversation_complexity` are those of the conversation's last turn;
-    `fallback` is None where the config decides.
+    `fallback` is None where the config decides. `text` is what the user said last: a rollout
+    goes by it.
     """
+
+    text: str = ""
 
     complexity: int | None = None
     task: str | None = None
@@ -37,11 +41,20 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """A tier or task that gets a share of its requests so far, and whether this is one of them."""
+
+    name: str
+    share: float
+    included: bool
+
+
+@dataclass(frozen=True)
 class Decision:
     """The tier that a request goes to, and why.
 
-    `keep_local` means that no model off this machine may be asked, `cloud_only` that no model
-    on it may.
+    `rollout` is None where none applies. `keep_local` means that no model off this machine may
+    be asked, `cloud_only` that no model on it may.
     """
 
     tier: str
@@ -51,6 +64,7 @@ class Decision:
     task: str | None
     reason: str
     fallback: Fallback
+    rollout: Rollout | None = None
     keep_local: bool = False
     cloud_only: bool = False
 
@@ -65,6 +79,12 @@ def decide(request: Request, settings: Settings) -> Decision:
     keep_local = request.local_only or settings.local_only
     cloud_only = settings.force_local is False and not keep_local
     tier, complexity, source, reason = _wanted(request, settings)
+    rollout = _rollout(tier, source, request, settings)
+    if rollout and not rollout.included:
+        tier = settings.tiers[settings.tiers.index(tier) + 1]
+        reason = (
+            f"{reason}; {rollout.name} gets {rollout.share:.0%} so far, so {tier.name} takes it"
+        )
     moved = _moved(tier, settings, keep_local=keep_local, cloud_only=cloud_only)
     name, model = (moved.name, moved.model) if moved else (EMBEDDED_TIER, EMBEDDED.model_id)
     if name != tier.name:
@@ -78,6 +98,7 @@ def decide(request: Request, settings: Settings) -> Decision:
         task=request.task,
         reason=reason,
         fallback=request.fallback or settings.config.fallback,
+        rollout=rollout,
         keep_local=keep_local,
         cloud_only=cloud_only,
     )
@@ -115,6 +136,26 @@ def _covering(
 ) -> tuple[Tier, int, Source, str]:
     tier = next(tier for tier in settings.tiers if tier.covers(complexity))
     return tier, complexity, source, f"{reason}, and {tier.name} covers {tier.complexity}"
+
+
+def _rollout(tier: Tier, source: Source, request: Request, settings: Settings) -> Rollout | None:
+    """The rollout that applies: the task's, else the tier's.
+
+    Who names a tier gets it, and a conversation stays where it began.
+    """
+    if source in ("tier", "conversation") or tier == settings.tiers[-1]:
+        return None
+    shares = settings.config.rollout
+    name = request.task if source == "task" and request.task in shares else tier.name
+    if name is None or name not in shares:
+        return None
+    return Rollout(name, shares[name], _position(request.text) < shares[name])
+
+
+def _position(text: str) -> float:
+    """Where a text stands between 0 and 1, by its hash: always at the same place."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _moved(tier: Tier, settings: Settings, *, keep_local: bool, cloud_only: bool) -> Tier | None:

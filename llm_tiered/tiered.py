@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from contextlib import aclosing, closing, contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -15,7 +16,7 @@ from pydantic import Field
 from . import chain, config, nested, readiness
 from .chain import Attempt, Candidate, Check, Cooldowns, Problem, Wait
 from .config import Fallback
-from .errors import BrokenAnswer, EmptyAnswer, RequestError, TieredError
+from .errors import BrokenAnswer, EmptyAnswer, ModelUnavailable, RequestError, TieredError
 from .failures import explain
 from .log import api
 from .log import conversation as history
@@ -24,7 +25,7 @@ from .routing import Decision, Request, decide
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
-    from llm.models import _BaseConversation, _BaseModel, _BaseResponse
+    from llm.models import Attachment, _BaseConversation, _BaseModel, _BaseResponse
     from llm.parts import StreamEvent
 
     from .registry import Registry
@@ -62,7 +63,10 @@ class Options(llm.Options):
         default=None, gt=0, le=1, description="Sample from the tokens that make up this share."
     )
     seed: int | None = Field(
-        default=None, ge=0, description="The same seed gives the same answer, on a local model."
+        default=None,
+        ge=0,
+        lt=1 << 64,
+        description="The same seed gives the same answer, on a local model.",
     )
 
 
@@ -83,6 +87,7 @@ class Routed:
         options: Any = prompt.options
         tier, complexity = history.last_tier(conversation)
         request = Request(
+            text=nested.last_said(prompt),
             complexity=options.complexity,
             task=options.task,
             tier=options.tier,
@@ -101,6 +106,8 @@ class Routed:
         """Why the candidate is known not to work, or None. `find` gives a model by its name."""
         try:
             inner = find(candidate.model)
+            if candidate.local and not getattr(inner, "runs_here", False):
+                raise ModelUnavailable("has the name of a local model, and is none")
             self.options(candidate, inner)
             readiness.check(inner, self.prompt, self.settings.config, self.key)
         except (llm.ModelError, ValueError) as error:
@@ -113,8 +120,7 @@ class Routed:
 
     def explain(self, error: Exception) -> Problem:
         """What went wrong with an attempt."""
-        environment = os.environ.get("LLM_GEMINI_KEY")
-        return explain(error, secrets=[self.key, environment, *llm.load_keys().values()])
+        return explain(error, secrets=_secrets(self.key))
 
     def answered(self, candidate: Candidate) -> int:
         """Tell of a fallback, once; gives the milliseconds up to the first output."""
@@ -129,6 +135,7 @@ class Routed:
     def record(self, inner: _BaseResponse, ttft_ms: int) -> dict[str, Any]:
         """What the log keeps of this request."""
         decision = self.decision
+        rollout = {"rollout": asdict(decision.rollout)} if decision.rollout else {}
         return {
             "tiered": {
                 "complexity": decision.complexity,
@@ -138,6 +145,7 @@ class Routed:
                 "attempts": [attempt.as_dict() for attempt in self.attempts],
                 "ttft_ms": ttft_ms,
                 "cached_from": None,
+                **rollout,
             },
             "response": inner.response_json,
         }
@@ -156,6 +164,12 @@ class _Shared:
     def get_key(self, explicit_key: str | None = None) -> str | None:
         """The key of the request, for whichever model needs it; `tiered` needs none itself."""
         return explicit_key
+
+    def _validate_attachments(self, attachments: list[Attachment] | None = None) -> None:
+        """Leave it to the check of each model.
+
+        llm would ask an attachment's server for its type, and the prompt may have to stay here.
+        """
 
     # llm asks these before the prompt gets here, so `tiered` claims what any of its tiers can.
 
@@ -205,6 +219,8 @@ def _first_output(inner: llm.Response, events: Iterator[StreamEvent]) -> list[St
         read.append(event)
         if event.chunk:
             return read
+    if inner.tool_calls():
+        return read
     raise _empty(inner)
 
 
@@ -217,6 +233,8 @@ async def _first_output_async(
         read.append(event)
         if event.chunk:
             return read
+    if inner.tool_calls_or_raise():
+        return read
     raise _empty(inner)
 
 
@@ -239,6 +257,17 @@ def _unspliced(routed: Routed, candidate: Candidate) -> Iterator[None]:
     except Exception as error:
         reason = routed.explain(error).reason
         raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
+
+
+def _secrets(key: str | None) -> list[str | None]:
+    """The keys that must not be shown: the request's, the environment's and the stored ones."""
+    try:
+        stored: dict[str, str] = llm.load_keys()
+    except (OSError, ValueError):
+        stored = {}
+    # What the request calls its key can be the name of a stored one.
+    given = None if key in stored else key
+    return [given, os.environ.get("LLM_GEMINI_KEY"), *stored.values()]
 
 
 async def _write_in_thread(response: llm.AsyncResponse) -> None:

@@ -25,7 +25,8 @@ HEAVY = {
 # Each may import what stands here of the package, and nothing else of it.
 ALLOWED = {
     "errors": set[str](),
-    "config": {"errors", "mlx.catalog"},
+    "schema": {"mlx.catalog"},
+    "config": {"errors", "mlx.catalog", "schema"},
     "routing": {"config", "errors", "mlx.catalog"},
     "chain": {"config", "errors", "mlx.catalog", "routing"},
     "failures": {"chain", "errors"},

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from llm_tiered import nested
 from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.mlx.models import MlxModel
+from llm_tiered.mlx.requests import Limits
 
 from . import gemini
 
@@ -62,7 +63,7 @@ def inner_prompt(prompt: llm.Prompt, **fields: Any) -> llm.Prompt:
 
 def local() -> MlxModel:
     """A local model, not that it would be there."""
-    return MlxModel(EMBEDDED, lambda: None)
+    return MlxModel(EMBEDDED, Limits, {}.get)
 
 
 def test_names_of_options() -> None:

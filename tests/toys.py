@@ -20,6 +20,7 @@ from llm.plugins import pm
 
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
+from llm_tiered.mlx.requests import Limits
 
 from . import gemini
 
@@ -81,10 +82,16 @@ class ToyModel(MlxModel):
     """A toy as llm knows it: a local model that is always there, whatever the machine."""
 
     Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
+    supports_schema = False
 
     def __init__(self, model_id: str, toy: Toy) -> None:
-        super().__init__(_spec(model_id), lambda: None)
-        self.toy, self.supports_tools = toy, toy.tools
+        super().__init__(_spec(model_id), Limits, {}.get)
+        self.toy = toy
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the toy was given the gift."""
+        return self.toy.tools
 
     def check(self, *, allow_cpu: bool) -> None:
         """There is nothing that could be missing."""
@@ -104,10 +111,16 @@ class AsyncToyModel(AsyncMlxModel):
     """A toy as llm knows it, for asyncio."""
 
     Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
+    supports_schema = False
 
     def __init__(self, model_id: str, toy: Toy) -> None:
-        super().__init__(_spec(model_id), lambda: None)
-        self.toy, self.supports_tools = toy, toy.tools
+        super().__init__(_spec(model_id), Limits, {}.get)
+        self.toy = toy
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the toy was given the gift."""
+        return self.toy.tools
 
     def check(self, *, allow_cpu: bool) -> None:
         """There is nothing that could be missing."""

@@ -9,7 +9,9 @@ import click
 
 from .. import config
 from ..errors import ConfigError, TieredError
+from ..failures import explain
 from ..nested import inner_options
+from ..routing import Request, decide
 from .lookup import tiered_model
 from .output import echo_json, json_option
 
@@ -42,13 +44,15 @@ def show(json_: bool) -> None:
 def init() -> None:
     """Write a documented config file with the defaults. An existing one is left alone."""
     target = config.config_path()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        raise ConfigError(f"{target} is there already", fix="edit it, or remove it first")
     text = files("llm_tiered").joinpath("config_example.yaml").read_text("utf-8")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{target} is there already", fix="edit it, or remove it first") from None
+    except OSError as error:
+        raise ConfigError(f"{target} can't be written: {error.strerror}") from None
     click.echo(target)
 
 
@@ -57,12 +61,15 @@ def check() -> None:
     """Check the config and the environment; exit with 1 if anything is wrong."""
     settings = config.load()
     registry = tiered_model().registry
+    decide(Request(), settings)
     mistakes = []
     for tier in settings.tiers:
         try:
             inner_options(registry.get(tier.model), tier.options, {})
         except (TieredError, ValueError) as error:
-            mistakes.append(f"tier {tier.name}, model {tier.model}: {_one_line(error)}")
+            problem = explain(error)
+            fix = f" ({problem.fix})" if problem.fix else ""
+            mistakes.append(f"tier {tier.name}, model {tier.model}: {problem.reason}{fix}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     target = config.config_path()
@@ -86,7 +93,3 @@ def _as_yaml(value: Any) -> str:
     import yaml
 
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

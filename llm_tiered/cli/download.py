@@ -20,7 +20,7 @@ def command(names: tuple[str, ...]) -> None:
 
     What is there already is not fetched again; what was interrupted goes on where it stopped.
     """
-    failures = []
+    failures = [] if names else _unknown()
     for spec in [_find(name) for name in names] or _tier_specs():
         try:
             folder = store.download(spec)
@@ -36,6 +36,15 @@ def command(names: tuple[str, ...]) -> None:
 def _tier_specs() -> list[ModelSpec]:
     wanted = {tier.model for tier in config.load().tiers} | {EMBEDDED.model_id}
     return [spec for spec in local_models() if spec.model_id in wanted]
+
+
+def _unknown() -> list[str]:
+    known = {spec.model_id for spec in local_models()}
+    return [
+        f"{tier.name}: no local model is called {tier.model}"
+        for tier in config.load().tiers
+        if tier.local and tier.model not in known
+    ]
 
 
 def _find(name: str) -> ModelSpec:

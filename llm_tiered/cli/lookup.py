@@ -23,9 +23,18 @@ def tiered_model() -> TieredModel:
 
 
 def gemini_key_source() -> str | None:
-    """Where llm finds the key of Gemini, or None. The key itself stays where it is."""
+    """Where llm finds the key of Gemini, or None. The key itself stays where it is.
+
+    Raises TieredError if keys.json can't be read.
+    """
     import os
 
-    if "gemini" in llm.load_keys():
+    try:
+        stored = llm.load_keys()
+    except ValueError as error:
+        raise TieredError(
+            f"{llm.user_dir() / 'keys.json'} is no JSON: {error}", fix="correct it, or remove it"
+        ) from None
+    if "gemini" in stored:
         return "llm keys"
     return "LLM_GEMINI_KEY" if os.environ.get("LLM_GEMINI_KEY") else None

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
+from llm import get_model_aliases
 
 from .. import config
-from ..errors import ConfigError, RequestError
+from ..errors import RequestError
 from ..mlx import files
 from ..mlx.catalog import PREFIX
+from ..mlx.models import MlxModel
 from ..registry import local_models
+from . import config_edit
 from .output import echo_json, echo_table, gigabytes, json_option
 from .status import file_facts
+
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @click.group("models", invoke_without_command=True)
@@ -70,10 +76,15 @@ def add(source: str, model_id: str | None, aliases: tuple[str, ...]) -> None:
         entry["repo"] = source
     if aliases:
         entry["aliases"] = list(aliases)
+        _check_aliases(aliases)
     name = PREFIX + entry["id"].removeprefix(PREFIX)
     if name in {spec.model_id for spec in local_models()}:
         raise RequestError(f"{name} is there already", fix="--id gives it another id")
-    _edit(lambda models: models.append(entry))
+    if "repo" in entry and not REPOSITORY.fullmatch(source):
+        raise RequestError(f"{source} is no folder, and no repository such as owner/name")
+    if not entry["id"].removeprefix(PREFIX).strip():
+        raise RequestError("the id is empty", fix="--id gives it one")
+    config_edit.add_model(entry)
     click.echo(f"{name} added: llm -m {aliases[0] if aliases else name} '…'")
 
 
@@ -85,27 +96,15 @@ def remove(model_id: str) -> None:
     own = [model.id for model in config.load().config.models]
     if name not in own:
         raise RequestError(f"{name} is not among the config's models ({', '.join(own) or 'none'})")
-    _edit(lambda models: models.pop(own.index(name)))
+    config_edit.remove_model(own.index(name))
     click.echo(f"{name} removed from the config")
 
 
-def _edit(change: Any) -> None:
-    """Change the list of models in the config file, and keep the rest of it as it is."""
-    from ruamel.yaml import YAML
-
-    config.load()
-    path = config.config_path()
-    yaml = YAML()
-    before = path.read_text("utf-8") if path.exists() else ""
-    document = yaml.load(before) or {}
-    models = document.get("models") or []
-    change(models)
-    document["models"] = models
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file)
-    try:
-        config.load()
-    except ConfigError:
-        path.write_text(before, "utf-8")
-        raise
+def _check_aliases(aliases: tuple[str, ...]) -> None:
+    known = get_model_aliases()
+    for alias in aliases:
+        model = known.get(alias)
+        if model is not None and not isinstance(model, MlxModel):
+            raise RequestError(
+                f"the alias {alias} means {model.model_id}", fix="-a gives it another one"
+            )

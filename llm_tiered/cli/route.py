@@ -8,15 +8,16 @@ import click
 import llm
 from pydantic import ValidationError
 
+from .. import tiered
+from ..errors import RequestError
 from ..mlx import store
 from ..mlx.models import MlxModel
-from ..tiered import COOLDOWNS, Routed
 from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
     from ..chain import Candidate
-    from ..tiered import TieredModel
+    from ..tiered import Routed, TieredModel
 
 
 @click.command("route")
@@ -55,7 +56,7 @@ def command(  # noqa: PLR0913, PLR0917 - the options of `llm prompt` that matter
         attachments=[llm.Attachment(path=path) for path in attachments],
         options=_options(model, dict(options)),
     )
-    routed = Routed(request, None, key)
+    routed = tiered.Routed(request, None, key)
     steps = [_step(routed, model, candidate) for candidate in routed.candidates]
     decision = routed.decision
     if json_:
@@ -89,14 +90,19 @@ def _schema(text: str | None) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        schema: dict[str, Any] = json.loads(text)
+        schema = json.loads(text)
     except ValueError:
-        schema = llm.schema_dsl(text)
+        try:
+            schema = llm.schema_dsl(text)
+        except ValueError as error:
+            raise RequestError(f"no schema: {error}") from None
+    if not isinstance(schema, dict):
+        raise RequestError(f"no schema: found {text}, expected a JSON object")
     return schema
 
 
 def _step(routed: Routed, model: TieredModel, candidate: Candidate) -> dict[str, Any]:
-    problem = COOLDOWNS.check(candidate.model) or routed.check(candidate, model.registry.get)
+    problem = tiered.COOLDOWNS.check(candidate.model) or routed.check(candidate, model.registry.get)
     reason: str | None = None
     if problem:
         reason = f"{problem.reason} → {problem.fix}" if problem.fix else problem.reason

@@ -15,7 +15,7 @@ from ..mlx.engine import ENGINE
 from ..registry import local_models
 from ..routing import EMBEDDED_TIER
 from .config import in_force
-from .lookup import gemini_key_source
+from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, echo_table, gigabytes, json_option
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def command(json_: bool) -> None:
         for tier in facts["tiers"]
     ]
     echo_table(rows, ["tier", "complexity", "model", "files"])
+    if facts["resident"]:
+        click.echo(f"in memory: {', '.join(facts['resident'])}")
     click.echo()
     exists = "" if config.config_path().exists() else " (not there: the defaults hold)"
     click.echo(f"config: {config.config_path()}{exists}")
@@ -59,13 +61,22 @@ def gather() -> dict[str, Any]:
         "gemini_key": gemini_key_source(),
         "tiers": [
             {"tier": name, "complexity": complexity, "model": model}
-            | (file_facts(specs[model]) if model in specs else {"local": model.startswith(PREFIX)})
+            | (file_facts(specs[model]) if model in specs else _other_facts(model))
             for name, complexity, model in rows
         ],
         "resident": list(ENGINE.resident()),
         "config_path": str(config.config_path()),
         "config": in_force(),
     }
+
+
+def _other_facts(model: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {"local": model.startswith(PREFIX)}
+    try:
+        tiered_model().registry.get(model)
+    except TieredError as error:
+        facts["error"] = str(error)
+    return facts
 
 
 def device_facts() -> dict[str, Any]:
@@ -103,11 +114,9 @@ def _describe_device(facts: dict[str, Any]) -> str:
 
 
 def _describe_files(tier: dict[str, Any]) -> str:
-    if not tier["local"]:
-        return "cloud"
     if "error" in tier:
         return str(tier["error"])
-    if "on_disk" not in tier:
-        return "llm knows no such model"
+    if not tier["local"]:
+        return "cloud"
     size = gigabytes(tier["size"])
     return f"{size} in {tier['path']}" if tier["on_disk"] else f"not downloaded, about {size}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +14,7 @@ import llm
 from .. import chain, config
 from ..errors import DamagedModel, TieredError
 from ..failures import explain
-from ..mlx import device
+from ..mlx import device, store
 from ..mlx.models import MlxModel
 from ..nested import inner_options, respond
 from ..routing import Request, decide
@@ -69,6 +71,7 @@ def check(*, generate: bool) -> Iterator[Finding]:
     try:
         model = tiered_model()
         settings = config.load()
+        candidates = _candidates(settings)
     except TieredError as error:
         yield Finding("plugin and config", "fail", error.message, error.fix)
         return
@@ -79,11 +82,11 @@ def check(*, generate: bool) -> Iterator[Finding]:
     yield _gemini(model)
     yield _log()
     ready = False
-    for candidate in _candidates(settings):
+    for candidate in candidates:
         finding = _candidate(model, candidate)
         ready = ready or finding.state == "ok"
         yield finding
-        if generate and finding.state == "ok":
+        if generate and finding.state == "ok" and finding.fix is None:
             yield _generate(model, candidate)
     if not ready:
         yield Finding("chain", "fail", "no model can answer a prompt")
@@ -117,7 +120,10 @@ def _gemini(model: TieredModel) -> Finding:
             model.registry.get(tier.model)
     except TieredError as error:
         return Finding("llm-gemini", "fail", error.message, error.fix)
-    source = gemini_key_source()
+    try:
+        source = gemini_key_source()
+    except TieredError as error:
+        return Finding("llm-gemini", "fail", error.message, error.fix)
     if source is None:
         fix = "llm keys set gemini"
         return Finding("llm-gemini", "warn", "installed, but it has no key", fix)
@@ -125,11 +131,19 @@ def _gemini(model: TieredModel) -> Finding:
 
 
 def _log() -> Finding:
-    folder = llm.user_dir()
-    path = folder / "logs.db"
-    target = path if path.exists() else folder
-    if not os.access(target, os.W_OK):
-        return Finding("log", "fail", f"{path} can't be written to", "correct its permissions")
+    path = llm.user_dir() / "logs.db"
+    uri = path.absolute().as_uri() + "?mode=rw"
+    try:
+        if path.exists():
+            with closing(sqlite3.connect(uri, uri=True)) as database:
+                # What stands in the header goes in again: SQLite has to be able to write it.
+                [[version]] = database.execute("pragma user_version")
+                database.execute(f"pragma user_version = {version}")
+        elif not os.access(path.parent, os.W_OK):
+            raise PermissionError(f"{path.parent} is read-only")
+    except (sqlite3.Error, OSError) as error:
+        fix = "correct its permissions, or move it away"
+        return Finding("log", "fail", f"{path} can't be written to: {error}", fix)
     return Finding("log", "ok", f"{path} can be written to")
 
 
@@ -138,6 +152,10 @@ def _candidate(model: TieredModel, candidate: Candidate) -> Finding:
     request = llm.Prompt(QUESTION, model=model)
     problem = Routed(request, None, None).check(candidate, model.registry.get)
     if problem is None:
+        inner = model.registry.get(candidate.model)
+        if isinstance(inner, MlxModel) and store.locate(inner.spec) is None:
+            fix = f"llm tiered download {candidate.model}"
+            return Finding(part, "ok", "to be downloaded first", fix)
         return Finding(part, "ok", "ready")
     state: Literal["warn", "fail"] = "fail" if _broken(model, candidate) else "warn"
     return Finding(part, state, problem.reason, problem.fix)

@@ -13,6 +13,8 @@ import click
 import llm
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llm.models import _BaseResponse
 
 logger = logging.getLogger("llm_tiered")
@@ -41,18 +43,25 @@ def write(response: _BaseResponse) -> None:
 
     A log that can't be written to is a warning: the answer is there, and is not lost with it.
     """
-    import sqlite_utils
-
     path = llm.user_dir() / "logs.db"
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
-            with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
-                response.log_to_db(sqlite_utils.Database(connection))
-        except sqlite3.OperationalError as error:
+            _write(path, response)
+        except Exception as error:
             if "locked" in str(error) and time.monotonic() < give_up:
                 # Two writers that both read first can't wait for each other: one starts over.
                 time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - no secret
                 continue
             logger.warning("the answer could not be logged in %s: %s", path, error)
         return
+
+
+def _write(path: Path, response: _BaseResponse) -> None:
+    import filelock
+    import sqlite_utils
+
+    # llm brings a log up to date when it opens it; two processes that do so at once spoil it.
+    lock = filelock.FileLock(path.with_name("logs.db.lock"), timeout=PATIENCE)
+    with lock, closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
+        response.log_to_db(sqlite_utils.Database(connection))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import llm
 
 if TYPE_CHECKING:
     from llm.models import _BaseConversation
 
-_LAST_TURN = """
-select json_extract(response_json, '$.tiered.tier'),
-       json_extract(response_json, '$.tiered.complexity')
-from turns
-where thread_id = ? and json_valid(response_json)
-order by id desc limit 1
-"""
+_LAST_TURN = "select response_json from turns where thread_id = ? order by id desc limit 1"
 
 
 def last_tier(conversation: _BaseConversation | None) -> tuple[str | None, int | None]:
@@ -43,10 +40,17 @@ def _of(response_json: Any) -> tuple[str | None, int | None]:
 
 
 def _from_log(thread_id: str) -> tuple[str | None, int | None]:
-    uri = (llm.user_dir() / "logs.db").absolute().as_uri() + "?mode=ro"
+    uri = _database().absolute().as_uri() + "?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             row = database.execute(_LAST_TURN, (thread_id,)).fetchone()
-    except sqlite3.Error:
+        return _of(json.loads(row[0])) if row and row[0] else (None, None)
+    except (sqlite3.Error, ValueError):
         return None, None
-    return row or (None, None)
+
+
+def _database() -> Path:
+    """The log: the one that llm's command line was given, or the usual one."""
+    context = click.get_current_context(silent=True)
+    given = context.params.get("database") if context else None
+    return Path(given or llm.user_dir() / "logs.db")

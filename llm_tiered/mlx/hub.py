@@ -107,6 +107,14 @@ def remote_bytes(repo: str, *, timeout: float = 5.0) -> int:
     return sum(file.missing_bytes() for file in _ask(repo, timeout))
 
 
+def model_bytes(repo: str, *, timeout: float = 5.0) -> int:
+    """Return how many bytes the model has in all, whether they are here or not.
+
+    Otherwise like `remote_bytes`.
+    """
+    return sum(file.size for file in _ask(repo, timeout))
+
+
 def download(repo: str, *, show_progress: bool | None = None) -> Path:
     """Bring the model's files into the cache and return their folder.
 

@@ -10,33 +10,43 @@ from llm.parts import TextPart, ToolCallPart, ToolResultPart
 from ..errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from llm import Message
 
-ChatMessage = dict[str, str]
+ChatMessage = dict[str, Any]
 
 
-def to_chat(messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
-    """The messages as chat templates take them: a role and a text each.
+def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMessage, ...]:
+    """The messages as chat templates take them.
 
-    Reasoning is left out, as the templates want it. Tool calls and their results, which another
-    model may have made earlier in the conversation, become text. Raises RequestError if there
-    is nothing to answer.
+    Reasoning is left out, as the templates want it. With `tools`, tool calls and their results
+    stay what they are; a template that knows none gets them as text, since another model may
+    have made them earlier in the conversation. Raises RequestError if there is nothing to
+    answer.
     """
     chat: list[ChatMessage] = []
     for message in messages:
-        role = "user" if message.role == "tool" else message.role
-        text = "\n".join(filter(None, (_text(part) for part in message.parts)))
-        if not text:
-            continue
-        if chat and chat[-1]["role"] == role:
-            chat[-1]["content"] += f"\n\n{text}"
-        else:
-            chat.append({"role": role, "content": text})
+        for entry in _with_tools(message) if tools else _as_text(message):
+            _append(chat, entry)
     if not any(message["role"] != "system" for message in chat):
         raise RequestError("the prompt is empty")
     return tuple(chat)
+
+
+def _append(chat: list[ChatMessage], entry: ChatMessage) -> None:
+    """Add a message, to the one before it where both are plain text of the same role."""
+    plain = entry.keys() == {"role", "content"} and entry["role"] != "tool"
+    if plain and chat and chat[-1].keys() == entry.keys() and chat[-1]["role"] == entry["role"]:
+        chat[-1]["content"] += f"\n\n{entry['content']}"
+    else:
+        chat.append(entry)
+
+
+def _as_text(message: Message) -> list[ChatMessage]:
+    role = "user" if message.role == "tool" else message.role
+    text = "\n".join(filter(None, (_text(part) for part in message.parts)))
+    return [{"role": role, "content": text}] if text else []
 
 
 def _text(part: Any) -> str:
@@ -49,7 +59,30 @@ def _text(part: Any) -> str:
     return ""
 
 
-def encode(tokenizer: Any, chat: Sequence[ChatMessage]) -> list[int]:
+def _with_tools(message: Message) -> list[ChatMessage]:
+    results = [part for part in message.parts if isinstance(part, ToolResultPart)]
+    if results:
+        return [
+            {"role": "tool", "name": result.name, "content": result.output} for result in results
+        ]
+    text = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+    calls = [
+        {"type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        for part in message.parts
+        if isinstance(part, ToolCallPart) and not part.server_executed
+    ]
+    if calls:
+        return [{"role": message.role, "content": text, "tool_calls": calls}]
+    return [{"role": message.role, "content": text}] if text else []
+
+
+def encode(
+    tokenizer: Any,
+    chat: Sequence[ChatMessage],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    thinking: bool | None = None,
+) -> list[int]:
     """The tokens of a chat, ready for the model's answer, in its own template's form.
 
     A template that knows no system role gets the system prompt in front of the first message.
@@ -59,14 +92,25 @@ def encode(tokenizer: Any, chat: Sequence[ChatMessage]) -> list[int]:
         return list(tokenizer.encode(text))
     from jinja2 import TemplateError
 
+    options: dict[str, Any] = {"tools": list(tools)} if tools else {}
+    if thinking is not None:
+        options["enable_thinking"] = thinking
     try:
-        return _apply(tokenizer, chat)
+        return _apply(tokenizer, chat, options)
     except TemplateError:
-        return _apply(tokenizer, _without_system(chat))
+        return _apply(tokenizer, _without_system(chat), options)
 
 
-def _apply(tokenizer: Any, chat: Sequence[ChatMessage]) -> list[int]:
-    return list(tokenizer.apply_chat_template(list(chat), add_generation_prompt=True))
+def opens_thinking(tokenizer: Any, prompt: Sequence[int]) -> bool:
+    """Whether the prompt itself begins the thinking, so that the answer starts inside it."""
+    if not tokenizer.has_thinking:
+        return False
+    tail = tokenizer.decode(list(prompt[-8:]))
+    return bool(tail.rstrip().endswith(tokenizer.think_start))
+
+
+def _apply(tokenizer: Any, chat: Sequence[ChatMessage], options: dict[str, Any]) -> list[int]:
+    return list(tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, **options))
 
 
 def _without_system(chat: Sequence[ChatMessage]) -> list[ChatMessage]:

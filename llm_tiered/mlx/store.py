@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import llm
 
 from ..errors import DownloadError, ModelUnavailable
 from . import device, embedded, files, hub
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .catalog import ModelSpec
 
 # Beyond this many parameters a CPU takes seconds for each token.
 CPU_PARAMETERS = 1_000_000_000
-
-# Tokens of context for which the KV cache is added to a model's weights.
-KV_TOKENS = 4096
 
 
 def locate(spec: ModelSpec) -> Path | None:
@@ -62,6 +60,19 @@ def inspect(spec: ModelSpec, folder: Path) -> files.ModelFiles:
     return files.inspect(folder, fix=fix)
 
 
+def kv_folder() -> Path:
+    """Where what models have read is kept, for those who want that on disk."""
+    return Path(llm.user_dir()) / "tiered" / "kv"
+
+
+def knows_tools(spec: ModelSpec) -> bool:
+    """Whether the model's chat template knows tools, as far as that can be told by now."""
+    if spec.tools is not None:
+        return spec.tools
+    folder = locate(spec)
+    return folder is not None and files.template_has_tools(folder)
+
+
 def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None:
     """Raise ModelUnavailable if the model is known not to work on this machine just now.
 
@@ -77,11 +88,7 @@ def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None
             f"{missing}too slow on a CPU with its {(parameters or 0) / 1e9:.1f} billion parameters",
             fix="allow_cpu: true in the config",
         )
-    if found:
-        size, kv_per_token = found.size, found.kv_bytes_per_token
-    else:
-        size, kv_per_token = _still_to_download(spec), None
-    needed = size + KV_TOKENS * (kv_per_token or 0)
+    needed = found.memory if found else _size_on_the_hub(spec)
     budget = memory_limit or here.budget
     if needed > budget:
         raise ModelUnavailable(
@@ -90,8 +97,11 @@ def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None
         )
 
 
-def _still_to_download(spec: ModelSpec) -> int:
-    """Bytes on the hub. Raises DownloadError if it is known that the download can't work."""
+def _size_on_the_hub(spec: ModelSpec) -> int:
+    """Bytes of a model that is not here.
+
+    Raises DownloadError if it is known that the download can't work.
+    """
     if hub.offline():
         raise DownloadError(
             "not downloaded, and HF_HUB_OFFLINE forbids it",
@@ -100,6 +110,6 @@ def _still_to_download(spec: ModelSpec) -> int:
     if spec.embedded:
         return spec.size or 0
     try:
-        return hub.remote_bytes(str(spec.repo))
+        return hub.model_bytes(str(spec.repo))
     except DownloadError as error:
         raise DownloadError(f"not downloaded, and {error.message}", fix=error.fix) from None

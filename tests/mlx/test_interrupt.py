@@ -41,7 +41,8 @@ SUBMIT = """\
 import sys
 from pathlib import Path
 from queue import SimpleQueue
-from llm_tiered.mlx.engine import ENGINE, GenerationRequest, Ticket
+from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.requests import GenerationRequest, Prefill, Ticket
 events = SimpleQueue()
 chat = ({"role": "user", "content": "Hello"},)
 request = GenerationRequest("mlx/interrupt", Path(sys.argv[1]), 10**9, chat, max_tokens=100_000)
@@ -54,7 +55,9 @@ print(llm.get_model("mlx/interrupt").prompt("Hello", max_tokens=3).text())
 WHILE_GENERATING = f"""{SUBMIT}
 for _ in range(3):
     ENGINE.submit(request, events.put, Ticket())
-print(events.get().text)
+while isinstance(event := events.get(), Prefill):
+    pass
+print(event.text)
 """
 WHILE_LOADING = f"""{SUBMIT}
 ENGINE.submit(request, events.put, Ticket())

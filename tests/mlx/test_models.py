@@ -287,7 +287,10 @@ def test_empty_prompt(system: str | None) -> None:
 def test_details_of_an_answer() -> None:
     """response_json tells how the answer ended, how fast it came and what memory it took."""
     found = details(ask(QWEN, **GREEDY))
-    assert set(found) == {"finish_reason", "prompt_tps", "generation_tps", "peak_memory"}
+    assert set(found) == {"finish_reason", "prompt_tps", "generation_tps", "peak_memory"} | {
+        "mean_logprob",
+        "lowest_logprob",
+    }
     assert found["prompt_tps"] > 0
     assert found["generation_tps"] > 0
     assert isinstance(found["peak_memory"], int)

@@ -10,7 +10,8 @@ import llm
 import pytest
 
 from llm_tiered.mlx import files
-from llm_tiered.mlx.engine import Done, Engine, Event, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.engine import Engine
+from llm_tiered.mlx.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def ask(engine: Engine, folder: Path, *, name: str | None = None, budget: int = 
     )
     engine.submit(request, events.put, Ticket())
     text = ""
-    while isinstance(event := events.get(timeout=PATIENCE), Text):
-        text += event.text
+    while not isinstance(event := events.get(timeout=PATIENCE), Done | Failed):
+        text += event.text if isinstance(event, Text) else ""
     assert isinstance(event, Done), event
     return text
 
@@ -151,14 +152,15 @@ def test_open_files_stay_allowed(folders: dict[str, Path]) -> None:
 import json, resource
 from pathlib import Path
 from queue import SimpleQueue
-from llm_tiered.mlx.engine import Engine, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.engine import Engine
+from llm_tiered.mlx.requests import Done, GenerationRequest, Ticket
 
 before = resource.getrlimit(resource.RLIMIT_NOFILE)
 events = SimpleQueue()
 chat = ({{"role": "user", "content": "Hello"}},)
 request = GenerationRequest("a", Path({str(folders["a"])!r}), 10**9, chat, max_tokens=5)
 Engine().submit(request, events.put, Ticket())
-while isinstance(events.get(), Text):
+while not isinstance(events.get(), Done):
     pass
 print(json.dumps([before, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """

@@ -1,0 +1,69 @@
+"""How the next token is chosen."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def sampler(sampling: Mapping[str, float]) -> Callable[[Any], Any]:
+    """The sampler for these settings; the same one each time, so that batches can share it."""
+    return _sampler(
+        sampling.get("temperature", 0.0),
+        sampling.get("top_p", 0.0),
+        sampling.get("min_p", 0.0),
+        int(sampling.get("top_k", 0)),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _sampler(temperature: float, top_p: float, min_p: float, top_k: int) -> Callable[[Any], Any]:
+    from mlx_lm.sample_utils import make_sampler
+
+    chosen: Callable[[Any], Any] = make_sampler(
+        temp=temperature, top_p=top_p, min_p=min_p, top_k=top_k
+    )
+    return chosen
+
+
+def seeded(sampling: Mapping[str, float], seed: int) -> Callable[[Any], Any]:
+    """A sampler with a random state of its own: it goes the same way each time.
+
+    mlx_lm's samplers draw from the thread's random state, which all requests share.
+    """
+    import mlx.core as mx
+    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+    temperature = sampling.get("temperature", 0.0)
+    if temperature == 0:
+        return sampler(sampling)
+    top_p, min_p = sampling.get("top_p", 0.0), sampling.get("min_p", 0.0)
+    top_k = int(sampling.get("top_k", 0))
+    key = mx.random.key(seed)
+
+    def sample(logprobs: Any) -> Any:
+        nonlocal key
+        if 0 < top_p < 1:
+            logprobs = apply_top_p(logprobs, top_p)
+        if min_p:
+            logprobs = apply_min_p(logprobs, min_p)
+        if top_k:
+            logprobs = apply_top_k(logprobs, top_k)
+        key, now = mx.random.split(key)
+        return mx.random.categorical(logprobs * (1 / temperature), key=now)
+
+    return sample
+
+
+def penalties(sampling: Mapping[str, float]) -> list[Callable[[Any, Any], Any]]:
+    """The processors that change the logits for these settings, apart from a schema's."""
+    from mlx_lm.sample_utils import make_logits_processors
+
+    penalty = sampling.get("repetition_penalty", 1.0)
+    processors: list[Callable[[Any, Any], Any]] = make_logits_processors(
+        repetition_penalty=None if penalty == 1.0 else penalty
+    )
+    return processors
