@@ -12,6 +12,7 @@ import pytest
 from llm.plugins import load_plugins
 
 from llm_tiered import tiered
+from llm_tiered.chain import Cooldowns
 from llm_tiered.config import ENVIRONMENT
 from llm_tiered.mlx.engine import ENGINE
 from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
@@ -33,7 +34,7 @@ def user_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.setenv("LLM_USER_PATH", str(path))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr(tiered, "COOLDOWNS", tiered.Cooldowns())
+    monkeypatch.setattr(tiered, "COOLDOWNS", Cooldowns())
     load_plugins()
     return path
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from llm_tiered import errors
 from llm_tiered.chain import Problem
 from llm_tiered.failures import explain, redact
-from llm_tiered.mlx.models import Options
+from llm_tiered.mlx.options import Options
 
 GOOGLE_KEY = "AIza" + "Sy0123456789_abcdefghij-ABCDEFGHIJK"
 KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"

@@ -63,7 +63,7 @@ def inner_prompt(prompt: llm.Prompt, **fields: Any) -> llm.Prompt:
 
 def local() -> MlxModel:
     """A local model, not that it would be there."""
-    return MlxModel(EMBEDDED, Limits, {}.get)
+    return MlxModel(EMBEDDED, Limits, lambda _: None)
 
 
 def test_names_of_options() -> None:

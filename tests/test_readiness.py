@@ -166,7 +166,7 @@ def test_local_model(
     kind: type[MlxModel] | type[AsyncMlxModel], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A local model has to be there and to fit; it needs no key."""
-    model = kind(ModelSpec("mlx/nowhere", path=tmp_path / "nowhere"), Limits, {}.get)
+    model = kind(ModelSpec("mlx/nowhere", path=tmp_path / "nowhere"), Limits, lambda _: None)
     with pytest.raises(ModelUnavailable, match="nowhere"):
         check(model, prompt(model), SETTINGS, "key")
     asked: list[bool] = []
@@ -178,7 +178,7 @@ def test_local_model(
 
 def test_lacking_before_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a local model lacks is told before its files are looked at."""
-    model = MlxModel(ModelSpec("mlx/nowhere", path=tmp_path / "nowhere"), Limits, {}.get)
+    model = MlxModel(ModelSpec("mlx/nowhere", path=tmp_path / "nowhere"), Limits, lambda _: None)
     model.attachment_types = frozenset()
     with pytest.raises(RequestError, match=r"^can't read attachments$"):
         check(model, prompt(model, attachments=[PNG]), SETTINGS, None)

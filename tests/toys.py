@@ -85,11 +85,11 @@ class ToyModel(MlxModel):
     supports_schema = False
 
     def __init__(self, model_id: str, toy: Toy) -> None:
-        super().__init__(_spec(model_id), Limits, {}.get)
+        super().__init__(_spec(model_id), Limits, lambda _: None)
         self.toy = toy
 
     @property
-    def supports_tools(self) -> bool:
+    def supports_tools(self) -> bool:  # type: ignore[override]  # computed, as in MlxModel
         """Whether the toy was given the gift."""
         return self.toy.tools
 
@@ -102,7 +102,7 @@ class ToyModel(MlxModel):
         stream: bool,
         response: llm.Response,
         conversation: llm.Conversation | None,
-    ) -> Iterator[str]:
+    ) -> Iterator[Any]:
         """Do what the toy does."""
         yield from self.toy.play(prompt, response)
 
@@ -114,11 +114,11 @@ class AsyncToyModel(AsyncMlxModel):
     supports_schema = False
 
     def __init__(self, model_id: str, toy: Toy) -> None:
-        super().__init__(_spec(model_id), Limits, {}.get)
+        super().__init__(_spec(model_id), Limits, lambda _: None)
         self.toy = toy
 
     @property
-    def supports_tools(self) -> bool:
+    def supports_tools(self) -> bool:  # type: ignore[override]  # computed, as in MlxModel
         """Whether the toy was given the gift."""
         return self.toy.tools
 
@@ -131,7 +131,7 @@ class AsyncToyModel(AsyncMlxModel):
         stream: bool,
         response: llm.AsyncResponse,
         conversation: llm.AsyncConversation | None,
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[Any, None]:
         """Do what the toy does."""
         for piece in self.toy.play(prompt, response):
             yield piece

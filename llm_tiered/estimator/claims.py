@@ -197,6 +197,8 @@ _FILLERS = frozenset(
 _TRIGGERS = _ABOUT.union(*(claim.words for claim in CLAIMS))
 _MEANINGLESS = _ABOUT | _FILLERS
 
+# Characters from which a sentence says more than a claim.
+_LONG_SENTENCE = 150
 _MARK = re.compile(rf"\W*{_SCALE}\W*", re.ASCII)
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*|[.!?\n]+")
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’])*")
@@ -224,16 +226,17 @@ def without_claims(text: str, words: set[str]) -> str:
 
 
 def _without(text: str, patterns: list[re.Pattern[str]]) -> str:
-    return "".join(_cleaned(sentence, patterns) for sentence in _SENTENCE.findall(text))
+    found = [pattern for pattern in patterns if pattern.search(text)]
+    return "".join(_cleaned(sentence, found) for sentence in _SENTENCE.findall(text))
 
 
 def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
     """A sentence without its claims; a line break where there is nothing else in it."""
-    words = set(_WORD.findall(sentence))
-    if _MARK.fullmatch(sentence):
-        return "\n"
-    if _MEANINGLESS.issuperset(words) and not _ABOUT.isdisjoint(words):
-        return "\n"
+    if len(sentence) < _LONG_SENTENCE:
+        words = set(_WORD.findall(sentence))
+        about = not _ABOUT.isdisjoint(words) or _MARK.fullmatch(sentence)
+        if about and _MEANINGLESS.issuperset(words):
+            return "\n"
     rest = sentence
     for pattern in patterns:
         rest = pattern.sub("\n", rest)

@@ -32,7 +32,8 @@ _OPTION_LABEL = re.compile(r"^[ \t]*\(?[a-j][.)][ \t]", re.MULTILINE)
 _SIGNS = "+=^%±×÷√∑∫≤≥≠"
 # These are signs between numbers, and something else in prose.
 _BETWEEN_NUMBERS = re.compile(r"[0-9)] ?[*/<>-](?= ?[0-9a-z(])")
-_NOTATION = re.compile(r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{|[°²³¹α-ω←-⋿]")
+_NOTATION = ("\\", "$", "^{", "_{")
+_MATHEMATICAL = re.compile("[°²³¹α-ω←-⋿]")
 _CODE = "```|>>>|def |return |import |=>|->|()|==|function(|;\n|{\n|}\n|):\n".split("|")
 _PART = re.compile(
     r"\b(?:statement|scenario|part|step|case|question|problem|assertion|claim|item|task)s?"
@@ -142,7 +143,9 @@ def _counts(text: str, words: list[str]) -> dict[str, int]:
     counts["variables"] = max(0, kinds["variables"] - len(_OPTION_LABEL.findall(text)))
     counts["numbers"] = len(_NUMBER.findall(text))
     counts["calculation"] = sum(map(text.count, _SIGNS)) + len(_BETWEEN_NUMBERS.findall(text))
-    counts["notation"] = len(_NOTATION.findall(text))
+    counts["notation"] = sum(map(text.count, _NOTATION))
+    if not text.isascii():
+        counts["notation"] += len(_MATHEMATICAL.findall(text))
     counts["code"] = sum(map(text.count, _CODE))
     counts["parts"] = len(_PART.findall(text))
     counts["quotations"] = text.count('"') // 2 + text.count("\N{LEFT DOUBLE QUOTATION MARK}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 
 OPENERS = frozenset(
     """
@@ -16,26 +15,8 @@ OPENERS = frozenset(
 )
 """Words that show what is wanted, so that few words are enough."""
 
-# Where a sentence begins.
-_START = r"(?:^|[.!?:])[^a-z0-9\n]*"
-# Where an instruction begins: at the start of a clause, or after what leads up to one.
-_AT = (
-    r"(?:^\s*|[.!?:;,(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|let us|"
-    r"let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|able to) )"
-)
-
-
-# What makes a verb of the next word, unless it is told about.
-_NOT_TOLD = "".join(
-    rf"(?<!\b{word} )"
-    for word in "to must can not will would could should may might who which they".split()
-)
-_OBJECT = r"(?:an?|the|my|our|this|these|that|each|all|me|how|whether|why|it)"
-
-
-def _asked(verbs: str) -> str:
-    """A pattern for a prompt that asks for one of these, and not of somebody who did."""
-    return rf"{_AT}(?:{verbs})\b|{_NOT_TOLD}\b(?:{verbs}) {_OBJECT}\b"
+SHORT, LONG = 16, 28
+"""Words and numbers up to which a text is short, and from which it is not short at all."""
 
 
 @dataclass(frozen=True)
@@ -43,114 +24,122 @@ class Intent:
     """Something that a prompt asks for, with the steps of complexity that it counts for.
 
     The steps are set by hand: of the questions that the rest is fitted on, hardly any asks for
-    one of these. A text without any of the `words` is not searched.
+    one of these. `verbs` count as instructions only, `phrases` (a pattern) wherever they stand.
+    A text with none of the `words` is not searched for phrases.
     """
 
     reason: str
     steps: float
-    words: frozenset[str]
-    pattern: str
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+    verbs: str = ""
+    phrases: str = ""
+    words: str = ""
 
 
 HARD = (
     Intent(
         "asks for a proof",
         5.0,
-        _words("prove disprove derive show demonstrate proof proofs derivation derivations"),
-        _asked("prove|disprove|derive|(?:show|demonstrate) that")
-        + r"|\b(?:formal|rigorous|complete|full|mathematical) (?:proof|derivation)s?\b"
-        r"|\bproof (?:that|by (?:contradiction|induction))\b",
+        verbs="prove disprove derive",
+        phrases=r"\b(?:formal|rigorous|complete|full|mathematical) (?:proof|derivation)s?\b"
+        r"|\bproof (?:that|by (?:contradiction|induction))\b"
+        r"|(?:^|[.!?:;,\n]|\b(?:and|then|to)) *(?:show|demonstrate) that\b",
+        words="proof proofs derivation derivations show demonstrate",
     ),
-    Intent(
-        "asks for a design",
-        2.0,
-        _words("design architect engineer"),
-        _asked("design|architect|engineer"),
-    ),
+    Intent("asks for a design", 2.0, verbs="design architect engineer"),
     Intent(
         "asks for an optimisation",
         2.0,
-        _words("optimise optimize minimise minimize maximise maximize refactor debug diagnose"),
-        _asked("optimi[sz]e|minimi[sz]e|maximi[sz]e|refactor|debug|diagnose"),
+        verbs="optimise optimize minimise minimize maximise maximize refactor debug diagnose",
     ),
     Intent(
         "asks for an analysis",
         1.5,
-        _words(
-            "analyse analyze critique critically evaluate assess compare contrast justify "
-            "investigate argue synthesise synthesize trade tradeoff tradeoffs offs"
-        ),
-        _asked(
-            "analy[sz]e|critique|evaluate|assess|compare|contrast|justify|investigate|argue|"
-            "synthesi[sz]e"
-        )
-        + r"|\b(?:trade-?offs?|critically)\b",
+        verbs="analyse analyze critique evaluate assess compare contrast justify investigate argue "
+        "synthesise synthesize",
+        phrases=r"\b(?:trade-?offs?|critically)\b",
+        words="trade tradeoff tradeoffs critically",
     ),
     Intent(
         "asks for a program",
         1.0,
-        _words(
-            "implement program function script class query algorithm regex api code app parser "
-            "compiler"
-        ),
-        _asked("implement|program|code")
-        + rf"|{_AT}(?:write|create|give me|make|generate|build|develop)\b[^.!?\n]{{0,40}}"
-        r"\b(?:function|program|script|class|query|algorithm|regex|api|code|app|parser|"
-        r"compiler)\b",
+        verbs="implement program code",
+        phrases=r"\b(?:write|create|give me|make|generate|build|develop)\b[^.!?\n]{0,40}"
+        r"\b(?:function|program|script|class|query|algorithm|regex|api|code|app|parser|compiler)\b",
+        words="function program script class query algorithm regex api code app parser compiler",
     ),
 )
 """What makes a text hard."""
+
+# Where a sentence begins.
+_START = r"(?:^|[.!?:])[^a-z0-9\n]*"
 
 EASY = (
     Intent(
         "a plain question",
         -1.0,
-        _words("what what's who who's when where which is are was were does do did can will how"),
-        rf"{_START}(?:(?:hi|hello|hey|please|so|and|ok),? )*(?:what|who|when|where|which|is|are|"
-        r"was|were|does|do|did|can|will|how (?:many|much|old|tall|far|long|big|do you))\b",
+        phrases=rf"{_START}(?:(?:hi|hello|hey|please|so|and|ok),? )*(?:what|who|when|where|which|"
+        r"is|are|was|were|does|do|did|can|will|how (?:many|much|old|tall|far|long|big|do you))\b",
+        words="what what's who who's when where which is are was were does do did can will how",
     ),
     Intent(
         "a simple operation",
         -1.0,
-        _words(
-            "spell define translate capitalise capitalize name list convert reverse repeat say "
-            "count alphabetise alphabetize"
-        ),
-        rf"{_START}(?:please |can you |could you )?(?:spell|define|translate|capitali[sz]e|name|list|"
-        r"convert|reverse|repeat|say|count|alphabeti[sz]e)\b",
+        phrases=rf"{_START}(?:please |can you |could you )?(?:spell|define|translate|"
+        r"capitali[sz]e|name|list|convert|reverse|repeat|say|count|alphabeti[sz]e)\b",
+        words="spell define translate capitalise capitalize name list convert reverse repeat say "
+        "count alphabetise alphabetize",
     ),
 )
 """What makes a short text easy, where it asks for nothing hard."""
 
-SHORT, LONG = 16, 28
-"""Words and numbers up to which a text is short in that sense, and from which it is not at all."""
+_BY_VERB = {verb: intent for intent in HARD for verb in intent.verbs.split()}
+_VERB = re.compile(rf"\b(?:{'|'.join(_BY_VERB)})\b", re.ASCII)
+# A verb is an instruction where a clause begins, after what leads up to an instruction, or
+# before an object, unless somebody is told to have done it.
+_LEADS_UP = re.compile(
+    r"(?:^\s*|[.!?:;,\n(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|let us|"
+    r"let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|able to) )\Z",
+    re.ASCII,
+)
+_TOLD = re.compile(
+    r"\b(?:to|must|can|not|will|would|could|should|may|might|who|which|they) \Z", re.ASCII
+)
+_OBJECT = re.compile(
+    r" (?:an?|the|my|our|this|these|that|each|all|me|how|whether|why|it)\b", re.ASCII
+)
+_BEFORE = 16
+
+_PHRASES = {
+    intent: (
+        frozenset(intent.words.split()),
+        re.compile(intent.phrases, re.ASCII | re.MULTILINE),
+    )
+    for intent in (*HARD, *EASY)
+    if intent.phrases
+}
 
 
-@cache
-def _compiled(intent: Intent) -> re.Pattern[str]:
-    return re.compile(intent.pattern, re.ASCII | re.MULTILINE)
-
-
-def intents(text: str, words: set[str], tokens: int) -> tuple[tuple[float, str], ...]:
+def intents(text: str, words: set[str], tokens: int) -> list[tuple[float, str]]:
     """What a text in lower case asks for: the steps of complexity, each with its reason.
 
     `words` are its words, `tokens` the number of its words and numbers.
     """
-    found = _found(HARD, text, words)
-    if found or tokens >= LONG:
-        return tuple((intent.steps, intent.reason) for intent in found)
+    asked = {_BY_VERB[found[0]] for found in _VERB.finditer(text) if _instructs(text, found)}
+    hard = [intent for intent in HARD if intent in asked or _says(intent, text, words)]
+    if hard or tokens >= LONG:
+        return [(intent.steps, intent.reason) for intent in hard]
     shortness = min(1.0, (LONG - tokens) / (LONG - SHORT))
-    easy = _found(EASY, text, words)[:1]
-    return tuple((intent.steps * shortness, intent.reason) for intent in easy)
+    easy = [intent for intent in EASY if _says(intent, text, words)]
+    return [(intent.steps * shortness, intent.reason) for intent in easy[:1]]
 
 
-def _found(wanted: tuple[Intent, ...], text: str, words: set[str]) -> list[Intent]:
-    return [
-        intent
-        for intent in wanted
-        if not words.isdisjoint(intent.words) and _compiled(intent).search(text)
-    ]
+def _instructs(text: str, found: re.Match[str]) -> bool:
+    before = text[max(0, found.start() - _BEFORE) : found.start()]
+    if _LEADS_UP.search(before):
+        return True
+    return bool(_OBJECT.match(text, found.end())) and not _TOLD.search(before)
+
+
+def _says(intent: Intent, text: str, words: set[str]) -> bool:
+    known, pattern = _PHRASES.get(intent, (frozenset[str](), None))
+    return pattern is not None and not words.isdisjoint(known) and bool(pattern.search(text))

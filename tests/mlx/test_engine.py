@@ -100,6 +100,7 @@ class Call:
         text = ""
         while isinstance(event := self.next(), Text):
             text += event.text
+        assert isinstance(event, Done | Failed)
         return text, event
 
 
