@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 
-from ..log import prices
 from ..registry import Registry
 from ..tiered import AsyncTieredModel
 
@@ -52,7 +51,7 @@ def limit(model: AsyncModel, concurrency: int, rate: float | None) -> AsyncModel
     cloud, local = Gate(concurrency, rate), Gate(LOCAL_CONCURRENCY)
 
     def limited(inner: AsyncModel) -> Any:
-        return _limited(inner, local if prices.is_local(inner.model_id) else cloud)
+        return _limited(inner, local if is_local(inner) else cloud)
 
     if not isinstance(model, AsyncTieredModel):
         found: AsyncModel = limited(model)
@@ -62,6 +61,11 @@ def limit(model: AsyncModel, concurrency: int, rate: float | None) -> AsyncModel
         for entry in llm.get_models_with_aliases()
     ]
     return AsyncTieredModel(Registry(entries))
+
+
+def is_local(model: AsyncModel) -> bool:
+    """Whether the model runs on this machine."""
+    return getattr(model, "runs_here", False)
 
 
 def _limited(model: AsyncModel, gate: Gate) -> AsyncModel:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from .. import config
 from ..errors import TieredError
 from ..failures import explain
-from ..log import api, prices
+from ..log import api
 from ..tiered import AsyncTieredModel, Routed
 from .feed import feed
-from .limits import LOCAL_CONCURRENCY
+from .limits import LOCAL_CONCURRENCY, is_local
 from .report import cost
 from .rows import BadRow, Row
 
@@ -168,7 +168,7 @@ class Batch:
         """Whether the prompt is for a local model, unless that fails."""
         if isinstance(self._job.model, AsyncTieredModel):
             return Routed(response.prompt, None, None).candidates[0].local
-        return prices.is_local(self._job.model.model_id)
+        return is_local(self._job.model)
 
     def _fail(self, place: int, row: Row | BadRow, reason: str) -> None:
         failure = {"id": row.id, "line": row.line, "error": reason}

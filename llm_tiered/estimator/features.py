@@ -32,7 +32,7 @@ _OPTION_LABEL = re.compile(r"^[ \t]*\(?[a-j][.)][ \t]", re.MULTILINE)
 _SIGNS = "+=^%±×÷√∑∫≤≥≠"
 # These are signs between numbers, and something else in prose.
 _BETWEEN_NUMBERS = re.compile(r"[0-9)] ?[*/<>-](?= ?[0-9a-z(])")
-_NOTATION = ("\\", "$", "^{", "_{")
+_LATEX = re.compile(r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{")
 _MATHEMATICAL = re.compile("[°²³¹α-ω←-⋿]")
 _CODE = "```|>>>|def |return |import |=>|->|()|==|function(|;\n|{\n|}\n|):\n".split("|")
 _PART = re.compile(
@@ -65,6 +65,11 @@ _VOCABULARY = {
         """,
     "explanation": "how why explain describe discuss",
     "variables": "b c d e f g h j k l m n o p q r s t u v w x y z",
+    # What is numbered, such as "statement 2".
+    "parts": """
+        statement scenario part step case question problem assertion claim item task statements
+        scenarios parts steps cases questions problems assertions claims items tasks
+        """,
     # English as such: where none of these stands, the lists above can't be trusted either.
     "english": """
         the of and is are it to that for with this what which who whom whose when where why
@@ -140,14 +145,15 @@ def _counts(text: str, words: list[str]) -> dict[str, int]:
     kinds = Counter(kind for word in words if word in _KINDS for kind in _KINDS[word])
     counts = {kind: kinds[kind] for kind in _VOCABULARY}
     # The letters before the options of a question are no variables.
-    counts["variables"] = max(0, kinds["variables"] - len(_OPTION_LABEL.findall(text)))
+    if kinds["variables"]:
+        counts["variables"] = max(0, kinds["variables"] - len(_OPTION_LABEL.findall(text)))
     counts["numbers"] = len(_NUMBER.findall(text))
     counts["calculation"] = sum(map(text.count, _SIGNS)) + len(_BETWEEN_NUMBERS.findall(text))
-    counts["notation"] = sum(map(text.count, _NOTATION))
+    counts["notation"] = len(_LATEX.findall(text)) if "\\" in text or "$" in text else 0
     if not text.isascii():
         counts["notation"] += len(_MATHEMATICAL.findall(text))
     counts["code"] = sum(map(text.count, _CODE))
-    counts["parts"] = len(_PART.findall(text))
+    counts["parts"] = len(_PART.findall(text)) if kinds["parts"] else 0
     counts["quotations"] = text.count('"') // 2 + text.count("\N{LEFT DOUBLE QUOTATION MARK}")
     counts["brackets"] = text.count("(")
     counts["tokens"] = len(words) + counts["numbers"]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import prices, turns
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from .prices import PriceList
-    from .turns import Period, Route, Turn
+    from .turns import Period, Requests, Route
 
 By = Literal["day", "tier", "task", "model"]
 
@@ -86,7 +87,7 @@ class Tally:
     saved: Money = field(default_factory=Money)
     fallbacks: Counter[str] = field(default_factory=Counter)
     durations: list[int] = field(default_factory=list)
-    first_tokens: list[int] = field(default_factory=list)
+    first_outputs: list[int] = field(default_factory=list)
     generated: int = 0
     generating_ms: int = 0
 
@@ -104,7 +105,7 @@ class Tally:
         """The share of all requests, from 0 to 1."""
         return requests / self.requests if self.requests else None
 
-    def add(self, route: Route, requests: list[Turn]) -> None:
+    def add(self, route: Route, requests: Requests) -> None:
         """Count these requests, but for the money."""
         self.requests += len(requests)
         if route.cached:
@@ -113,17 +114,20 @@ class Tally:
             self.local += len(requests)
         if route.fallback:
             self.fallbacks[route.fallback] += len(requests)
-        _, inputs, outputs, durations, first_tokens, _ = zip(*requests, strict=True)
+        inputs, outputs = requests.input_tokens, requests.output_tokens
         self.input_tokens += sum(filter(None, inputs))
         self.output_tokens += sum(filter(None, outputs))
         self.uncounted += sum(None in pair for pair in zip(inputs, outputs, strict=True))
-        self.durations += [ms for ms in durations if ms is not None]
-        self.first_tokens += [ms for ms in first_tokens if ms is not None]
+        self.durations += [ms for ms in requests.durations if ms is not None]
+        self.first_outputs += [ms for ms in requests.first_outputs if ms is not None]
         if not route.cached:
-            for tokens, ms in zip(outputs, durations, strict=True):
-                if tokens and ms:
-                    self.generated += tokens
-                    self.generating_ms += ms
+            timed = [
+                (tokens, ms)
+                for tokens, ms in zip(outputs, requests.durations, strict=True)
+                if tokens and ms
+            ]
+            self.generated += sum(tokens for tokens, _ in timed)
+            self.generating_ms += sum(ms for _, ms in timed)
 
     def merge(self, other: Tally) -> None:
         """Count the other's requests too."""
@@ -138,7 +142,7 @@ class Tally:
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON. Shares and rates go from 0 to 1, times are milliseconds."""
-        latency, first_token = Percentiles.of(self.durations), Percentiles.of(self.first_tokens)
+        latency, first_token = Percentiles.of(self.durations), Percentiles.of(self.first_outputs)
         return {
             "requests": self.requests,
             "local_requests": self.local,
@@ -257,19 +261,20 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
     for tally in made.groups.values():
         made.total.merge(tally)
     made.groups = _in_order(made.groups, by)
-    times = [turn[0] for requests in found.values() for turn in requests]
+    made.start, made.end = _span(found.values(), period, began, now)
     latest = turns.as_logged(now)
-    made.future = sum(time > latest for time in times)
-    made.start, made.end = _span(times, period, began, now)
+    made.future = sum(time > latest for requests in found.values() for time in requests.times)
     return made
 
 
 def _span(
-    times: list[str], period: Period, began: datetime | None, now: datetime
+    found: Collection[Requests], period: Period, began: datetime | None, now: datetime
 ) -> tuple[datetime | None, datetime]:
     """From when to when requests were counted, or could have been."""
-    end = max(now, turns.parse(max(times))) if times else now
-    start = turns.parse(min(times)) if times else None
+    start, end = None, now
+    if found:
+        start = turns.parse(min(min(requests.times) for requests in found))
+        end = max(now, turns.parse(max(max(requests.times) for requests in found)))
     if period.since:
         start = max(period.since, began) if began else period.since
     return start, min(period.until, now) if period.until else end
@@ -278,7 +283,7 @@ def _span(
 def _charge(
     tally: Tally,
     route: Route,
-    requests: list[Turn],
+    requests: Requests,
     cloud_model: str | None,
     energy: prices.Energy | None,
 ) -> None:
@@ -288,50 +293,56 @@ def _charge(
     """
     model = route.model and prices.with_version(route.model, route.version)
     went_there = route.model and cloud_model and prices.same_model(route.model, cloud_model)
-    alike = _alike(requests, model, model if went_there else cloud_model)
-    for (paid, compared, counted, timed), part in alike.items():
+    parts = _alike(requests, model, model if went_there else cloud_model)
+    for (paid, compared, counted, timed), part in parts.items():
         in_cloud = _price(part, compared) if compared and counted else None
         spent: Decimal | None = Decimal(0)
         if not route.cached and not route.local:
             spent = _price(part, paid) if paid and counted else None
         elif not route.cached and energy:
-            spent = energy.cost(sum(turn[3] or 0 for turn in part)) if timed else None
+            spent = energy.cost(sum(filter(None, part.durations))) if timed else None
+        saved = None if spent is None or in_cloud is None else in_cloud - spent
         tally.spent.add(spent, len(part))
         tally.in_cloud.add(in_cloud, len(part))
-        saved = None if spent is None or in_cloud is None else in_cloud - spent
         tally.saved.add(saved, len(part))
 
 
-_Prices: TypeAlias = "PriceList | None"
-
-
 def _alike(
-    requests: list[Turn], model: str | None, compared_with: str | None
-) -> dict[tuple[_Prices, _Prices, bool, bool], list[Turn]]:
-    """The requests by both models' prices on their day, and by whether tokens and time are known.
+    requests: Requests, model: str | None, compared_with: str | None
+) -> dict[tuple[PriceList | None, PriceList | None, bool, bool], Requests]:
+    """The requests by both models' prices on the day, and whether tokens and duration are known.
 
-    A part of them can be priced as a whole, or not at all.
+    Each part can be priced as a whole, or not at all.
     """
-    prices_of = {
-        day: tuple(
-            prices.price_list(name, date.fromisoformat(day)) if name else None
-            for name in (model, compared_with)
-        )
-        for day in {turn[0][:10] for turn in requests}
-    }
-    found = defaultdict(list)
-    for turn in requests:
-        counted = turn[1] is not None and turn[2] is not None
-        found[*prices_of[turn[0][:10]], counted, turn[3] is not None].append(turn)
-    return found
+
+    def on(name: str | None, day: str) -> PriceList | None:
+        return prices.price_list(name, date.fromisoformat(day)) if name else None
+
+    days = {time[:10] for time in requests.times}
+    lists = {day: (on(model, day), on(compared_with, day)) for day in days}
+    return requests.split(
+        [
+            (*lists[time[:10]], inputs is not None and outputs is not None, ms is not None)
+            for time, inputs, outputs, ms in zip(
+                requests.times,
+                requests.input_tokens,
+                requests.output_tokens,
+                requests.durations,
+                strict=True,
+            )
+        ]
+    )
 
 
-def _price(requests: list[Turn], known: PriceList) -> Decimal:
+def _price(requests: Requests, known: PriceList) -> Decimal:
     """Dollars for these requests, whose tokens are all known."""
-    plain = [turn for turn in requests if turn[5] is None]
-    tokens = prices.Tokens(sum(turn[1] or 0 for turn in plain), sum(turn[2] or 0 for turn in plain))
-    special = (known.cost(turn[5]) for turn in requests if turn[5])
-    return known.cost(tokens, len(plain)) + sum(special, Decimal(0))
+    special = [tokens for tokens in requests.special if tokens]
+    plain = prices.Tokens(
+        sum(filter(None, requests.input_tokens)) - sum(tokens.input for tokens in special),
+        sum(filter(None, requests.output_tokens)) - sum(tokens.output for tokens in special),
+    )
+    costs = [known.cost(tokens) for tokens in special]
+    return sum(costs, known.cost(plain, len(requests) - len(special)))
 
 
 def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:

@@ -10,15 +10,18 @@ import re
 import sqlite3
 from collections import defaultdict
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import TieredError
 from . import prices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator, Sequence
     from pathlib import Path
+
+_Key = TypeVar("_Key", bound="Hashable")
 
 # Seconds for which a log that another process has locked is tried again.
 PATIENCE = 5.0
@@ -110,10 +113,33 @@ class Route(NamedTuple):
         return self.model is not None and prices.is_local(self.model)
 
 
-# What a request has of its own: its UTC time, input tokens, output tokens, the milliseconds that it
-# took and those to its first output, and its tokens if it has to be priced by itself. None is what
-# the log does not know. It is a plain tuple because there are many.
-Turn: TypeAlias = "tuple[str, int | None, int | None, int | None, int | None, prices.Tokens | None]"
+@dataclass(frozen=True)
+class Requests:
+    """Requests that took one route: a column for each thing that differs, a place for each request.
+
+    Times are as the log has them, in UTC; durations and the times to the first output are
+    milliseconds. `special` are the tokens of what has to be priced by itself. None is what the
+    log does not know.
+    """
+
+    times: tuple[str, ...]
+    input_tokens: tuple[int | None, ...]
+    output_tokens: tuple[int | None, ...]
+    durations: tuple[int | None, ...]
+    first_outputs: tuple[int | None, ...]
+    special: tuple[prices.Tokens | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def split(self, keys: Sequence[_Key]) -> dict[_Key, Requests]:
+        """The requests by their key; there is one for each."""
+        if len(set(keys)) == 1:
+            return {keys[0]: self}
+        parts = defaultdict(list)
+        for key, row in zip(keys, zip(*vars(self).values(), strict=True), strict=True):
+            parts[key].append(row)
+        return {key: Requests(*zip(*rows, strict=True)) for key, rows in parts.items()}
 
 
 class Others(NamedTuple):
@@ -141,19 +167,19 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def read(
     database: sqlite3.Connection, period: Period, *, by_day: bool = False
-) -> tuple[dict[Route, list[Turn]], int]:
+) -> tuple[dict[Route, Requests], int]:
     """The requests to `tiered` in the period by their route, and the number of unreadable rows."""
     rows: defaultdict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
     day = "date(datetime_utc, 'localtime')" if by_day else "null"
     for row in _select(database, _TURNS, period, day=day, details=DETAILS):
         rows[row[:4]].append(row[4:])
-    found: dict[Route, list[Turn]] = {}
+    found: dict[Route, Requests] = {}
     unreadable = 0
     for common, own in rows.items():
-        turns = [] if common[3] is None else _turns(own)
-        unreadable += len(own) - len(turns)
-        if turns:
-            found[_route(*common)] = turns
+        readable = [] if common[3] is None else _readable(own)
+        unreadable += len(own) - len(readable)
+        if readable:
+            found[_route(*common)] = Requests(*zip(*readable, strict=True))
     return found, unreadable
 
 
@@ -222,19 +248,19 @@ def _route(day: str | None, model: str | None, cached: int | None, extracted: st
     )
 
 
-def _turns(rows: list[tuple[Any, ...]]) -> list[Turn]:
-    """The rows that make sense."""
+def _readable(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows that make sense, with tokens in place of the details."""
     if not _sound(rows):
         rows = [row for row in rows if _sound([row])]
-    if not any(row[5] is not None for row in rows):
+    if all(row[5] is None for row in rows):
         return rows
-    turns = []
+    readable = []
     for row in rows:
         try:
-            turns.append((*row[:5], _special(*row)))
+            readable.append((*row[:5], _special(*row)))
         except (ValueError, TypeError, AttributeError):
             continue
-    return turns
+    return readable
 
 
 def _sound(rows: list[tuple[Any, ...]]) -> bool:
@@ -256,7 +282,7 @@ def _special(
     input_tokens: int | None,
     output_tokens: int | None,
     _duration: int | None,
-    _first: int | None,
+    _first_output: int | None,
     details: str | None,
 ) -> prices.Tokens | None:
     if details is None or input_tokens is None or output_tokens is None:

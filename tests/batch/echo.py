@@ -48,6 +48,7 @@ class _Echo:
 
     def __init__(self, model_id: str, echoes: Echoes) -> None:
         self.model_id = model_id
+        self.runs_here = model_id.startswith("mlx/")
         self.echoes = echoes
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from llm_tiered.batch import runner
 from llm_tiered.batch.journal import Journal
+from llm_tiered.batch.limits import LOCAL_CONCURRENCY
 from llm_tiered.batch.output import Output, open_output
 from llm_tiered.batch.report import Report
 from llm_tiered.batch.rows import BadRow, Defaults, Row, read
@@ -164,7 +165,7 @@ async def test_failures(echoes: Echoes, capsys: pytest.CaptureFixture[str]) -> N
         return prompt
 
     echoes.act = act
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"prompt": "good", "tier": "small"},
         {"id": 7, "prompt": "bad", "tier": "medium"},
         {"prompt": ""},
@@ -253,7 +254,7 @@ async def test_bounds(
 
 @pytest.mark.parametrize(
     ("name", "complexity", "most"),
-    [("tiered", 2, runner.LOCAL_CONCURRENCY), ("tiered", 9, 5), (OTHER, None, 5)],
+    [("tiered", 2, LOCAL_CONCURRENCY), ("tiered", 9, 5), (OTHER, None, 5)],
 )
 async def test_under_way(
     echoes: Echoes, held: Held, name: str, complexity: int | None, most: int
@@ -374,7 +375,7 @@ async def test_disk_full(echoes: Echoes, held: Held) -> None:
     held.let("0")
     with pytest.raises(TieredError, match="can't be written: No space left on device"):
         await running
-    assert len(echoes.asked) <= runner.LOCAL_CONCURRENCY + 1
+    assert len(echoes.asked) <= LOCAL_CONCURRENCY + 1
 
 
 async def test_disk_full_for_the_journal(
