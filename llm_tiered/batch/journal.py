@@ -41,6 +41,8 @@ class Journal:
         self._lock = filelock.FileLock(f"{self.path}.lock")
         self._at: dict[str, int] = {}
         self._left: set[str] = set()
+        if not output.parent.is_dir():
+            raise RequestError(f"there is no folder {output.parent}")
         with ExitStack() as stack:
             self._take_lock()
             stack.callback(self._release_lock)

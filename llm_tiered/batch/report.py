@@ -30,7 +30,7 @@ class Usage:
     def __str__(self) -> str:
         return ", ".join(
             [
-                f"{self.answers:,} answers",
+                _counted(self.answers, "answer"),
                 f"{self.input_tokens:,} + {self.output_tokens:,} tokens",
                 _money(self.cost, self.unpriced),
             ]
@@ -90,7 +90,7 @@ class Report:
         for model in sorted(self._by_model):
             self.say(f"{model}: {self._by_model[model]}")
         self.say(
-            f"{self.rows:,} rows: {self.answered:,} answered, {self.failed:,} failed, "
+            f"{_counted(self.rows, 'row')}: {self.answered:,} answered, {self.failed:,} failed, "
             f"{self.skipped:,} skipped as done; {total.input_tokens:,} + {total.output_tokens:,} "
             f"tokens, {_money(total.cost, total.unpriced)}, {seconds:.1f} s"
         )
@@ -139,6 +139,10 @@ def cost(response: _BaseResponse) -> Decimal | None:
     except ValueError:
         return None
     return prices.cost(prices.with_version(model, said.get("modelVersion")), tokens)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _money(cost: Decimal, unpriced: int) -> str:

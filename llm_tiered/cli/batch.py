@@ -15,6 +15,7 @@ import click
 import llm
 from pydantic import ValidationError
 
+from .. import config
 from ..batch import rows
 from ..batch.journal import Journal
 from ..batch.limits import limit
@@ -22,6 +23,7 @@ from ..batch.output import Output, open_output
 from ..batch.report import Once, Report
 from ..batch.runner import Batch, Job
 from ..errors import RequestError, TieredError
+from ..failures import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +48,15 @@ class WrongUsage(click.ClickException):
     help="Where the answers go; a batch with one can be taken up again. Default: stdout",
 )
 @click.option("form", "--format", type=click.Choice(rows.FORMATS), help="Format of FILE")
-@click.option("-m", "--model", "name", default="tiered", help="Model to use")
+@click.option("-m", "--model", "name", default="tiered", show_default=True, help="Model to use")
 @click.option("-s", "--system", help="System prompt, for rows without one")
 @click.option(
-    "options", "--option", type=(str, str), multiple=True, help="Option of the model, for all rows"
+    "options",
+    "--option",
+    type=(str, str),
+    multiple=True,
+    metavar="KEY VALUE",
+    help="Option of the model, for rows without it",
 )
 @click.option("schema", "--schema", help="JSON schema, llm's concise form of one, or a file")
 @click.option(
@@ -103,6 +110,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     """
     with ExitStack() as stack:
         with _wrong_usage():
+            # Once, and not with each row.
+            config.load()
             model = _model(name)
             defaults = _defaults(model, system, schema, dict(options))
             form = form or ("jsonl" if file == STDIN else rows.format_of(Path(file)))
@@ -122,10 +131,9 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         batch = Batch(job, answers, journal, report)
         stack.enter_context(_warnings_once())
         asyncio.run(batch.run(found))
-        if batch.interrupted:
-            again = "the same command goes on from here" if output else "--output can be resumed"
-            report.say(f"Stopped: {again}")
     if batch.interrupted:
+        again = "the same command goes on from here" if journal else "with --output it could go on"
+        click.echo(f"Stopped: {again}", err=True)
         context.exit(130)
     if report.failed:
         context.exit(1)
@@ -152,14 +160,14 @@ def _model(name: str) -> AsyncModel:
 def _defaults(
     model: AsyncModel, system: str | None, schema: str | None, options: dict[str, str]
 ) -> rows.Defaults:
-    from llm.cli import get_model_options, render_errors
+    from llm.cli import get_model_options
 
     options = get_model_options(model.model_id) | options
     try:
         model.Options(**options)
         return rows.Defaults(model.model_id, model.Options, system, _schema(schema), options)
     except ValidationError as error:
-        raise RequestError(render_errors(error.errors())) from None
+        raise RequestError(explain(error).reason) from None
     except ValueError as error:
         raise RequestError(str(error)) from None
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import prices, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
     from .prices import PriceList
@@ -254,21 +253,21 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
         found, made.unreadable = turns.read(database, period, by_day=by == "day")
         made.others = turns.others(database, period)
         began = turns.first_time(database)
-    for route, requests in found.items():
+    for route, requests in found:
         tally = made.groups.setdefault(getattr(route, by) if by else None, Tally())
         tally.add(route, requests)
         _charge(tally, route, requests, cloud_model, energy)
     for tally in made.groups.values():
         made.total.merge(tally)
     made.groups = _in_order(made.groups, by)
-    made.start, made.end = _span(found.values(), period, began, now)
+    made.start, made.end = _span([requests for _, requests in found], period, began, now)
     latest = turns.as_logged(now)
-    made.future = sum(time > latest for requests in found.values() for time in requests.times)
+    made.future = sum(time > latest for _, requests in found for time in requests.times)
     return made
 
 
 def _span(
-    found: Collection[Requests], period: Period, began: datetime | None, now: datetime
+    found: list[Requests], period: Period, began: datetime | None, now: datetime
 ) -> tuple[datetime | None, datetime]:
     """From when to when requests were counted, or could have been."""
     start, end = None, now

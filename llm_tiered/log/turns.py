@@ -10,8 +10,9 @@ import re
 import sqlite3
 from collections import defaultdict
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import TieredError
@@ -113,7 +114,7 @@ class Route(NamedTuple):
         return self.model is not None and prices.is_local(self.model)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Requests:
     """Requests that took one route: a column for each thing that differs, a place for each request.
 
@@ -122,12 +123,12 @@ class Requests:
     log does not know.
     """
 
-    times: tuple[str, ...]
-    input_tokens: tuple[int | None, ...]
-    output_tokens: tuple[int | None, ...]
-    durations: tuple[int | None, ...]
-    first_outputs: tuple[int | None, ...]
-    special: tuple[prices.Tokens | None, ...]
+    times: list[str] = field(default_factory=list)
+    input_tokens: list[int | None] = field(default_factory=list)
+    output_tokens: list[int | None] = field(default_factory=list)
+    durations: list[int | None] = field(default_factory=list)
+    first_outputs: list[int | None] = field(default_factory=list)
+    special: list[prices.Tokens | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -136,10 +137,11 @@ class Requests:
         """The requests by their key; there is one for each."""
         if len(set(keys)) == 1:
             return {keys[0]: self}
-        parts = defaultdict(list)
-        for key, row in zip(keys, zip(*vars(self).values(), strict=True), strict=True):
-            parts[key].append(row)
-        return {key: Requests(*zip(*rows, strict=True)) for key, rows in parts.items()}
+        return {
+            key: Requests(*(list(compress(column, chosen)) for column in vars(self).values()))
+            for key in set(keys)
+            if (chosen := [other == key for other in keys])
+        }
 
 
 class Others(NamedTuple):
@@ -159,6 +161,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         uri = path.absolute().as_uri() + "?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as database:
+            database.text_factory = _any_text
             yield database
     except sqlite3.Error as error:
         fix = "try again in a moment" if "locked" in str(error) else None
@@ -167,20 +170,51 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def read(
     database: sqlite3.Connection, period: Period, *, by_day: bool = False
-) -> tuple[dict[Route, Requests], int]:
+) -> tuple[list[tuple[Route, Requests]], int]:
     """The requests to `tiered` in the period by their route, and the number of unreadable rows."""
-    rows: defaultdict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
-    day = "date(datetime_utc, 'localtime')" if by_day else "null"
-    for row in _select(database, _TURNS, period, day=day, details=DETAILS):
-        rows[row[:4]].append(row[4:])
-    found: dict[Route, Requests] = {}
+    # To take any text costs a tenth of a second, and only a damaged log needs it.
+    database.text_factory = str
+    try:
+        return _read(database, period, by_day=by_day)
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    finally:
+        database.text_factory = _any_text
+    return _read(database, period, by_day=by_day)
+
+
+def _any_text(text: bytes) -> str:
+    return text.decode(errors="replace")
+
+
+def _read(
+    database: sqlite3.Connection, period: Period, *, by_day: bool
+) -> tuple[list[tuple[Route, Requests]], int]:
+    found: defaultdict[tuple[Any, ...], Requests] = defaultdict(Requests)
     unreadable = 0
-    for common, own in rows.items():
-        readable = [] if common[3] is None else _readable(own)
-        unreadable += len(own) - len(readable)
+    local_day = "date(datetime_utc, 'localtime')" if by_day else "null"
+    rows = _select(database, _TURNS, period, day=local_day, details=DETAILS)
+    for day, model, cached, extracted, time, inputs, outputs, ms, first_output, details in rows:
+        try:
+            special = None if details is None else _special(inputs, outputs, details)
+        except (ValueError, TypeError, AttributeError):
+            unreadable += 1
+            continue
+        requests = found[day, model, cached, extracted]
+        requests.times.append(time)
+        requests.input_tokens.append(inputs)
+        requests.output_tokens.append(outputs)
+        requests.durations.append(ms)
+        requests.first_outputs.append(first_output)
+        requests.special.append(special)
+    routed = []
+    for (day, model, cached, extracted), requests in found.items():
+        readable = None if extracted is None else _readable(requests)
+        unreadable += len(requests) - (len(readable) if readable else 0)
         if readable:
-            found[_route(*common)] = Requests(*zip(*readable, strict=True))
-    return found, unreadable
+            routed.append((_route(day, model, cached, extracted), readable))
+    return routed, unreadable
 
 
 def others(database: sqlite3.Connection, period: Period) -> list[Others]:
@@ -248,43 +282,32 @@ def _route(day: str | None, model: str | None, cached: int | None, extracted: st
     )
 
 
-def _readable(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The rows that make sense, with tokens in place of the details."""
-    if not _sound(rows):
-        rows = [row for row in rows if _sound([row])]
-    if all(row[5] is None for row in rows):
-        return rows
-    readable = []
-    for row in rows:
-        try:
-            readable.append((*row[:5], _special(*row)))
-        except (ValueError, TypeError, AttributeError):
-            continue
-    return readable
+def _readable(requests: Requests) -> Requests | None:
+    """Those whose times are times, and whose numbers are such numbers; None if none are."""
+    if _sound(requests):
+        return requests
+    each = zip(*vars(requests).values(), strict=True)
+    sound = [_sound(Requests(*([value] for value in row))) for row in each]
+    return requests.split(sound).get(True)
 
 
-def _sound(rows: list[tuple[Any, ...]]) -> bool:
-    """Whether all times are times, and all numbers of tokens and milliseconds such numbers."""
-    times, *numbers, _ = zip(*rows, strict=True)
+def _sound(requests: Requests) -> bool:
     try:
-        for _ in map(datetime.fromisoformat, times):
+        for _ in map(datetime.fromisoformat, requests.times):
             pass
     except (ValueError, TypeError):
         return False
+    numbers = (
+        requests.input_tokens,
+        requests.output_tokens,
+        requests.durations,
+        requests.first_outputs,
+    )
     return all(
         set(map(type, column)) <= {int, type(None)} and min(filter(None, column), default=0) >= 0
         for column in numbers
     )
 
 
-def _special(
-    _time: str,
-    input_tokens: int | None,
-    output_tokens: int | None,
-    _duration: int | None,
-    _first_output: int | None,
-    details: str | None,
-) -> prices.Tokens | None:
-    if details is None or input_tokens is None or output_tokens is None:
-        return None
-    return prices.count(input_tokens, output_tokens, details)
+def _special(inputs: int | None, outputs: int | None, details: str) -> prices.Tokens | None:
+    return None if inputs is None or outputs is None else prices.count(inputs, outputs, details)

@@ -1,0 +1,1 @@
+"""What local models cost here: measured through llm, and next to mlx_lm by itself."""

@@ -1,0 +1,131 @@
+"""One prompt and how long its answer took, as whoever asks llm sees it."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass, replace
+from itertools import count, cycle, islice
+from typing import TYPE_CHECKING, Any
+
+import llm
+
+from ..mlx.engine import ENGINE
+from ..mlx.requests import Done, Event, Failed, Text, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..mlx.models import MlxModel
+
+STORY = """\
+Once upon a time there was a fox who lived at the edge of a large forest, close to a river. Every
+morning it went down to the water, looked at the other side and asked itself what might be there.
+One day a bird sat down next to it and said that it had been across many times, that the grass was
+just as green there, and that another fox sat on the other side each morning, and asked itself the
+same. Tell the whole story of the two foxes from here on, with everything that each of them says.
+""".split()
+
+MOST_REST = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: seconds to its first piece and to its end, and its tokens."""
+
+    first: float
+    total: float
+    prompt_tokens: int
+    tokens: int
+    cached_tokens: int = 0
+    peak_memory: int = 0
+
+    @property
+    def prompt_rate(self) -> float:
+        """Tokens of the prompt per second, up to the first piece of the answer."""
+        return self.prompt_tokens / self.first
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second after the first one."""
+        return max(self.tokens - 1, 1) / max(self.total - self.first, 1e-9)
+
+    def rest(self) -> Answer:
+        """Wait for the token that MLX computes beyond the last: it would slow the next answer."""
+        spent = 1 / self.rate if self.tokens > 1 else self.first
+        time.sleep(min(spent, MOST_REST))
+        return self
+
+
+class Texts:
+    """Prompts of a wanted length for one tokenizer, no two of which begin alike."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._per_word = len(tokenizer.encode(" ".join(STORY))) / len(STORY)
+        self._numbers = count()
+
+    def system(self) -> str:
+        """A system prompt that has not been read before: it makes everything behind it new."""
+        return f"{next(self._numbers)} is your number. You tell stories."
+
+    def story(self, tokens: int) -> str:
+        """A user's prompt of about so many tokens."""
+        words = max(round(tokens / self._per_word), 1)
+        return " ".join(islice(cycle(STORY), words))
+
+
+def ask(source: Any, prompt: str | None, *, max_tokens: int, **said: Any) -> Answer:
+    """Ask a model or a conversation of llm. Raises TieredError."""
+    started = time.perf_counter()
+    response = source.prompt(prompt, temperature=0, max_tokens=max_tokens, **said)
+    first = None
+    for piece in response:
+        if first is None and piece:
+            first = time.perf_counter() - started
+    total = time.perf_counter() - started
+    facts = response.response_json or {}
+    return Answer(
+        first=first or total,
+        total=total,
+        prompt_tokens=response.input_tokens or 0,
+        tokens=response.output_tokens or 0,
+        cached_tokens=(response.token_details or {}).get("cached_tokens", 0),
+        peak_memory=facts.get("peak_memory", 0),
+    ).rest()
+
+
+def submit(
+    model: MlxModel,
+    prompt: str,
+    *,
+    max_tokens: int,
+    system: str | None = None,
+    schema: Mapping[str, Any] | None = None,
+    budget: int | None = None,
+) -> Answer:
+    """Ask the engine, for what llm has no words: a JSON that is cut off, or another budget."""
+    options = model.Options(temperature=0, max_tokens=max_tokens)
+    started = time.perf_counter()
+    request = model.request(llm.Prompt(prompt, model=model, system=system, options=options))
+    request = replace(request, schema=schema, budget=budget or request.budget)
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    ticket = Ticket()
+    ENGINE.submit(request, events.put, ticket)
+    first = None
+    try:
+        while not isinstance(event := events.get(), (Done, Failed)):
+            if first is None and isinstance(event, Text):
+                first = time.perf_counter() - started
+    finally:
+        ticket.cancel()
+    if isinstance(event, Failed):
+        raise event.error
+    total = time.perf_counter() - started
+    return Answer(
+        first=first or total,
+        total=total,
+        prompt_tokens=event.prompt_tokens,
+        tokens=event.generation_tokens,
+        cached_tokens=event.cached_tokens,
+        peak_memory=event.peak_memory,
+    ).rest()
