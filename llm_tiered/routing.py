@@ -29,7 +29,6 @@ class Request:
     goes by it.
     """
 
-    text: str = ""
 
     complexity: int | None = None
     task: str | None = None
@@ -38,6 +37,7 @@ class Request:
     fallback: Fallback | None = None
     conversation_tier: str | None = None
     conversation_complexity: int | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)

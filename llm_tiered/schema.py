@@ -159,6 +159,7 @@ class Config(_Section):
     tiers: tuple[Tier, ...] = Field(default_factory=_default_tiers)
     tasks: dict[str, int] = DEFAULT_TASKS
     default_complexity: int = Field(default=5, ge=LOWEST, le=HIGHEST)
+    rollout: dict[str, Share] = {}
     fallback: Fallback = "any"
     local_only: bool = False
     allow_cpu: bool = False
@@ -166,7 +167,6 @@ class Config(_Section):
     memory_limit: Annotated[ByteSize, Field(gt=0)] | None = None
     kv_disk: Annotated[ByteSize, Field(gt=0)] | None = None
     models: tuple[UserModel, ...] = ()
-    rollout: dict[str, Share] = {}
 
     @field_validator("memory_limit", "kv_disk", mode="wrap")
     @classmethod

@@ -39,7 +39,10 @@ SPEEDS = {"small": 86, "medium": 35, "cloud": 180, "embedded": 190}
 VERSIONS = ("gemini-3-flash-preview", "gemini-3.8-flash", "gemini-3.9-flash-experimental")
 REASONS = {
     "cloud": ("The model is overloaded. Please try again later.", "no key", "no answer in time"),
-    "small": ("not downloaded, and the hub can't be reached", "needs 2.3 GB of memory, 1.1 are free"),
+    "small": (
+        "not downloaded, and the hub can't be reached",
+        "needs 2.3 GB of memory, 1.1 are free",
+    ),
     "medium": ("needs 4.4 GB of memory, 2.0 are free", "can't do tools", "can't do schemas"),
 }
 TASKS = {

@@ -218,7 +218,7 @@ def test_path_of_a_model(
 
 MISTAKES = [
     ("teirs: []", ["teirs: unknown key", "did you mean 'tiers'"]),
-    ("colour: red", ["colour: unknown key", *Config.model_fields]),
+    ("zebra: red", ["zebra: unknown key", *Config.model_fields]),
     (
         _tiers(SMALL, MEDIUM, CLOUD.replace("}", ", optoins: {}}")),
         ["tiers[2].optoins: unknown key", "did you mean 'options'"],

@@ -14,8 +14,6 @@ from ..mlx.engine import ENGINE
 from ..mlx.requests import Done, Event, Failed, Text, Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..mlx.models import MlxModel
 
 STORY = """\
@@ -24,7 +22,7 @@ morning it went down to the water, looked at the other side and asked itself wha
 One day a bird sat down next to it and said that it had been across many times, that the grass was
 just as green there, and that another fox sat on the other side each morning, and asked itself the
 same. Tell the whole story of the two foxes from here on, with everything that each of them says.
-""".split()
+"""
 
 MOST_REST = 1.0  # seconds
 
@@ -50,18 +48,26 @@ class Answer:
         """Tokens per second after the first one."""
         return max(self.tokens - 1, 1) / max(self.total - self.first, 1e-9)
 
+    def later(self, seconds: float) -> Answer:
+        """The same answer to somebody who asked so many seconds earlier."""
+        return replace(self, first=self.first + seconds, total=self.total + seconds)
+
     def rest(self) -> Answer:
         """Wait for the token that MLX computes beyond the last: it would slow the next answer."""
-        spent = 1 / self.rate if self.tokens > 1 else self.first
-        time.sleep(min(spent, MOST_REST))
+        rest(1 / self.rate if self.tokens > 1 else self.first)
         return self
+
+
+def rest(seconds: float) -> None:
+    """Wait for about as long as a token takes."""
+    time.sleep(min(seconds, MOST_REST))
 
 
 class Texts:
     """Prompts of a wanted length for one tokenizer, no two of which begin alike."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._per_word = len(tokenizer.encode(" ".join(STORY))) / len(STORY)
+        self._per_word = len(tokenizer.encode(STORY)) / len(STORY.split())
         self._numbers = count()
 
     def system(self) -> str:
@@ -71,7 +77,7 @@ class Texts:
     def story(self, tokens: int) -> str:
         """A user's prompt of about so many tokens."""
         words = max(round(tokens / self._per_word), 1)
-        return " ".join(islice(cycle(STORY), words))
+        return " ".join(islice(cycle(STORY.split()), words))
 
 
 def ask(source: Any, prompt: str | None, *, max_tokens: int, **said: Any) -> Answer:
@@ -100,14 +106,16 @@ def submit(
     *,
     max_tokens: int,
     system: str | None = None,
-    schema: Mapping[str, Any] | None = None,
-    budget: int | None = None,
+    **changes: Any,
 ) -> Answer:
-    """Ask the engine, for what llm has no words: a JSON that is cut off, or another budget."""
+    """Ask the engine itself, with changes to the request that llm does not allow.
+
+    Those are a schema whose JSON is cut off, and a memory budget. Raises TieredError.
+    """
     options = model.Options(temperature=0, max_tokens=max_tokens)
     started = time.perf_counter()
     request = model.request(llm.Prompt(prompt, model=model, system=system, options=options))
-    request = replace(request, schema=schema, budget=budget or request.budget)
+    request = replace(request, **changes)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     ticket = Ticket()
     ENGINE.submit(request, events.put, ticket)

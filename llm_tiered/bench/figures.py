@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Figure:
     """One thing that was measured, of one model where `model` says so.
 
-    `value` is the median of all rounds. Where there is something to compare it with, `baseline`
-    is the median of `against`, and `ratio` the median of value over baseline, each taken from
-    the same round; half of the rounds were within `quartiles`. Units are s, ms, µs, bytes and
-    tokens/s.
+    `value` is the median of all rounds, unless the name says otherwise. Where there is something
+    to compare it with, `baseline` is the median of `against`, and `ratio` the median of value
+    over baseline, each taken from the same round; half of the rounds were within `quartiles`.
+    Units are s, ms, µs, bytes and tokens/s.
     """
 
     part: str
@@ -81,13 +83,22 @@ class Measured:
 
 
 def in_turn(
-    rounds: int, one: Callable[[], float], other: Callable[[], float]
-) -> Iterator[tuple[float, float]]:
-    """Run two things as many times, now the one first and now the other."""
+    rounds: int, one: Callable[[int], T], other: Callable[[int], T]
+) -> Iterator[tuple[T, T]]:
+    """Run two things once in each round, now the one first and now the other."""
     for number in range(rounds):
         if number % 2:
-            second = other()
-            yield one(), second
+            second = other(number)
+            yield one(number), second
         else:
-            first = one()
-            yield first, other()
+            first = one(number)
+            yield first, other(number)
+
+
+def as_text(value: float, unit: str) -> str:
+    """A value as people read it: with its unit, and no more digits than mean something."""
+    if unit == "bytes":
+        value, unit = (value / 1e9, "GB") if value >= 1e9 else (value / 1e6, "MB")
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"

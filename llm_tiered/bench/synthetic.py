@@ -65,7 +65,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TURN_END = "<|im_end|>"
+SPECIAL = ("<|endoftext|>", "<|im_start|>", TURN_END)
 TEMPLATE = """\
 {%- for message in messages %}
     {{- "<|im_start|>" ~ message.role ~ "\\n" ~ message.content ~ "<|im_end|>\\n" }}
@@ -104,6 +105,7 @@ def make_tokenizer(size: int) -> Any:
 
     Its tokens are combinations of letters, and of the characters that JSON is made of.
     """
+    import_mlx_lm()  # before transformers, which it keeps quiet
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -114,9 +116,7 @@ def make_tokenizer(size: int) -> Any:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     bpe.add_special_tokens(list(SPECIAL))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", chat_template=TEMPLATE
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=TURN_END, chat_template=TEMPLATE)
 
 
 def _merges() -> Iterator[tuple[str, str]]:
@@ -124,7 +124,7 @@ def _merges() -> Iterator[tuple[str, str]]:
     letters = string.ascii_lowercase
     pairs = ["".join(pair) for pair in product(letters, repeat=2)]
     return chain(
-        product('"{}[]:,', repeat=2),
+        product('"{}[]:,', '"{}[]:,'),
         product(SPACE, letters),
         product(letters, letters),
         product([SPACE + letter for letter in letters], letters),
@@ -145,7 +145,6 @@ def _size(shape: Mapping[str, Any]) -> int:
 
 
 def _write_weights(shape: Mapping[str, Any], folder: Path) -> None:
-    import_mlx_lm()
     import mlx.core as mx
     from mlx import nn
     from mlx.utils import tree_flatten
@@ -158,7 +157,7 @@ def _write_weights(shape: Mapping[str, Any], folder: Path) -> None:
     for name, array in tree_flatten(model.parameters()):
         files.setdefault(_file(name), {})[name] = array
     keys = map(mx.random.key, count())
-    index = {}
+    index: dict[str, str] = {}
     for file, arrays in files.items():
         drawn = {name: _draw(name, array, next(keys)) for name, array in arrays.items()}
         mx.save_safetensors(str(folder / file), drawn, metadata={"format": "mlx"})
@@ -180,7 +179,7 @@ def _draw(name: str, array: Any, key: Any) -> Any:
 
     kind = name.rpartition(".")[2]
     if array.dtype == mx.uint32:
-        return mx.random.bits(array.shape, key=key)
+        return mx.random.randint(0, (1 << 32) - 1, array.shape, mx.uint32, key)
     if kind in ("scales", "biases"):
         inputs = 1 if "embed" in name else array.shape[-1] * GROUP_SIZE
         # Numbers from 0 to 15, all as likely, have a deviation of 4.6 around 7.5.

@@ -9,7 +9,7 @@ import click
 
 from ..errors import TieredError
 
-COMMANDS = ("route", "status", "verify", "download", "config", "models")
+COMMANDS = ("route", "status", "verify", "download", "config", "models", "batch")
 
 
 class LazyGroup(click.Group):

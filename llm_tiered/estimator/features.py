@@ -104,13 +104,14 @@ class Measured:
     """What a text gave.
 
     `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, 0 where the text
-    says nothing that can be read. `intents` are steps of complexity with their reasons. `counts` are what the features were made of, `tokens` being
-    words and numbers. `claims` says whether the text made any about itself.
+    says nothing that can be read. `intents` are steps of complexity with their reasons.
+    `counts` are what the features were made of, `tokens` being words and numbers. `claims` says
+    whether the text made any about itself.
     """
 
     values: tuple[float, ...]
     evidence: float
-    intents: tuple[tuple[float, str], ...]
+    intents: list[tuple[float, str]]
     counts: dict[str, int]
     claims: bool
 
@@ -164,7 +165,8 @@ def _values(counts: dict[str, int]) -> tuple[float, ...]:
     tokens = counts["tokens"]
     return (
         log(tokens + 3),
-        float(counts["numbers"] > 0),
+        # One number, as in a date, is nothing to calculate with.
+        float(min(2, max(0, counts["numbers"] - 1))),
         *(log1p(min(counts[name], most)) for name, most in _COUNTED.items()),
         # The 15 keeps one word from being a large share of a short text.
         *(counts[name] / (tokens + 15) for name in _SHARES),

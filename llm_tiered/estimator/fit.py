@@ -35,6 +35,9 @@ GROUP_RIDGE = 6.0
 """Penalty on the level of each group. The levels take up what comes from a benchmark's own way
 of scoring, so that the weights are left with what makes one prompt harder than another."""
 
+LEAST = {"length": 0.3}
+"""Least weights; all others are 0."""
+
 SMALL_SHARE, LARGE_SHARE = 0.35, 0.15
 """Shares of the fitted prompts that get a complexity of 1 to 4, and of 8 to 10."""
 
@@ -82,6 +85,9 @@ def _logistic(
     wrong = np.array([1 - question.small for question in questions])
     importance = _importance(questions)
     penalty = np.array([0.0] + [RIDGE] * features + [GROUP_RIDGE] * len(groups))
+    least = np.array(
+        [-np.inf] + [LEAST.get(name, 0.0) for name in FEATURES] + [-np.inf] * len(groups)
+    )
     solution = np.zeros(design.shape[1])
     for _ in range(50):
         chance = 1 / (1 + np.exp(-design @ solution))
@@ -89,31 +95,32 @@ def _logistic(
         curvature += np.diag(penalty)
         gradient = design.T @ (importance * (wrong - chance)) - penalty * solution
         target = curvature @ solution + gradient
-        following = _solve(curvature, target, slice(1, features + 1))
+        following = _solve(curvature, target, least)
         moved = np.abs(following - solution).max()
         solution = following
-        if moved < 1e-9:
+        if moved < 1e-8:
             break
     return solution[0], solution[1 : features + 1]
 
 
 def _solve(
-    curvature: NDArray[float64], target: NDArray[float64], bounded: slice
+    curvature: NDArray[float64], target: NDArray[float64], least: NDArray[float64]
 ) -> NDArray[float64]:
-    """Solve `curvature @ x = target` with the bounded part of x not below zero.
+    """Solve `curvature @ x = target` with no x below its least.
 
-    The lowest weight below zero is left out, one after another.
+    The x that falls lowest is held at its least, one after another.
     """
     import numpy as np
 
     free = np.ones(len(target), dtype=bool)
     while True:
-        solution = np.zeros(len(target))
-        solution[free] = np.linalg.solve(curvature[np.ix_(free, free)], target[free])
-        lowest = int(np.argmin(solution[bounded])) + bounded.start
-        if solution[lowest] >= 0:
+        solution = np.where(free, 0.0, least)
+        rest = (target - curvature @ solution)[free]
+        solution[free] = np.linalg.solve(curvature[np.ix_(free, free)], rest)
+        short = np.where(free, least - solution, 0.0)
+        if short.max() <= 0:
             return solution
-        free[lowest] = False
+        free[int(np.argmax(short))] = False
 
 
 def _importance(questions: Sequence[Question]) -> NDArray[float64]:

@@ -36,7 +36,11 @@ def _of(response_json: Any) -> tuple[str | None, int | None]:
     record = response_json.get("tiered") if isinstance(response_json, dict) else None
     if not isinstance(record, dict):
         return None, None
-    return record.get("tier"), record.get("complexity")
+    tier, complexity = record.get("tier"), record.get("complexity")
+    return (
+        tier if isinstance(tier, str) else None,
+        complexity if isinstance(complexity, int) else None,
+    )
 
 
 def _from_log(thread_id: str) -> tuple[str | None, int | None]:

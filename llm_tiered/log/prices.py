@@ -54,9 +54,7 @@ def count(input_tokens: int, output_tokens: int, details: str | None) -> Tokens:
 
 def _audio(modalities: list[dict[str, Any]] | None) -> int:
     return sum(
-        entry.get("tokenCount", 0)
-        for entry in modalities or ()
-        if entry.get("modality") == "AUDIO"
+        entry.get("tokenCount", 0) for entry in modalities or () if entry.get("modality") == "AUDIO"
     )
 
 
@@ -129,7 +127,7 @@ def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
     if is_local(model):
         return Decimal(0)
     prices = price_list(model, on or datetime.now(timezone.utc).date())
-    return prices and prices.cost(tokens)
+    return None if prices is None else prices.cost(tokens)
 
 
 def estimate(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:
@@ -152,7 +150,7 @@ def price_list(model: str, on: date) -> PriceList | None:
     A model that genai-prices lists without a price is one whose price nobody knows.
     """
     known = _find(model)
-    return known and known.on(on)
+    return None if known is None else known.on(on)
 
 
 @dataclass

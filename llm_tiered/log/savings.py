@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import TieredError
 from . import prices, turns
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 By = Literal["day", "tier", "task", "model"]
 
 DAYS_A_YEAR = Decimal("365.25")
+
+# How far ahead of now a request may be dated before that is told.
+_TOLERANCE = timedelta(minutes=1)
 
 
 @dataclass
@@ -100,6 +104,16 @@ class Tally:
         """Output tokens for each second that answers took, those out of the cache left out."""
         return self.generated * 1000 / self.generating_ms if self.generating_ms else None
 
+    @property
+    def latency(self) -> Percentiles | None:
+        """How long answers took, whole ones, those out of the cache too."""
+        return Percentiles.of(self.durations)
+
+    @property
+    def first_output(self) -> Percentiles | None:
+        """How long it took until they began."""
+        return Percentiles.of(self.first_outputs)
+
     def share(self, requests: int) -> float | None:
         """The share of all requests, from 0 to 1."""
         return requests / self.requests if self.requests else None
@@ -141,7 +155,7 @@ class Tally:
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON. Shares and rates go from 0 to 1, times are milliseconds."""
-        latency, first_token = Percentiles.of(self.durations), Percentiles.of(self.first_outputs)
+        latency, first_output = self.latency, self.first_output
         return {
             "requests": self.requests,
             "local_requests": self.local,
@@ -157,35 +171,35 @@ class Tally:
             "cloud_cost": self.in_cloud.as_dict(),
             "saved": self.saved.as_dict(),
             "latency_ms": vars(latency) if latency else None,
-            "first_token_ms": vars(first_token) if first_token else None,
+            "first_token_ms": vars(first_output) if first_output else None,
             "tokens_per_second": self.tokens_per_second,
         }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
     """What was counted in a period.
 
-    `start` and `end` are what the rates per month and year are worked out from. `unreadable` are
-    rows that can't be understood: nothing of them is in any sum. `future` are requests dated
-    later than now: they are in the sums.
+    `start` and `end` are what the rates per month and year are worked out from; without any
+    request, there may be no start. `unreadable` are rows that can't be understood: nothing of
+    them is in any sum. `future` are requests dated later than now: they are in the sums.
     """
 
     period: Period
     by: By | None
     cloud_model: str | None
-    start: datetime | None = None
-    end: datetime | None = None
-    total: Tally = field(default_factory=Tally)
-    groups: dict[str | None, Tally] = field(default_factory=dict)
-    others: list[turns.Others] = field(default_factory=list)
-    unreadable: int = 0
-    future: int = 0
+    start: datetime | None
+    end: datetime
+    total: Tally
+    groups: dict[str | None, Tally]
+    others: list[turns.Others]
+    unreadable: int
+    future: int
 
     @property
     def days(self) -> Decimal | None:
         """Length of the time that was counted; what is less than a day counts as one."""
-        if self.start is None or self.end is None:
+        if self.start is None:
             return None
         return max(Decimal((self.end - self.start) / timedelta(days=1)), Decimal(1))
 
@@ -248,35 +262,47 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
     the log can't be read.
     """
     now = now or datetime.now(timezone.utc)
-    made = Report(period, by, cloud_model)
     with turns.reading(database_path) as database:
-        found, made.unreadable = turns.read(database, period, by_day=by == "day")
-        made.others = turns.others(database, period)
+        if not turns.has_requests(database):
+            raise TieredError(
+                f"{database_path} is no log of llm, or a very old one", fix="llm logs"
+            )
+        found, unreadable = turns.read(database, period, by_day=by == "day")
+        others = turns.others(database, period)
         began = turns.first_time(database)
+    total, groups = Tally(), defaultdict[Any, Tally](Tally)
     for route, requests in found:
-        tally = made.groups.setdefault(getattr(route, by) if by else None, Tally())
+        tally = groups[getattr(route, by) if by else None]
         tally.add(route, requests)
         _charge(tally, route, requests, cloud_model, energy)
-    for tally in made.groups.values():
-        made.total.merge(tally)
-    made.groups = _in_order(made.groups, by)
-    made.start, made.end = _span([requests for _, requests in found], period, began, now)
-    latest = turns.as_logged(now)
-    made.future = sum(time > latest for _, requests in found for time in requests.times)
-    return made
+    for tally in groups.values():
+        total.merge(tally)
+    times = [requests.times for _, requests in found]
+    latest = turns.as_logged(now + _TOLERANCE)
+    start, end = _span(times, period, began, now)
+    return Report(
+        period=period,
+        by=by,
+        cloud_model=cloud_model,
+        start=start,
+        end=end,
+        total=total,
+        groups=_in_order(groups, by),
+        others=others,
+        unreadable=unreadable,
+        future=sum(time > latest for some in times for time in some),
+    )
 
 
 def _span(
-    found: list[Requests], period: Period, began: datetime | None, now: datetime
+    times: list[list[str]], period: Period, began: datetime | None, now: datetime
 ) -> tuple[datetime | None, datetime]:
     """From when to when requests were counted, or could have been."""
-    start, end = None, now
-    if found:
-        start = turns.parse(min(min(requests.times) for requests in found))
-        end = max(now, turns.parse(max(max(requests.times) for requests in found)))
+    start = turns.parse(min(map(min, times))) if times else None
     if period.since:
         start = max(period.since, began) if began else period.since
-    return start, min(period.until, now) if period.until else end
+    end = min(period.until, now) if period.until else now
+    return start, max(start, end) if start else end
 
 
 def _charge(

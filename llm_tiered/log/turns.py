@@ -11,7 +11,7 @@ import sqlite3
 from collections import defaultdict
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -168,6 +168,11 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise TieredError(f"{path} can't be read: {error}", fix=fix) from error
 
 
+def has_requests(database: sqlite3.Connection) -> bool:
+    """Whether this database has any of the tables into which llm logs requests."""
+    return any(select_from(database, table) for table in TABLES)
+
+
 def read(
     database: sqlite3.Connection, period: Period, *, by_day: bool = False
 ) -> tuple[list[tuple[Route, Requests]], int]:
@@ -292,8 +297,11 @@ def _readable(requests: Requests) -> Requests | None:
 
 
 def _sound(requests: Requests) -> bool:
+    # As columns: one after the other would take several times as long.
     try:
         for _ in map(datetime.fromisoformat, requests.times):
+            pass
+        for _ in map(date.fromisoformat, {time[:10] for time in requests.times}):
             pass
     except (ValueError, TypeError):
         return False

@@ -19,6 +19,8 @@ KEYS = {
     "allow_cpu",
     "log_api",
     "memory_limit",
+    "kv_disk",
+    "rollout",
     "models",
     "force_local",
 }

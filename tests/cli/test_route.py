@@ -208,10 +208,10 @@ def test_a_key_makes_the_cloud_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny_tiers")
 @pytest.mark.parametrize("schema", [SCHEMA, "name, age int"])
-def test_a_model_without_schemas_is_skipped(schema: str) -> None:
-    """A schema rules out the models that can't do it, and no other."""
+def test_a_schema_rules_nobody_out(schema: str) -> None:
+    """Local models can do schemas, and so can the cloud."""
     found = outcomes(route("--schema", schema, "--key", KEY))
-    assert found["medium"] == ("skipped", "can't do schemas")
+    assert found["medium"] == ("ready", None)
     assert found["cloud"] == ("ready", None)
 
 

@@ -1,0 +1,305 @@
+"""`llm tiered savings`: what the requests cost, and what they saved."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import llm
+
+from .. import config
+from ..errors import RequestError, TieredError
+from ..log import savings, turns
+from .output import echo_json, echo_table, json_option
+
+if TYPE_CHECKING:
+    from ..log.savings import By, Money, Percentiles, Report, Tally
+
+BY = ("day", "tier", "task", "model")
+
+
+@click.command("savings")
+@click.option("--since", metavar="WHEN", help="Leave out what came before")
+@click.option("--until", metavar="WHEN", help="Leave out what came after")
+@click.option("--by", type=click.Choice(BY), help="Show each day, tier, task or model as well")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw what was saved and spent over time into this file, as SVG",
+)
+@json_option
+def command(
+    since: str | None, until: str | None, by: By | None, plot: Path | None, json_: bool
+) -> None:
+    """Show what the requests to `tiered` cost, and what the cloud would have cost instead.
+
+    WHEN is a day such as 2026-11-01, a time such as 2026-11-01T15:00, today, yesterday, or how
+    long ago: 12h, 7d, 4w. Days are those of this machine's time zone, and --until takes in the
+    whole of its day.
+
+    A model's tier is the one that was asked for, also where another one answered. What the cloud
+    would have cost is the price of the same tokens on the cloud tier of the config. Failed
+    requests are not in llm's log.
+    """
+    period = _period(since, until)
+    if plot and plot.suffix.lower() != ".svg":
+        raise RequestError(f"{plot} would be an SVG picture", fix="name it .svg")
+    report = _report(period, by)
+    if plot:
+        drawn = report if by == "day" else _report(period, "day")
+        _write(plot, _svg(drawn))
+    if json_:
+        echo_json(report.as_dict())
+        return
+    _echo(report)
+
+
+def _report(period: turns.Period, by: By | None) -> Report:
+    path = Path(llm.user_dir()) / "logs.db"
+    return savings.report(path, cloud_model=_cloud_model(), period=period, by=by)
+
+
+def _cloud_model() -> str | None:
+    """The id of the model of the most complex cloud tier, or None if there is no such tier."""
+    names = [tier.model for tier in config.load().tiers if not tier.local]
+    if not names:
+        return None
+    model = llm.get_model_aliases().get(names[-1])
+    return model.model_id if model else names[-1]
+
+
+def _period(since: str | None, until: str | None) -> turns.Period:
+    start = _when(since)[0] if since else None
+    end = _when(until)[1] if until else None
+    if start and end and start >= end:
+        raise RequestError(f"--since {since} is not before --until {until}")
+    return turns.Period(start, end)
+
+
+def _when(text: str) -> tuple[datetime, datetime]:
+    """The moments at which what was written begins and ends."""
+    now = datetime.now().astimezone()
+    days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
+    ago = re.fullmatch(r"(\d+)([hdw])", text)
+    try:
+        if ago:
+            unit = {"h": "hours", "d": "days", "w": "weeks"}[ago[2]]
+            moment = now - timedelta(**{unit: int(ago[1])})
+            return moment, moment
+        if text in days or re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            day = days.get(text) or date.fromisoformat(text)
+            return _midnight(day), _midnight(day + timedelta(days=1))
+        moment = datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise RequestError(
+            f"{text!r} is no time", fix="such as 2026-11-01, 2026-11-01T15:00, 7d, today, yesterday"
+        ) from None
+    return moment, moment
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time()).astimezone()
+
+
+def _echo(report: Report) -> None:
+    total = report.total
+    click.echo(_heading(report))
+    if total.requests:
+        click.echo()
+        echo_table(_summary(report))
+    if report.groups:
+        click.echo()
+        headers = [report.by or "", "requests", "local", "cached", "fell back", "tokens in"]
+        headers += ["tokens out", "spent", "in the cloud", "saved", "p50", "p95", "tokens/s"]
+        echo_table([_row(key, tally) for key, tally in report.groups.items()], headers)
+        if total.in_cloud.unpriced or total.spent.unpriced:
+            click.echo("* and more: the price of some requests is unknown")
+    if total.fallbacks:
+        click.echo()
+        rows = [
+            [f"{requests:,}", _percent(total.share(requests)), reason]
+            for reason, requests in total.fallbacks.most_common()
+        ]
+        echo_table(rows, ["fell back", "", "because"])
+    notes = _notes(report)
+    if notes:
+        click.echo()
+        click.echo("\n".join(notes))
+
+
+def _heading(report: Report) -> str:
+    if not report.total.requests or report.start is None or report.days is None:
+        return "no requests to tiered" + (" in this time" if any(report.period) else "")
+    start, end = (moment.astimezone().date() for moment in (report.start, report.end))
+    return (
+        f"{report.total.requests:,} requests to tiered, {start} to {end} ({report.days:.1f} days)"
+    )
+
+
+def _summary(report: Report) -> list[tuple[str, str]]:
+    total = report.total
+    rate = f"{_dollars(report.saved_per_month)} a month, {_dollars(report.saved_per_year)} a year"
+    uncounted = f", unknown for {total.uncounted:,} requests" if total.uncounted else ""
+    return [
+        ("answered locally", _percent(total.share(total.local))),
+        ("answered in the cloud", _percent(total.share(total.cloud))),
+        ("answered by the cache", _percent(total.share(total.cached))),
+        ("fell back", _percent(total.share(total.fallbacks.total()))),
+        ("tokens", f"{total.input_tokens:,} in, {total.output_tokens:,} out{uncounted}"),
+        ("spent", _money(total.spent)),
+        ("all in the cloud", f"{_money(total.in_cloud)} ({report.cloud_model or 'no such tier'})"),
+        ("saved", f"{_money(total.saved)}: {rate} at this rate"),
+        ("answer after", _both(total.latency)),
+        ("first token after", _both(total.first_output)),
+        ("speed", f"{_number(total.tokens_per_second)} tokens/s"),
+    ]
+
+
+def _row(key: str | None, tally: Tally) -> list[str]:
+    latency = tally.latency
+    return [
+        key or "(none)",
+        f"{tally.requests:,}",
+        _percent(tally.share(tally.local)),
+        _percent(tally.share(tally.cached)),
+        _percent(tally.share(tally.fallbacks.total())),
+        f"{tally.input_tokens:,}",
+        f"{tally.output_tokens:,}",
+        _short(tally.spent),
+        _short(tally.in_cloud),
+        _short(tally.saved),
+        _seconds(latency.p50 if latency else None),
+        _seconds(latency.p95 if latency else None),
+        _number(tally.tokens_per_second),
+    ]
+
+
+def _notes(report: Report) -> list[str]:
+    notes = []
+    if report.others:
+        asked = ", ".join(f"{other.requests:,} of {other.model}" for other in report.others)
+        notes.append(f"not counted, because other models were asked directly: {asked}")
+    if report.unreadable:
+        notes.append(f"not counted, because the row is damaged: {report.unreadable:,}")
+    if report.future:
+        notes.append(f"counted, though dated in the future: {report.future:,}")
+    return notes
+
+
+def _money(money: Money) -> str:
+    unknown = f", price unknown for {money.unpriced:,}" if money.unpriced else ""
+    return "unknown" if money.dollars is None else _dollars(money.dollars) + unknown
+
+
+def _short(money: Money) -> str:
+    return _dollars(money.dollars) + ("*" if money.unpriced and money.priced else "")
+
+
+def _dollars(amount: Decimal | None) -> str:
+    if amount is None:
+        return "unknown"
+    sign = "-" if amount < 0 else ""
+    return f"{sign}${abs(amount):,.2f}" if abs(amount) >= 1 else f"{sign}${abs(amount):.4f}"
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def _both(percentiles: Percentiles | None) -> str:
+    if percentiles is None:
+        return "unknown"
+    return f"p50 {_seconds(percentiles.p50)}, p95 {_seconds(percentiles.p95)}"
+
+
+def _seconds(milliseconds: float | None) -> str:
+    return "unknown" if milliseconds is None else f"{milliseconds / 1000:.2f} s"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f}"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise TieredError(f"{path} can't be written: {error.strerror or error}") from None
+
+
+# The picture: its size, and the room around what is drawn.
+WIDTH, HEIGHT = 800, 400
+LEFT, RIGHT, TOP, BOTTOM = 70, 130, 50, 40
+
+
+def _svg(report: Report) -> str:
+    """What was saved and spent up to each day: two lines."""
+    if not report.groups:
+        raise RequestError("there is nothing to draw: no requests in this time")
+    days = [date.fromisoformat(day).toordinal() for day in report.groups if day]
+    saved = list(accumulate(tally.saved.known for tally in report.groups.values()))
+    spent = list(accumulate(tally.spent.known for tally in report.groups.values()))
+    low, high = min(Decimal(0), *saved), max(*saved, *spent) or Decimal(1)
+
+    def x(day: int) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (day - days[0]) / ((days[-1] - days[0]) or 1)
+
+    def y(dollars: Decimal) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * float((dollars - low) / (high - low))
+
+    drawn = [_text(LEFT, 28, "Saved and spent by tiered, added up", "start", size=16)]
+    for tick in _ticks(low, high):
+        drawn.append(_polyline([(LEFT, y(tick)), (WIDTH - RIGHT, y(tick))], "#ddd"))
+        drawn.append(_text(LEFT - 8, y(tick) + 4, f"${tick:,f}", "end"))
+    for day, anchor in ((days[0], "start"), (days[-1], "end"))[: len(set(days))]:
+        text = date.fromordinal(day).isoformat()
+        drawn.append(_text(x(day), HEIGHT - BOTTOM + 20, text, anchor))
+    above = saved[-1] >= spent[-1]
+    for name, values, colour, up in (
+        ("saved", saved, "#1a7f5a", above),
+        ("spent", spent, "#c2410c", not above),
+    ):
+        points = [(x(day), y(value)) for day, value in zip(days, values, strict=True)]
+        end_x, end_y = points[-1]
+        drawn.append(_polyline(points, colour, width=2))
+        drawn.append(f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="3" fill="{colour}"/>')
+        # Apart from the other one, even where both lines end at the same place.
+        label_y = end_y + (-3 if up else 13)
+        drawn.append(
+            _text(end_x + 8, label_y, f"{name} {_dollars(values[-1])}", "start", colour=colour)
+        )
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">'
+    )
+    background = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+    return "\n".join([head, background, *drawn, "</svg>"]) + "\n"
+
+
+def _ticks(low: Decimal, high: Decimal) -> list[Decimal]:
+    """Round values from low to high, two to ten of them."""
+    step = Decimal(10) ** (high - low).adjusted()
+    if (high - low) / step < 3:
+        step /= 5
+    first = (low / step).to_integral_value(ROUND_CEILING)
+    last = (high / step).to_integral_value(ROUND_FLOOR)
+    return [step * number for number in range(int(first), int(last) + 1)]
+
+
+def _polyline(points: list[tuple[float, float]], colour: str, *, width: int = 1) -> str:
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+
+
+def _text(  # noqa: PLR0913 - attributes of the element
+    x: float, y: float, text: str, anchor: str, *, colour: str = "#333", size: int = 12
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
+        f'font-size="{size}">{text}</text>'
+    )
