@@ -1,7 +1,8 @@
 """A log of llm with as many turns as wanted: `python -m tests.make_log PATH --turns 100000`.
 
-The same number gives the same log. It has what the reports look at: turns of `tiered` with their
-attempts, turns of other models, responses that an older llm logged. It has no messages.
+The same number gives the same turns. They have what reports look at: attempts, fallbacks, tiers,
+tasks, tokens and the models that answered. There are turns of other models, and responses that an
+older llm logged. There are no messages.
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import tempfile
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 END = datetime(2026, 11, 22, 18, tzinfo=timezone.utc)
-DAYS = 365
+YEAR = timedelta(days=365)
 
+CLOUD = "gemini/gemini-flash-latest"
 MODELS = {
     "small": "mlx/Phi-3.5-mini-instruct-4bit",
     "medium": "mlx/Qwen2.5-7B-Instruct-4bit",
-    "cloud": "gemini/gemini-flash-latest",
+    "cloud": CLOUD,
     "embedded": "mlx/SmolLM2-135M-Instruct",
 }
 CHAINS = {
@@ -35,15 +40,12 @@ CHAINS = {
 }
 # Output tokens a second.
 SPEEDS = {"small": 86, "medium": 35, "cloud": 180, "embedded": 190}
-# What stands behind gemini-flash-latest, oldest first; nobody knows the price of the last one.
+# What stood behind gemini-flash-latest, oldest first; nobody knows the price of the last one.
 VERSIONS = ("gemini-3-flash-preview", "gemini-3.8-flash", "gemini-3.9-flash-experimental")
 REASONS = {
+    "small": ("can't do tools", "cooling down for 42 s more after: MLX failed"),
+    "medium": ("needs 4.4 GB of memory, and models may use 2.0 GB", "can't do schemas"),
     "cloud": ("The model is overloaded. Please try again later.", "no key", "no answer in time"),
-    "small": (
-        "not downloaded, and the hub can't be reached",
-        "needs 2.3 GB of memory, 1.1 are free",
-    ),
-    "medium": ("needs 4.4 GB of memory, 2.0 are free", "can't do tools", "can't do schemas"),
 }
 TASKS = {
     None: 5,
@@ -53,159 +55,192 @@ TASKS = {
     "tutorial_generation": 7,
     "curriculum_planning": 8,
 }
-OTHERS = ("gemini/gemini-flash-latest", "mlx/Qwen2.5-7B-Instruct-4bit", "gpt-4o-mini")
+OTHERS = (CLOUD, MODELS["medium"], "gpt-4o-mini")
 
-_TURN = """
-insert into turns (id, thread_id, model, resolved_model, options_json, input_tokens,
-                   output_tokens, token_details, duration_ms, datetime_utc, response_json)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_LEGACY = """
-insert into responses (id, conversation_id, model, resolved_model, options_json, input_tokens,
-                       output_tokens, token_details, duration_ms, datetime_utc, response_json)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+Row = dict[str, Any]
+
+_SERIAL = count()
 
 
 def make_log(path: Path, turns: int, *, end: datetime = END) -> None:
     """Write a log whose turns are spread over the year up to `end`, and some older responses."""
     rng = random.Random(turns)
-    with closing(sqlite3.connect(path)) as database:
-        _create_tables(database)
-        with database:
-            first = end - timedelta(days=DAYS)
-            database.executemany(_TURN, _turns(rng, first, end, turns))
-            before = first - timedelta(days=DAYS)
-            database.executemany(_LEGACY, _responses(rng, before, first, turns // 20))
+    empty_log(path)
+    first = end - YEAR
+    add(path, _turns(rng, _times(rng, first, end, turns), turns))
+    older = _times(rng, first - YEAR, first, turns // 20)
+    add(path, (_other(rng, when, id_) for when, id_ in older), table="responses")
 
 
-def ulid(when: datetime, randomness: int) -> str:
+def empty_log(path: Path) -> None:
+    """Write a log of llm as it is before the first prompt."""
+    path.write_bytes(_empty())
+
+
+def add(path: Path, rows: Iterable[Row], *, table: str = "turns") -> None:
+    """Add rows, all of them with the same columns."""
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
+        return
+    places = ", ".join(f":{name}" for name in first)
+    insert = f"insert into {table} ({', '.join(first)}) values ({places})"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(insert, first)
+        database.executemany(insert, rows)
+
+
+def turn(  # noqa: PLR0913 - what a turn can say
+    when: datetime = END,
+    *,
+    id: str | None = None,
+    model: str | None = MODELS["medium"],
+    tier: str = "medium",
+    task: str | None = None,
+    input: int | None = 1000,
+    output: int | None = 100,
+    details: Row | None = None,
+    ms: int | None = 2000,
+    ttft: int | None = 200,
+    attempts: list[Row] | None = None,
+    cached_from: str | None = None,
+    response: Row | None = None,
+) -> Row:
+    """A turn of `tiered` as it stands in the log."""
+    record = {
+        "complexity": 5,
+        "source": "task" if task else "default",
+        "task": task,
+        "tier": tier,
+        "attempts": attempts or [attempt(tier, model)],
+        "ttft_ms": ttft,
+        "cached_from": cached_from,
+    }
+    return {
+        "id": id or ulid(when, next(_SERIAL)),
+        "model": "tiered",
+        "resolved_model": model,
+        "options_json": json.dumps({"task": task} if task else {}),
+        "input_tokens": input,
+        "output_tokens": output,
+        "token_details": json.dumps(details) if details else None,
+        "duration_ms": ms,
+        "datetime_utc": when.isoformat(),
+        "response_json": json.dumps({"tiered": record, "response": response}),
+    }
+
+
+def attempt(tier: str, model: str | None, reason: str | None = None) -> Row:
+    """An attempt that succeeded, or failed for that reason."""
+    outcome = "failed" if reason else "ok"
+    return {"tier": tier, "model": model, "outcome": outcome, "reason": reason, "ms": 12}
+
+
+def gemini_response(version: str) -> Row:
+    """What llm-gemini keeps of Google's answer."""
+    return {
+        "candidates": [{"finishReason": "STOP", "index": 0}],
+        "modelVersion": version,
+        "responseId": "r-1",
+    }
+
+
+def ulid(when: datetime, randomness: int = 0) -> str:
     """The id that llm gives a response at that time."""
     from ulid import ULID
 
-    milliseconds = round(when.timestamp() * 1000)
+    milliseconds = int(when.timestamp() * 1000)
     return str(ULID.from_int((milliseconds << 80) | randomness)).lower()
 
 
-def _create_tables(database: sqlite3.Connection) -> None:
+@cache
+def _empty() -> bytes:
     import sqlite_utils
     from llm.logs import LogStore
 
-    LogStore(sqlite_utils.Database(database))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "logs.db"
+        with closing(sqlite3.connect(path)) as database:
+            LogStore(sqlite_utils.Database(database))
+        return path.read_bytes()
 
 
 def _times(
-    rng: random.Random, first: datetime, end: datetime, count: int
+    rng: random.Random, first: datetime, end: datetime, number: int
 ) -> Iterator[tuple[datetime, str]]:
     """Moments in order, with an id each."""
-    step = (end - first) / max(count, 1)
-    for number in range(count):
-        when = first + step * (number + rng.random())
+    step = (end - first) / max(number, 1)
+    for place in range(number):
+        when = first + step * (place + rng.random())
         yield when, ulid(when, rng.getrandbits(80))
 
 
-def _turns(rng: random.Random, first: datetime, end: datetime, count: int) -> Iterator[Any]:
+def _turns(rng: random.Random, times: Iterable[tuple[datetime, str]], total: int) -> Iterator[Row]:
+    """The turns: one in ten is another model's, one in a hundred has a version nobody knows."""
     earlier = None
-    for number, (when, turn_id) in enumerate(_times(rng, first, end, count)):
+    for number, (when, id_) in enumerate(times):
         if number % 10 == 9:
-            yield _other(rng, when, turn_id)
+            yield _other(rng, when, id_)
             continue
-        yield _tiered(rng, when, turn_id, VERSIONS[_age(number, count)], earlier)
-        earlier = turn_id
+        version = VERSIONS[2 if number % 100 == 0 else int(number > total / 2)]
+        yield _tiered(rng, when, id_, version, earlier)
+        earlier = id_
 
 
-def _responses(rng: random.Random, first: datetime, end: datetime, count: int) -> Iterator[Any]:
-    for when, response_id in _times(rng, first, end, count):
-        yield _other(rng, when, response_id)
-
-
-def _age(number: int, count: int) -> int:
-    """The version of that turn: the first for half the time, the last for one turn in a hundred."""
-    return 2 if number % 100 == 0 else int(number > count / 2)
-
-
-def _tiered(
-    rng: random.Random, when: datetime, turn_id: str, version: str, earlier: str | None
-) -> tuple[Any, ...]:
+def _tiered(rng: random.Random, when: datetime, id_: str, version: str, earlier: str | None) -> Row:
     task = rng.choice(list(TASKS))
     complexity = TASKS[task] if task else rng.randint(1, 10)
     tier = "small" if complexity <= 4 else "medium" if complexity <= 7 else "cloud"
     answered, attempts = _attempt(rng, tier)
-    input_tokens, output_tokens = int(rng.lognormvariate(6, 1)), int(rng.lognormvariate(5.3, 0.8))
-    cached_from = earlier if rng.random() < 0.08 else None
-    ttft = 3 if cached_from else rng.randint(80, 900)
-    took = 5 if cached_from else ttft + int(output_tokens / SPEEDS[answered] * 1000)
-    details, inner = None, _local_response(rng, SPEEDS[answered])
-    if answered == "cloud":
-        details = _details(rng, input_tokens, output_tokens)
-        inner = _gemini_response(version, turn_id)
-    record = {
-        "complexity": complexity,
-        "source": "task" if task else "option",
-        "task": task,
-        "tier": tier,
-        "attempts": attempts,
-        "ttft_ms": ttft,
-        "cached_from": cached_from,
-    }
-    return (
-        turn_id,
-        turn_id,
-        "tiered",
-        MODELS[answered],
-        json.dumps({"task": task} if task else {"complexity": complexity}),
-        input_tokens,
-        output_tokens,
-        details and json.dumps(details),
-        took,
-        when.isoformat(),
-        json.dumps({"tiered": record, "response": inner}),
+    inputs, outputs = int(rng.lognormvariate(6, 1)), int(rng.lognormvariate(5.3, 0.8))
+    cached = earlier is not None and rng.random() < 0.08
+    ttft = 3 if cached else rng.randint(80, 900)
+    in_cloud = answered == "cloud"
+    return turn(
+        when,
+        id=id_,
+        model=MODELS[answered],
+        tier=tier,
+        task=task,
+        input=inputs,
+        output=outputs,
+        details=_details(rng, inputs, outputs) if in_cloud else None,
+        ms=5 if cached else ttft + outputs * 1000 // SPEEDS[answered],
+        ttft=ttft,
+        attempts=attempts,
+        cached_from=earlier if cached else None,
+        response=gemini_response(version) if in_cloud else _local_response(rng, SPEEDS[answered]),
     )
 
 
-def _attempt(rng: random.Random, tier: str) -> tuple[str, list[dict[str, Any]]]:
+def _attempt(rng: random.Random, tier: str) -> tuple[str, list[Row]]:
     """Who answered, and the attempts; the embedded model always can."""
     attempts = []
     for name in CHAINS[tier]:
-        failed = name != "embedded" and rng.random() < 0.06
-        attempts.append(
-            {
-                "tier": name,
-                "model": MODELS[name],
-                "outcome": "failed" if failed else "ok",
-                "reason": rng.choice(REASONS[name]) if failed else None,
-                "ms": rng.randint(1, 5000),
-            }
-        )
-        if not failed:
+        fails = name != "embedded" and rng.random() < 0.06
+        reason = rng.choice(REASONS[name]) if fails else None
+        attempts.append(attempt(name, MODELS[name], reason))
+        if not fails:
             break
     return name, attempts
 
 
-def _details(rng: random.Random, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+def _details(rng: random.Random, inputs: int, outputs: int) -> Row:
     """What llm-gemini keeps of Google's usageMetadata."""
-    thoughts = int(output_tokens * rng.random() * 0.6)
-    cached = int(input_tokens * 0.7) if rng.random() < 0.2 else 0
-    details: dict[str, Any] = {
-        "candidatesTokenCount": output_tokens - thoughts,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": input_tokens}],
+    thoughts = int(outputs * rng.random() * 0.6)
+    details: Row = {
+        "candidatesTokenCount": outputs - thoughts,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": inputs}],
         "thoughtsTokenCount": thoughts,
     }
-    if cached:
+    if rng.random() < 0.2:
+        cached = int(inputs * 0.7)
         details["cachedContentTokenCount"] = cached
         details["cacheTokensDetails"] = [{"modality": "TEXT", "tokenCount": cached}]
     return details
 
 
-def _gemini_response(version: str, turn_id: str) -> dict[str, Any]:
-    return {
-        "candidates": [{"finishReason": "STOP", "index": 0}],
-        "modelVersion": version,
-        "responseId": turn_id[:22],
-    }
-
-
-def _local_response(rng: random.Random, speed: int) -> dict[str, Any]:
+def _local_response(rng: random.Random, speed: int) -> Row:
     return {
         "finish_reason": "stop",
         "prompt_tps": rng.uniform(200, 900),
@@ -214,31 +249,24 @@ def _local_response(rng: random.Random, speed: int) -> dict[str, Any]:
     }
 
 
-def _other(rng: random.Random, when: datetime, turn_id: str) -> tuple[Any, ...]:
+def _other(rng: random.Random, when: datetime, id_: str) -> Row:
+    """What another model was asked."""
     model = rng.choice(OTHERS)
-    output_tokens = rng.randint(1, 500)
-    gemini = model.startswith("gemini/")
-    return (
-        turn_id,
-        turn_id,
-        model,
-        VERSIONS[0] if gemini else None,
-        "{}",
-        rng.randint(5, 2000),
-        output_tokens,
-        None,
-        output_tokens * 10,
-        when.isoformat(),
-        json.dumps(_gemini_response(VERSIONS[0], turn_id) if gemini else {"id": turn_id}),
-    )
+    outputs = rng.randint(1, 500)
+    columns: Row = {
+        "model": model,
+        "resolved_model": VERSIONS[0] if model == CLOUD else None,
+        "response_json": json.dumps(gemini_response(VERSIONS[0])) if model == CLOUD else None,
+    }
+    inputs = rng.randint(5, 2000)
+    return turn(when, id=id_, input=inputs, output=outputs, ms=outputs * 10) | columns
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--turns", default=1000, show_default=True, help="How many turns")
 def main(path: Path, turns: int) -> None:
-    """Write a log with so many turns to PATH."""
-    path.unlink(missing_ok=True)
+    """Write a log with so many turns to PATH, in place of what is there."""
     make_log(path, turns)
 
 

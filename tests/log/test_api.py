@@ -330,10 +330,12 @@ import llm
 from llm.plugins import load_plugins, pm
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.models import MlxModel
+from llm_tiered.mlx.requests import Limits
 
 class Toy(MlxModel):
     def __init__(self):
-        super().__init__(ModelSpec(model_id="mlx/toy-small", path=Path("toy")), lambda: None)
+        spec = ModelSpec(model_id="mlx/toy-small", path=Path("toy"))
+        super().__init__(spec, Limits, lambda _: None)
 
     def check(self, *, allow_cpu):
         pass
