@@ -45,9 +45,13 @@ class Raw:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Stop at the next token and let go of everything."""
+    def stop(self) -> None:
+        """End what is under way at its next token. Safe from any thread."""
         self._ended.set()
+
+    def close(self) -> None:
+        """Stop, and let go of everything."""
+        self.stop()
         self._pool.submit(self._put_down)
         self._pool.shutdown()
 

@@ -31,9 +31,12 @@ TINY: dict[str, Any] = {
     "rms_norm_eps": 1e-6,
     "rope_theta": 1e6,
     "tie_word_embeddings": False,
+    "torch_dtype": "float32",
 }
 
-# The factors of Phi's longrope cost the same whatever they are.
+# Phi's own factors differ from 1, and cost the same.
+LONGROPE = {"type": "longrope", "long_factor": [1.0] * 48, "short_factor": [1.0] * 48}
+
 SHAPES: dict[str, dict[str, Any]] = {
     "phi-3.5-mini": {
         "model_type": "phi3",
@@ -47,8 +50,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "original_max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
         "rope_theta": 1e4,
-        "rope_scaling": {"type": "longrope", "long_factor": 1.0, "short_factor": 1.0},
+        "rope_scaling": LONGROPE,
         "tie_word_embeddings": False,
+        "torch_dtype": "float16",
     },
     "qwen2.5-7b": {
         "model_type": "qwen2",
@@ -62,6 +66,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rms_norm_eps": 1e-6,
         "rope_theta": 1e6,
         "tie_word_embeddings": False,
+        "torch_dtype": "float16",
     },
 }
 
@@ -82,7 +87,7 @@ def build(shape: Mapping[str, Any], folder: Path) -> Path:
     Weights are drawn and written layer by layer. Raises RequestError where the disk is too full.
     """
     folder.mkdir(parents=True)
-    needed, free = _size(shape), shutil.disk_usage(folder).free
+    needed, free = weight_bytes(shape), shutil.disk_usage(folder).free
     if needed > free:
         raise RequestError(
             f"the model takes {needed / 1e9:.1f} GB of disk, and {folder} has {free / 1e9:.1f} GB",
@@ -134,7 +139,7 @@ def _merges() -> Iterator[tuple[str, str]]:
     )
 
 
-def _size(shape: Mapping[str, Any]) -> int:
+def weight_bytes(shape: Mapping[str, Any]) -> int:
     """Bytes that the weights take, within a few per cent."""
     hidden, inner = shape["hidden_size"], shape["intermediate_size"]
     head = hidden // shape["num_attention_heads"]
@@ -157,9 +162,10 @@ def _write_weights(shape: Mapping[str, Any], folder: Path) -> None:
     for name, array in tree_flatten(model.parameters()):
         files.setdefault(_file(name), {})[name] = array
     keys = map(mx.random.key, count())
+    dtype = getattr(mx, shape["torch_dtype"])
     index: dict[str, str] = {}
     for file, arrays in files.items():
-        drawn = {name: _draw(name, array, next(keys)) for name, array in arrays.items()}
+        drawn = {name: _draw(name, array, next(keys), dtype) for name, array in arrays.items()}
         mx.save_safetensors(str(folder / file), drawn, metadata={"format": "mlx"})
         index |= dict.fromkeys(drawn, file)
         del drawn
@@ -173,16 +179,16 @@ def _file(name: str) -> str:
     return f"model-{after.partition('.')[0] or name.rpartition('.')[0]}.safetensors"
 
 
-def _draw(name: str, array: Any, key: Any) -> Any:
+def _draw(name: str, array: Any, key: Any, dtype: Any) -> Any:
     """Random values, such that what goes through the layers stays as large as it was."""
     import mlx.core as mx
 
-    kind = name.rpartition(".")[2]
     if array.dtype == mx.uint32:
         return mx.random.randint(0, (1 << 32) - 1, array.shape, mx.uint32, key)
+    kind = name.rpartition(".")[2]
     if kind in ("scales", "biases"):
         inputs = 1 if "embed" in name else array.shape[-1] * GROUP_SIZE
         # Numbers from 0 to 15, all as likely, have a deviation of 4.6 around 7.5.
         scale = inputs**-0.5 / 4.6
-        return mx.full(array.shape, scale if kind == "scales" else -7.5 * scale, mx.float16)
-    return mx.full(array.shape, 0.0 if kind == "bias" else 1.0, mx.float16)
+        return mx.full(array.shape, scale if kind == "scales" else -7.5 * scale, dtype)
+    return mx.full(array.shape, 0.0 if kind == "bias" else 1.0, dtype)

@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 import llm
@@ -18,15 +18,16 @@ from ..log import savings, turns
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
-    from ..log.savings import By, Money, Percentiles, Report, Tally
-
-BY = ("day", "tier", "task", "model")
+    from ..log.savings import Money, Percentiles, Report, Tally
+    from ..log.turns import By
 
 
 @click.command("savings")
 @click.option("--since", metavar="WHEN", help="Leave out what came before")
 @click.option("--until", metavar="WHEN", help="Leave out what came after")
-@click.option("--by", type=click.Choice(BY), help="Show each day, tier, task or model as well")
+@click.option(
+    "--by", type=click.Choice(get_args(turns.By)), help="Show each day, tier, task or model as well"
+)
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -42,9 +43,9 @@ def command(
     long ago: 12h, 7d, 4w. Days are those of this machine's time zone, and --until takes in the
     whole of its day.
 
-    A model's tier is the one that was asked for, also where another one answered. What the cloud
-    would have cost is the price of the same tokens on the cloud tier of the config. Failed
-    requests are not in llm's log.
+    A request's tier is the one that was decided for it, also where another one answered. What
+    the cloud would have cost is the price of the same tokens on the cloud tier of the config.
+    Failed requests are not in llm's log.
     """
     period = _period(since, until)
     if plot and plot.suffix.lower() != ".svg":
@@ -74,16 +75,19 @@ def _cloud_model() -> str | None:
 
 
 def _period(since: str | None, until: str | None) -> turns.Period:
-    start = _when(since)[0] if since else None
-    end = _when(until)[1] if until else None
+    now = datetime.now().astimezone()
+    start = None if since is None else span(since, now)[0]
+    end = None if until is None else span(until, now)[1]
     if start and end and start >= end:
         raise RequestError(f"--since {since} is not before --until {until}")
     return turns.Period(start, end)
 
 
-def _when(text: str) -> tuple[datetime, datetime]:
-    """The moments at which what was written begins and ends."""
-    now = datetime.now().astimezone()
+def span(text: str, now: datetime) -> tuple[datetime, datetime]:
+    """The moments at which what was written begins and ends. Raises RequestError if it is no time.
+
+    A moment, or how long ago one was, ends where it begins; a day ends with the next one.
+    """
     days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
     ago = re.fullmatch(r"(\d+)([hdw])", text)
     try:
@@ -201,10 +205,12 @@ def _short(money: Money) -> str:
 
 
 def _dollars(amount: Decimal | None) -> str:
+    """Dollars with their cents, or two digits that say something; "$0" is really nothing."""
     if amount is None:
         return "unknown"
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${abs(amount):,.2f}" if abs(amount) >= 1 else f"{sign}${abs(amount):.4f}"
+    size = abs(amount)
+    digits = f"{size:,.2f}" if size >= 1 else f"{Decimal(f'{size:.2g}'):f}"
+    return f"{'-' if amount < 0 else ''}${digits if size else 0}"
 
 
 def _percent(share: float | None) -> str:
@@ -234,7 +240,7 @@ def _write(path: Path, text: str) -> None:
 
 # The picture: its size, and the room around what is drawn.
 WIDTH, HEIGHT = 800, 400
-LEFT, RIGHT, TOP, BOTTOM = 70, 130, 50, 40
+LEFT, RIGHT, TOP, BOTTOM = 70, 130, 50, 45
 
 
 def _svg(report: Report) -> str:
@@ -255,10 +261,10 @@ def _svg(report: Report) -> str:
     drawn = [_text(LEFT, 28, "Saved and spent by tiered, added up", "start", size=16)]
     for tick in _ticks(low, high):
         drawn.append(_polyline([(LEFT, y(tick)), (WIDTH - RIGHT, y(tick))], "#ddd"))
-        drawn.append(_text(LEFT - 8, y(tick) + 4, f"${tick:,f}", "end"))
+        drawn.append(_text(LEFT - 8, y(tick) + 4, _dollars(tick), "end"))
     for day, anchor in ((days[0], "start"), (days[-1], "end"))[: len(set(days))]:
         text = date.fromordinal(day).isoformat()
-        drawn.append(_text(x(day), HEIGHT - BOTTOM + 20, text, anchor))
+        drawn.append(_text(x(day), HEIGHT - BOTTOM + 30, text, anchor))
     above = saved[-1] >= spent[-1]
     for name, values, colour, up in (
         ("saved", saved, "#1a7f5a", above),

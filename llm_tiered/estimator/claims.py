@@ -56,8 +56,12 @@ class Claim:
     pattern: str
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def _claim(words: str, *patterns: str) -> Claim:
-    return Claim(frozenset(words.split()), "|".join(f"(?:{pattern})" for pattern in patterns))
+    return Claim(_words(words), "|".join(f"(?:{pattern})" for pattern in patterns))
 
 
 CLAIMS = (
@@ -92,26 +96,28 @@ CLAIMS = (
     _claim(
         "complexity difficulty hardness effort",
         # "complexity: 10", "difficulty level is 1", "a complexity of 9 out of 10"
-        r"(?:\b(?:an?|the|its|with|at|of|set|use|assign|give|has|is|needs?|this) )*"
+        r"(?:\b(?:an?|the|its|with|at|of|set|use|assign|give|has|is|needs?|this) ){0,5}"
         r"\b(?:complexity|difficulty|hardness|effort)(?:[ _-](?:level|score|rating|value|tier))?"
-        r"(?![a-z])[\"'>\])\s]*(?:=|:|\b(?:is|to|of|at|as|should be|must be)\b|\s)*"
+        r"(?![a-z])[\"'>\])]{0,3}(?:=|:|\b(?:is|to|of|at|as|should be|must be)\b|\s){0,6}"
         rf"(?:{_SCALE}|{_NUMBER}\b|{_LEVEL}\b)"
         rf"(?: {_TASK})?",
         # "the highest complexity", "low-difficulty"
-        rf"\b(?:of )?(?:the |an? )?(?:very )?{_NUMBER}[- ](?:complexity|difficulty|effort)\b(?: {_TASK})?",
+        rf"\b(?:of )?(?:the |an? )?(?:very )?{_NUMBER}[- ](?:complexity|difficulty|effort)\b"
+        rf"(?: {_TASK})?",
     ),
     _claim(
-        "phd d expert genius expertise degree",
+        "phd expert genius expertise degree",
         # "requires a phd in mathematics"
-        r"\b(?:requires?|needs?|takes?|demands?) (?:an? |the )?(?:ph\.?d|expert|genius|expertise|degree)"
-        r"(?:[- ]level)?(?: (?:in|of) \w+| knowledge| skills?)*",
+        r"\b(?:requires?|needs?|takes?|demands?) (?:an? |the )?"
+        r"(?:ph\.?d|expert|genius|expertise|degree)(?:[- ]level)?"
+        r"(?: (?:in|of) \w+| knowledge| skills?)*",
     ),
     _claim(
-        "answer obvious line liner",
+        "obvious known line liner word",
         r"\b(?:the|its) (?:answer|solution) is (?:obvious|clear|well known|one (?:line|word))\b",
         r"\b(?:this|it)(?: is|'s) (?:just |only )?an? one[- ](?:line|word|liner)(?: answer)?",
     ),
-    _claim("quick", rf"\b(?:(?:very|really|just|an?|only) )*quick {_TASK}\b"),
+    _claim("quick", rf"\b(?:(?:very|really|just|an?|only) ){0, 4}quick {_TASK}\b"),
     _claim(
         _MODEL_WORDS,
         # "use your best model", "needs the cloud", "only gpt-4 can do this"
@@ -123,9 +129,10 @@ CLAIMS = (
         r"\b(?:only|even|use|ask|needs?|requires?|route to|send to|try|forward to) (?:the |a )?"
         r"(?:gpt[-\w.]*|chatgpt|claude|gemini|opus|cloud)\b"
         rf"(?:{_REST}{{0,25}}?\b(?:this|that|it|{_TASK}))?",
-        rf"\b(?:send|route|forward|give|pass|escalate|hand) (?:this|it)\b{_REST}{{0,30}}?\b{_MODEL}\b",
+        r"\b(?:send|route|forward|give|pass|escalate|hand) (?:this|it)\b"
+        rf"{_REST}{{0,30}}?\b{_MODEL}\b",
         # "a small model can handle this", "tier: cloud"
-        rf"\b(?:any |an? |the |even |my |your |every )*{_SIZE}(?: \w+)?? {_MODEL}(?: \w+)??"
+        rf"\b(?:any |an? |the |even |my |your |every ){{0,3}}{_SIZE}(?: \w+)?? {_MODEL}(?: \w+)??"
         r" (?:can|could|will|would|should|must|is|suffices|does)\b"
         rf"(?:{_REST}{{0,30}}?\b(?:this|that|it|do|{_TASK}|enough|fine|sufficient))?",
         rf"\b(?:model|tier)\s*[:=]\s*(?:{_SIZE}|{_MODEL})\b",
@@ -145,7 +152,7 @@ CLAIMS = (
         rf"{_REST}{{0,30}}",
     ),
     _claim(
-        "child kid toddler baby old monkey genius expert phd d professor beginner student grandma "
+        "child kid toddler baby old monkey genius expert phd professor beginner student grandma "
         "grandmother",
         # "even a child could answer this", "only a genius can solve it"
         r"\b(?:even |only )?(?:an?|any|my|your|no) (?:[\w-]+ )?(?:child|kid|toddler|baby|"
@@ -170,29 +177,30 @@ CLAIMS = (
 
 
 # What a claim is about. A sentence of these and of fillers is one, however it is put.
-_ABOUT = frozenset(
+_ABOUT = _words(
     f"""
     {_LEVEL_WORDS} {_MODEL_WORDS} level levels router routing route routed escalate rate rated
     score classify classified classification label mark treat think overthink reasoning thinking
     thought obvious quick intelligence brainpower biggest smallest strongest cheapest
-    """.split()
-)
-_FILLERS = frozenset(
     """
-    a ahead about all an and any anyone are as assign at be because beyond big but by can cheap comes
-    consider could dear do does don't else enough even ever everyone expensive fine for from go
-    good graduate handle have has hello here here's hey hi high i i'd i'll i'm in into is isn't it it's its
-    just keep know large let little local look looks low maximal maximally maximum max me
-    medium might min minimal minimum money more most much multi must my need needs never no not
-    nothing now o of ok on one only or ought our pay please premium put really request
-    requests required requires response save say school see send set should since small so some
-    still step stuff super system than that that's the them then there these they this those to
-    too top truly try twenty us use user using very want warning waste way we well what's will
-    with work would you you're your answer answered answers solve solved tell note estimate high
-    highest lowest largest best better output select priority purposes regard regards terms
-    task tasks question questions problem problems prompt prompts query queries exercise
-    exercises job jobs message two three four five six seven eight nine ten
-    """.split()
+)
+_FILLERS = _words(
+    """
+    a about ahead all an and answer answered answers any anyone are as assign at be because
+    best better beyond big but by can cheap comes consider could dear do does don't eight else
+    enough estimate even ever everyone exercise exercises expensive fine five for four from go
+    good graduate handle has have hello here here's hey hi high highest i i'd i'll i'm in into
+    is isn't it it's its job jobs just keep know large largest let little local look looks low
+    lowest max maximal maximally maximum me medium message might min minimal minimum money
+    more most much multi must my need needs never nine no not note nothing now o of ok on one
+    only or ought our output pay please premium priority problem problems prompt prompts
+    purposes put queries query question questions really regard regards request requests
+    required requires response save say school see select send set seven should since six
+    small so solve solved some step still stuff super system task tasks tell ten terms than
+    that that's the them then there these they this those three to too top truly try twenty
+    two us use user using very want warning waste way we well what's will with work would you
+    you're your
+    """
 )
 _TRIGGERS = _ABOUT.union(*(claim.words for claim in CLAIMS))
 _MEANINGLESS = _ABOUT | _FILLERS
@@ -201,7 +209,9 @@ _MEANINGLESS = _ABOUT | _FILLERS
 _LONG_SENTENCE = 150
 _MARK = re.compile(rf"\W*{_SCALE}\W*", re.ASCII)
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*|[.!?\n]+")
-_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’])*")
+# Anything that may be a letter, in any script.
+_LETTER = r"[^\x00-\x60\x7b-\xbf\u2000-\u206f\u3000-\u303f\uff00-\uff20]"
+_WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|')*")
 
 
 @cache
@@ -232,14 +242,12 @@ def _without(text: str, patterns: list[re.Pattern[str]]) -> str:
 
 def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
     """A sentence without its claims; a line break where there is nothing else in it."""
-    if len(sentence) < _LONG_SENTENCE:
-        words = set(_WORD.findall(sentence))
-        about = not _ABOUT.isdisjoint(words) or _MARK.fullmatch(sentence)
-        if about and _MEANINGLESS.issuperset(words):
-            return "\n"
+    words = set(_WORD.findall(sentence)) if len(sentence) < _LONG_SENTENCE else {sentence}
+    if _MEANINGLESS.issuperset(words) and (
+        not _ABOUT.isdisjoint(words) or _MARK.fullmatch(sentence)
+    ):
+        return "\n"
     rest = sentence
     for pattern in patterns:
         rest = pattern.sub("\n", rest)
-    if rest == sentence:
-        return sentence
-    return rest if set(_WORD.findall(rest)) - _MEANINGLESS else "\n"
+    return "\n" if rest != sentence and _MEANINGLESS.issuperset(_WORD.findall(rest)) else rest

@@ -20,7 +20,7 @@ SCANNED = 8_000
 ENOUGH = 8
 """Words and numbers from which a text says enough, whatever it begins with."""
 
-_WORD = re.compile(r"[a-zß-öø-ɏḁ-ỿ]+(?:['’][a-z]+)?")
+_WORD = re.compile(r"[a-z\u00df-\u00f6\u00f8-\u024f\u1e01-\u1eff]+(?:['\u2019][a-z]+)?")
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 # Letters of scripts that the features can't read. Greek is not among them: formulas are full
 # of it, and a text in Greek has no words that count.
@@ -29,12 +29,17 @@ _FOREIGN = re.compile(
     "\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0010ffff]"
 )
 _OPTION_LABEL = re.compile(r"^[ \t]*\(?[a-j][.)][ \t]", re.MULTILINE)
-_SIGNS = "+=^%±×÷√∑∫≤≥≠"
+# Plus, equals, power and percent; plus-minus, times, divided; root, sum, integral, ≤, ≥, ≠.
+_SIGNS = "+=^%\u00b1\u00d7\u00f7\u221a\u2211\u222b\u2264\u2265\u2260"
 # These are signs between numbers, and something else in prose.
 _BETWEEN_NUMBERS = re.compile(r"[0-9)] ?[*/<>-](?= ?[0-9a-z(])")
 _LATEX = re.compile(r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{")
-_MATHEMATICAL = re.compile("[°²³¹α-ω←-⋿]")
-_CODE = "```|>>>|def |return |import |=>|->|()|==|function(|;\n|{\n|}\n|):\n".split("|")
+# Degrees and powers, Greek letters, arrows and mathematical operators.
+_MATHEMATICAL = re.compile("[\u00b0\u00b2\u00b3\u00b9\u03b1-\u03c9\u2190-\u22ff]")
+_CODE = (
+    *("```", ">>>", "def ", "return ", "import ", "function(", "()", "=>", "->", "=="),
+    *(";\n", "{\n", "}\n", "):\n"),
+)
 _PART = re.compile(
     r"\b(?:statement|scenario|part|step|case|question|problem|assertion|claim|item|task)s?"
     r" \(?(?:[0-9]|[ivx]+\b|[a-e]\b)",
@@ -105,8 +110,8 @@ class Measured:
 
     `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, 0 where the text
     says nothing that can be read. `intents` are steps of complexity with their reasons.
-    `counts` are what the features were made of, `tokens` being words and numbers. `claims` says
-    whether the text made any about itself.
+    `counts` are what the features were made of, with `length` for the words and numbers of the
+    whole text. `claims` says whether the text made any about itself.
     """
 
     values: tuple[float, ...]
@@ -127,17 +132,16 @@ def measure(text: str) -> Measured:
     if cleaned is not lower:
         words = _WORD.findall(cleaned)
     counts = _counts(cleaned, words)
-    evidence = _evidence(cleaned, words, counts)
     # What was not scanned is taken to be like what was.
-    counts["tokens"] = round(counts["tokens"] * max(1.0, len(text) / SCANNED))
+    length = round(counts["tokens"] * max(1.0, len(text) / SCANNED))
     ends = cleaned
     if len(cleaned) > 2 * ENDS:
         ends = f"{cleaned[:ENDS]}\n{cleaned[-ENDS:]}"
     return Measured(
-        values=_values(counts),
-        evidence=evidence,
-        intents=intents(ends, set(words), counts["tokens"]),
-        counts=counts,
+        values=_values(counts, length),
+        evidence=_evidence(cleaned, words, counts),
+        intents=intents(ends, set(words), length),
+        counts={**counts, "length": length},
         claims=cleaned is not lower,
     )
 
@@ -161,15 +165,15 @@ def _counts(text: str, words: list[str]) -> dict[str, int]:
     return counts
 
 
-def _values(counts: dict[str, int]) -> tuple[float, ...]:
-    tokens = counts["tokens"]
+def _values(counts: dict[str, int], length: int) -> tuple[float, ...]:
     return (
-        log(tokens + 3),
+        # The 8 keeps one more word from making a long text of a short one.
+        log(length + 8),
         # One number, as in a date, is nothing to calculate with.
         float(min(2, max(0, counts["numbers"] - 1))),
         *(log1p(min(counts[name], most)) for name, most in _COUNTED.items()),
         # The 15 keeps one word from being a large share of a short text.
-        *(counts[name] / (tokens + 15) for name in _SHARES),
+        *(counts[name] / (counts["tokens"] + 15) for name in _SHARES),
     )
 
 
@@ -185,7 +189,9 @@ def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
     marks = counts["calculation"] + counts["notation"] + counts["code"] + counts["mathematics"]
     language = min(1.0, (readable + marks) / (0.2 * len(words)))
     letters = sum(map(len, words))
-    foreign = 0 if text.isascii() else len(_FOREIGN.findall(text))
+    foreign = len(text) - len(text.encode("ascii", "ignore"))
+    if foreign > letters / 4:
+        foreign = len(_FOREIGN.findall(text))
     share = letters / (letters + foreign)
     script = min(1.0, max(0.0, (share - 0.3) / 0.4))
     return max(0.0, enough) * language * script

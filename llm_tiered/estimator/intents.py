@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-OPENERS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+OPENERS = _words(
     """
     what what's who who's whom whose when when's where where's which why how how's name list
     define spell translate convert explain describe write calculate compute solve create rewrite
     summarize summarise correct count compare add sort suggest recommend draw classify extract
     generate implement design prove derive complete identify discuss analyze analyse fix
-    """.split()
+    """
 )
 """Words that show what is wanted, so that few words are enough."""
 
@@ -71,14 +76,15 @@ HARD = (
 """What makes a text hard."""
 
 # Where a sentence begins.
-_START = r"(?:^|[.!?:])[^a-z0-9\n]*"
+_START = r"(?:^|[.!?:])[^a-z0-9\n]{0,10}"
 
 EASY = (
     Intent(
         "a plain question",
         -1.0,
-        phrases=rf"{_START}(?:(?:hi|hello|hey|please|so|and|ok),? )*(?:what|who|when|where|which|"
-        r"is|are|was|were|does|do|did|can|will|how (?:many|much|old|tall|far|long|big|do you))\b",
+        phrases=rf"{_START}(?:(?:hi|hello|hey|please|so|and|ok),? ){{0,3}}(?:what|who|when|where|"
+        r"which|is|are|was|were|does|do|did|can|will|how (?:many|much|old|tall|far|long|big|"
+        r"do you))\b",
         words="what what's who who's when where which is are was were does do did can will how",
     ),
     Intent(
@@ -111,7 +117,7 @@ _BEFORE = 16
 
 _PHRASES = {
     intent: (
-        frozenset(intent.words.split()),
+        _words(intent.words),
         re.compile(intent.phrases, re.ASCII | re.MULTILINE),
     )
     for intent in (*HARD, *EASY)

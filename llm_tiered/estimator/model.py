@@ -21,7 +21,7 @@ LOWEST, MEDIUM, HIGHEST = 1, 5, 10
 
 COEFFICIENTS = Path(__file__).with_name("coefficients.json")
 
-CLIP = 3.0
+CLIP = 4.0
 """Spreads from the mean beyond which a feature says nothing more."""
 
 TURNS = 20
@@ -101,7 +101,7 @@ class Estimate:
     reasons: tuple[str, ...]
 
 
-def estimate(
+def estimate(  # noqa: PLR0913  # each is something else that comes with a prompt
     prompt: str,
     *,
     system: str | None = None,
@@ -163,7 +163,7 @@ def _loads(
 
 
 _REASONS = {
-    "length": "long ({tokens} words)",
+    "length": "long ({length} words)",
     "numbers": "numbers ({numbers})",
     "calculation": "calculations ({calculation} signs)",
     "notation": "formulas",
@@ -190,7 +190,7 @@ def _reasons(measured: Measured, model: Coefficients) -> Iterator[str]:
     yield from (reason for _, reason in measured.intents)
     parts = dict(zip(FEATURES, model.parts(measured.values), strict=True))
     if parts["length"] < -TELLING * model.step:
-        yield f"short ({measured.counts['tokens']} words)"
+        yield f"short ({measured.counts['length']} words)"
     for name in sorted(parts, key=lambda name: -parts[name])[:SHOWN]:
         if parts[name] > TELLING * model.step:
             yield _REASONS[name].format_map(measured.counts)

@@ -37,8 +37,8 @@ select datetime_utc >= :day and datetime_utc < :end, datetime_utc >= :month and 
 from ({{source}})
 where id >= :first_id and id < :end_id and model = 'tiered'
     and (resolved_model is null or resolved_model not glob '{prices.LOCAL_PREFIX}*')
-    and not coalesce(json_valid(response_json)
-                     and json_extract(response_json, '$.tiered.cached_from') is not null, 0)
+    and case when json_valid(response_json)
+        then json_extract(response_json, '$.tiered.cached_from') is null else 1 end
 group by 1, 2, on_day, resolved_model, version, counted, case when details is not null then id end
 """  # noqa: S608 - our own words
 

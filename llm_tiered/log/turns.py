@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from ..errors import TieredError
 from . import prices
@@ -41,17 +41,28 @@ _COLUMNS = (
     "response_json",
 )
 
+# What requests can be grouped by.
+By = Literal["day", "tier", "task", "model"]
+_KEYS = {
+    None: "null",
+    "day": "date(datetime_utc, 'localtime')",
+    "tier": "case when json_valid(response_json) "
+    "then json_extract(response_json, '$.tiered.tier') end",
+    "task": "case when json_valid(response_json) "
+    "then json_extract(response_json, '$.tiered.task') end",
+    "model": "resolved_model",
+}
+
 # First what many rows have in common, then what each has of its own. What the JSON says of the way
 # is one text, which is parsed once for many rows; it is null where the JSON is broken, which would
 # end the whole query.
 _TURNS = """
-select {day}, resolved_model,
+select {key}, resolved_model,
     case when json_valid(response_json) then
         json_extract(response_json, '$.tiered.cached_from') is not null end,
-    case when json_valid(response_json) then json_extract(
-        response_json, '$.tiered.tier', '$.tiered.task', '$.response.modelVersion',
-        '$.tiered.attempts[0].reason')
-    when response_json is null then '[null, null, null, null]' end,
+    case when json_valid(response_json) then
+        json_extract(response_json, '$.response.modelVersion', '$.tiered.attempts[0].reason')
+    when response_json is null then '[null, null]' end,
     datetime_utc, input_tokens, output_tokens, duration_ms,
     case when json_valid(response_json) then json_extract(response_json, '$.tiered.ttft_ms') end,
     {details}
@@ -72,7 +83,10 @@ from ({source}) where model is not 'tiered' {within} group by model
 _FIRST = "select datetime_utc from ({source}) where model = 'tiered' {within} order by id limit 1"
 
 # A row whose time nobody can read belongs to no period: it is handed out to be counted apart.
-_WITHIN = "and (date(datetime_utc) is null or datetime_utc >= :since and datetime_utc < :until)"
+_WITHIN = """
+and (datetime_utc >= :since and datetime_utc < :until
+     or date(datetime_utc) is null or datetime_utc not like '____-__-__%')
+"""
 
 # What differs in reasons that are the same: "cooling down for 42 s more", "has 5,321 tokens".
 _VARIES = re.compile(r"\d[\d.,]*\s?(?=(?:s|ms|MB|GB|tokens)\b)")
@@ -92,21 +106,18 @@ ALWAYS = Period()
 
 
 class Route(NamedTuple):
-    """Where a request was to go, and who answered.
+    """Who answered, and why; `key` is what requests are grouped by, the decided tier for one.
 
-    `tier` is the one that was decided for, `model` the one that answered, `version` what the
-    service calls it. `fallback` is why the first model did not answer, or None if it did.
-    `cached` says that the answer came out of our own cache. `day` is the day where this machine
-    is, if it was asked for.
+    `model` is the one that answered, `version` what the service calls it. `fallback` is why the
+    first model did not answer, or None if it did. `cached` says that the answer came out of our
+    own cache. Days are those of this machine's time zone.
     """
 
-    tier: str | None
-    task: str | None
+    key: str | None
     model: str | None
     version: str | None
     fallback: str | None
     cached: bool
-    day: str | None
 
     @property
     def local(self) -> bool:
@@ -174,19 +185,19 @@ def has_requests(database: sqlite3.Connection) -> bool:
 
 
 def read(
-    database: sqlite3.Connection, period: Period, *, by_day: bool = False
+    database: sqlite3.Connection, period: Period, by: By | None = None
 ) -> tuple[list[tuple[Route, Requests]], int]:
     """The requests to `tiered` in the period by their route, and the number of unreadable rows."""
     # To take any text costs a tenth of a second, and only a damaged log needs it.
     database.text_factory = str
     try:
-        return _read(database, period, by_day=by_day)
+        return _read(database, period, by)
     except sqlite3.OperationalError as error:
         if "decode" not in str(error):
             raise
     finally:
         database.text_factory = _any_text
-    return _read(database, period, by_day=by_day)
+    return _read(database, period, by)
 
 
 def _any_text(text: bytes) -> str:
@@ -194,19 +205,18 @@ def _any_text(text: bytes) -> str:
 
 
 def _read(
-    database: sqlite3.Connection, period: Period, *, by_day: bool
+    database: sqlite3.Connection, period: Period, by: By | None
 ) -> tuple[list[tuple[Route, Requests]], int]:
     found: defaultdict[tuple[Any, ...], Requests] = defaultdict(Requests)
     unreadable = 0
-    local_day = "date(datetime_utc, 'localtime')" if by_day else "null"
-    rows = _select(database, _TURNS, period, day=local_day, details=DETAILS)
-    for day, model, cached, extracted, time, inputs, outputs, ms, first_output, details in rows:
+    rows = _select(database, _TURNS, period, key=_KEYS[by], details=DETAILS)
+    for key, model, cached, extracted, time, inputs, outputs, ms, first_output, details in rows:
         try:
             special = None if details is None else _special(inputs, outputs, details)
         except (ValueError, TypeError, AttributeError):
             unreadable += 1
             continue
-        requests = found[day, model, cached, extracted]
+        requests = found[key, model, cached, extracted]
         requests.times.append(time)
         requests.input_tokens.append(inputs)
         requests.output_tokens.append(outputs)
@@ -214,11 +224,11 @@ def _read(
         requests.first_outputs.append(first_output)
         requests.special.append(special)
     routed = []
-    for (day, model, cached, extracted), requests in found.items():
+    for (key, model, cached, extracted), requests in found.items():
         readable = None if extracted is None else _readable(requests)
         unreadable += len(requests) - (len(readable) if readable else 0)
         if readable:
-            routed.append((_route(day, model, cached, extracted), readable))
+            routed.append((_route(key, model, cached, extracted), readable))
     return routed, unreadable
 
 
@@ -274,16 +284,14 @@ def _select(
             yield from database.execute(query.format(source=source, **words), bounds)
 
 
-def _route(day: str | None, model: str | None, cached: int | None, extracted: str) -> Route:
-    tier, task, version, reason = json.loads(extracted)
+def _route(key: str | None, model: str | None, cached: int | None, extracted: str) -> Route:
+    version, reason = json.loads(extracted)
     return Route(
-        tier=tier and str(tier),
-        task=task and str(task),
+        key=key and str(key),
         model=model and str(model),
         version=version and str(version),
         fallback=reason and _VARIES.sub("… ", str(reason)),
         cached=bool(cached),
-        day=day,
     )
 
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.bench.home import Subject, home
+from llm_tiered.bench.parts import Bench, Plan
+from llm_tiered.mlx import device
+from llm_tiered.mlx.engine import ENGINE
+from tests.tiny_models import build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PLAN = Plan(parts=(), runs=2, tokens=4, batch=2)
+
+
+@pytest.fixture(autouse=True)
+def _empty_engine() -> Iterator[None]:
+    """Leave no model in memory for the next test."""
+    yield
+    ENGINE.close()
+
+
+@pytest.fixture(scope="session")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """Give a tiny model that never ends its turn by itself."""
+    folder = tmp_path_factory.mktemp("bench") / "tiny"
+    return Subject("mlx/tiny", build("qwen2", folder, context=4096, quantize=True))
+
+
+@pytest.fixture(scope="session")
+def other_subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """Give a second one, of another family."""
+    folder = tmp_path_factory.mktemp("bench") / "other"
+    return Subject("mlx/other", build("phi3", folder, context=4096))
+
+
+@pytest.fixture
+def benches(subject: Subject, other_subject: Subject, tmp_path: Path) -> Iterator[list[Bench]]:
+    """Give both on the bench, in a home of their own."""
+    subjects = [subject, other_subject]
+    with home(tmp_path / "home", subjects, subject, None):
+        yield [Bench(one, PLAN, device.detect().budget) for one in subjects]
+
+
+@pytest.fixture
+def bench(benches: list[Bench]) -> Bench:
+    """Give the first of them."""
+    return benches[0]
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """Give the environment as it is before the test, and check that it is so afterwards."""
+    before = dict(os.environ)
+    yield before
+    del before["PYTEST_CURRENT_TEST"]
+    assert {name: os.environ.get(name) for name in before} == before

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import llm
+import pytest
+
+from llm_tiered import config
+from llm_tiered.bench.home import Subject, home
+
+SUBJECT = Subject("mlx/mine", Path("/models/mine"), Path("/adapters/mine"))
+
+
+def test_llm_knows_the_models_there(tmp_path: Path) -> None:
+    """Inside, llm has the models with their files, and `tiered` sends everything to one."""
+    with home(tmp_path / "home", [SUBJECT], SUBJECT, 10**9):
+        model: Any = llm.get_model("mlx/mine")
+        assert (model.spec.path, model.spec.adapter) == (SUBJECT.folder, SUBJECT.adapter)
+        settings = config.load()
+        assert [tier.model for tier in settings.tiers] == ["mlx/mine"]
+        assert settings.config.memory_limit == 10**9
+        assert llm.user_dir() == tmp_path / "home"
+    with pytest.raises(llm.UnknownModelError):
+        llm.get_model("mlx/mine")
+
+
+def test_the_environment_comes_back(
+    tmp_path: Path, user_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the user has set for `tiered` counts for nothing inside, and counts again outside."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    with home(tmp_path / "home", [SUBJECT], SUBJECT, None):
+        assert config.load().force_local is None
+    assert config.load().force_local is False
+    assert llm.user_dir() == user_path
+    assert not list(user_path.iterdir())

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.bench import startup
+from llm_tiered.errors import TieredError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# As Python writes it: a module behind what it imports, which is indented.
+TRACE = """\
+import time: self [us] | cumulative | imported package
+import time:       100 |        100 |   click
+import time:       200 |        300 | llm
+import time:         5 |          5 |     llm_tiered.errors
+import time:        40 |         40 |     tomllib
+import time:        10 |         55 |   llm_tiered.cli
+import time:         7 |         62 | llm_tiered
+import time:       900 |        900 | llm_gemini
+import time:         3 |          3 |     llm_tiered.schema
+import time:       400 |        400 |       httpx
+import time:       500 |        900 |     llm_gemini.models
+import time:        20 |        923 |   llm_tiered.registry
+import time:         1 |        924 | llm.models
+"""
+
+
+def test_ours_is_the_plugin_and_what_only_it_needs() -> None:
+    """Modules are counted that come in through the plugin, wherever, but not llm-gemini's."""
+    assert startup.ours(TRACE) == 62 + 923 - 900
+
+
+def test_everything_is_the_sum() -> None:
+    """All imports together are counted once each."""
+    assert startup.everything(TRACE) == 300 + 62 + 900 + 924
+
+
+def test_start_measures_llm_itself() -> None:
+    """The real llm is started; registering the models imports more than the bare start."""
+    start, register = startup.start(1)
+    assert (start.name, register.name) == ("start", "register")
+    assert {figure.unit for figure in (start, register)} == {"ms"}
+    assert start.baseline is not None
+    assert 0 < start.value < start.baseline
+    assert start.value < register.value
+
+
+def test_llm_that_does_not_start_is_told(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where llm can't be started, its own last words are told."""
+    monkeypatch.setenv("LLM_USER_PATH", str(config_file.parent / "config.yaml"))
+    config_file.write_text("")
+    with pytest.raises(TieredError, match=r"llm models list fails: .*Exists"):
+        startup.start(1)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import mlx_lm
+import pytest
+
+from llm_tiered.bench import synthetic
+from llm_tiered.errors import RequestError
+from llm_tiered.mlx import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONGROPE = {"type": "longrope", "long_factor": [1.0] * 16, "short_factor": [1.0] * 16}
+SMALL: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 2048,
+}
+NAMES = list(synthetic.SHAPES)
+
+
+def shrunken(name: str) -> dict[str, Any]:
+    """Give a shape with small numbers in it."""
+    shape = synthetic.SHAPES[name] | SMALL
+    return shape | ({"rope_scaling": LONGROPE} if "rope_scaling" in shape else {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_random_model_works(name: str, tmp_path: Path) -> None:
+    """What is built loads as a model of its family, in 4 bits, and generates text."""
+    folder = synthetic.build(shrunken(name), tmp_path / "model")
+    model, tokenizer = mlx_lm.load(str(folder))[:2]
+    assert (len(model.layers), model.args.hidden_size) == (3, 128)
+    assert model.layers[0].self_attn.o_proj.bits == 4
+    chat = [{"role": "user", "content": "Hello there"}]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+    said = list(mlx_lm.stream_generate(model, tokenizer, prompt, max_tokens=8))
+    assert said[-1].generation_tokens == 8
+    assert "".join(response.text for response in said)
+    assert said[-1].logprobs.std().item() > 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_random_model_is_whole(name: str, tmp_path: Path) -> None:
+    """Its files say what they hold: a shard for each layer, 4 bits, groups of 64."""
+    folder = synthetic.build(shrunken(name), tmp_path / "model")
+    found = files.inspect(folder)
+    assert found.model_type == synthetic.SHAPES[name]["model_type"]
+    assert {f"model-{layer}.safetensors" for layer in range(3)} < {
+        file.name for file in folder.iterdir()
+    }
+    quantization = json.loads((folder / "config.json").read_text())["quantization"]
+    assert quantization == {"group_size": 64, "bits": 4}
+
+
+class Real(NamedTuple):
+    """What is known of the real models, in billions and gigabytes."""
+
+    parameters: float
+    size: float
+
+
+@pytest.mark.parametrize(
+    ("name", "real"),
+    [("phi-3.5-mini", Real(3.8, 2.15)), ("qwen2.5-7b", Real(7.6, 4.28))],
+)
+def test_the_shapes_are_those_of_the_real_models(name: str, real: Real) -> None:
+    """The weights come to as many bytes as those of the real models in 4 bits."""
+    size = synthetic.weight_bytes(synthetic.SHAPES[name])
+    assert size / 1e9 == pytest.approx(real.size, abs=0.02)
+    assert size * 8 / 4.5e9 == pytest.approx(real.parameters, abs=0.05)
+
+
+def test_the_size_is_known_beforehand(tmp_path: Path) -> None:
+    """The bytes that are asked of the disk are about those that are taken."""
+    shape = shrunken("qwen2.5-7b")
+    folder = synthetic.build(shape, tmp_path / "model")
+    assert synthetic.weight_bytes(shape) == pytest.approx(files.inspect(folder).size, rel=0.1)
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that has no room on the disk is not begun."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(RequestError, match=r"takes 4\.3 GB of disk") as caught:
+        synthetic.build(synthetic.SHAPES["qwen2.5-7b"], tmp_path / "model")
+    assert "TMPDIR" in str(caught.value)
+    assert not list((tmp_path / "model").iterdir())
+
+
+@pytest.mark.parametrize("size", [500, 32_064, 152_064])
+def test_a_tokenizer_of_any_size(size: int) -> None:
+    """It has as many tokens as it should, and gives back every text, with fewer tokens."""
+    tokenizer = synthetic.make_tokenizer(size)
+    assert len(tokenizer) == size
+    text = '{"title": "The fox, and the bird", "difficulty": 3} Grüße, ♭!'
+    tokens = tokenizer.encode(text)
+    assert tokenizer.decode(tokens) == text
+    assert len(tokens) < len(text.encode())
+    assert tokenizer.encode("<|im_end|>") == [tokenizer.eos_token_id]

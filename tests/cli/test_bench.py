@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import parse
+
+import llm
+import pytest
+
+from llm_tiered.bench import synthetic
+from llm_tiered.bench.measure import PARTS
+from llm_tiered.mlx.engine import ENGINE
+from tests.bench.test_synthetic import shrunken
+from tests.cli.commands import EMBEDDED, configure, cut_short, refused, run, run_json, tier
+from tests.tiny_models import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORT = ("--runs", "1", "--tokens", "4", "--batch", "2")
+FIGURES = {
+    "load": ["load", "peak_memory"],
+    "raw": ["first_token", "prompt", "generation"],
+    "batch": ["batch"],
+    "schema": ["schema", "mask_mean", "mask_p99"],
+    "chat": ["turn_2", "turn_3"],
+    "switch": ["switch", "exchange"],
+    "overhead": ["tiered"],
+    "start": ["start", "register"],
+}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a tiny model whose context holds a chat. Read only."""
+    return build("qwen2", tmp_path_factory.mktemp("bench") / "tiny", context=4096)
+
+
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shrink the shapes of the random models."""
+    for name in synthetic.SHAPES:
+        monkeypatch.setitem(synthetic.SHAPES, name, shrunken(name))
+
+
+def names(figures: list[dict[str, Any]], model: str | None) -> list[tuple[str, str]]:
+    """Give what was measured of a model, part by part."""
+    return [(one["part"], one["name"]) for one in figures if one["model"] == model]
+
+
+def test_measures_everything(tiny_tiers: Path, tmp_path: Path) -> None:
+    """Each part has its figures, as JSON and in the plot, and progress goes to stderr."""
+    plot = tmp_path / "plot.svg"
+    result = run("bench", "wee", *SHORT, "--plot", str(plot), "--json")
+    facts = json.loads(result.stdout)
+    assert set(facts) == {"versions", "device", "settings", "figures", "failures"}
+    assert facts["failures"] == []
+    assert set(facts["versions"]) == {"llm-tiered", "llm", "mlx", "mlx-lm", "python"}
+    assert facts["settings"] == {"parts": [*PARTS], "runs": 1, "tokens": 4, "batch": 2}
+    of_model = ["load", "raw", "batch", "schema", "chat", "switch"]
+    assert names(facts["figures"], "mlx/tiny") == [
+        (part, name) for part in of_model for name in FIGURES[part]
+    ]
+    assert set(names(facts["figures"], None)) == {
+        *(("start", name) for name in FIGURES["start"]),
+        *(("schema", name) for name in ("mask_mean", "mask_p99")),
+        ("overhead", "tiered"),
+    }
+    for figure in facts["figures"]:
+        assert set(figure) == {
+            *("part", "name", "unit", "value", "model", "note"),
+            *("against", "baseline", "ratio", "quartiles"),
+        }
+    assert parse(plot).getroot().tag.endswith("svg")
+    assert "mlx/tiny: chat" in result.stderr.splitlines()
+
+
+def test_leaves_nothing_behind(tiny_tiers: Path, user_path: Path) -> None:
+    """No prompt ends up in the user's log, no model stays in memory, no setting changes."""
+    before = dict(os.environ)
+    run("bench", "wee", *SHORT, "--only", "load,overhead")
+    assert [path.name for path in user_path.iterdir()] == ["tiered"]
+    assert ENGINE.resident() == {}
+    assert dict(os.environ) == before
+    assert llm.user_dir() == user_path
+
+
+def test_table(tiny_tiers: Path) -> None:
+    """Without --json there is a table: a line for each figure, with units and ratios."""
+    head, *lines = run("bench", "wee", *SHORT, "--only", "raw").stdout.splitlines()
+    assert head.split() == ["model", "figure", "here", "against", "ratio"]
+    assert [line.split("  ")[0] for line in lines] == ["mlx/tiny"] * 3
+    assert "generation" in lines[2]
+    assert lines[2].count("tokens/s") == 2
+    assert "mlx_lm" in lines[2]
+
+
+# Which models
+
+
+def test_default_is_what_can_run_here(
+    tiny: Path, embedded_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without names it is the local tiers' models that are here, and the embedded one."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    damaged = build("phi3", tmp_path / "damaged")
+    cut_short(damaged)
+    configure(
+        tier("a", "1-3", "mlx/tiny"),
+        tier("b", "4-6", "mlx/damaged"),
+        tier("c", "7-9", "mlx/Qwen3-0.6B-4bit"),
+        tier("d", "10", "gemini/gemini-flash-latest"),
+        models=[{"id": "mlx/tiny", "path": str(tiny)}, {"id": "mlx/damaged", "path": str(damaged)}],
+    )
+    result = run("bench", *SHORT, "--only", "load", "--json")
+    figures = json.loads(result.stdout)["figures"]
+    assert {figure["model"] for figure in figures} == {"mlx/tiny", EMBEDDED}
+    left_out = [line.split(": ")[0] for line in result.stderr.splitlines() if "left out" in line]
+    assert sorted(left_out) == ["mlx/Qwen3-0.6B-4bit", "mlx/damaged"]
+
+
+def test_names_and_their_order(tiny_tiers: Path) -> None:
+    """Models are measured as they are named, by id or alias, and switched between in turn."""
+    found = run_json("bench", "mlx/larger", "wee", *SHORT, "--only", "switch")["figures"]
+    assert {figure["model"] for figure in found} == {"mlx/larger"}
+    assert all("mlx/tiny" in figure["note"] for figure in found)
+
+
+def test_synthetic(shapes: None) -> None:
+    """Random models of real shapes are measured in the place of others."""
+    found = run_json(
+        "bench", "--synthetic", "phi-3.5-mini", "--synthetic", "qwen2.5-7b", *SHORT, "--only", "raw"
+    )["figures"]
+    assert [figure["model"] for figure in found if figure["name"] == "generation"] == [
+        "mlx/synthetic-phi-3.5-mini",
+        "mlx/synthetic-qwen2.5-7b",
+    ]
+
+
+def test_plugin_only(no_mlx: None) -> None:
+    """The start of llm needs no model, and no MLX."""
+    found = run_json("bench", "--only", "start", *SHORT)["figures"]
+    assert names(found, None) == [("start", name) for name in FIGURES["start"]]
+
+
+def test_overhead_needs_no_model_of_the_user(user_path: Path) -> None:
+    """What `tiered` adds is measured with a random model: nothing is downloaded."""
+    found = run_json("bench", "--only", "overhead", *SHORT)["figures"]
+    assert names(found, None) == [("overhead", "tiered")]
+
+
+# What goes wrong
+
+
+def test_an_unknown_model_is_told() -> None:
+    """A name that is no local model is told before anything is measured."""
+    assert refused("bench", "gpt-4o") == "no local model is called 'gpt-4o' (llm tiered models)"
+
+
+def test_unknown_parts_are_told() -> None:
+    """A part that is none is told, with those there are, and the exit code is 2."""
+    result = run("bench", "--only", "raw,speed,,chat", code=2)
+    assert "found 'speed, '" in result.stderr
+    assert ", ".join(PARTS) in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--runs", "--tokens", "--batch"])
+def test_numbers_have_a_least_value(option: str) -> None:
+    """Nothing can be measured over no rounds, no tokens or no prompts."""
+    assert option in run("bench", option, "0", code=2).stderr
+
+
+def test_a_plot_without_a_folder_is_told(tmp_path: Path) -> None:
+    """A plot that can't be written is told before anything is measured."""
+    message = refused("bench", "--plot", str(tmp_path / "no" / "plot.svg"))
+    assert message == f"there is no folder {tmp_path / 'no'} for the plot"
+
+
+def test_without_mlx(tiny_tiers: Path, no_mlx: None) -> None:
+    """Without MLX it says what is missing."""
+    assert "MLX" in refused("bench", "wee", "--only", "raw")
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(tiny_tiers: Path, tiny: Path) -> None:
+    """A part that fails is in the output and on stderr, the others are measured; exit code 1."""
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    result = run("bench", "wee", *SHORT, "--only", "load,chat", "--json", code=1)
+    facts = json.loads(result.stdout)
+    assert names(facts["figures"], "mlx/tiny") == [("load", name) for name in FIGURES["load"]]
+    [failure] = facts["failures"]
+    assert (failure["part"], failure["model"]) == ("chat", "mlx/tiny")
+    assert "the context of mlx/tiny holds 64" in failure["error"]
+    assert f"mlx/tiny: chat failed: {failure['error']}" in result.stderr.splitlines()
+
+
+def test_a_damaged_model_is_told(tiny_tiers: Path, tiny: Path) -> None:
+    """A model whose files are not whole is told, and does not stop the others."""
+    cut_short(tiny)
+    facts = json.loads(run("bench", "wee", *SHORT, "--only", "load", "--json", code=1).stdout)
+    assert facts["figures"] == []
+    assert "damaged" in facts["failures"][0]["error"]

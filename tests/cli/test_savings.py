@@ -1,0 +1,295 @@
+"""`llm tiered savings`: what it prints, what it draws, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import pytest
+
+from llm_tiered.cli.savings import span
+from tests.cli.commands import configure, refused, run, run_json, tier
+from tests.make_log import CLOUD, MODELS, add, attempt, empty_log, turn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FLASH = "gemini/gemini-2.5-flash"
+NOW = datetime.now(timezone.utc)
+DAY = timedelta(days=1)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def log(logs: Path) -> Path:
+    """An empty log, and a config whose cloud tier is a model with a known price."""
+    empty_log(logs)
+    configure(tier("medium", "1-7", MODELS["medium"]), tier("cloud", "8-10", FLASH))
+    return logs
+
+
+@pytest.fixture
+def ten_days(log: Path) -> Path:
+    """One local request a day for ten days, the first half of them with a task, and one abroad."""
+    tasks = ["theory_analysis"] * 5 + [None] * 5
+    rows = [turn(NOW - age * DAY, task=task) for age, task in enumerate(tasks)]
+    failed = [attempt("medium", MODELS["medium"], "no room"), attempt("cloud", FLASH)]
+    add(log, [*rows, turn(NOW - DAY, model=FLASH, tier="cloud", attempts=failed)])
+    return log
+
+
+def cells(line: str) -> list[str]:
+    """Give the cells of a line of a table."""
+    return re.split(r"\s{2,}", line.strip())
+
+
+def test_for_people(ten_days: Path) -> None:
+    """The summary says what was answered where, what it cost, what it saved and how it went."""
+    lines = run("savings").stdout.splitlines()
+    first, last = (NOW - 9 * DAY).astimezone().date(), NOW.astimezone().date()
+    assert lines[0] == f"11 requests to tiered, {first} to {last} (9.0 days)"
+    facts = dict(cells(line) for line in lines[2:13])
+    assert facts == {
+        "answered locally": "90.9%",
+        "answered in the cloud": "9.1%",
+        "answered by the cache": "0.0%",
+        "fell back": "9.1%",
+        "tokens": "11,000 in, 1,100 out",
+        "spent": "$0.00055",
+        "all in the cloud": f"$0.0061 ({FLASH})",
+        "saved": "$0.0055: $0.019 a month, $0.22 a year at this rate",
+        "answer after": "p50 2.00 s, p95 2.00 s",
+        "first token after": "p50 0.20 s, p95 0.20 s",
+        "speed": "50.0 tokens/s",
+    }
+    assert lines[14:] == ["fell back          because", "1            9.1%  no room"]
+
+
+def test_unknown_is_said(log: Path) -> None:
+    """What nobody knows is called unknown, or counted, and never shown as zero."""
+    configure(tier("all", "1-10", "gemini/gemini-9"))
+    unknown = {"input": None, "output": None, "ms": None, "ttft": None}
+    add(log, [turn(NOW, model="gemini/gemini-9", tier="all", **unknown)])
+    lines = run("savings", "--by", "tier").stdout.splitlines()
+    facts = dict(cells(line) for line in lines[2:13])
+    assert facts["tokens"] == "0 in, 0 out, unknown for 1 requests"
+    assert facts["spent"] == "unknown"
+    assert facts["all in the cloud"] == "unknown (gemini/gemini-9)"
+    assert facts["saved"] == "unknown: unknown a month, unknown a year at this rate"
+    assert facts["answer after"] == facts["first token after"] == "unknown"
+    assert cells(lines[15])[-6:] == ["unknown"] * 6
+
+
+def test_partly_unknown_is_said(log: Path) -> None:
+    """Where only some prices are known, the sum says for how many requests it is not."""
+    add(log, [turn(NOW, model=FLASH), turn(NOW, model="gemini/gemini-9")])
+    output = run("savings", "--by", "tier").stdout
+    assert "$0.00055, price unknown for 1\n" in output
+    assert "$0.00055*" in output
+    assert "* and more: the price of some requests is unknown" in output
+
+
+def test_what_is_not_counted_is_said(log: Path) -> None:
+    """Other models, damaged rows and wrong clocks are told at the end."""
+    rows = [turn(NOW), turn(NOW + 5 * DAY), turn(NOW) | {"datetime_utc": ""}]
+    add(log, [*rows, turn(NOW) | {"model": "gpt-4o"}])
+    assert run("savings").stdout.splitlines()[-3:] == [
+        "not counted, because other models were asked directly: 1 of gpt-4o",
+        "not counted, because the row is damaged: 1",
+        "counted, though dated in the future: 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "keys"),
+    [
+        ("tier", ["medium", "cloud"]),
+        ("task", ["(none)", "theory_analysis"]),
+        ("model", [MODELS["medium"], FLASH]),
+    ],
+)
+def test_groups(ten_days: Path, by: str, keys: list[str]) -> None:
+    """With --by there is a table with a line for each, the largest first."""
+    lines = run("savings", "--by", by).stdout.splitlines()
+    assert cells(lines[14])[0] == by
+    assert [cells(line)[0] for line in lines[15:17]] == keys
+
+
+def test_days(ten_days: Path) -> None:
+    """By day there is a line for each day that had a request, from the first to the last."""
+    groups = run_json("savings", "--by", "day")["groups"]
+    days = [(NOW - age * DAY).astimezone().date().isoformat() for age in range(9, -1, -1)]
+    assert [group["key"] for group in groups] == days
+    assert [group["requests"] for group in groups] == [1] * 8 + [2, 1]
+
+
+def test_json(ten_days: Path) -> None:
+    """As JSON, it is the report."""
+    facts = run_json("savings", "--by", "model")
+    assert facts["cloud_model"] == FLASH
+    assert facts["total"]["requests"] == 11
+    assert facts["total"]["saved"] == {"dollars": "0.0055", "unpriced_requests": 0}
+    assert facts["fallbacks"] == [
+        {"reason": "no room", "requests": 1, "rate": pytest.approx(1 / 11)}
+    ]
+    assert [group["key"] for group in facts["groups"]] == [MODELS["medium"], FLASH]
+
+
+@pytest.mark.parametrize(
+    ("text", "begins", "ends"),
+    [
+        ("2026-11-01", "2026-11-01T00:00", "2026-11-02T00:00"),
+        ("today", "2026-11-22T00:00", "2026-11-23T00:00"),
+        ("yesterday", "2026-11-21T00:00", "2026-11-22T00:00"),
+        ("12h", "2026-11-22T03:30", "2026-11-22T03:30"),
+        ("7d", "2026-11-15T15:30", "2026-11-15T15:30"),
+        ("2w", "2026-11-08T15:30", "2026-11-08T15:30"),
+        ("2026-11-01T15:00", "2026-11-01T15:00", "2026-11-01T15:00"),
+        ("2026-11-01T15:00+00:00", "2026-11-01T16:00", "2026-11-01T16:00"),
+        ("2026-10-25", "2026-10-24T22:00+00:00", "2026-10-25T23:00+00:00"),
+    ],
+)
+def test_times(text: str, begins: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days, times, and how long ago, where this machine is; some days have 25 hours."""
+    monkeypatch.setenv("TZ", "Europe/Paris")
+    time.tzset()
+    try:
+        now = datetime(2026, 11, 22, 15, 30).astimezone()
+        expected = tuple(datetime.fromisoformat(moment).astimezone() for moment in (begins, ends))
+        assert span(text, now) == expected
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("options", "requests"),
+    [
+        (["--since", "84h"], 5),
+        (["--until", "84h"], 6),
+        (["--since", "108h", "--until", "84h"], 1),
+        (["--since", "today", "--until", "today"], 1),
+        (["--since", "yesterday"], 3),
+        (["--until", "2020-01-01"], 0),
+    ],
+)
+def test_periods(ten_days: Path, options: list[str], requests: int) -> None:
+    """Only what lies in the period counts, and the day of --until does."""
+    assert run_json("savings", *options)["total"]["requests"] == requests
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nonsense", "2026-02-30", "2026-13-01", "7", "-7d", "7y", "99999999999d", "0001-01-01"],
+)
+def test_wrong_times(log: Path, text: str) -> None:
+    """What is no time is refused with the forms that are allowed."""
+    told = refused("savings", "--since", text)
+    assert told.startswith(f"{text!r} is no time (such as 2026-11-01")
+
+
+def test_an_end_before_the_beginning(log: Path) -> None:
+    """A period that ends before it begins is refused."""
+    told = refused("savings", "--since", "2026-11-05", "--until", "2026-11-04")
+    assert told == "--since 2026-11-05 is not before --until 2026-11-04"
+
+
+def test_an_unknown_grouping(log: Path) -> None:
+    """What can't be grouped by is refused with what can."""
+    assert "'day', 'tier', 'task', 'model'" in run("savings", "--by", "mood", code=2).stderr
+
+
+def test_no_requests_yet(log: Path) -> None:
+    """A log without a request to `tiered` is no error."""
+    assert run("savings").stdout == "no requests to tiered\n"
+    assert run("savings", "--since", "7d").stdout == "no requests to tiered in this time\n"
+    assert run_json("savings")["total"]["requests"] == 0
+
+
+def test_no_log_yet(logs: Path) -> None:
+    """Without a log the error says so, and none is made."""
+    assert refused("savings").startswith("there is no log yet: ")
+    assert not logs.exists()
+
+
+def test_a_damaged_log(logs: Path) -> None:
+    """A log that is no database is one line."""
+    logs.write_bytes(b"something else" * 100)
+    assert refused("savings").endswith("can't be read: file is not a database")
+
+
+def test_without_a_cloud_tier(log: Path) -> None:
+    """With local tiers only there is nothing to compare with, and that is said."""
+    configure(tier("all", "1-10", MODELS["medium"]))
+    add(log, [turn(NOW)])
+    assert "all in the cloud       unknown (no such tier)\n" in run("savings").stdout
+
+
+@pytest.mark.parametrize("name", ["gemini-flash-latest", CLOUD])
+def test_the_cloud_tier_by_its_alias(log: Path, name: str) -> None:
+    """An alias of the cloud tier's model is the model."""
+    configure(tier("medium", "1-7", MODELS["medium"]), tier("cloud", "8-10", name))
+    assert run_json("savings")["cloud_model"] == CLOUD
+
+
+def test_nothing_is_written(ten_days: Path, user_path: Path, connections: list[Any]) -> None:
+    """The command writes nothing and connects to nobody."""
+    before = {path: path.stat().st_mtime_ns for path in user_path.rglob("*")}
+    run("savings", "--by", "day")
+    assert {path: path.stat().st_mtime_ns for path in user_path.rglob("*")} == before
+    assert connections == []
+
+
+def drawn(path: Path) -> tuple[list[str], list[list[tuple[float, float]]]]:
+    """Give the texts of the picture, and the points of its two lines."""
+    root = ElementTree.parse(path).getroot()
+    assert root.tag == f"{SVG}svg"
+    lines = [line for line in root.iter(f"{SVG}polyline") if line.get("stroke-width") == "2"]
+    points = [
+        [tuple(map(float, point.split(","))) for point in (line.get("points") or "").split()]
+        for line in lines
+    ]
+    texts = [text.text or "" for text in root.iter(f"{SVG}text")]
+    return texts, points  # type: ignore[return-value]  # two numbers each
+
+
+def test_a_picture(ten_days: Path, tmp_path: Path) -> None:
+    """Saved and spent are two lines of sums over the days, with their ends and their scale."""
+    picture = tmp_path / "savings.svg"
+    assert "11 requests" in run("savings", "--plot", str(picture)).stdout
+    texts, (saved, spent) = drawn(picture)
+    assert len(saved) == len(spent) == 10
+    assert saved == sorted(saved, key=lambda point: (point[0], -point[1]))
+    assert {"saved $0.0055", "spent $0.00055"} <= set(texts)
+    assert {(NOW - 9 * DAY).astimezone().date().isoformat(), "$0", "$0.005"} <= set(texts)
+
+
+def test_a_picture_of_one_day(log: Path, tmp_path: Path) -> None:
+    """One day, and nothing spent: still a picture."""
+    add(log, [turn(NOW)])
+    picture = tmp_path / "savings.svg"
+    run("savings", "--by", "day", "--plot", str(picture), "--json")
+    texts, (saved, spent) = drawn(picture)
+    assert len(saved) == len(spent) == 1
+    assert texts.count(NOW.astimezone().date().isoformat()) == 1
+
+
+def test_a_picture_of_nothing(log: Path, tmp_path: Path) -> None:
+    """Without requests there is nothing to draw."""
+    picture = tmp_path / "savings.svg"
+    assert refused("savings", "--plot", str(picture)).startswith("there is nothing to draw")
+    assert not picture.exists()
+
+
+def test_a_picture_in_another_format(ten_days: Path, tmp_path: Path) -> None:
+    """Only SVG is drawn, and a name that promises something else is refused."""
+    assert "SVG" in refused("savings", "--plot", str(tmp_path / "savings.png"))
+
+
+def test_a_picture_where_nothing_can_be_written(ten_days: Path, tmp_path: Path) -> None:
+    """A file that can't be written is named."""
+    picture = tmp_path / "nowhere" / "savings.svg"
+    assert refused("savings", "--plot", str(picture)).startswith(f"{picture} can't be written")

@@ -1,0 +1,456 @@
+"""The report: its sums against sums made by hand, and what is said where nothing is known."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from contextlib import closing
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from llm_tiered.errors import TieredError
+from llm_tiered.log import prices
+from llm_tiered.log.prices import Energy
+from llm_tiered.log.savings import Percentiles, Report, report
+from llm_tiered.log.turns import Period
+from tests import gemini
+from tests.make_log import (
+    END,
+    MODELS,
+    VERSIONS,
+    add,
+    attempt,
+    empty_log,
+    gemini_response,
+    make_log,
+    turn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
+
+    from llm_tiered.log.turns import By
+    from tests.toys import Ask
+
+pytest_plugins = ("tests.toys",)
+
+# 30 cents a million tokens of input, 3 where they were cached, 2.50 dollars a million of output.
+FLASH = "gemini/gemini-2.5-flash"
+SMALL, MEDIUM = MODELS["small"], MODELS["medium"]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture
+def log(logs: Path) -> Path:
+    """An empty log of llm."""
+    empty_log(logs)
+    return logs
+
+
+def ask(log: Path, **said: Any) -> Report:
+    """Give the report, compared with that model, as if it were asked for at END."""
+    asked: dict[str, Any] = {"cloud_model": FLASH, "now": END}
+    return report(log, **asked | said)
+
+
+def test_sums_made_by_hand(log: Path) -> None:
+    """What it cost, what it would have cost and what was saved, to the last digit."""
+    in_cloud: dict[str, Any] = {
+        "model": FLASH,
+        "tier": "cloud",
+        "response": gemini_response("gemini-2.5-flash"),
+    }
+    cached = {"cachedContentTokenCount": 6000, "thoughtsTokenCount": 100}
+    add(
+        log,
+        [
+            turn(model=SMALL, tier="small", input=2000, output=400),
+            turn(model=MEDIUM, input=1000, output=100),
+            turn(**in_cloud, input=10_000, output=800),
+            turn(**in_cloud, input=10_000, output=800, details=cached),
+            turn(**in_cloud, input=500, output=200, cached_from="01kapbk00hp3s08ybhck4stbtx"),
+        ],
+    )
+    total = ask(log).total
+    local = Decimal("0.0016") + Decimal("0.00055")
+    paid = Decimal("0.005") + Decimal("0.00338")
+    hit = Decimal("0.00065")
+    assert total.spent.dollars == paid
+    assert total.in_cloud.dollars == local + paid + hit
+    assert total.saved.dollars == local + hit
+    assert (total.requests, total.local, total.cloud, total.cached) == (5, 2, 2, 1)
+    assert (total.input_tokens, total.output_tokens) == (23_500, 2300)
+    assert [money.unpriced for money in (total.spent, total.in_cloud, total.saved)] == [0, 0, 0]
+
+
+def test_shares(log: Path) -> None:
+    """Shares are of all requests."""
+    failed = [attempt("medium", MEDIUM, "no room"), attempt("cloud", FLASH)]
+    add(log, [turn(), turn(cached_from="x"), turn(), turn(model=FLASH, attempts=failed)])
+    facts = ask(log).total.as_dict()
+    assert facts["local_share"] == 0.5
+    assert facts["cache_hit_rate"] == 0.25
+    assert facts["fallback_rate"] == 0.25
+
+
+def test_the_version_that_answered_is_priced(log: Path) -> None:
+    """`latest` costs what the version in Google's answer costs, and is not saved on."""
+    latest = "gemini/gemini-flash-latest"
+    row = turn(model=latest, response=gemini_response("gemini-2.5-flash"))
+    add(log, [row])
+    for cloud_model in (latest, "gemini-flash-latest"):
+        total = ask(log, cloud_model=cloud_model).total
+        assert total.spent.dollars == total.in_cloud.dollars == Decimal("0.00055")
+        assert total.saved.dollars == 0
+
+
+def test_another_cloud_model_is_compared(log: Path) -> None:
+    """What a cheaper model of the cloud answered has saved the difference."""
+    add(log, [turn(model=FLASH, input=1000, output=100)])
+    total = ask(log, cloud_model="gemini/gemini-2.5-pro").total
+    assert total.in_cloud.dollars == Decimal("0.00225")
+    assert total.saved.dollars == Decimal("0.0017")
+
+
+def test_a_price_that_changed(log: Path) -> None:
+    """Requests of one route from before and after a change have each the price of their day."""
+    model = "gemini/gemini-flash-latest"
+    days = [date(2026, 12, 31), date(2027, 1, 1)]
+    noons = [datetime(on.year, on.month, on.day, 12, tzinfo=timezone.utc) for on in days]
+    add(log, [turn(noon, input=1000, output=100) for noon in noons])
+    each = [prices.cost(model, prices.Tokens(1000, 100), on) for on in days]
+    assert None not in each
+    assert ask(log, cloud_model=model).total.in_cloud.dollars == sum(filter(None, each))
+
+
+def test_long_prompts_are_priced_one_by_one(log: Path) -> None:
+    """Two prompts below a limit don't pass it together, and one above it does not draw others."""
+    model = "gemini/gemini-2.5-pro"
+    add(log, [turn(input=length, output=0) for length in (150_000, 150_000, 200_001, 10)])
+    expected = Decimal("0.375") + Decimal("0.5000025") + Decimal("0.0000125")
+    assert ask(log, cloud_model=model).total.in_cloud.dollars == expected
+
+
+def test_an_unknown_price_is_no_zero(log: Path) -> None:
+    """Requests whose price nobody knows are counted beside the sum, not in it."""
+    add(log, [turn(model=FLASH), turn(model="gemini/gemini-9"), turn(model=None), turn()])
+    total = ask(log).total
+    assert (total.spent.dollars, total.spent.unpriced) == (Decimal("0.00055"), 2)
+    assert (total.in_cloud.dollars, total.in_cloud.unpriced) == (4 * Decimal("0.00055"), 0)
+    assert (total.saved.dollars, total.saved.unpriced) == (Decimal("0.00055"), 2)
+
+
+def test_nothing_known_is_unknown(log: Path) -> None:
+    """Where no price at all is known, the sum is unknown, and so are month and year."""
+    add(log, [turn(model="gemini/gemini-9")])
+    made = ask(log, cloud_model="gemini/gemini-9")
+    facts = made.as_dict()
+    unknown = {"dollars": None, "unpriced_requests": 1}
+    assert facts["total"]["spent"] == facts["total"]["saved"] == unknown
+    assert facts["saved_per_month"] is facts["saved_per_year"] is None
+
+
+def test_unknown_tokens(log: Path) -> None:
+    """Without tokens a local answer still cost nothing, but nobody knows what it saved."""
+    add(log, [turn(input=None, output=None), turn(output=None), turn(model=FLASH, input=None)])
+    total = ask(log).total
+    assert (total.spent.dollars, total.spent.unpriced) == (Decimal(0), 1)
+    assert (total.saved.dollars, total.saved.unpriced) == (None, 3)
+    assert total.uncounted == 3
+    assert (total.input_tokens, total.output_tokens) == (1000, 100)
+
+
+def test_no_cloud_tier(log: Path) -> None:
+    """Without a cloud tier there is nothing to compare with."""
+    add(log, [turn()])
+    total = ask(log, cloud_model=None).total
+    assert total.spent.dollars == 0
+    assert total.in_cloud.dollars is total.saved.dollars is None
+
+
+def test_energy(log: Path) -> None:
+    """With a price of power, local answers cost it, but for those out of the cache."""
+    energy = Energy(watts=36, price_per_kwh=Decimal("0.5"))
+    add(log, [turn(ms=1000), turn(ms=3000), turn(ms=None), turn(ms=9000, cached_from="x")])
+    total = ask(log, energy=energy).total
+    assert (total.spent.dollars, total.spent.unpriced) == (Decimal("0.00002"), 1)
+
+
+def test_month_and_year(log: Path) -> None:
+    """What was saved in ten days, for a month and for a year."""
+    add(log, [turn(END - 10 * DAY, input=1_000_000, output=0)])
+    made = ask(log)
+    assert made.days == 10
+    assert made.saved_per_year == Decimal("0.3") / 10 * Decimal("365.25")
+    assert made.saved_per_month == Decimal("0.3") / 10 * Decimal("365.25") / 12
+
+
+@pytest.mark.parametrize(
+    ("period", "days"),
+    [
+        (Period(), 20),
+        (Period(since=END - 10 * DAY), 10),
+        (Period(since=END - 100 * DAY), 20),
+        (Period(until=END - 5 * DAY), 15),
+        (Period(since=END - 10 * DAY, until=END + 5 * DAY), 10),
+        (Period(since=END - HOUR), 1),
+    ],
+)
+def test_the_time_that_rates_are_made_of(log: Path, period: Period, days: int) -> None:
+    """From the beginning of the period or of the log to its end or now, a day at least."""
+    add(log, [turn(END - 20 * DAY), turn(END - 7 * DAY), turn(END - HOUR / 2)])
+    assert ask(log, period=period).days == days
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], None),
+        ([7], Percentiles(7, 7)),
+        ([1, 2], Percentiles(1.5, 1.95)),
+        (list(range(101)), Percentiles(50, 95)),
+        ([5, 1, 3], Percentiles(3, 4.8)),
+        ([0] * 19 + [100], Percentiles(0, 5)),
+    ],
+)
+def test_percentiles(values: list[int], expected: Percentiles | None) -> None:
+    """The 50th and 95th, interpolated between neighbours."""
+    found = Percentiles.of(values)
+    assert (found and vars(found)) == pytest.approx(expected and vars(expected))
+
+
+def test_times_and_speed(log: Path) -> None:
+    """Times are those of all requests, speed that of the models: the cache's tell nothing."""
+    add(
+        log,
+        [
+            turn(ms=1000, ttft=100, output=50),
+            turn(ms=3000, ttft=300, output=150),
+            turn(ms=2, ttft=2, output=500, cached_from="x"),
+            turn(ms=None, ttft=None, output=70),
+        ],
+    )
+    total = ask(log).total
+    assert total.latency == Percentiles(1000, 2800)
+    assert total.first_output == Percentiles(100, 280)
+    assert total.tokens_per_second == 50
+
+
+def test_fallbacks_by_reason(log: Path) -> None:
+    """Why the first model did not answer, most frequent first; numbers in it are no difference."""
+
+    def fell_back(reason: str) -> dict[str, Any]:
+        attempts = [attempt("medium", MEDIUM, reason), attempt("small", SMALL)]
+        return turn(model=SMALL, attempts=attempts)
+
+    waits = [fell_back(f"cooling down for {seconds} s more after: boom") for seconds in (7, 42)]
+    add(log, [turn(), fell_back("can't do tools"), *waits])
+    assert ask(log).as_dict()["fallbacks"] == [
+        {"reason": "cooling down for … s more after: boom", "requests": 2, "rate": 0.5},
+        {"reason": "can't do tools", "requests": 1, "rate": 0.25},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("day", {"2026-11-20": 1, "2026-11-22": 3}),
+        ("tier", {"medium": 2, "cloud": 1, "small": 1}),
+        ("task", {None: 3, "theory_analysis": 1}),
+        ("model", {MEDIUM: 3, FLASH: 1}),
+    ],
+)
+def test_groups(log: Path, by: By, expected: dict[str | None, int]) -> None:
+    """Groups come by day, or the largest first, and add up to the total."""
+    noon = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+    add(
+        log,
+        [
+            turn(noon - 2 * DAY),
+            turn(noon, task="theory_analysis"),
+            turn(noon, tier="cloud", model=FLASH),
+            turn(noon, tier="small"),
+        ],
+    )
+    made = ask(log, by=by)
+    assert list(made.groups) == list(expected)
+    assert {key: tally.requests for key, tally in made.groups.items()} == expected
+    assert sum(tally.spent.known for tally in made.groups.values()) == made.total.spent.dollars
+    assert sum(tally.saved.known for tally in made.groups.values()) == made.total.saved.dollars
+    assert sum(tally.input_tokens for tally in made.groups.values()) == made.total.input_tokens
+
+
+def test_other_models_are_apart(log: Path) -> None:
+    """What other models were asked directly is in no sum."""
+    add(log, [turn(), turn(model=FLASH) | {"model": FLASH}])
+    add(log, [turn(model=None) | {"model": "gpt-4o"}], table="responses")
+    made = ask(log)
+    assert made.total.requests == 1
+    assert [(other.model, other.requests) for other in made.others] == [(FLASH, 1), ("gpt-4o", 1)]
+
+
+def test_requests_of_an_older_log_count(log: Path) -> None:
+    """Requests to `tiered` in the table of an older llm are in the sums."""
+    add(log, [turn()])
+    add(log, [turn(END - DAY)], table="responses")
+    made = ask(log)
+    assert made.total.requests == 2
+    assert made.total.in_cloud.dollars == 2 * Decimal("0.00055")
+
+
+def test_no_requests(log: Path) -> None:
+    """A log without a request to `tiered` is a report of nothing."""
+    facts = ask(log).as_dict()
+    assert facts["total"]["requests"] == 0
+    assert facts["total"]["local_share"] is facts["total"]["latency_ms"] is None
+    assert facts["period"]["start"] is facts["saved_per_month"] is None
+
+
+def test_a_period_without_requests(log: Path) -> None:
+    """A period that begins after now is a report of nothing, too."""
+    add(log, [turn()])
+    made = ask(log, period=Period(since=END + DAY))
+    assert made.total.requests == 0
+    assert made.days == 1
+    assert made.saved_per_year == 0
+
+
+def test_clocks_that_were_wrong(log: Path) -> None:
+    """A request dated in the future is in the sums and told; its time counts, not its id's."""
+    far = END + 400 * DAY
+    id_of_long_ago = turn(END - 900 * DAY)["id"]
+    add(log, [turn(END - 2 * DAY, id=id_of_long_ago), turn(far), turn(END)])
+    made = ask(log)
+    assert made.total.requests == 3
+    assert made.future == 1
+    assert made.days == 2
+    assert ask(log, period=Period(since=END - 3 * DAY, until=END + HOUR)).total.requests == 2
+
+
+def test_damaged_rows_are_in_no_sum(log: Path) -> None:
+    """Rows that can't be understood are counted, and nothing else of them."""
+    broken = [turn() | {"response_json": "{"}, turn() | {"datetime_utc": "?"}]
+    add(log, [turn(), *broken])
+    made = ask(log)
+    assert (made.total.requests, made.unreadable) == (1, 2)
+
+
+def test_a_database_of_something_else(logs: Path) -> None:
+    """A database without llm's tables is one clear error."""
+    with closing(sqlite3.connect(logs)) as database:
+        database.execute("create table cats (name text)")
+    with pytest.raises(TieredError, match="is no log of llm"):
+        ask(logs)
+
+
+def test_json(log: Path) -> None:
+    """The whole of the JSON for one request, and that it is JSON."""
+    add(log, [turn(task="theory_analysis")])
+    group = {
+        "requests": 1,
+        "local_requests": 1,
+        "cloud_requests": 0,
+        "cached_requests": 0,
+        "local_share": 1.0,
+        "cache_hit_rate": 0.0,
+        "fallback_rate": 0.0,
+        "input_tokens": 1000,
+        "output_tokens": 100,
+        "uncounted_requests": 0,
+        "spent": {"dollars": "0", "unpriced_requests": 0},
+        "cloud_cost": {"dollars": "0.00055", "unpriced_requests": 0},
+        "saved": {"dollars": "0.00055", "unpriced_requests": 0},
+        "latency_ms": {"p50": 2000, "p95": 2000},
+        "first_token_ms": {"p50": 200, "p95": 200},
+        "tokens_per_second": 50.0,
+    }
+    facts = ask(log, by="task", period=Period(since=END - DAY)).as_dict()
+    assert json.loads(json.dumps(facts)) == {
+        "period": {
+            "since": "2026-11-21T18:00:00+00:00",
+            "until": None,
+            "start": "2026-11-22T18:00:00+00:00",
+            "end": "2026-11-22T18:00:00+00:00",
+            "days": 1.0,
+        },
+        "cloud_model": FLASH,
+        "total": group,
+        "saved_per_month": "0.016741",
+        "saved_per_year": "0.200888",
+        "fallbacks": [],
+        "by": "task",
+        "groups": [{"key": "theory_analysis"} | group],
+        "other_models": [],
+        "unreadable_rows": 0,
+        "future_requests": 0,
+    }
+
+
+@pytest.mark.parametrize("by", [None, "day", "tier", "task", "model"])
+def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
+    """On a made log, the sums are those of a plain loop over its rows."""
+    make_log(logs, 500)
+    latest = MODELS["cloud"]
+    spent = in_cloud = Decimal(0)
+    unpriced, durations = 0, []
+    with closing(sqlite3.connect(logs)) as database:
+        database.row_factory = sqlite3.Row
+        for row in database.execute("select * from turns where model = 'tiered'"):
+            record = json.loads(row["response_json"])
+            local = row["resolved_model"].startswith("mlx/")
+            tokens = prices.count(row["input_tokens"], row["output_tokens"], row["token_details"])
+            on = date.fromisoformat(row["datetime_utc"][:10])
+            model = latest if local else "gemini/" + record["response"]["modelVersion"]
+            amount = prices.cost(model, tokens, on)
+            unpriced += amount is None
+            in_cloud += amount or 0
+            spent += 0 if local or record["tiered"]["cached_from"] else amount or 0
+            durations.append(row["duration_ms"])
+    made = ask(logs, cloud_model=latest, by=by)
+    assert made.total.requests == len(durations) == 450
+    assert made.total.spent.dollars == spent > 0
+    assert made.total.in_cloud.dollars == in_cloud > spent
+    assert made.total.in_cloud.unpriced == unpriced > 0
+    assert sorted(made.total.durations) == sorted(durations)
+    assert math.isclose(made.total.share(made.total.cached) or 0, 0.08, abs_tol=0.04)
+
+
+def test_a_made_log_is_the_same_each_time(tmp_path: Path) -> None:
+    """The turns of a made log depend on their number alone, and have all that reports look at."""
+    dumps = []
+    for name in ("one.db", "two.db"):
+        make_log(tmp_path / name, 300)
+        with closing(sqlite3.connect(tmp_path / name)) as database:
+            dumps.append(database.execute("select * from turns order by id").fetchall())
+    assert dumps[0] == dumps[1]
+    assert len(dumps[0]) == 300
+    made = report(tmp_path / "one.db", cloud_model=MODELS["cloud"], by="tier")
+    assert set(made.groups) == {"small", "medium", "cloud"}
+    assert made.total.fallbacks
+    assert made.total.cached
+    assert VERSIONS[-1] in str(dumps[0])
+    assert {other.model for other in made.others} >= {"gpt-4o-mini"}
+
+
+async def test_what_tiered_logs(
+    ask: Ask, httpx_mock: HTTPXMock, logs: Path, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Real prompts through `tiered` are found, with their route, their tokens and their price."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    await ask("Say hello", complexity=8)
+    await ask("Say hello", complexity=2)
+    assert len(logged()) == 2
+    made = report(logs, cloud_model=gemini.MODEL, by="tier")
+    assert set(made.groups) == {"cloud", "small"}
+    name = prices.with_version(gemini.MODEL, gemini.VERSION)
+    assert made.total.spent.dollars == prices.cost(name, prices.Tokens(7, 5))
+    assert (made.total.local, made.total.cloud) == (1, 1)
+    assert (made.total.input_tokens, made.total.output_tokens) == (12, 7)
+    assert made.unreadable == made.future == 0
