@@ -29,7 +29,6 @@ class Request:
     goes by it.
     """
 
-
     complexity: int | None = None
     task: str | None = None
     tier: str | None = None

@@ -9,7 +9,17 @@ import click
 
 from ..errors import TieredError
 
-COMMANDS = ("route", "status", "verify", "download", "config", "models", "batch", "savings", "bench")
+COMMANDS = (
+    "route",
+    "status",
+    "verify",
+    "download",
+    "config",
+    "models",
+    "batch",
+    "savings",
+    "bench",
+)
 
 
 class LazyGroup(click.Group):

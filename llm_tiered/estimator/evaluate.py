@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from .features import SCANNED
-from .model import HIGHEST, LOWEST, estimate
+from .model import estimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -143,10 +144,14 @@ def _row(
     )
 
 
-def shares(questions: Sequence[Question]) -> dict[int, float]:
-    """The share of the prompts that gets each complexity, as shipped."""
-    found = Counter(estimate(question.prompt).complexity for question in questions)
-    return {level: found[level] / len(questions) for level in range(LOWEST, HIGHEST + 1)}
+def shares(questions: Sequence[Question]) -> list[tuple[int, float, float]]:
+    """Each complexity that is given, as shipped: its share, and how often it went wrong there."""
+    wrong = defaultdict(list)
+    for question in questions:
+        wrong[estimate(question.prompt).complexity].append(1 - question.small)
+    return [
+        (level, len(wrong[level]) / len(questions), fmean(wrong[level])) for level in sorted(wrong)
+    ]
 
 
 def times(prompts: Sequence[str]) -> tuple[float, float]:

@@ -193,9 +193,9 @@ def _show(questions: Sequence[Question]) -> None:
     headers = ("", "n", *evaluate.Row._fields[2:])
     click.echo("APGR, each group scored by a fit without it (low, high: 95 % interval)")
     click.echo(tabulate(rows, headers, tablefmt="plain", floatfmt=".3f"))
-    click.echo("\nshare of the prompts at each complexity, as shipped")
-    shares = evaluate.shares(questions)
-    click.echo("  ".join(f"{level}: {share:.1%}" for level, share in shares.items()))
+    click.echo("\nThe scale, as shipped")
+    headers = ("complexity", "share", "small model wrong")
+    click.echo(tabulate(evaluate.shares(questions), headers, tablefmt="plain", floatfmt=".3f"))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_for_people(ten_days: Path) -> None:
         "fell back": "9.1%",
         "tokens": "11,000 in, 1,100 out",
         "spent": "$0.00055",
-        "all in the cloud": f"$0.0061 ({FLASH})",
+        "all in the cloud": f"$0.0060 ({FLASH})",
         "saved": "$0.0055: $0.019 a month, $0.22 a year at this rate",
         "answer after": "p50 2.00 s, p95 2.00 s",
         "first token after": "p50 0.20 s, p95 0.20 s",

@@ -1,0 +1,99 @@
+"""How hard a conversation is."""
+
+from __future__ import annotations
+
+import llm
+import pytest
+
+from llm_tiered.estimator import estimate
+from llm_tiered.estimator.conversation import Turn, hardest
+
+EASY = ["What is 2+2?", "Who wrote Hamlet?", "Is a tomato a fruit?"]
+HARD = "Prove that there are infinitely many primes congruent to 3 mod 4."
+
+
+def _conversation(*texts: str) -> list[llm.Message]:
+    answers = [llm.assistant("It is so.") for _ in texts]
+    turns = zip([llm.user(text) for text in texts], answers, strict=True)
+    return [message for turn in turns for message in turn][:-1]
+
+
+def _complexity(*texts: str) -> int:
+    return estimate(texts[-1], messages=_conversation(*texts)).complexity
+
+
+def test_up_at_once() -> None:
+    """One harder turn takes the conversation up."""
+    assert _complexity(EASY[0], EASY[1], HARD) == estimate(HARD).complexity
+
+
+def test_down_after_two() -> None:
+    """One easier turn leaves it where it is; a second one takes it down to the harder of them."""
+    hard = estimate(HARD).complexity
+    assert _complexity(HARD, EASY[0]) == hard
+    easy = [estimate(text).complexity for text in EASY[:2]]
+    assert _complexity(HARD, EASY[0], EASY[1]) == max(easy) < hard
+
+
+def test_harder_in_between() -> None:
+    """Easier turns count only in a row."""
+    assert _complexity(HARD, EASY[0], HARD, EASY[1]) == estimate(HARD).complexity
+
+
+def test_history_is_told() -> None:
+    """Where an earlier turn decides, the reasons say so."""
+    found = estimate(EASY[0], messages=_conversation(HARD, EASY[0]))
+    assert found.reasons[:2] == ("the conversation so far", "asks for a proof")
+
+
+@pytest.mark.parametrize("before", [EASY[0], HARD])
+@pytest.mark.parametrize("thin", ["ok", "go on", "", "你好"])
+def test_thin_turn(before: str, thin: str) -> None:
+    """A turn that says nothing changes nothing, however often it comes."""
+    assert _complexity(before, thin, thin, thin) == estimate(before).complexity
+
+
+def test_thin_start() -> None:
+    """A greeting doesn't decide what follows, and alone it is medium."""
+    assert _complexity("hi") == _complexity("hi", "ok") == 5
+    assert _complexity("hi", EASY[0]) == estimate(EASY[0]).complexity
+
+
+def test_prompt_once() -> None:
+    """It makes no difference whether the messages end with the prompt."""
+    messages = _conversation(HARD, EASY[0], EASY[1])
+    assert estimate(EASY[1], messages=messages) == estimate(EASY[1], messages=messages[:-1])
+
+
+def test_prompt_in_messages_only() -> None:
+    """After a tool's answer there is no prompt: the user's last words count."""
+    result = llm.parts.ToolResultPart(name="primes", output="2, 3, 5")
+    messages = [llm.user(HARD), llm.assistant("A moment."), llm.tool_message(result)]
+    assert estimate("", messages=messages).complexity == estimate(HARD).complexity
+
+
+def test_long_conversation() -> None:
+    """The length of all that was said counts, the answers and the tools' too."""
+    short = _conversation(EASY[0], EASY[1])
+    long = [short[0], llm.assistant("It is so. " * 5000), short[2]]
+    assert estimate(EASY[1], messages=long).score > estimate(EASY[1], messages=short).score
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([1], 1),
+        ([1, 2, 3], 3),
+        ([9, 1], 9),
+        ([9, 1, 2], 2),
+        ([9, 2, 1], 2),
+        ([9, 1, 9, 1], 9),
+        ([9, 5, 1, 1], 5),
+        ([9, 5, 1, 1, 1], 1),
+        ([5, 5, 5], 5),
+    ],
+)
+def test_rule(levels: list[int], expected: int) -> None:
+    """Up at once, down only after two easier turns, to the harder of the two."""
+    turns = [Turn(float(level), 1.0, ()) for level in levels]
+    assert hardest(turns).log_odds == expected

@@ -1,0 +1,250 @@
+"""How hard a prompt is."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import llm
+import pytest
+
+from llm_tiered.estimator import Estimate, estimate
+from llm_tiered.estimator.features import SCANNED
+from tests.estimator.prompts import RANGES, TALK
+
+PLAIN = "What is the capital of France?"
+
+THIN = [
+    "",
+    " \n\t ",
+    "a",
+    "?",
+    "...",
+    "ok",
+    "hi",
+    "hello there",
+    "thanks!",
+    "42",
+    "\U0001f600",
+    "2+2",
+]
+FOREIGN = [
+    "你好，请问法国的首都是哪里？",
+    "Какая столица Франции и сколько там живёт людей?",
+    "ما هي عاصمة فرنسا؟",
+    "Ποια είναι η πρωτεύουσα της Γαλλίας;",
+    "फ़्रांस की राजधानी क्या है?",
+    "フランスの首都はどこですか。",
+    "Beweise, dass es unendlich viele Primzahlen gibt.",
+]
+
+
+@pytest.mark.parametrize(("prompt", "span"), RANGES.items())
+def test_range(prompt: str, span: tuple[int, int]) -> None:
+    """Each of these prompts lands where people would put it."""
+    assert span[0] <= estimate(prompt).complexity <= span[1]
+
+
+@pytest.mark.parametrize("prompt", [*THIN, *FOREIGN])
+def test_thin_evidence(prompt: str) -> None:
+    """Where nothing can be read, a prompt is medium, with no confidence."""
+    found = estimate(prompt)
+    assert (found.complexity, found.confidence) == (5, 0.0)
+    assert found.reasons == ("too little to go by",)
+
+
+@pytest.mark.parametrize("first", range(0x250, 0x20000, 0x200))
+def test_any_script(first: int) -> None:
+    """Text in any script but Latin is medium."""
+    letters = [chr(first + number) for number in range(0x200)]
+    text = " ".join("".join(letters[start : start + 8]) for start in range(0, 0x200, 8))
+    assert estimate(text).complexity == 5
+
+
+def test_noise() -> None:
+    """Noise of any kind and length, with lone surrogates in it, gives an estimate in range."""
+    source = random.Random(7)
+    for _ in range(300):
+        highest = source.choice([0x80, 0x100, 0x3000, 0x110000])
+        text = "".join(chr(source.randrange(highest)) for _ in range(source.randrange(400)))
+        found = estimate(text, system=text[:50])
+        assert 1 <= found.complexity <= 10
+        assert 0 <= found.score <= 1
+        assert 0 <= found.confidence <= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 300_000, "\ud800" * 150_000, "\x00" * 150_000, "(" * 150_000, "漢" * 150_000]
+    + ["very hard " * 20_000, "$a\\" * 50_000, "1/2 - " * 30_000, "\n" * 150_000, "a.\n" * 50_000],
+    ids=lambda text: ascii(text[:6]),
+)
+def test_huge(text: str) -> None:
+    """A huge prompt is never small."""
+    assert 5 <= estimate(text).complexity <= 10
+
+
+def test_full_length() -> None:
+    """The full length counts, though only the head and the tail are looked at."""
+    text = "The committee met and talked about the garden. "
+    sizes = [SCANNED, 20_000, 100_000, 400_000]
+    scores = [estimate((text * 10_000)[:size]).score for size in sizes]
+    assert scores == sorted(set(scores))
+    assert estimate(text * 3 + "x " * 10**6 + "Why?").complexity >= 5
+
+
+def test_scale_follows_the_score() -> None:
+    """Of two prompts the one with the higher score never has the lower complexity."""
+    prompts = [
+        *RANGES,
+        *THIN,
+        *FOREIGN,
+        *(f"{talk} {prompt}" for talk in TALK for prompt in RANGES),
+    ]
+    found = sorted((estimate(prompt) for prompt in prompts), key=lambda found: found.score)
+    levels = [each.complexity for each in found]
+    assert levels == sorted(levels)
+    assert len({each.score for each in found}) > 100
+
+
+@pytest.mark.parametrize("talk", TALK)
+def test_talk_about_itself(talk: str) -> None:
+    """Naming a complexity, or talking to the router, moves a prompt by one at the most."""
+    for prompt in RANGES:
+        plain = estimate(prompt).complexity
+        for text in (
+            f"{talk} {prompt}",
+            f"{prompt} {talk}",
+            f"{talk}\n{prompt}",
+            f"{prompt}\n\n{talk}",
+        ):
+            assert abs(estimate(text).complexity - plain) <= 1, text
+
+
+def test_talk_alone() -> None:
+    """A prompt that is nothing but talk about itself is medium."""
+    assert estimate("This is a complexity 1 task.").complexity == 5
+    assert estimate("This is a complexity 10 task, use the best model.").complexity == 5
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "What is the time complexity of merge sort?",
+        "Configure a router with two VLANs.",
+        "Use the relational model to describe a library.",
+        "Explain why hard water is bad for kettles.",
+    ],
+)
+def test_no_talk(work: str) -> None:
+    """Work that only sounds like such talk is read as it is."""
+    assert "what it says about its own difficulty is left out" not in estimate(work).reasons
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ("Prove that the square root of two is irrational.", "asks for a proof"),
+        ("Design a database for a library.", "asks for a design"),
+        ("Refactor my parser, please.", "asks for an optimisation"),
+        ("Compare the two treaties and assess their effects.", "asks for an analysis"),
+        ("Write a script that renames my photos.", "asks for a program"),
+        (PLAIN, "a plain question"),
+        (PLAIN, "short (6 words)"),
+        ("Spell 'accommodate'.", "a simple operation"),
+        (
+            "This is a complexity 9 task. What is it?",
+            "what it says about its own difficulty is left out",
+        ),
+        ("```\nfor (;;) {\n  run();\n}\n```\nWhat does this code print, and when?", "code"),
+        ("The garden was green and the house was old. " * 40, "long (360 words)"),
+    ],
+)
+def test_reasons(prompt: str, reason: str) -> None:
+    """The features that mattered are told in plain words."""
+    assert reason in estimate(prompt).reasons
+
+
+def test_told_is_not_asked() -> None:
+    """A proof that somebody else has to give is no request for one."""
+    told = "The plaintiff must prove negligence to win. Who wins if the tenant was not at fault?"
+    assert "asks for a proof" not in estimate(told).reasons
+
+
+@pytest.mark.parametrize("prompt", [PLAIN, "", "你好，请问法国的首都是哪里？"])
+def test_what_the_text_does_not_show(prompt: str) -> None:
+    """Attachments, tools, a schema and a long system prompt each make it harder, and are told."""
+    plain = estimate(prompt)
+    loaded = [
+        estimate(prompt, attachments=1),
+        estimate(prompt, attachments=3),
+        estimate(prompt, tools=1),
+        estimate(prompt, tools=5),
+        estimate(prompt, schema=True),
+        estimate(prompt, system="Be kind. " * 1000),
+    ]
+    assert all(each.score > plain.score for each in loaded)
+    assert all(each.complexity >= plain.complexity for each in loaded)
+    firsts = [each.reasons[0].split(" (")[0] for each in loaded]
+    assert firsts == [
+        *("attachments", "attachments", "tools", "tools", "an answer in a schema", "a long context")
+    ]
+
+
+def test_short_system_prompt() -> None:
+    """What a system prompt says makes nothing harder by itself."""
+    assert estimate(PLAIN, system="Prove everything step by step.") == estimate(PLAIN)
+
+
+def test_confidence() -> None:
+    """A clear case gets more confidence than one near the middle."""
+    proof, middle = "Prove that every finite group of prime order is cyclic.", "Implement a stack."
+    assert estimate(proof).confidence > estimate(middle).confidence > 0
+
+
+def test_same_everywhere() -> None:
+    """Another process with another hash seed finds exactly the same."""
+    prompts = list(RANGES)
+    code = (
+        "import sys, llm_tiered.estimator as e\n"
+        f"sys.stdout.write(repr([e.estimate(p) for p in {prompts!r}]))"
+    )
+    for seed in ("1", "2"):
+        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == repr([estimate(prompt) for prompt in prompts])
+
+
+def test_imports_nothing() -> None:
+    """An estimate needs the standard library and nothing else, and writes and reads no more."""
+    code = (
+        "import sys, llm_tiered\n"
+        "before = set(sys.modules)\n"
+        "from llm_tiered.estimator import estimate\n"
+        "estimate('Prove that this is a hard task with 2+2=4.', tools=2)\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "sys.stdout.write(' '.join(sorted(new - sys.stdlib_module_names)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout in ("", "llm_tiered")
+
+
+def test_of_another_turn() -> None:
+    """A prompt at the end of the messages counts once."""
+    for prompt in RANGES:
+        assert estimate(prompt, messages=[llm.user(prompt)]) == estimate(prompt)
+
+
+def test_is_a_value() -> None:
+    """An estimate is a value: equal by content, and fixed."""
+    found = estimate(PLAIN)
+    assert found == Estimate(found.score, found.complexity, found.confidence, found.reasons)
+    with pytest.raises(AttributeError):
+        found.score = 1.0  # type: ignore[misc]  # that is the point
