@@ -29,10 +29,14 @@ MOST_REST = 1.0  # seconds
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: seconds to its first piece and to its end, and its tokens."""
+    """An answer: seconds to its first piece and to its end, and its tokens.
+
+    `processor` is seconds too, of this process on all cores: others that run don't change it.
+    """
 
     first: float
     total: float
+    processor: float
     prompt_tokens: int
     tokens: int
     cached_tokens: int = 0
@@ -56,6 +60,25 @@ class Answer:
         """Wait for the token that MLX computes beyond the last: it would slow the next answer."""
         rest(1 / self.rate if self.tokens > 1 else self.first)
         return self
+
+
+class Clock:
+    """Runs from its making on."""
+
+    def __init__(self) -> None:
+        self._wall = time.perf_counter()
+        self._processor = time.process_time()
+
+    @property
+    def wall(self) -> float:
+        """Seconds up to now."""
+        return time.perf_counter() - self._wall
+
+    def answer(self, first: float | None, **counted: int) -> Answer:
+        """An answer that ends now; without a first piece, it all came at once."""
+        total = self.wall
+        processor = time.process_time() - self._processor
+        return Answer(first or total, total, processor, **counted)
 
 
 def rest(seconds: float) -> None:
@@ -82,17 +105,15 @@ class Texts:
 
 def ask(source: Any, prompt: str | None, *, max_tokens: int, **said: Any) -> Answer:
     """Ask a model or a conversation of llm. Raises TieredError."""
-    started = time.perf_counter()
+    clock = Clock()
     response = source.prompt(prompt, temperature=0, max_tokens=max_tokens, **said)
     first = None
     for piece in response:
         if first is None and piece:
-            first = time.perf_counter() - started
-    total = time.perf_counter() - started
+            first = clock.wall
     facts = response.response_json or {}
-    return Answer(
-        first=first or total,
-        total=total,
+    return clock.answer(
+        first,
         prompt_tokens=response.input_tokens or 0,
         tokens=response.output_tokens or 0,
         cached_tokens=(response.token_details or {}).get("cached_tokens", 0),
@@ -113,7 +134,7 @@ def submit(
     Those are a schema whose JSON is cut off, and a memory budget. Raises TieredError.
     """
     options = model.Options(temperature=0, max_tokens=max_tokens)
-    started = time.perf_counter()
+    clock = Clock()
     request = model.request(llm.Prompt(prompt, model=model, system=system, options=options))
     request = replace(request, **changes)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -123,15 +144,13 @@ def submit(
     try:
         while not isinstance(event := events.get(), (Done, Failed)):
             if first is None and isinstance(event, Text):
-                first = time.perf_counter() - started
+                first = clock.wall
     finally:
         ticket.cancel()
     if isinstance(event, Failed):
         raise event.error
-    total = time.perf_counter() - started
-    return Answer(
-        first=first or total,
-        total=total,
+    return clock.answer(
+        first,
         prompt_tokens=event.prompt_tokens,
         tokens=event.generation_tokens,
         cached_tokens=event.cached_tokens,

@@ -23,7 +23,7 @@ def switch(bench: Bench, other: Bench) -> list[Figure]:
     """The change from the other model to this one, where both are in memory and where not."""
     together = bench.memory + other.memory <= bench.budget
     resident = [_resident(bench, other)] if together else []
-    return [*resident, _exchange(bench, other)]
+    return [*resident, *_exchange(bench, other)]
 
 
 def _resident(bench: Bench, other: Bench) -> Figure:
@@ -43,25 +43,33 @@ def _resident(bench: Bench, other: Bench) -> Figure:
     return bench.measured("switch").alone("switch", "ms", later, note)
 
 
-def _exchange(bench: Bench, other: Bench) -> Figure:
-    """Seconds to a first token where the other model has to go first, and where none is there."""
+def _exchange(bench: Bench, other: Bench) -> list[Figure]:
+    """The first token where the other model has to go first, and where none is in memory."""
     budget = max(bench.memory, other.memory)
+    largest = 0  # bytes, of the other one by itself
 
     def ask_within(one: Bench) -> Answer:
         return submit(one.model, PROMPT, max_tokens=1, budget=budget)
 
-    def exchange(_: int) -> float:
+    def exchange(_: int) -> Answer:
+        nonlocal largest
         empty()
-        ask_within(other)
-        return ask_within(bench).first
+        largest = max(largest, ask_within(other).peak_memory)
+        return ask_within(bench)
 
-    def load(_: int) -> float:
+    def load(_: int) -> Answer:
         empty()
-        return ask_within(bench).first
+        return ask_within(bench)
 
-    note = f"in the place of {other.subject.model_id}"
     pairs = list(in_turn(bench.plan.runs, exchange, load))
-    return bench.measured("switch").beside("exchange", "s", pairs, "no other", note)
+    firsts = [(one.first, alone.first) for one, alone in pairs]
+    memory = [(one.peak_memory, max(alone.peak_memory, largest)) for one, alone in pairs]
+    measured = bench.measured("switch")
+    note = f"in the place of {other.subject.model_id}"
+    return [
+        measured.beside("exchange", "s", firsts, "no other", note),
+        measured.beside("exchange_memory", "bytes", memory, "the larger one", note),
+    ]
 
 
 def overhead(bench: Bench) -> list[Figure]:

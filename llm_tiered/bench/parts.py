@@ -130,10 +130,12 @@ def raw(bench: Bench) -> list[Figure]:
     firsts = [(1e3 * one.first, 1e3 * other.first) for one, other in pairs]
     prompts = [(one.prompt_rate, other.prompt_rate) for one, other in pairs]
     rates = [(one.rate, other.rate) for one, other in pairs]
+    spent = [(one.processor, other.processor) for one, other in pairs]
     return [
         measured.beside("first_token", "ms", firsts, MLX_LM, f"{read} tokens read"),
         measured.beside("prompt", "tokens/s", prompts, MLX_LM, f"{read} tokens read"),
         measured.beside("generation", "tokens/s", rates, MLX_LM, f"{said} tokens"),
+        measured.beside("processor", "s", spent, MLX_LM, "for a whole answer"),
     ]
 
 
@@ -182,8 +184,13 @@ def schema(bench: Bench) -> list[Figure]:
         in_turn(bench.plan.runs, lambda n: answer(n, masks.SCHEMA), lambda n: answer(n, None))
     )
     rates = [(one.rate, other.rate) for one, other in pairs]
-    figure = bench.measured("schema").beside("schema", "tokens/s", rates, "no schema")
-    return [figure, *masks.of_model(bench.subject, bench.tokenizer, bench.plan.runs)]
+    spent = [(one.processor, other.processor) for one, other in pairs]
+    measured = bench.measured("schema")
+    figures = [
+        measured.beside("schema", "tokens/s", rates, "no schema"),
+        measured.beside("schema_processor", "s", spent, "no schema", "for a whole answer"),
+    ]
+    return [*figures, *masks.of_model(bench.subject, bench.tokenizer, bench.plan.runs)]
 
 
 def chat(bench: Bench) -> list[Figure]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..mlx import device, messages
 from ..mlx.residency import import_mlx_lm
-from .ask import Answer
+from .ask import Answer, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,20 +76,18 @@ class Raw:
         from mlx_lm import stream_generate
 
         model, tokenizer = self._loaded
-        started = time.perf_counter()
+        clock = Clock()
         prompt = messages.encode(tokenizer, chat)
         first = None
         tokens = 0
         for response in stream_generate(model, tokenizer, prompt, max_tokens=max_tokens):
             tokens = response.generation_tokens
             if first is None and response.text:
-                first = time.perf_counter() - started
+                first = clock.wall
             if self._ended.is_set():
                 break
-        total = time.perf_counter() - started
-        return Answer(
-            first=first or total,
-            total=total,
+        return clock.answer(
+            first,
             prompt_tokens=len(prompt),
             tokens=tokens,
             peak_memory=mx.get_peak_memory(),

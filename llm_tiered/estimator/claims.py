@@ -7,8 +7,8 @@ The patterns take out the claim and not its sentence, so that no work can hide b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 ENDS = 1_000
 """Characters at either end of a text where it is taken to speak of itself."""
@@ -48,8 +48,7 @@ _SIZE = (
 _REST = r"[^.!?;:,\n()]"
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A way to speak of the difficulty. A text without any of the `words` is not searched."""
 
     words: frozenset[str]
@@ -207,16 +206,17 @@ _MEANINGLESS = _ABOUT | _FILLERS
 
 # Characters from which a sentence says more than a claim.
 _LONG_SENTENCE = 150
-_MARK = re.compile(rf"\W*{_SCALE}\W*", re.ASCII)
+_MARK = rf"\W*{_SCALE}\W*"
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*|[.!?\n]+")
 # Anything that may be a letter, in any script.
 _LETTER = r"[^\x00-\x60\x7b-\xbf\u2000-\u206f\u3000-\u303f\uff00-\uff20]"
-_WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|')*")
+_WORD = rf"{_LETTER}(?:{_LETTER}|')*"
 
 
 @cache
-def _compiled(claim: Claim) -> re.Pattern[str]:
-    return re.compile(claim.pattern, re.ASCII)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # Not before it is needed: most prompts need none of these, and compiling takes its time.
+    return re.compile(pattern, re.ASCII)
 
 
 def without_claims(text: str, words: set[str]) -> str:
@@ -226,7 +226,7 @@ def without_claims(text: str, words: set[str]) -> str:
     """
     if words.isdisjoint(_TRIGGERS) and "10" not in text:
         return text
-    patterns = [_compiled(claim) for claim in CLAIMS if not words.isdisjoint(claim.words)]
+    patterns = [_compiled(claim.pattern) for claim in CLAIMS if not words.isdisjoint(claim.words)]
     if len(text) <= 2 * ENDS:
         cleaned = _without(text, patterns)
     else:
@@ -242,12 +242,18 @@ def _without(text: str, patterns: list[re.Pattern[str]]) -> str:
 
 def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
     """A sentence without its claims; a line break where there is nothing else in it."""
-    words = set(_WORD.findall(sentence)) if len(sentence) < _LONG_SENTENCE else {sentence}
+    words = (
+        set(_compiled(_WORD).findall(sentence)) if len(sentence) < _LONG_SENTENCE else {sentence}
+    )
     if _MEANINGLESS.issuperset(words) and (
-        not _ABOUT.isdisjoint(words) or _MARK.fullmatch(sentence)
+        not _ABOUT.isdisjoint(words) or _compiled(_MARK).fullmatch(sentence)
     ):
         return "\n"
     rest = sentence
     for pattern in patterns:
         rest = pattern.sub("\n", rest)
-    return "\n" if rest != sentence and _MEANINGLESS.issuperset(_WORD.findall(rest)) else rest
+    return (
+        "\n"
+        if rest != sentence and _MEANINGLESS.issuperset(_compiled(_WORD).findall(rest))
+        else rest
+    )

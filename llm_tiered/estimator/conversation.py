@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,8 +16,7 @@ THIN = 0.5
 """Evidence below which a turn, such as "go on", says nothing about the conversation."""
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """What one text of the user says: the log-odds, the evidence for them, and the reasons."""
 
     log_odds: float
@@ -44,7 +42,7 @@ def hardest(turns: Sequence[Turn]) -> Turn:
     if current is turns[-1]:
         return current
     reason = "the conversation so far"
-    return replace(current, reasons=(reason, *current.reasons))
+    return current._replace(reasons=(reason, *current.reasons))
 
 
 def user_texts(prompt: str, messages: Iterable[llm.Message]) -> list[str]:

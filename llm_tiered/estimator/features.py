@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from functools import cache
 from math import log, log1p
+from typing import NamedTuple
 
 from .claims import ENDS, without_claims
 from .intents import OPENERS, intents
@@ -24,7 +25,7 @@ _WORD = re.compile(r"[a-z\u00df-\u00f6\u00f8-\u024f\u1e01-\u1eff]+(?:['\u2019][a
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 # Letters of scripts that the features can't read. Greek is not among them: formulas are full
 # of it, and a text in Greek has no words that count.
-_FOREIGN = re.compile(
+_FOREIGN = (
     "[\u0250-\u036f\u0400-\u1dff\u2c00-\u2dff\u3041-\ud7ff\ue000-\ufdff\ufe70-\ufefe\uff66-\uffdc"
     "\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0010ffff]"
 )
@@ -81,11 +82,10 @@ _VOCABULARY = {
         how you your my me i have has from please not can could would should if be by on do does
         """,
 }
-_KINDS = {
-    word: tuple(kind for kind, words in _VOCABULARY.items() if word in words.split())
-    for words in _VOCABULARY.values()
-    for word in words.split()
-}
+_KINDS: dict[str, list[str]] = {}
+for _kind, _words in _VOCABULARY.items():
+    for _word in _words.split():
+        _KINDS.setdefault(_word, []).append(_kind)
 
 # What counts by its number, with the one above which more of it says nothing new.
 _COUNTED = {"notation": 10, "code": 7, "parts": 7, "quotations": 5, "brackets": 7}
@@ -104,8 +104,7 @@ FEATURES = ("length", "numbers", *_COUNTED, *_SHARES)
 """The names of the features, in order."""
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What a text gave.
 
     `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, 0 where the text
@@ -191,7 +190,13 @@ def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
     letters = sum(map(len, words))
     foreign = len(text) - len(text.encode("ascii", "ignore"))
     if foreign > letters / 4:
-        foreign = len(_FOREIGN.findall(text))
+        foreign = len(_foreign().findall(text))
     share = letters / (letters + foreign)
     script = min(1.0, max(0.0, (share - 0.3) / 0.4))
     return max(0.0, enough) * language * script
+
+
+@cache
+def _foreign() -> re.Pattern[str]:
+    # Compiled when it is needed: that takes longer than all the others together.
+    return re.compile(_FOREIGN)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,7 +143,7 @@ def _importance(questions: Sequence[Question]) -> NDArray[float64]:
     return weights
 
 
-def write(model: Coefficients, path: Path = COEFFICIENTS) -> None:
+def write(model: Coefficients, path: Path) -> None:
     """Write the file that comes with the package."""
     content = {
         "about": "fitted by python -m llm_tiered.estimator.fit; not edited by hand",
@@ -152,7 +151,7 @@ def write(model: Coefficients, path: Path = COEFFICIENTS) -> None:
         "medium": model.medium,
         "step": model.step,
         "features": {
-            name: asdict(weight) for name, weight in zip(FEATURES, model.features, strict=True)
+            name: weight._asdict() for name, weight in zip(FEATURES, model.features, strict=True)
         },
     }
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8", newline="\n")
@@ -176,7 +175,7 @@ def main(data: Path | None, write_: bool, evaluate_: bool, time_: bool) -> None:
     if data is not None:
         questions = read(data)
         if write_:
-            write(fit(questions))
+            write(fit(questions), COEFFICIENTS)
             click.echo(f"wrote {COEFFICIENTS}")
         if evaluate_:
             _show(questions)
@@ -190,12 +189,13 @@ def _show(questions: Sequence[Question]) -> None:
     from tabulate import tabulate
 
     rows = evaluate.table(questions, evaluate.left_out(questions, fit))
-    headers = ("", "n", *evaluate.Row._fields[2:])
     click.echo("APGR, each group scored by a fit without it (low, high: 95 % interval)")
-    click.echo(tabulate(rows, headers, tablefmt="plain", floatfmt=".3f"))
+    columns = ("", "n", *evaluate.Row._fields[2:])
+    click.echo(tabulate(rows, columns, tablefmt="plain", floatfmt=".3f"))
     click.echo("\nThe scale, as shipped")
+    scale = evaluate.shares(questions)
     headers = ("complexity", "share", "small model wrong")
-    click.echo(tabulate(evaluate.shares(questions), headers, tablefmt="plain", floatfmt=".3f"))
+    click.echo(tabulate(scale, headers, tablefmt="plain", floatfmt=".3f"))
 
 
 if __name__ == "__main__":

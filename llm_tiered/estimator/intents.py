@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-OPENERS = _words(
-    """
-    what what's who who's whom whose when when's where where's which why how how's name list
-    define spell translate convert explain describe write calculate compute solve create rewrite
-    summarize summarise correct count compare add sort suggest recommend draw classify extract
-    generate implement design prove derive complete identify discuss analyze analyse fix
-    """
-)
-"""Words that show what is wanted, so that few words are enough."""
-
 SHORT, LONG = 16, 28
 """Words and numbers up to which a text is short, and from which it is not short at all."""
 
 
-@dataclass(frozen=True)
-class Intent:
+class Intent(NamedTuple):
     """Something that a prompt asks for, with the steps of complexity that it counts for.
 
     The steps are set by hand: of the questions that the rest is fitted on, hardly any asks for
@@ -99,6 +89,17 @@ EASY = (
 """What makes a short text easy, where it asks for nothing hard."""
 
 _BY_VERB = {verb: intent for intent in HARD for verb in intent.verbs.split()}
+
+OPENERS = _words(
+    """
+    what what's who who's whom whose when when's where where's which why how how's name list
+    define spell translate convert explain describe write calculate compute solve create rewrite
+    summarize summarise correct count compare add sort suggest recommend draw classify extract
+    generate implement design prove derive complete identify discuss analyze analyse fix
+    """
+).union(_BY_VERB)
+"""Words that show what is wanted, so that few words are enough."""
+
 _VERB = re.compile(rf"\b(?:{'|'.join(_BY_VERB)})\b", re.ASCII)
 # A verb is an instruction where a clause begins, after what leads up to an instruction, or
 # before an object, unless somebody is told to have done it.
@@ -115,14 +116,10 @@ _OBJECT = re.compile(
 )
 _BEFORE = 16
 
-_PHRASES = {
-    intent: (
-        _words(intent.words),
-        re.compile(intent.phrases, re.ASCII | re.MULTILINE),
-    )
-    for intent in (*HARD, *EASY)
-    if intent.phrases
-}
+
+@cache
+def _phrases(intent: Intent) -> tuple[frozenset[str], re.Pattern[str]]:
+    return _words(intent.words), re.compile(intent.phrases, re.ASCII | re.MULTILINE)
 
 
 def intents(text: str, words: set[str], tokens: int) -> list[tuple[float, str]]:
@@ -147,5 +144,7 @@ def _instructs(text: str, found: re.Match[str]) -> bool:
 
 
 def _says(intent: Intent, text: str, words: set[str]) -> bool:
-    known, pattern = _PHRASES.get(intent, (frozenset[str](), None))
-    return pattern is not None and not words.isdisjoint(known) and bool(pattern.search(text))
+    if not intent.phrases:
+        return False
+    known, phrases = _phrases(intent)
+    return not words.isdisjoint(known) and bool(phrases.search(text))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import exp, floor, log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conversation import THIN, Turn, hardest, text_of, user_texts
 from .features import FEATURES, Measured, measure
@@ -36,8 +36,7 @@ CONTEXT = 4_000
 """Characters above which a context counts as long."""
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """One feature's part in the model, in log-odds for each spread from its mean."""
 
     mean: float

@@ -34,8 +34,8 @@ class Splitter:
             found = [(at, marker) for marker in markers if (at := text.find(marker)) >= 0]
             if not found:
                 break
-            # The longest marker where two begin at the same place.
-            at, marker = min(found, key=lambda hit: (hit[0], -len(hit[1])))
+            # The one that is complete first: however the text was cut, it would have been seen.
+            at, marker = min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0]))
             pieces.append((self.channel, text[:at]))
             self.channel = markers[marker]
             text = text[at + len(marker) :]
@@ -72,7 +72,7 @@ class Decoder:
         self._splitter = Splitter(
             _markers(tokenizer, stop, tools=tools), "reasoning" if opened else "text"
         )
-        self._tool = ""
+        self._tool: str | None = None
         # Around thinking and tool calls models write line breaks that belong to no answer.
         self._trim = opened
 
@@ -93,22 +93,22 @@ class Decoder:
         self._detokenizer.finalize()
         pieces = self._splitter.push(self._detokenizer.last_segment)
         events = self._events([*pieces, self._splitter.flush()])
-        if self._tool:
+        if self._tool is not None:
             events.append(ToolText(self._tool))
         return events
 
     def _events(self, pieces: list[tuple[Channel, str]]) -> list[Text | Reasoning | ToolText]:
         events: list[Text | Reasoning | ToolText] = []
         for channel, text in pieces:
-            if channel != "tool" and self._tool:
+            if channel != "tool" and self._tool is not None:
                 events.append(ToolText(self._tool))
-                self._tool, self._trim = "", True
+                self._tool, self._trim = None, True
             if channel == "reasoning":
                 self._trim = True
                 if text:
                     events.append(Reasoning(text))
             elif channel == "tool":
-                self._tool += text
+                self._tool = (self._tool or "") + text
             else:
                 answer = text.lstrip() if self._trim else text
                 if answer:

@@ -92,6 +92,10 @@ class Answer:
         return replace(request, chat=(*request.chat, said, told))
 
     def _call(self, event: ToolCall) -> list[StreamEvent]:
+        made = [(call.name, call.arguments) for call in self._response._tool_calls]
+        if self._told and (event.name, dict(event.arguments)) in made:
+            # Told to correct a call, models write the good ones again.
+            return []
         call = llm.ToolCall(name=event.name, arguments=dict(event.arguments))
         self._response.add_tool_call(call)
         # llm has given it an id.
@@ -112,12 +116,18 @@ class Answer:
             input=done.prompt_tokens, output=done.generation_tokens, details=details
         )
         self._response.response_json = _stats(done)
-        if schema and done.finish_reason == "length":
+        if not schema:
+            return
+        try:
+            json.loads(self._text)
+        except ValueError as error:
+            if done.finish_reason != "length":
+                raise RequestError(f"the answer is no JSON: {error}") from None
             raise RequestError(
                 f"the JSON was cut off after {done.generation_tokens} tokens",
                 fix="-o max_tokens allows more",
-            )
-        if schema and done.schema_level != "strict":
+            ) from None
+        if done.schema_level != "strict":
             structured.validate(self._text, schema)
 
 

@@ -42,13 +42,14 @@ class Loaded:
         self.files = found
         self.sampling = _sampling_defaults(found.path)
         self.prefixes = PrefixCache(int(budget * PREFIX_SHARE))
+        # Logits are padded beyond the vocabulary.
+        self.width = int(getattr(model.args, "vocab_size", None) or len(tokenizer))
         self._grammar_tokenizer: Any = None
 
     def grammar_tokenizer(self) -> Any:
         """Llguidance's view of the tokenizer, made at first use."""
         if self._grammar_tokenizer is None:
-            width = getattr(self.model.args, "vocab_size", None) or len(self.tokenizer)
-            self._grammar_tokenizer = structured.make_tokenizer(self.tokenizer, width)
+            self._grammar_tokenizer = structured.make_tokenizer(self.tokenizer, self.width)
         return self._grammar_tokenizer
 
 

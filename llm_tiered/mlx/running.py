@@ -47,6 +47,8 @@ class Running:
         )
         self.max_tokens = min(request.max_tokens, self._room())
         settings = loaded.sampling | dict(request.sampling)
+        if not 0 < settings.get("top_k", 0) < loaded.width:
+            settings.pop("top_k", None)
         if request.seed is None:
             self.sampler = sampling.sampler(settings)
         else:

@@ -115,9 +115,12 @@ class Constraint:
 def validate(text: str, schema: Mapping[str, Any]) -> None:
     """Raise RequestError if the text is no JSON of that schema."""
     import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     try:
-        jsonschema.validate(json.loads(text), schema)
+        # A registry of its own: references are never fetched from the network.
+        jsonschema.validate(json.loads(text), schema, registry=Registry())
     except json.JSONDecodeError as error:
         raise RequestError(f"the answer is no JSON: {error}") from None
     except jsonschema.ValidationError as error:
@@ -127,3 +130,5 @@ def validate(text: str, schema: Mapping[str, Any]) -> None:
         ) from None
     except jsonschema.SchemaError as error:
         raise RequestError(f"the schema itself is wrong: {error.message}") from None
+    except Unresolvable as error:
+        raise RequestError(f"the schema refers to what is not there: {error}") from None

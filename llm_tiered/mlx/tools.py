@@ -51,11 +51,14 @@ def _listed(names: Iterable[str]) -> str:
 
 def _check(arguments: dict[str, Any], schema: Mapping[str, Any]) -> None:
     import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     try:
-        jsonschema.validate(arguments, schema)
+        # A registry of its own: references are never fetched from the network.
+        jsonschema.validate(arguments, schema, registry=Registry())
     except jsonschema.ValidationError as error:
         raise ValueError(f"the arguments do not fit the tool: {error.message}") from None
-    except jsonschema.SchemaError:
+    except (jsonschema.SchemaError, Unresolvable):
         # A tool whose own schema is wrong: its function will say what it can't take.
         return

@@ -86,6 +86,7 @@ def test_raw(bench: Bench) -> None:
         "first_token": ("ms", "mlx_lm"),
         "prompt": ("tokens/s", "mlx_lm"),
         "generation": ("tokens/s", "mlx_lm"),
+        "processor": ("s", "mlx_lm"),
     }
     assert figures["generation"].note == "4 tokens"
 
@@ -106,7 +107,7 @@ def test_batch(bench: Bench) -> None:
 def test_schema(bench: Bench) -> None:
     """A schema is compared with none, and its mask is timed at the model's own width."""
     figures = by_name(parts.schema(bench))
-    assert figures["schema"].against == "no schema"
+    assert figures["schema"].against == figures["schema_processor"].against == "no schema"
     assert figures["mask_mean"].note == figures["mask_p99"].note
     assert str(figures["mask_mean"].note).endswith(" wide")
     assert figures["mask_mean"].value < figures["mask_p99"].value
@@ -128,15 +129,14 @@ def test_chat(bench: Bench) -> None:
 
 def test_switch(benches: list[Bench]) -> None:
     """The change is measured with both in memory, and with one in the place of the other."""
-    one, other = benches
-    resident, exchange = pairs.switch(one, other)
-    assert (resident.name, resident.unit, exchange.name, exchange.unit) == (
-        *("switch", "ms"),
-        *("exchange", "s"),
-    )
-    assert exchange.against == "no other"
-    assert "mlx/other" in f"{resident.note}"
-    assert "mlx/other" in f"{exchange.note}"
+    resident, *exchanged = pairs.switch(*benches)
+    assert (resident.name, resident.unit, resident.model) == ("switch", "ms", "mlx/tiny")
+    figures = by_name(exchanged)
+    assert {name: (figure.unit, figure.against) for name, figure in figures.items()} == {
+        "exchange": ("s", "no other"),
+        "exchange_memory": ("bytes", "the larger one"),
+    }
+    assert all("mlx/other" in f"{figure.note}" for figure in (resident, *exchanged))
 
 
 def test_the_exchange_is_one(benches: list[Bench]) -> None:
@@ -152,7 +152,8 @@ def test_models_that_do_not_fit_together(benches: list[Bench]) -> None:
     """Two models that can't both be in memory are only exchanged."""
     one, other = benches
     one.budget = one.memory + other.memory - 1
-    assert [figure.name for figure in pairs.switch(one, other)] == ["exchange"]
+    names = [figure.name for figure in pairs.switch(one, other)]
+    assert names == ["exchange", "exchange_memory"]
 
 
 def test_overhead(bench: Bench) -> None:

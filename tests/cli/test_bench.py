@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 SHORT = ("--runs", "1", "--tokens", "4", "--batch", "2")
 FIGURES = {
     "load": ["load", "peak_memory"],
-    "raw": ["first_token", "prompt", "generation"],
+    "raw": ["first_token", "prompt", "generation", "processor"],
     "batch": ["batch"],
-    "schema": ["schema", "mask_mean", "mask_p99"],
+    "schema": ["schema", "schema_processor", "mask_mean", "mask_p99"],
     "chat": ["turn_2", "turn_3"],
-    "switch": ["switch", "exchange"],
+    "switch": ["switch", "exchange", "exchange_memory"],
     "overhead": ["tiered"],
     "start": ["start", "register"],
 }
@@ -90,7 +90,7 @@ def test_table(tiny_tiers: Path) -> None:
     """Without --json there is a table: a line for each figure, with units and ratios."""
     head, *lines = run("bench", "wee", *SHORT, "--only", "raw").stdout.splitlines()
     assert head.split() == ["model", "figure", "here", "against", "ratio"]
-    assert [line.split("  ")[0] for line in lines] == ["mlx/tiny"] * 3
+    assert [line.split("  ")[0] for line in lines] == ["mlx/tiny"] * 4
     assert "generation" in lines[2]
     assert lines[2].count("tokens/s") == 2
     assert "mlx_lm" in lines[2]

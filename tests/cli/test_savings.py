@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from datetime import datetime, timedelta, timezone
@@ -11,8 +12,10 @@ from xml.etree import ElementTree
 import pytest
 
 from llm_tiered.cli.savings import span
+from llm_tiered.log.savings import report
+from llm_tiered.log.turns import Period
 from tests.cli.commands import configure, refused, run, run_json, tier
-from tests.make_log import CLOUD, MODELS, add, attempt, empty_log, turn
+from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +139,49 @@ def test_json(ten_days: Path) -> None:
         {"reason": "no room", "requests": 1, "rate": pytest.approx(1 / 11)}
     ]
     assert [group["key"] for group in facts["groups"]] == [MODELS["medium"], FLASH]
+
+
+def test_the_whole_json(log: Path) -> None:
+    """The whole of the JSON for one request, and that it is JSON."""
+    add(log, [turn(task="theory_analysis")])
+    group = {
+        "requests": 1,
+        "local_requests": 1,
+        "cloud_requests": 0,
+        "cached_requests": 0,
+        "local_share": 1.0,
+        "cache_hit_rate": 0.0,
+        "fallback_rate": 0.0,
+        "input_tokens": 1000,
+        "output_tokens": 100,
+        "uncounted_requests": 0,
+        "spent": {"dollars": "0", "unpriced_requests": 0},
+        "cloud_cost": {"dollars": "0.00055", "unpriced_requests": 0},
+        "saved": {"dollars": "0.00055", "unpriced_requests": 0},
+        "latency_ms": {"p50": 2000, "p95": 2000},
+        "first_token_ms": {"p50": 200, "p95": 200},
+        "tokens_per_second": 50.0,
+    }
+    made = report(log, cloud_model=FLASH, by="task", period=Period(since=END - DAY), now=END)
+    assert json.loads(json.dumps(made.as_dict())) == {
+        "period": {
+            "since": "2026-11-21T18:00:00+00:00",
+            "until": None,
+            "start": "2026-11-22T18:00:00+00:00",
+            "end": "2026-11-22T18:00:00+00:00",
+            "days": 1.0,
+        },
+        "cloud_model": FLASH,
+        "total": group,
+        "saved_per_month": "0.016741",
+        "saved_per_year": "0.200888",
+        "fallbacks": [],
+        "by": "task",
+        "groups": [{"key": "theory_analysis"} | group],
+        "other_models": [],
+        "unreadable_rows": 0,
+        "future_requests": 0,
+    }
 
 
 @pytest.mark.parametrize(

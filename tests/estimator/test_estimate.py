@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -30,7 +31,7 @@ THIN = [
     "2+2",
 ]
 FOREIGN = [
-    "你好，请问法国的首都是哪里？",
+    "你好 请问法国的首都是哪里",
     "Какая столица Франции и сколько там живёт людей?",
     "ما هي عاصمة فرنسا؟",
     "Ποια είναι η πρωτεύουσα της Γαλλίας;",
@@ -76,8 +77,10 @@ def test_noise() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["x" * 300_000, "\ud800" * 150_000, "\x00" * 150_000, "(" * 150_000, "漢" * 150_000]
-    + ["very hard " * 20_000, "$a\\" * 50_000, "1/2 - " * 30_000, "\n" * 150_000, "a.\n" * 50_000],
+    [
+        *("x" * 300_000, "\ud800" * 150_000, "\x00" * 150_000, "(" * 150_000, "\n" * 150_000),
+        *("\u6f22" * 150_000, "very hard " * 20_000, "$a\\" * 50_000, "1/2 - " * 30_000),
+    ],
     ids=lambda text: ascii(text[:6]),
 )
 def test_huge(text: str) -> None:
@@ -96,16 +99,15 @@ def test_full_length() -> None:
 
 def test_scale_follows_the_score() -> None:
     """Of two prompts the one with the higher score never has the lower complexity."""
-    prompts = [
-        *RANGES,
-        *THIN,
-        *FOREIGN,
-        *(f"{talk} {prompt}" for talk in TALK for prompt in RANGES),
-    ]
-    found = sorted((estimate(prompt) for prompt in prompts), key=lambda found: found.score)
+    source = random.Random(3)
+    words = " ".join(RANGES).split()
+    drawn = [" ".join(source.choices(words, k=source.randrange(60))) for _ in range(300)]
+    found = [estimate(prompt) for prompt in [*RANGES, *THIN, *FOREIGN, *drawn]]
+    found.sort(key=lambda each: each.score)
     levels = [each.complexity for each in found]
     assert levels == sorted(levels)
-    assert len({each.score for each in found}) > 100
+    assert len(set(levels)) > 5
+    assert len({each.score for each in found}) > 200
 
 
 @pytest.mark.parametrize("talk", TALK)
@@ -172,7 +174,7 @@ def test_told_is_not_asked() -> None:
     assert "asks for a proof" not in estimate(told).reasons
 
 
-@pytest.mark.parametrize("prompt", [PLAIN, "", "你好，请问法国的首都是哪里？"])
+@pytest.mark.parametrize("prompt", [PLAIN, "", "你好 请问法国的首都是哪里"])
 def test_what_the_text_does_not_show(prompt: str) -> None:
     """Attachments, tools, a schema and a long system prompt each make it harder, and are told."""
     plain = estimate(prompt)
@@ -211,7 +213,7 @@ def test_same_everywhere() -> None:
         f"sys.stdout.write(repr([e.estimate(p) for p in {prompts!r}]))"
     )
     for seed in ("1", "2"):
-        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}
+        environment = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=environment,

@@ -21,7 +21,6 @@ from tests import gemini
 from tests.make_log import (
     END,
     MODELS,
-    VERSIONS,
     add,
     attempt,
     empty_log,
@@ -350,49 +349,6 @@ def test_a_database_of_something_else(logs: Path) -> None:
         ask(logs)
 
 
-def test_json(log: Path) -> None:
-    """The whole of the JSON for one request, and that it is JSON."""
-    add(log, [turn(task="theory_analysis")])
-    group = {
-        "requests": 1,
-        "local_requests": 1,
-        "cloud_requests": 0,
-        "cached_requests": 0,
-        "local_share": 1.0,
-        "cache_hit_rate": 0.0,
-        "fallback_rate": 0.0,
-        "input_tokens": 1000,
-        "output_tokens": 100,
-        "uncounted_requests": 0,
-        "spent": {"dollars": "0", "unpriced_requests": 0},
-        "cloud_cost": {"dollars": "0.00055", "unpriced_requests": 0},
-        "saved": {"dollars": "0.00055", "unpriced_requests": 0},
-        "latency_ms": {"p50": 2000, "p95": 2000},
-        "first_token_ms": {"p50": 200, "p95": 200},
-        "tokens_per_second": 50.0,
-    }
-    facts = ask(log, by="task", period=Period(since=END - DAY)).as_dict()
-    assert json.loads(json.dumps(facts)) == {
-        "period": {
-            "since": "2026-11-21T18:00:00+00:00",
-            "until": None,
-            "start": "2026-11-22T18:00:00+00:00",
-            "end": "2026-11-22T18:00:00+00:00",
-            "days": 1.0,
-        },
-        "cloud_model": FLASH,
-        "total": group,
-        "saved_per_month": "0.016741",
-        "saved_per_year": "0.200888",
-        "fallbacks": [],
-        "by": "task",
-        "groups": [{"key": "theory_analysis"} | group],
-        "other_models": [],
-        "unreadable_rows": 0,
-        "future_requests": 0,
-    }
-
-
 @pytest.mark.parametrize("by", [None, "day", "tier", "task", "model"])
 def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
     """On a made log, the sums are those of a plain loop over its rows."""
@@ -420,23 +376,6 @@ def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
     assert made.total.in_cloud.unpriced == unpriced > 0
     assert sorted(made.total.durations) == sorted(durations)
     assert math.isclose(made.total.share(made.total.cached) or 0, 0.08, abs_tol=0.04)
-
-
-def test_a_made_log_is_the_same_each_time(tmp_path: Path) -> None:
-    """The turns of a made log depend on their number alone, and have all that reports look at."""
-    dumps = []
-    for name in ("one.db", "two.db"):
-        make_log(tmp_path / name, 300)
-        with closing(sqlite3.connect(tmp_path / name)) as database:
-            dumps.append(database.execute("select * from turns order by id").fetchall())
-    assert dumps[0] == dumps[1]
-    assert len(dumps[0]) == 300
-    made = report(tmp_path / "one.db", cloud_model=MODELS["cloud"], by="tier")
-    assert set(made.groups) == {"small", "medium", "cloud"}
-    assert made.total.fallbacks
-    assert made.total.cached
-    assert VERSIONS[-1] in str(dumps[0])
-    assert {other.model for other in made.others} >= {"gpt-4o-mini"}
 
 
 async def test_what_tiered_logs(

@@ -16,7 +16,7 @@ from llm_tiered.log import spending, turns
 from llm_tiered.log.savings import report
 from llm_tiered.log.spending import Spent, spent, starts
 from llm_tiered.log.turns import Period
-from tests.make_log import END, MODELS, add, empty_log, gemini_response, make_log, turn
+from tests.make_log import END, MODELS, VERSIONS, add, empty_log, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,3 +201,20 @@ def test_where_day_and_month_begin(monkeypatch: pytest.MonkeyPatch) -> None:
         time.tzset()
     assert day == datetime(2026, 3, 30, 22, tzinfo=timezone.utc)
     assert month == datetime(2026, 2, 28, 23, tzinfo=timezone.utc)
+
+
+def test_a_made_log_is_the_same_each_time(tmp_path: Path) -> None:
+    """The turns of a made log depend on their number alone, and have all that reports look at."""
+    dumps = []
+    for name in ("one.db", "two.db"):
+        make_log(tmp_path / name, 300)
+        with closing(sqlite3.connect(tmp_path / name)) as database:
+            dumps.append(database.execute("select * from turns order by id").fetchall())
+    assert dumps[0] == dumps[1]
+    assert len(dumps[0]) == 300
+    made = report(tmp_path / "one.db", cloud_model=MODELS["cloud"], by="tier")
+    assert set(made.groups) == {"small", "medium", "cloud"}
+    assert made.total.fallbacks
+    assert made.total.cached
+    assert VERSIONS[-1] in str(dumps[0])
+    assert {other.model for other in made.others} >= {"gpt-4o-mini"}

@@ -25,7 +25,9 @@ pytest_plugins = ("tests.mlx.scripted",)
 
 # `opening` begins the thinking in the prompt, as the templates of models that always think do.
 THINKER, OPENING, PLAIN = "mlx/thinking", "mlx/thinking-opening", "mlx/thinking-plain"
-OPENED = QWEN3_TEMPLATE.replace('"<|im_start|>assistant\\n"', '"<|im_start|>assistant\\n<think>\\n"')
+OPENED = QWEN3_TEMPLATE.replace(
+    '"<|im_start|>assistant\\n"', '"<|im_start|>assistant\\n<think>\\n"'
+)
 NO_THOUGHTS = "<think>\n\n</think>\n\n"
 
 Events = list[tuple[str, str]]
@@ -144,7 +146,10 @@ def test_command_line(scripts: Scripts) -> None:
 def test_stop_string_in_the_thoughts(models: dict[str, llm.Model], scripts: Scripts) -> None:
     """A stop string ends the answer, not the thoughts."""
     scripts.say("<think>First, he greets.</think>First, hi!")
-    assert events(models[THINKER], stop=",") == [("reasoning", "First, he greets."), ("text", "First")]
+    assert events(models[THINKER], stop=",") == [
+        ("reasoning", "First, he greets."),
+        ("text", "First"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -152,14 +157,18 @@ def test_stop_string_in_the_thoughts(models: dict[str, llm.Model], scripts: Scri
     [({}, "assistant\n"), ({"thinking": 1}, "assistant\n"), ({"thinking": 0}, NO_THOUGHTS)],
     ids=str,
 )
-def test_thinking_on_demand(options: dict[str, Any], ending: str, models: dict[str, llm.Model], scripts: Scripts) -> None:
+def test_thinking_on_demand(
+    options: dict[str, Any], ending: str, models: dict[str, llm.Model], scripts: Scripts
+) -> None:
     """`-o thinking 0` tells the template that nothing is to be thought."""
     scripts.say("Hi!")
     assert events(models[THINKER], **options) == [("text", "Hi!")]
     assert scripts.read[0].endswith(ending)
 
 
-def test_thinking_off_for_a_model_that_never_does(models: dict[str, llm.Model], scripts: Scripts) -> None:
+def test_thinking_off_for_a_model_that_never_does(
+    models: dict[str, llm.Model], scripts: Scripts
+) -> None:
     """A model that can't think takes the option and answers as ever."""
     scripts.say("<think>Hi!")
     assert events(models[PLAIN], thinking=0) == [("text", "<think>Hi!")]
@@ -184,7 +193,9 @@ def test_prompt_begins_the_thinking(
     assert scripts.read[0].endswith("<think>\n")
 
 
-def test_thoughts_stay_out_of_the_conversation(models: dict[str, llm.Model], scripts: Scripts) -> None:
+def test_thoughts_stay_out_of_the_conversation(
+    models: dict[str, llm.Model], scripts: Scripts
+) -> None:
     """The next turn reads the answer of the last one, and none of its thoughts."""
     scripts.say("<think>He greets.</think>\n\nHi!")
     scripts.say("Then this.")
@@ -196,7 +207,7 @@ def test_thoughts_stay_out_of_the_conversation(models: dict[str, llm.Model], scr
 
 
 def test_thoughts_before_a_tool_call(models: dict[str, llm.Model], scripts: Scripts) -> None:
-    """A model that thinks first may call a tool then; what it only thinks of calling it does not."""
+    """A model that thinks first may call a tool then; what it thinks of calling is none."""
     call = '<tool_call>{"name": "greet", "arguments": {}}</tool_call>'
     scripts.say(f"<think>Shall I write {call}? Yes.</think>\n\n{call}")
     scripts.say("<think>Done.</think>Hi!")

@@ -132,7 +132,9 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("model", [QWEN2, QWEN3])
-def test_parallel_calls(model: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator) -> None:
+def test_parallel_calls(
+    model: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
     """All calls of an answer are made, and their results come back as the template wants them."""
     scripts.say("Let me see.\n", call("double", number=2), "\n", call("double", number=5))
     scripts.say("4 and 10.")
@@ -166,7 +168,9 @@ async def test_async_calls(scripts: Scripts, calculator: Calculator) -> None:
     assert told in scripts.read[1]
 
 
-def test_call_in_pieces(models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator) -> None:
+def test_call_in_pieces(
+    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
     """A call is found although the model writes its markers in several tokens."""
     arguments = '"arguments": {"number": 3}}'
     scripts.say("Now: <to", "ol_c", 'all>{"name": "double", ', arguments, "</tool", "_call>")
@@ -251,7 +255,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_call_is_given_back(case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator) -> None:
+def test_bad_call_is_given_back(
+    case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
     """A call that can't be made goes back to the model with the reason; it corrects itself."""
     written, reason = BAD[case]
     scripts.say(written)
@@ -265,7 +271,9 @@ def test_bad_call_is_given_back(case: str, models: dict[str, llm.Model], scripts
 
 
 @pytest.mark.parametrize("case", BAD)
-async def test_bad_call_twice(case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator) -> None:
+async def test_bad_call_twice(
+    case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
     """A model that does not correct itself ends in an error that says why, sync and async."""
     written, reason = BAD[case]
     for _ in range(4):
@@ -282,7 +290,9 @@ async def test_bad_call_twice(case: str, models: dict[str, llm.Model], scripts: 
     assert calculator.asked == []
 
 
-def test_good_call_before_a_bad_one(models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator) -> None:
+def test_good_call_before_a_bad_one(
+    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
     """A call is made once although the model writes it again when it corrects another."""
     scripts.say("Well. ", call("double", number=2), call("double", number="five"))
     scripts.say(call("double", number=2), call("double", number=5))
@@ -348,7 +358,9 @@ def test_conversation_goes_on_without_tools(scripts: Scripts) -> None:
     )
 
 
-def test_conversation_goes_on_with_tools(models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator) -> None:
+def test_conversation_goes_on_with_tools(
+    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
     """A model with tools reads earlier calls as calls, whether or not tools are offered now."""
     for said in (call("double", number=2), "4.", "Then 8."):
         scripts.say(said)

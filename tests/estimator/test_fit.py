@@ -1,0 +1,241 @@
+"""Fitting the coefficients, and measuring them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from llm_tiered.estimator import evaluate, fit
+from llm_tiered.estimator.data import LARGE, SMALL, read
+from llm_tiered.estimator.features import FEATURES
+from llm_tiered.estimator.model import COEFFICIENTS, Coefficients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from llm_tiered.estimator.data import Question
+
+GROUPS = {"RouteLLM/mmlu": ("algebra", "history"), "LLMRouter/dcrouter": ("trivia", "math")}
+SIZE = 60
+
+
+def _rows() -> list[dict[str, Any]]:
+    """Questions of which small models get those with sums in them wrong."""
+    source = random.Random(0)
+    rows = []
+    for name, groups in GROUPS.items():
+        for group in groups:
+            for number in range(SIZE):
+                hard = number % 2 == 0
+                work = "What is 3 + 4 = x, if x * 5 > 12?" if hard else "Who wrote the play?"
+                filler = " ".join(["The garden was green."] * source.randrange(9))
+                right = source.random() < (0.2 if hard else 0.9)
+                scores = dict.fromkeys(SMALL[name], float(right)) | dict.fromkeys(LARGE[name], 0.9)
+                prompt = f"{filler} {work} {source.choice('abc')}"
+                rows.append({"source": name, "group": group, "prompt": prompt, "scores": scores})
+    return rows
+
+
+def _file(path: Path, rows: list[dict[str, Any]]) -> Path:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(lines.encode()) if path.suffix == ".gz" else lines.encode())
+    return path
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> list[Question]:
+    """The questions, read from a file."""
+    return read(_file(tmp_path / "data.jsonl.gz", _rows()))
+
+
+def _weights(model: Coefficients) -> dict[str, float]:
+    return dict(zip(FEATURES, (feature.weight for feature in model.features), strict=True))
+
+
+# The data
+
+
+def test_read(tmp_path: Path) -> None:
+    """A file may be gzipped or not, and groups of two sources are kept apart."""
+    plain = read(_file(tmp_path / "data.jsonl", _rows()))
+    zipped = read(_file(tmp_path / "data.jsonl.gz", _rows()))
+    assert plain == zipped
+    assert {question.group for question in plain} == {
+        f"{source} {group}" for source, groups in GROUPS.items() for group in groups
+    }
+
+
+def test_best_large_model(tmp_path: Path) -> None:
+    """What is compared with is the large model that is best in the group."""
+    rows = [row for row in _rows() if row["group"] == "trivia"]
+    for row in rows:
+        row["scores"] |= dict.fromkeys(LARGE["LLMRouter/dcrouter"], 0.1)
+        row["scores"][LARGE["LLMRouter/dcrouter"][1]] = 0.7
+    assert {question.large for question in read(_file(tmp_path / "data.jsonl", rows))} == {0.7}
+
+
+def test_mean_of_small_models(tmp_path: Path) -> None:
+    """Where a source has several small models, their mean counts, and no other column does."""
+    row = next(row for row in _rows() if row["group"] == "trivia")
+    row["scores"] |= dict(zip(SMALL["LLMRouter/dcrouter"], (1.0, 0.5, 0.0), strict=True))
+    row["scores"]["qwen2.5-7b-instruct"] = 1.0
+    assert read(_file(tmp_path / "data.jsonl", [row]))[0].small == pytest.approx(0.5)
+
+
+# The fit
+
+
+def test_fit_finds_what_matters(questions: list[Question]) -> None:
+    """What makes small models fail gets weight, and nothing gets a weight below its least."""
+    weights = _weights(fit.fit(questions))
+    assert weights["calculation"] > 0.1
+    assert all(weight >= fit.LEAST.get(name, 0.0) for name, weight in weights.items())
+
+
+def test_fit_orders_prompts(questions: list[Question]) -> None:
+    """The hard prompts get the higher scores, in groups that the fit has not seen too."""
+    scores = evaluate.left_out(questions, fit.fit)
+    hard = [score for score, each in zip(scores, questions, strict=True) if "+" in each.prompt]
+    easy = [score for score, each in zip(scores, questions, strict=True) if "+" not in each.prompt]
+    assert min(hard) > max(easy)
+
+
+def test_levels_of_groups(tmp_path: Path) -> None:
+    """A group in which everything is marked wrong is no reason to think its prompts hard."""
+    rows = _rows()
+    before = _weights(fit.fit(read(_file(tmp_path / "data.jsonl", rows))))
+    for row in rows:
+        row["prompt"] += ' "quoted" "twice"' if row["group"] == "history" else ""
+        if row["group"] == "history":
+            row["scores"] |= dict.fromkeys(SMALL[row["source"]], 0.0)
+    after = _weights(fit.fit(read(_file(tmp_path / "data.jsonl", rows))))
+    assert after["calculation"] > before["calculation"] / 2
+    assert after["quotations"] < after["calculation"]
+
+
+def test_scale(questions: list[Question]) -> None:
+    """At least a third of the prompts fall below medium, and the scale has a positive step."""
+    model = fit.fit(questions)
+    log_odds = [
+        model.intercept + sum(model.parts(question.measured.values)) for question in questions
+    ]
+    below = sum(each < model.medium - model.step / 2 for each in log_odds) / len(log_odds)
+    assert model.step > 0
+    assert below == pytest.approx(fit.SMALL_SHARE, abs=0.06)
+
+
+def test_left_out(questions: list[Question], tmp_path: Path) -> None:
+    """The scores of a group don't depend on how its own questions were answered."""
+    rows = _rows()
+    for row in rows:
+        if row["group"] == "math":
+            row["scores"] |= dict.fromkeys(SMALL[row["source"]], 1.0)
+    changed = read(_file(tmp_path / "changed.jsonl", rows))
+    before, after = (evaluate.left_out(each, fit.fit) for each in (questions, changed))
+    for question, one, other in zip(questions, before, after, strict=True):
+        assert (one == other) == question.group.endswith("math")
+
+
+# The file
+
+
+def test_shipped_file(tmp_path: Path) -> None:
+    """The shipped file is what `write` writes, with the features of the code, in their order."""
+    content = json.loads(COEFFICIENTS.read_text("utf-8"))
+    assert tuple(content["features"]) == FEATURES
+    again = tmp_path / "again.json"
+    fit.write(Coefficients.load(), again)
+    assert again.read_bytes() == COEFFICIENTS.read_bytes()
+
+
+def test_shipped_weights() -> None:
+    """Every shipped weight makes a prompt harder, and the scale goes up."""
+    model = Coefficients.load()
+    assert all(feature.weight >= 0 and feature.spread > 0 for feature in model.features)
+    assert model.step > 0
+
+
+def test_write_twice(
+    questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing again gives the same bytes, and what was written is read back as it was fitted."""
+    data = _file(tmp_path / "data.jsonl", _rows())
+    written = []
+    for name in ("one.json", "two.json"):
+        monkeypatch.setattr(fit, "COEFFICIENTS", tmp_path / name)
+        CliRunner().invoke(fit.main, [str(data), "--write"], catch_exceptions=False)
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+    assert Coefficients.load(tmp_path / "one.json") == fit.fit(questions)
+
+
+# The measures
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [
+        (lambda gain: gain, 0.9),
+        (lambda gain: -gain, 0.1),
+        (lambda gain: 0 * gain, 0.5),
+    ],
+    ids=["oracle", "reversed", "all equal"],
+)
+def test_apgr(score: Callable[[Any], Any], expected: float) -> None:
+    """The oracle's area is nearly all there is, its opposite's next to none, ties give half."""
+    small, large = np.zeros(100), np.array([1.0] * 20 + [0.0] * 80)
+    assert evaluate.apgr(score(large), small, large) == pytest.approx(expected, abs=1e-9)
+
+
+def test_apgr_of_chance() -> None:
+    """Random scores recover half of the gap."""
+    generator = np.random.default_rng(1)
+    small, large = generator.random(20_000) * 0.5, generator.random(20_000)
+    assert evaluate.apgr(generator.random(20_000), small, large) == pytest.approx(0.5, abs=0.02)
+
+
+def test_auc() -> None:
+    """It is 1 where what went wrong has the higher scores, 0 the other way, and 0.5 for ties."""
+    wrong = np.array([1.0, 1.0, 0.0, 0.0])
+    assert evaluate.auc(np.array([4.0, 3.0, 2.0, 1.0]), wrong) == 1.0
+    assert evaluate.auc(np.array([1.0, 2.0, 3.0, 4.0]), wrong) == 0.0
+    assert evaluate.auc(np.zeros(4), wrong) == 0.5
+
+
+def test_table(questions: list[Question]) -> None:
+    """There is a row for each source and for each group of other kinds, with its interval."""
+    rows = list(evaluate.table(questions, evaluate.left_out(questions, fit.fit)))
+    assert [row.name for row in rows] == [
+        "LLMRouter/dcrouter",
+        "LLMRouter/dcrouter math",
+        "LLMRouter/dcrouter trivia",
+        "RouteLLM/mmlu",
+        "RouteLLM/mmlu, large better",
+    ]
+    for row in rows:
+        assert row.low <= row.estimate <= row.high
+        assert row.random < row.estimate <= row.oracle
+
+
+def test_commands(tmp_path: Path) -> None:
+    """`--evaluate` prints the table and the scale, `--time` the times."""
+    data = _file(tmp_path / "data.jsonl", _rows())
+    result = CliRunner().invoke(
+        fit.main, [str(data), "--evaluate", "--time"], catch_exceptions=False
+    )
+    for expected in ("APGR", "oracle", "RouteLLM/mmlu", "small model wrong", "ms p50"):
+        assert expected in result.output
+
+
+def test_data_is_needed() -> None:
+    """Without data there is nothing to fit or to measure."""
+    result = CliRunner().invoke(fit.main, ["--write"])
+    assert result.exit_code == 2
+    assert "need DATA" in result.output
