@@ -118,15 +118,18 @@ class Answer:
         self._response.response_json = _stats(done)
         if not schema:
             return
+        closed = self._text.rstrip().endswith(("}", "]", '"'))
         try:
             json.loads(self._text)
         except ValueError as error:
             if done.finish_reason != "length":
                 raise RequestError(f"the answer is no JSON: {error}") from None
+            closed = False
+        if done.finish_reason == "length" and not closed:
             raise RequestError(
                 f"the JSON was cut off after {done.generation_tokens} tokens",
                 fix="-o max_tokens allows more",
-            ) from None
+            )
         if done.schema_level != "strict":
             structured.validate(self._text, schema)
 
