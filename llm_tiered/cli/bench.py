@@ -50,6 +50,7 @@ def _parts(context: click.Context, option: click.Parameter, text: str | None) ->
     "shapes",
     "--synthetic",
     type=click.Choice(list(SHAPES)),
+    metavar="SHAPE",
     multiple=True,
     help="A random model of the size of a real one, in place of its weights",
 )

@@ -113,7 +113,7 @@ class Calculator:
         return 2 * number
 
     @property
-    def tools(self) -> list[llm.Tool]:
+    def tools(self) -> list[Any]:
         """The tools as llm takes them."""
         return [llm.Tool.function(self.double)]
 
