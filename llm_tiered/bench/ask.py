@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..mlx.engine import ENGINE
-from ..mlx.requests import Done, Event, Failed, Text, Ticket
+from ..mlx.requests import Done, Event, Failed, Reasoning, Text, Ticket
 
 if TYPE_CHECKING:
     from ..mlx.models import MlxModel
@@ -108,8 +108,8 @@ def ask(source: Any, prompt: str | None, *, max_tokens: int, **said: Any) -> Ans
     clock = Clock()
     response = source.prompt(prompt, temperature=0, max_tokens=max_tokens, **said)
     first = None
-    for piece in response:
-        if first is None and piece:
+    for event in response.stream_events():
+        if first is None and event.chunk:
             first = clock.wall
     facts = response.response_json or {}
     return clock.answer(
@@ -143,7 +143,7 @@ def submit(
     first = None
     try:
         while not isinstance(event := events.get(), (Done, Failed)):
-            if first is None and isinstance(event, Text):
+            if first is None and isinstance(event, (Text, Reasoning)):
                 first = clock.wall
     finally:
         ticket.cancel()

@@ -173,16 +173,15 @@ def batch(bench: Bench) -> list[Figure]:
 
 def schema(bench: Bench) -> list[Figure]:
     """Answers with a JSON Schema and without, and what its mask takes by itself."""
-    systems, tokens = bench.systems(), bench.plan.tokens
+    tokens = bench.plan.tokens
     story = bench.texts.story(tokens)
 
-    def answer(number: int, schema: dict[str, Any] | None) -> Answer:
-        return submit(bench.model, story, system=systems[number], schema=schema, max_tokens=tokens)
+    def answer(schema: dict[str, Any] | None) -> Answer:
+        system = bench.texts.system()
+        return submit(bench.model, story, system=system, schema=schema, max_tokens=tokens)
 
     submit(bench.model, "Hello", schema=masks.SCHEMA, max_tokens=2)
-    pairs = list(
-        in_turn(bench.plan.runs, lambda n: answer(n, masks.SCHEMA), lambda n: answer(n, None))
-    )
+    pairs = list(in_turn(bench.plan.runs, lambda _: answer(masks.SCHEMA), lambda _: answer(None)))
     rates = [(one.rate, other.rate) for one, other in pairs]
     spent = [(one.processor, other.processor) for one, other in pairs]
     measured = bench.measured("schema")

@@ -94,8 +94,8 @@ class Raw:
         )
 
     def _put_down(self) -> None:
-        import gc
+        import mlx.core as mx
 
         self._loaded = None
-        gc.collect()
+        mx.clear_cache()
         device.clear_streams()
