@@ -15,9 +15,13 @@ from .schema import (
     DEFAULT_TASKS,
     HIGHEST,
     LOWEST,
+    Budget,
+    Cache,
     Config,
+    Electricity,
     Fallback,
     Span,
+    Task,
     Tier,
     UserModel,
     config_path,
@@ -30,10 +34,14 @@ __all__ = [
     "DEFAULT_TASKS",
     "HIGHEST",
     "LOWEST",
+    "Budget",
+    "Cache",
     "Config",
+    "Electricity",
     "Fallback",
     "Settings",
     "Span",
+    "Task",
     "Tier",
     "UserModel",
     "canonical_model",
@@ -46,6 +54,16 @@ Source = Literal["default", "config", "environment"]
 
 # The thresholds that the environment can move, with the tier whose upper end each one is.
 THRESHOLDS = {"COMPLEXITY_SMALL": "small", "COMPLEXITY_MEDIUM": "medium"}
+# The keys of the config that have keys of their own.
+SECTIONS: dict[Any, type[BaseModel]] = {
+    "tiers": Tier,
+    "models": UserModel,
+    "tasks": Task,
+    "budget": Budget,
+    "cache": Cache,
+    "electricity": Electricity,
+}
+
 ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
 
 
@@ -176,8 +194,7 @@ def _describe(error: Any) -> str:
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
     key = where.lstrip(".")
     if error["type"] == "extra_forbidden":
-        sections: dict[Any, type[BaseModel]] = {"tiers": Tier, "models": UserModel}
-        section = sections.get(error["loc"][0], Config)
+        section = SECTIONS.get(error["loc"][0], Config) if error["loc"][1:] else Config
         known = list(section.model_fields)
         near = get_close_matches(str(error["loc"][-1]), known, n=1)
         meant = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"

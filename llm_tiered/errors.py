@@ -8,6 +8,7 @@ llm.ModelError
     ├── ModelUnavailable   a local model is not there, or can't be used
     │   ├── DownloadError  its files could not be fetched
     │   └── DamagedModel   its files are there, but not whole
+    ├── OverBudget         the request might cost more than the budget has left
     ├── EngineError        MLX failed while loading or generating
     ├── EmptyAnswer        a model ended its answer before it began
     ├── BrokenAnswer       a model failed in the middle of its answer
@@ -56,6 +57,10 @@ class DownloadError(ModelUnavailable):
 
 class DamagedModel(ModelUnavailable):
     """A model's files are there, but not whole."""
+
+
+class OverBudget(TieredError):
+    """The request might cost more than the budget has left."""
 
 
 class EngineError(TieredError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -15,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -22,17 +25,6 @@ from .mlx.catalog import PREFIX
 
 Fallback = Literal["any", "local", "none"]
 LOWEST, HIGHEST = 1, 10
-
-DEFAULT_TASKS = {
-    "content_validation": 3,
-    "exercise_generation": 4,
-    "progression_generation": 4,
-    "theory_analysis": 5,
-    "voicing_generation": 5,
-    "creative_generation": 6,
-    "tutorial_generation": 7,
-    "curriculum_planning": 8,
-}
 
 
 class _Section(BaseModel):
@@ -71,6 +63,7 @@ class Tier(_Section):
     complexity: Annotated[Span, BeforeValidator(_parse_span)]
     model: str
     options: dict[str, Any] = {}
+    escalate: bool = False
 
     @property
     def local(self) -> bool:
@@ -80,6 +73,47 @@ class Tier(_Section):
     def covers(self, complexity: int) -> bool:
         """Whether a request of this complexity belongs here."""
         return self.complexity.low <= complexity <= self.complexity.high
+
+
+class Task(_Section):
+    """A named kind of work, and what holds for its requests; None leaves it to the tier."""
+
+    complexity: int
+    cache: bool | None = None
+    escalate: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_alone(cls, value: Any) -> Any:
+        return value if isinstance(value, (dict, Task)) else {"complexity": value}
+
+    @model_serializer
+    def _as_written(self) -> int | dict[str, Any]:
+        said = {name: getattr(self, name) for name in type(self).model_fields}
+        said = {name: value for name, value in said.items() if value is not None}
+        return self.complexity if len(said) == 1 else said
+
+    @field_validator("complexity")
+    @classmethod
+    def _on_the_scale(cls, complexity: int) -> int:
+        if not LOWEST <= complexity <= HIGHEST:
+            raise ValueError(f"found {complexity}, expected {LOWEST} to {HIGHEST}")
+        return complexity
+
+
+DEFAULT_TASKS = {
+    name: Task(complexity=complexity)
+    for name, complexity in {
+        "content_validation": 3,
+        "exercise_generation": 4,
+        "progression_generation": 4,
+        "theory_analysis": 5,
+        "voicing_generation": 5,
+        "creative_generation": 6,
+        "tutorial_generation": 7,
+        "curriculum_planning": 8,
+    }.items()
+}
 
 
 class UserModel(_Section):
@@ -129,6 +163,55 @@ def _parse_share(value: Any) -> float:
 
 Share = Annotated[float, BeforeValidator(_parse_share)]
 
+Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+
+
+class Budget(_Section):
+    """What may be spent on cloud models, in dollars; None is no limit.
+
+    `unpriced` says whether a model whose price nobody knows may be asked all the same.
+    """
+
+    day: Dollars | None = None
+    month: Dollars | None = None
+    unpriced: Literal["skip", "allow"] = "skip"
+
+
+class Electricity(_Section):
+    """What local answers cost: dollars a kilowatt-hour, and watts while answering."""
+
+    price_per_kwh: Dollars
+    watts: float = Field(gt=0, allow_inf_nan=False)
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _parse_age(value: Any) -> Any:
+    if value is None or isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", str(value))
+    if not match or not int(match[1]):
+        raise ValueError(f"found {value!r}, expected an age such as 12h, 7d or 4w")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+class Cache(_Section):
+    """Whether requests that were answered before are answered from the log.
+
+    `ttl` is how old an answer may be; requests with a temperature above `temperature_max` are
+    always asked anew. None is no limit.
+    """
+
+    enabled: bool = True
+    ttl: Annotated[timedelta | None, BeforeValidator(_parse_age)] = None
+    temperature_max: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_alone(cls, value: Any) -> Any:
+        return {"enabled": value} if isinstance(value, bool) else value
+
 
 def _default_tiers() -> tuple[Tier, ...]:
     return (
@@ -157,9 +240,13 @@ class Config(_Section):
     """What the config file can say; each default is what holds without it."""
 
     tiers: tuple[Tier, ...] = Field(default_factory=_default_tiers)
-    tasks: dict[str, int] = DEFAULT_TASKS
+    tasks: dict[str, Task] = DEFAULT_TASKS
+    estimate: bool = True
     default_complexity: int = Field(default=5, ge=LOWEST, le=HIGHEST)
     rollout: dict[str, Share] = {}
+    cache: Cache = Cache(enabled=False)
+    budget: Budget = Budget()
+    electricity: Electricity | None = None
     fallback: Fallback = "any"
     local_only: bool = False
     allow_cpu: bool = False
@@ -178,10 +265,7 @@ class Config(_Section):
 
     @field_validator("tasks")
     @classmethod
-    def _with_default_tasks(cls, tasks: dict[str, int]) -> dict[str, int]:
-        for name, complexity in tasks.items():
-            if not LOWEST <= complexity <= HIGHEST:
-                raise ValueError(f"{name}: found {complexity}, expected 1 to 10")
+    def _with_default_tasks(cls, tasks: dict[str, Task]) -> dict[str, Task]:
         return DEFAULT_TASKS | tasks
 
     @field_validator("tiers")

@@ -15,6 +15,7 @@ import llm
 from .. import config
 from ..errors import RequestError, TieredError
 from ..log import savings, turns
+from ..log.prices import dollars
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(
     the cloud would have cost is the price of the same tokens on the cloud tier of the config.
     Failed requests are not in llm's log.
     """
-    period = _period(since, until)
+    period = period_of(since, until)
     if plot and plot.suffix.lower() != ".svg":
         raise RequestError(f"{plot} would be an SVG picture", fix="name it .svg")
     report = _report(period, by)
@@ -62,10 +63,10 @@ def command(
 
 def _report(period: turns.Period, by: By | None) -> Report:
     path = Path(llm.user_dir()) / "logs.db"
-    return savings.report(path, cloud_model=_cloud_model(), period=period, by=by)
+    return savings.report(path, cloud_model=cloud_model(), period=period, by=by)
 
 
-def _cloud_model() -> str | None:
+def cloud_model() -> str | None:
     """The id of the model of the most complex cloud tier, or None if there is no such tier."""
     names = [tier.model for tier in config.load().tiers if not tier.local]
     if not names:
@@ -74,8 +75,9 @@ def _cloud_model() -> str | None:
     return model.model_id if model else names[-1]
 
 
-def _period(since: str | None, until: str | None) -> turns.Period:
-    now = datetime.now().astimezone()
+def period_of(since: str | None, until: str | None, now: datetime | None = None) -> turns.Period:
+    """The time between what was written, seen from now. Raises RequestError if it is none."""
+    now = now or datetime.now().astimezone()
     start = None if since is None else span(since, now)[0]
     end = None if until is None else span(until, now)[1]
     if start and end and start >= end:
@@ -147,7 +149,7 @@ def _heading(report: Report) -> str:
 
 def _summary(report: Report) -> list[tuple[str, str]]:
     total = report.total
-    rate = f"{_dollars(report.saved_per_month)} a month, {_dollars(report.saved_per_year)} a year"
+    rate = f"{dollars(report.saved_per_month)} a month, {dollars(report.saved_per_year)} a year"
     uncounted = f", unknown for {total.uncounted:,} requests" if total.uncounted else ""
     return [
         ("answered locally", _percent(total.share(total.local))),
@@ -197,20 +199,11 @@ def _notes(report: Report) -> list[str]:
 
 def _money(money: Money) -> str:
     unknown = f", price unknown for {money.unpriced:,}" if money.unpriced else ""
-    return "unknown" if money.dollars is None else _dollars(money.dollars) + unknown
+    return "unknown" if money.dollars is None else dollars(money.dollars) + unknown
 
 
 def _short(money: Money) -> str:
-    return _dollars(money.dollars) + ("*" if money.unpriced and money.priced else "")
-
-
-def _dollars(amount: Decimal | None) -> str:
-    """Dollars with their cents, or two digits that say something; "$0" is really nothing."""
-    if amount is None:
-        return "unknown"
-    size = abs(amount)
-    digits = f"{size:,.2f}" if size >= 1 else f"{Decimal(f'{size:.2g}'):f}"
-    return f"{'-' if amount < 0 else ''}${digits if size else 0}"
+    return dollars(money.dollars) + ("*" if money.unpriced and money.priced else "")
 
 
 def _percent(share: float | None) -> str:
@@ -261,7 +254,7 @@ def _svg(report: Report) -> str:
     drawn = [_text(LEFT, 28, "Saved and spent by tiered, added up", "start", size=16)]
     for tick in _ticks(low, high):
         drawn.append(_polyline([(LEFT, y(tick)), (WIDTH - RIGHT, y(tick))], "#ddd"))
-        drawn.append(_text(LEFT - 8, y(tick) + 4, _dollars(tick), "end"))
+        drawn.append(_text(LEFT - 8, y(tick) + 4, dollars(tick), "end"))
     for day, anchor in ((days[0], "start"), (days[-1], "end"))[: len(set(days))]:
         text = date.fromordinal(day).isoformat()
         drawn.append(_text(x(day), HEIGHT - BOTTOM + 30, text, anchor))
@@ -277,7 +270,7 @@ def _svg(report: Report) -> str:
         # Apart from the other one, even where both lines end at the same place.
         label_y = end_y + (-3 if up else 13)
         drawn.append(
-            _text(end_x + 8, label_y, f"{name} {_dollars(values[-1])}", "start", colour=colour)
+            _text(end_x + 8, label_y, f"{name} {dollars(values[-1])}", "start", colour=colour)
         )
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '

@@ -143,6 +143,15 @@ def with_version(model: str, version: str | None) -> str:
     return f"{provider}/{version}" if provider else version
 
 
+def dollars(amount: Decimal | None) -> str:
+    """Dollars with their cents, or two digits that say something; "$0" is really nothing."""
+    if amount is None:
+        return "unknown"
+    size = abs(amount)
+    digits = f"{size:,.2f}" if size >= 1 else f"{Decimal(f'{size:.2g}'):f}"
+    return f"{'-' if amount < 0 else ''}${digits if size else 0}"
+
+
 @lru_cache(maxsize=10_000)
 def price_list(model: str, on: date) -> PriceList | None:
     """What the model of that id cost on that day (UTC), or None if nobody knows.

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
-import sqlite_utils
 
 from llm_tiered.mlx.engine import ENGINE
 from tests.cli.commands import (
@@ -102,8 +103,8 @@ def test_each_task_has_its_complexity(task: str, complexity: int, name: str) -> 
 
 @pytest.mark.usefixtures("offline")
 def test_a_prompt_that_says_nothing_takes_the_default() -> None:
-    """Without any option it is the config's default_complexity that counts."""
-    configure(default_complexity=2)
+    """Without any option or estimate it is the config's default_complexity that counts."""
+    configure(estimate=False, default_complexity=2)
     facts = route()
     assert (facts["tier"], facts["complexity"], facts["source"]) == ("small", 2, "default")
 
@@ -265,8 +266,9 @@ def test_stored_options_count() -> None:
 def test_what_it_says_is_what_happens() -> None:
     """The first ready model of the chain is the one that then answers."""
     prompt("-m", "tiered", *option("complexity", 3), "Hello")
-    [turn] = sqlite_utils.Database(llm.user_dir() / "logs.db")["turns"].rows
-    assert turn["resolved_model"] == route(*option("complexity", 3))["chain"][0]["model"]
+    with closing(sqlite3.connect(llm.user_dir() / "logs.db")) as database:
+        [[answered]] = database.execute("select resolved_model from turns")
+    assert answered == route(*option("complexity", 3))["chain"][0]["model"]
 
 
 @pytest.mark.parametrize(
