@@ -17,7 +17,7 @@ from .routing import EMBEDDED_TIER
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from .config import Settings
+    from .config import Settings, Tier
     from .routing import Decision
 
 # Seconds before the first and the second retry of an error that passes by itself.
@@ -43,12 +43,17 @@ class Problem:
 
     `fix` is the command that mends it. A `transient` problem passes by itself: it is worth a
     retry. One that `cools` will meet the next call too: the model is left alone for a while.
+    One that `rises` is an answer not good enough: larger models are asked instead, after the same
+    one was told the `correction`, if there is one. It is `usable` where none of them answers.
     """
 
     reason: str
     fix: str | None = None
     transient: bool = False
     cools: bool = False
+    rises: bool = False
+    usable: bool = False
+    correction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,21 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Try:
-    """Ask the candidate, up to its first output. Answer: a Problem, or None if there is one."""
+class Recall:
+    """Look for an answer that the candidate gave before. Answer: None, or a Problem if none is."""
 
     candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Try:
+    """Ask the candidate, up to its first output. Answer: a Problem, or None if there is one.
+
+    With a `correction` it is asked again, and told that about the answer it gave.
+    """
+
+    candidate: Candidate
+    correction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,9 @@ class Wait:
     seconds: float
 
 
-Step: TypeAlias = "Check | Try | Wait"
+_EMBEDDED = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, local=True)
+
+Step: TypeAlias = "Recall | Check | Try | Wait"
 
 
 def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
@@ -97,23 +115,41 @@ def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
     After a cloud tier come all local ones. `fallback` shortens it: `local` leaves the cloud
     out, `none` everything but the first.
     """
-    embedded = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, local=True)
     tiers = settings.tiers
     first = settings.tier(decision.tier)
     if first is None:
-        return (embedded,)
+        return (_EMBEDDED,)
     below = tiers[: tiers.index(first)] if first.local else tiers
     local = [tier for tier in reversed(below) if tier.local]
     cloud = [tier for tier in tiers if not tier.local]
     rest = local + cloud if first.local else cloud[::-1] + local
-    candidates = [
-        Candidate(tier.name, tier.model, tier.local, tier.options) for tier in (first, *rest)
-    ]
-    candidates.append(embedded)
-    kept = candidates[:1] + [
-        candidate
-        for candidate in candidates[1:]
-        if decision.fallback == "any" or (decision.fallback == "local" and candidate.local)
+    return _permitted([*map(_candidate, (first, *rest)), _EMBEDDED], decision)
+
+
+def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
+    """All models that may answer, smallest first: where a weak answer rises.
+
+    The decision's own is among them also where `fallback` leaves its kind out.
+    """
+    candidates = [_EMBEDDED, *map(_candidate, settings.tiers)]
+    first = order(decision, settings)[0]
+    permitted = _permitted([first, *candidates], decision)
+    return tuple(candidate for candidate in candidates if candidate in permitted)
+
+
+def _candidate(tier: Tier) -> Candidate:
+    return Candidate(tier.name, tier.model, tier.local, tier.options)
+
+
+def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:
+    """Those that the request lets be asked, none of them twice; the first one always may."""
+    kept = [
+        *candidates[:1],
+        *(
+            candidate
+            for candidate in candidates[1:]
+            if decision.fallback == "any" or (decision.fallback == "local" and candidate.local)
+        ),
     ]
     if decision.keep_local:
         kept = [candidate for candidate in kept if candidate.local]
@@ -145,34 +181,55 @@ class Cooldowns:
         self._until[model] = (self._clock() + COOLDOWN, reason)
 
 
-def run(
+def run(  # noqa: PLR0913 - what there is to know, and what differs in tests
     candidates: Sequence[Candidate],
     cooldowns: Cooldowns,
     attempts: list[Attempt],
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    ladder: Sequence[Candidate] = (),
+    recall: bool = False,
 ) -> Generator[Step, Problem | None, Candidate]:
     """Attempt one model after the other until one puts out something; return that one.
 
+    After a weak answer come the models above it on the `ladder`, and if none of them answers, it
+    is the answer after all, where it is usable. With `recall` each model's earlier answers are
+    looked through first.
     Each attempt is appended to `attempts` as it ends. Raises AllTiersFailed, which lists them
     all with the commands that mend them, if nothing answers.
     """
+    queue = list(candidates)
     fixes: list[str | None] = []
-    for candidate in candidates:
+    weak: Candidate | None = None
+    while queue:
+        candidate = queue.pop(0)
         started = clock()
         outcome: Literal["ok", "skipped", "failed"] = "skipped"
-        problem = cooldowns.check(candidate.model) or (yield Check(candidate))
+        if recall and (yield Recall(candidate)) is None:
+            problem = None
+        else:
+            problem = cooldowns.check(candidate.model) or (yield Check(candidate))
+            if problem is None:
+                problem = yield from _try(candidate)
+                outcome = "failed"
         if problem is None:
-            problem = yield from _try(candidate)
-            outcome = "failed" if problem else "ok"
+            outcome = "ok"
         reason = problem.reason if problem else None
         ms = round((clock() - started) * 1000)
         attempts.append(Attempt(candidate.tier, candidate.model, outcome, reason, ms))
-        fixes.append(problem.fix if problem else None)
         if problem is None:
             return candidate
+        fixes.append(problem.fix)
         if outcome == "failed" and problem.cools:
             cooldowns.start(candidate.model, problem.reason)
-    raise AllTiersFailed(_epitaph(attempts, fixes))
+        if problem.rises:
+            above = _above(candidate, ladder, attempts)
+            weak = candidate if problem.usable else weak
+            queue = above if weak else above + [other for other in queue if other not in above]
+    if weak is None:
+        raise AllTiersFailed(_epitaph(attempts, fixes))
+    attempts.append(Attempt(weak.tier, weak.model, "ok", "nothing above it answered", 0))
+    return weak
 
 
 def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None]:
@@ -182,7 +239,19 @@ def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None
             break
         yield Wait(delay)
         problem = yield Try(candidate)
+    if problem and problem.rises and problem.correction:
+        problem = yield Try(candidate, problem.correction)
     return problem
+
+
+def _above(
+    candidate: Candidate, ladder: Sequence[Candidate], attempts: Sequence[Attempt]
+) -> list[Candidate]:
+    """The models above the candidate that were not attempted yet, the nearest first."""
+    models = [other.model for other in ladder]
+    start = models.index(candidate.model) + 1 if candidate.model in models else 0
+    attempted = {attempt.model for attempt in attempts}
+    return [other for other in ladder[start:] if other.model not in attempted]
 
 
 def _epitaph(attempts: Sequence[Attempt], fixes: Sequence[str | None]) -> str:

@@ -9,7 +9,7 @@ import llm
 from llm.parts import TextPart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from llm.models import _BaseConversation, _BaseModel, _BaseResponse
 
@@ -33,10 +33,11 @@ def respond(  # noqa: PLR0913 - each is a fact of the outer response that the in
     stream: bool,
     conversation: llm.Conversation | None,
     key: str | None,
+    more: Sequence[llm.Message] = (),
 ) -> llm.Response:
-    """A response of the inner model to the outer prompt, not started yet."""
+    """A response of the inner model to the outer prompt and `more` after it, not started yet."""
     shadow = _shadow(conversation, inner)
-    return llm.Response(_prompt(prompt, inner, options), inner, stream, shadow, key)
+    return llm.Response(_prompt(prompt, inner, options, more), inner, stream, shadow, key)
 
 
 def respond_async(  # noqa: PLR0913 - as above
@@ -47,10 +48,11 @@ def respond_async(  # noqa: PLR0913 - as above
     stream: bool,
     conversation: llm.AsyncConversation | None,
     key: str | None,
+    more: Sequence[llm.Message] = (),
 ) -> llm.AsyncResponse:
     """Async counterpart of `respond`."""
     shadow = _shadow(conversation, inner)
-    return llm.AsyncResponse(_prompt(prompt, inner, options), inner, stream, shadow, key)
+    return llm.AsyncResponse(_prompt(prompt, inner, options, more), inner, stream, shadow, key)
 
 
 def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.ToolCall]) -> None:
@@ -90,8 +92,10 @@ def inner_options(
     return inner.Options(**values)
 
 
-def _prompt(prompt: llm.Prompt, inner: _BaseModel, options: llm.Options) -> llm.Prompt:
-    messages = prompt.messages
+def _prompt(
+    prompt: llm.Prompt, inner: _BaseModel, options: llm.Options, more: Sequence[llm.Message]
+) -> llm.Prompt:
+    messages = [*prompt.messages, *more]
     # Gemini reads the system prompt only from here. On later turns it stands only in the
     # messages, unless the turn has one of its own.
     system = "\n\n".join(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .config import Fallback, Settings, Tier
+    from .estimator import Estimate
 
 Source = Literal["tier", "option", "task", "conversation", "estimate", "default"]
 
@@ -24,8 +25,10 @@ EMBEDDED_TIER = "embedded"
 class Request:
     """What a request says about where it wants to go.
 
-    `conversation_tier` and `conversation_complexity` are those of the conversation's last turn;
-    `fallback` is None where the config decides. `text` is what the user said last: a rollout
+    `conversation_tier` and `conversation_complexity` are those of the conversation's last turn, and
+    `conversation_source` is how it came to them. `estimate` is what the text and what comes with
+    it say of the complexity; without one, `default_complexity` holds. `fallback` is None where the
+    config decides. `text` is what the user said last: a rollout
     goes by it.
     """
 
@@ -36,6 +39,8 @@ class Request:
     fallback: Fallback | None = None
     conversation_tier: str | None = None
     conversation_complexity: int | None = None
+    conversation_source: str | None = None
+    estimate: Estimate | None = None
     text: str = ""
 
 
@@ -69,7 +74,7 @@ class Decision:
 
 
 def decide(request: Request, settings: Settings) -> Decision:
-    """Where a request goes: tier, else complexity, else task, else conversation, else default.
+    """Where a request goes: by tier, complexity, task, conversation, estimate or the default.
 
     Raises RequestError for an unknown tier or task, with the nearest names.
     """
@@ -118,10 +123,12 @@ def _wanted(request: Request, settings: Settings) -> tuple[Tier, int | None, Sou
         reason = f"complexity {request.complexity}"
         return _covering(request.complexity, "option", reason, settings)
     if request.task is not None:
-        complexity = tasks[request.task]
+        complexity = tasks[request.task].complexity
         reason = f"the task {request.task} has complexity {complexity}"
         return _covering(complexity, "task", reason, settings)
     tier = settings.tier(request.conversation_tier or "")
+    if request.estimate is not None and (tier is None or request.conversation_source == "estimate"):
+        return _estimated(request.estimate, request, settings)
     if tier is not None:
         reason = f"the conversation so far is with {tier.name}"
         return tier, request.conversation_complexity, "conversation", reason
@@ -137,12 +144,36 @@ def _covering(
     return tier, complexity, source, f"{reason}, and {tier.name} covers {tier.complexity}"
 
 
+def _estimated(
+    estimate: Estimate, request: Request, settings: Settings
+) -> tuple[Tier, int, Source, str]:
+    """The tier of an estimate; a conversation stays where it is while its estimates agree."""
+    because = f" ({', '.join(estimate.reasons)})" if estimate.reasons else ""
+    reason = f"complexity {estimate.complexity} is estimated{because}"
+    tier = _settled(estimate, request, settings)
+    if tier is not None:
+        reason = f"{reason}, as before, and the conversation is with {tier.name}"
+        return tier, estimate.complexity, "estimate", reason
+    return _covering(estimate.complexity, "estimate", reason, settings)
+
+
+def _settled(estimate: Estimate, request: Request, settings: Settings) -> Tier | None:
+    """The conversation's tier, if its last estimate and this one belong to one and the same."""
+    before = request.conversation_complexity
+    if request.conversation_source != "estimate" or before is None:
+        return None
+    covering = next(tier for tier in settings.tiers if tier.covers(estimate.complexity))
+    return settings.tier(request.conversation_tier or "") if covering.covers(before) else None
+
+
 def _rollout(tier: Tier, source: Source, request: Request, settings: Settings) -> Rollout | None:
     """The rollout that applies: the task's, else the tier's.
 
     Who names a tier gets it, and a conversation stays where it began.
     """
     if source in ("tier", "conversation") or tier == settings.tiers[-1]:
+        return None
+    if request.estimate and _settled(request.estimate, request, settings):
         return None
     shares = settings.config.rollout
     name = request.task if source == "task" and request.task in shares else tier.name

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import time
 from contextlib import aclosing, closing, contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import llm
 from pydantic import Field
 
-from . import chain, config, nested, readiness
-from .chain import Attempt, Candidate, Check, Cooldowns, Problem, Wait
+from . import config, nested
+from .chain import Check, Try, Wait
 from .config import Fallback
-from .errors import BrokenAnswer, EmptyAnswer, ModelUnavailable, RequestError, TieredError
-from .failures import explain
+from .errors import BrokenAnswer, RequestError, TieredError
 from .log import api
-from .log import conversation as history
-from .routing import Decision, Request, decide
+from .routed import Routed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
 
-    from llm.models import Attachment, _BaseConversation, _BaseModel, _BaseResponse
+    from llm.models import Attachment, _BaseConversation, _BaseModel
     from llm.parts import StreamEvent
 
+    from .chain import Candidate, Problem
     from .registry import Registry
 
-logger = logging.getLogger("llm_tiered")
-
-COOLDOWNS = Cooldowns()
+Inner = TypeVar("Inner")
+Events = TypeVar("Events")
 
 
 class Options(llm.Options):
@@ -53,6 +49,10 @@ class Options(llm.Options):
     fallback: Fallback | None = Field(
         default=None, description="Who may answer if the tier can't: any, local or none."
     )
+    escalate: bool | None = Field(
+        default=None,
+        description="Look at a local answer before showing it; a weak one goes a tier up.",
+    )
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="Randomness of the answer; 0 takes the likeliest."
     )
@@ -68,87 +68,6 @@ class Options(llm.Options):
         lt=1 << 64,
         description="The same seed gives the same answer, on a local model.",
     )
-
-
-class Routed:
-    """One request on its way: the decision, the attempts, and who answered."""
-
-    def __init__(
-        self,
-        prompt: llm.Prompt,
-        conversation: _BaseConversation | None,
-        key: str | None,
-    ) -> None:
-        self.started = time.perf_counter()
-        self.prompt = prompt
-        self.key = key
-        self.settings = config.load()
-        self.attempts: list[Attempt] = []
-        options: Any = prompt.options
-        tier, complexity = history.last_tier(conversation)
-        request = Request(
-            text=nested.last_said(prompt),
-            complexity=options.complexity,
-            task=options.task,
-            tier=options.tier,
-            local_only=bool(options.local_only),
-            fallback=options.fallback,
-            conversation_tier=tier,
-            conversation_complexity=complexity,
-        )
-        self.decision: Decision = decide(request, self.settings)
-        self.candidates: tuple[Candidate, ...] = chain.order(self.decision, self.settings)
-        self.requested: dict[str, Any] = {
-            name: value for name in nested.SAMPLING if (value := getattr(options, name)) is not None
-        }
-
-    def check(self, candidate: Candidate, find: Callable[[str], _BaseModel]) -> Problem | None:
-        """Why the candidate is known not to work, or None. `find` gives a model by its name."""
-        try:
-            inner = find(candidate.model)
-            if candidate.local and not getattr(inner, "runs_here", False):
-                raise ModelUnavailable("has the name of a local model, and is none")
-            self.options(candidate, inner)
-            readiness.check(inner, self.prompt, self.settings.config, self.key)
-        except (llm.ModelError, ValueError) as error:
-            return self.explain(error)
-        return None
-
-    def options(self, candidate: Candidate, inner: _BaseModel) -> llm.Options:
-        """The inner model's options for this request."""
-        return nested.inner_options(inner, candidate.options, self.requested)
-
-    def explain(self, error: Exception) -> Problem:
-        """What went wrong with an attempt."""
-        return explain(error, secrets=_secrets(self.key))
-
-    def answered(self, candidate: Candidate) -> int:
-        """Tell of a fallback, once; gives the milliseconds up to the first output."""
-        if candidate is not self.candidates[0]:
-            why = "; ".join(
-                f"{attempt.model} {attempt.outcome}: {attempt.reason}"
-                for attempt in self.attempts[:-1]
-            )
-            logger.warning("%s answers for %s. %s", candidate.model, self.decision.tier, why)
-        return round((time.perf_counter() - self.started) * 1000)
-
-    def record(self, inner: _BaseResponse, ttft_ms: int) -> dict[str, Any]:
-        """What the log keeps of this request."""
-        decision = self.decision
-        rollout = {"rollout": asdict(decision.rollout)} if decision.rollout else {}
-        return {
-            "tiered": {
-                "complexity": decision.complexity,
-                "source": decision.source,
-                "task": decision.task,
-                "tier": decision.tier,
-                "attempts": [attempt.as_dict() for attempt in self.attempts],
-                "ttft_ms": ttft_ms,
-                "cached_from": None,
-                **rollout,
-            },
-            "response": inner.response_json,
-        }
 
 
 class _Shared:
@@ -212,38 +131,22 @@ class _Shared:
         return [self.registry.get(tier.model) for tier in tiers if tier.model in self.registry]
 
 
-def _first_output(inner: llm.Response, events: Iterator[StreamEvent]) -> list[StreamEvent]:
-    """The events up to the first that holds anything. Raises EmptyAnswer if none does."""
-    read = []
-    for event in events:
-        read.append(event)
-        if event.chunk:
-            return read
-    if inner.tool_calls():
-        return read
-    raise _empty(inner)
+@dataclass
+class _Answer(Generic[Inner, Events]):
+    """What an inner model answers: the events read so far, and where the rest comes from."""
 
+    inner: Inner
+    rest: Events
+    read: list[StreamEvent] = field(default_factory=list)
 
-async def _first_output_async(
-    inner: llm.AsyncResponse, events: AsyncIterator[StreamEvent]
-) -> list[StreamEvent]:
-    """Async counterpart of `_first_output`."""
-    read = []
-    async for event in events:
-        read.append(event)
-        if event.chunk:
-            return read
-    if inner.tool_calls_or_raise():
-        return read
-    raise _empty(inner)
+    @property
+    def text(self) -> str:
+        """What was read of the answer itself."""
+        return "".join(event.chunk for event in self.read if event.type == "text")
 
-
-def _empty(inner: _BaseResponse) -> EmptyAnswer:
-    """The error for an answer without content, with the reason that the service gave."""
-    said: Any = inner.response_json or {}
-    candidates = said.get("candidates") or [{}]
-    reason = said.get("promptFeedback", {}).get("blockReason") or candidates[0].get("finishReason")
-    return EmptyAnswer("answered with nothing" + (f" ({reason})" if reason else ""))
+    def corrected(self, correction: str) -> list[llm.Message]:
+        """What the model said, and what is said to that."""
+        return [llm.assistant(self.text), llm.user(correction)]
 
 
 @contextmanager
@@ -257,17 +160,6 @@ def _unspliced(routed: Routed, candidate: Candidate) -> Iterator[None]:
     except Exception as error:
         reason = routed.explain(error).reason
         raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
-
-
-def _secrets(key: str | None) -> list[str | None]:
-    """The keys that must not be shown: the request's, the environment's and the stored ones."""
-    try:
-        stored: dict[str, str] = llm.load_keys()
-    except (OSError, ValueError):
-        stored = {}
-    # What the request calls its key can be the name of a stored one.
-    given = None if key in stored else key
-    return [given, os.environ.get("LLM_GEMINI_KEY"), *stored.values()]
 
 
 async def _write_in_thread(response: llm.AsyncResponse) -> None:
@@ -291,15 +183,29 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # com
         routed = self.route(prompt, conversation, key)
         if api.wanted(log_api=routed.settings.config.log_api):
             response.on_done(api.write)
+        answers: dict[str, _Answer[llm.Response, Generator[StreamEvent, None, None]]] = {}
 
-        def start(candidate: Candidate) -> llm.Response:
+        def ask(candidate: Candidate, correction: str | None) -> Problem | None:
             inner = self.registry.get(candidate.model)
             options = routed.options(candidate, inner)
-            return nested.respond(
-                inner, prompt, options, stream=stream, conversation=conversation, key=key
+            more = answers[candidate.model].corrected(correction) if correction else ()
+            asked = nested.respond(
+                inner,
+                prompt,
+                options,
+                stream=stream,
+                conversation=conversation,
+                key=key,
+                more=more,
             )
+            answer = answers[candidate.model] = _Answer(asked, asked.stream_events())
+            for event in answer.rest:
+                answer.read.append(event)
+                if event.chunk and not routed.judges(candidate):
+                    return None
+            return routed.judge(candidate, answer.text, asked, asked.tool_calls())
 
-        steps = chain.run(routed.candidates, COOLDOWNS, routed.attempts)
+        steps = routed.steps()
         reply: Problem | None = None
         while True:
             try:
@@ -312,20 +218,20 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # com
                 reply = routed.check(step.candidate, self.registry.get)
             elif isinstance(step, Wait):
                 time.sleep(step.seconds)
-            else:
+            elif isinstance(step, Try):
                 try:
-                    inner = start(step.candidate)
-                    events = inner.stream_events()
-                    first = _first_output(inner, events)
+                    reply = ask(step.candidate, step.correction)
                 except Exception as error:
-                    reply = routed.explain(error)
+                    begun = answers.get(step.candidate.model)
+                    reply = routed.failed(step.candidate, error, begun.text if begun else "")
 
         ttft_ms = routed.answered(candidate)
-        with closing(events), _unspliced(routed, candidate):
-            yield from first
-            yield from events
-        nested.finish(response, inner, inner.tool_calls())
-        response.response_json = routed.record(inner, ttft_ms)
+        answer = answers[candidate.model]
+        with closing(answer.rest), _unspliced(routed, candidate):
+            yield from answer.read
+            yield from answer.rest
+        nested.finish(response, answer.inner, answer.inner.tool_calls())
+        response.response_json = routed.record(answer.inner, ttft_ms)
 
 
 class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, override]  # as above
@@ -345,15 +251,29 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
         routed = self.route(prompt, conversation, key)
         if api.wanted(log_api=routed.settings.config.log_api):
             await response.on_done(_write_in_thread)
+        answers: dict[str, _Answer[llm.AsyncResponse, AsyncGenerator[StreamEvent, None]]] = {}
 
-        def start(candidate: Candidate) -> llm.AsyncResponse:
+        async def ask(candidate: Candidate, correction: str | None) -> Problem | None:
             inner = self.registry.get_async(candidate.model)
             options = routed.options(candidate, inner)
-            return nested.respond_async(
-                inner, prompt, options, stream=stream, conversation=conversation, key=key
+            more = answers[candidate.model].corrected(correction) if correction else ()
+            asked = nested.respond_async(
+                inner,
+                prompt,
+                options,
+                stream=stream,
+                conversation=conversation,
+                key=key,
+                more=more,
             )
+            answer = answers[candidate.model] = _Answer(asked, asked.astream_events())
+            async for event in answer.rest:
+                answer.read.append(event)
+                if event.chunk and not routed.judges(candidate):
+                    return None
+            return routed.judge(candidate, answer.text, asked, await asked.tool_calls())
 
-        steps = chain.run(routed.candidates, COOLDOWNS, routed.attempts)
+        steps = routed.steps()
         reply: Problem | None = None
         while True:
             try:
@@ -368,20 +288,20 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
                 )
             elif isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
-            else:
+            elif isinstance(step, Try):
                 try:
-                    inner = start(step.candidate)
-                    events = inner.astream_events()
-                    first = await _first_output_async(inner, events)
+                    reply = await ask(step.candidate, step.correction)
                 except Exception as error:
-                    reply = routed.explain(error)
+                    begun = answers.get(step.candidate.model)
+                    reply = routed.failed(step.candidate, error, begun.text if begun else "")
 
         ttft_ms = routed.answered(candidate)
-        async with aclosing(events):
+        answer = answers[candidate.model]
+        async with aclosing(answer.rest):
             with _unspliced(routed, candidate):
-                for event in first:
+                for event in answer.read:
                     yield event
-                async for event in events:
+                async for event in answer.rest:
                     yield event
-        nested.finish(response, inner, await inner.tool_calls())
-        response.response_json = routed.record(inner, ttft_ms)
+        nested.finish(response, answer.inner, await answer.inner.tool_calls())
+        response.response_json = routed.record(answer.inner, ttft_ms)

@@ -11,7 +11,7 @@ import llm
 import pytest
 from llm.plugins import load_plugins
 
-from llm_tiered import tiered
+from llm_tiered import routed
 from llm_tiered.chain import Cooldowns
 from llm_tiered.config import ENVIRONMENT
 from llm_tiered.mlx.engine import ENGINE
@@ -34,7 +34,7 @@ def user_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.setenv("LLM_USER_PATH", str(path))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr(tiered, "COOLDOWNS", Cooldowns())
+    monkeypatch.setattr(routed, "COOLDOWNS", Cooldowns())
     load_plugins()
     return path
 

@@ -10,6 +10,7 @@ import pytest
 
 from llm_tiered.config import DEFAULT_TASKS, Config, Settings
 from llm_tiered.errors import ConfigError, RequestError
+from llm_tiered.estimator import Estimate
 from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.routing import EMBEDDED_TIER, Decision, Request, decide
 
@@ -66,7 +67,7 @@ def test_task(task: str, tier: str, force_local: bool | None) -> None:
     """Each task goes where its complexity belongs, or where FORCE_LOCAL_LLM sends it."""
     decision = decide(Request(task=task), _settings(force_local))
     assert decision.tier == _forced(tier, force_local)
-    assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task], "task")
+    assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task].complexity, "task")
     assert decision.task == task
     assert task in decision.reason
 
@@ -94,6 +95,8 @@ EVERYTHING = {
     "task": "theory_analysis",
     "conversation_tier": "cloud",
     "conversation_complexity": 9,
+    "conversation_source": "option",
+    "estimate": Estimate(score=0.7, complexity=6, confidence=0.8, reasons=("formulas",)),
 }
 
 
@@ -106,16 +109,63 @@ EVERYTHING = {
         (["task", "conversation_tier", "conversation_complexity"], "task", "medium", 5),
         (["conversation_tier", "conversation_complexity"], "conversation", "cloud", 9),
         (["conversation_tier"], "conversation", "cloud", None),
+        (["conversation_tier", "conversation_source", "estimate"], "conversation", "cloud", None),
+        (["estimate"], "estimate", "medium", 6),
         (["conversation_complexity"], "default", "small", 3),
         ([], "default", "small", 3),
     ],
 )
 def test_precedence(given: list[str], source: str, tier: str, complexity: int | None) -> None:
-    """The tier wins over the complexity, that over the task, the conversation, the default."""
+    """The tier wins over the complexity, that over the task, the conversation, the estimate."""
     request = Request(**{name: EVERYTHING[name] for name in given})  # type: ignore[arg-type]  # a mix
     decision = decide(request, _settings(default_complexity=3))
     assert (decision.source, decision.tier, decision.complexity) == (source, tier, complexity)
     assert decision.task == request.task
+
+
+def _estimated(complexity: int) -> Estimate:
+    return Estimate(complexity / 10, complexity, 0.8, ("formulas", "code"))
+
+
+def test_estimate_is_explained() -> None:
+    """The reason for an estimate says what mattered."""
+    decision = decide(Request(estimate=_estimated(9)), _settings())
+    assert decision.tier == "cloud"
+    assert decision.reason == ("complexity 9 is estimated (formulas, code), and cloud covers 8-10")
+
+
+@pytest.mark.parametrize(("complexity", "tier"), list(enumerate(SCALE, start=1)))
+@pytest.mark.parametrize("before", [1, 6, 10])
+def test_conversation_follows_its_estimates(before: int, complexity: int, tier: str) -> None:
+    """A conversation that was estimated goes where the estimate of its next turn says."""
+    request = Request(
+        conversation_tier=SCALE[before - 1],
+        conversation_complexity=before,
+        conversation_source="estimate",
+        estimate=_estimated(complexity),
+    )
+    decision = decide(request, _settings())
+    assert (decision.tier, decision.complexity) == (tier, complexity)
+    assert decision.source == "estimate"
+
+
+def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
+    """While its estimates belong to one tier, a conversation is not drawn lots for again."""
+    decisions = [
+        decide(
+            Request(
+                conversation_tier="cloud",
+                conversation_complexity=6,
+                conversation_source="estimate",
+                estimate=_estimated(5),
+                text=f"turn {number}",
+            ),
+            _settings(rollout={"medium": "50%"}),
+        )
+        for number in range(20)
+    ]
+    assert {decision.tier for decision in decisions} == {"cloud"}
+    assert "the conversation is with cloud" in decisions[0].reason
 
 
 def test_default_complexity_is_named() -> None:

@@ -85,13 +85,13 @@ async def test_record(
         ({"tier": "small", "complexity": 9}, ("tier", 9, None, "small")),
         ({"complexity": 9, "task": "theory_analysis"}, ("option", 9, "theory_analysis", "cloud")),
         ({"task": "curriculum_planning"}, ("task", 8, "curriculum_planning", "cloud")),
-        ({}, ("default", 5, None, "medium")),
+        ({}, ("estimate", 5, None, "medium")),
     ],
 )
 async def test_record_of_the_source(
     ask: Ask, httpx_mock: HTTPXMock, said: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
-    """The record says what decided: tier before complexity before task before the default."""
+    """The record says what decided: tier before complexity before task before the estimate."""
     if expected[-1] == "cloud":
         gemini.answer(httpx_mock, *gemini.says("Hello"))
     record = (await ask("Say hello", **said)).response_json["tiered"]

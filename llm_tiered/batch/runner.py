@@ -14,7 +14,8 @@ from .. import config
 from ..errors import TieredError
 from ..failures import explain
 from ..log import api
-from ..tiered import AsyncTieredModel, Routed
+from ..routed import Routed
+from ..tiered import AsyncTieredModel
 from .feed import feed
 from .limits import LOCAL_CONCURRENCY, is_local
 from .report import cost

@@ -8,16 +8,16 @@ import click
 import llm
 from pydantic import ValidationError
 
-from .. import tiered
 from ..errors import RequestError
 from ..mlx import store
 from ..mlx.models import MlxModel
+from ..routed import Routed
 from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
     from ..chain import Candidate
-    from ..tiered import Routed, TieredModel
+    from ..tiered import TieredModel
 
 
 @click.command("route")
@@ -56,7 +56,7 @@ def command(  # noqa: PLR0913, PLR0917 - the options of `llm prompt` that matter
         attachments=[llm.Attachment(path=path) for path in attachments],
         options=_options(model, dict(options)),
     )
-    routed = tiered.Routed(request, None, key)
+    routed = Routed(request, None, key)
     steps = [_step(routed, model, candidate) for candidate in routed.candidates]
     decision = routed.decision
     if json_:
@@ -102,7 +102,7 @@ def _schema(text: str | None) -> dict[str, Any] | None:
 
 
 def _step(routed: Routed, model: TieredModel, candidate: Candidate) -> dict[str, Any]:
-    problem = tiered.COOLDOWNS.check(candidate.model) or routed.check(candidate, model.registry.get)
+    problem = routed.known_problem(candidate, model.registry.get)
     reason: str | None = None
     if problem:
         reason = f"{problem.reason} → {problem.fix}" if problem.fix else problem.reason

@@ -17,8 +17,8 @@ from ..failures import explain
 from ..mlx import device, store
 from ..mlx.models import MlxModel
 from ..nested import inner_options, respond
+from ..routed import Routed
 from ..routing import Request, decide
-from ..tiered import Routed
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, json_option
 

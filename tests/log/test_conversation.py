@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.log.conversation import last_tier
+from llm_tiered.log.conversation import Past, last_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,21 +53,21 @@ def loaded(thread: str) -> llm.Conversation:
 
 def test_no_conversation() -> None:
     """A prompt outside of any conversation has no tier before it."""
-    assert last_tier(None) == (None, None)
+    assert last_turn(None) == Past()
 
 
 def test_first_turn() -> None:
     """The first turn of a conversation has no tier before it, and the log is not asked."""
-    assert last_tier(llm.get_model("tiered").conversation()) == (None, None)
+    assert last_turn(llm.get_model("tiered").conversation()) == Past()
 
 
 async def test_this_process(ask: Ask) -> None:
     """After a turn of this process, its tier and complexity hold, logged or not."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=2)
-    assert last_tier(conversation) == ("small", 2)
+    assert last_turn(conversation) == ("small", 2, "option")
     await ask("Hello", to=conversation, tier="medium")
-    assert last_tier(conversation) == ("medium", None)
+    assert last_turn(conversation) == ("medium", None, "tier")
 
 
 async def test_turn_of_another_model(ask: Ask) -> None:
@@ -75,7 +75,7 @@ async def test_turn_of_another_model(ask: Ask) -> None:
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=2)
     conversation.responses[-1].response_json = {"candidates": []}
-    assert last_tier(conversation) == (None, None)
+    assert last_turn(conversation) == Past()
 
 
 @pytest.mark.parametrize("response_json", [None, [], "text", {"tiered": None}, {"tiered": "x"}])
@@ -84,7 +84,7 @@ async def test_strange_turn(ask: Ask, response_json: Any) -> None:
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation)
     conversation.responses[-1].response_json = response_json
-    assert last_tier(conversation) == (None, None)
+    assert last_turn(conversation) == Past()
 
 
 def test_log(write: Callable[[str, str, str | None], None]) -> None:
@@ -92,7 +92,7 @@ def test_log(write: Callable[[str, str, str | None], None]) -> None:
     write("1", "a", json.dumps({"tiered": {"tier": "small", "complexity": 1}}))
     write("2", "a", CLOUD)
     write("3", "b", json.dumps({"tiered": {"tier": "medium", "complexity": 6}}))
-    assert last_tier(loaded("a")) == ("cloud", 8)
+    assert last_turn(loaded("a")) == ("cloud", 8, None)
 
 
 async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]]]) -> None:
@@ -100,7 +100,7 @@ async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, task="content_validation")
     assert len(logged()) == 1
-    assert last_tier(loaded(conversation.id)) == ("small", 3)
+    assert last_turn(loaded(conversation.id)) == ("small", 3, "task")
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_row_without_a_tier(
 ) -> None:
     """A row of another model, or a broken one, has no tier."""
     write("1", "a", response_json)
-    assert last_tier(loaded("a")) == (None, None)
+    assert last_turn(loaded("a")) == Past()
 
 
 def test_last_row_of_another_model(write: Callable[[str, str, str | None], None]) -> None:
     """What counts is the last turn, even where only an earlier one was with `tiered`."""
     write("1", "a", CLOUD)
     write("2", "a", '{"candidates": []}')
-    assert last_tier(loaded("a")) == (None, None)
+    assert last_turn(loaded("a")) == Past()
 
 
 def test_last_row_without_an_answer_of_its_own(
@@ -138,18 +138,18 @@ def test_last_row_without_an_answer_of_its_own(
     """A last turn of a model that gave no JSON counts as the last turn, too."""
     write("1", "a", CLOUD)
     write("2", "a", None)
-    assert last_tier(loaded("a")) == (None, None)
+    assert last_turn(loaded("a")) == Past()
 
 
 def test_unknown_thread(write: Callable[[str, str, str | None], None]) -> None:
     """A conversation that is not in the log has no tier."""
     write("1", "a", CLOUD)
-    assert last_tier(loaded("b")) == (None, None)
+    assert last_turn(loaded("b")) == Past()
 
 
 def test_no_database(logs: Path) -> None:
     """Without a log there is no tier, and no log is made."""
-    assert last_tier(loaded("a")) == (None, None)
+    assert last_turn(loaded("a")) == Past()
     assert not logs.exists()
 
 
@@ -157,7 +157,7 @@ def test_no_database(logs: Path) -> None:
 def test_broken_database(logs: Path, content: bytes) -> None:
     """A log that is none gives no tier, and stays as it is."""
     logs.write_bytes(content)
-    assert last_tier(loaded("a")) == (None, None)
+    assert last_turn(loaded("a")) == Past()
     assert logs.read_bytes() == content
 
 
@@ -173,4 +173,4 @@ def test_path_with_strange_characters(
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     with closing(sqlite3.connect(folder / "logs.db")) as database, database:
         database.execute(f"insert into turns ({names}) values ({marks})", row)
-    assert last_tier(loaded("a")) == ("cloud", 8)
+    assert last_turn(loaded("a")) == ("cloud", 8, None)
