@@ -1,4 +1,4 @@
-"""Changes to the list of models in the config file, which leave everything else as it is."""
+"""Changes to the config file, which leave everything else in it as it is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .. import config
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
@@ -17,6 +18,41 @@ def add_model(entry: dict[str, Any]) -> None:
 
     Raises ConfigError, and leaves the file alone, where it is wrong before or after.
     """
+
+    def add(document: Any) -> None:
+        document["models"] = document.get("models") or []
+        document["models"].append(entry)
+
+    _write(config.config_path(), _changed(add))
+
+
+def with_tasks(complexities: Mapping[str, int]) -> str:
+    """The config file as it would be with these complexities of tasks. Raises ConfigError."""
+
+    def change(document: Any) -> None:
+        from ruamel.yaml.comments import CommentedMap
+
+        document["tasks"] = document.get("tasks") or CommentedMap()
+        tasks = document["tasks"]
+        for name, complexity in complexities.items():
+            if isinstance(tasks.get(name), dict):
+                tasks[name]["complexity"] = complexity
+            elif name in tasks:
+                tasks[name] = complexity
+            else:
+                # First of all: what stands behind the last one may be a comment on what follows.
+                tasks.insert(0, name, complexity)
+
+    return _changed(change)
+
+
+def write(text: str) -> None:
+    """Replace the config file. Raises ConfigError, and leaves it alone, where the text is wrong."""
+    _write(config.config_path(), text)
+
+
+def _changed(change: Callable[[Any], None]) -> str:
+    """The text of the config file after a change to what is in it, comments kept."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -29,13 +65,12 @@ def add_model(entry: dict[str, Any]) -> None:
     text = io.StringIO()
     try:
         document = yaml.load(path.read_text("utf-8") if path.exists() else "") or {}
-        document["models"] = document.get("models") or []
-        document["models"].append(entry)
+        change(document)
         yaml.dump(document, text)
     except YAMLError as error:
         problem = getattr(error, "problem", None) or error
-        raise ConfigError(f"{path}: can't be changed: {problem}", fix="add it by hand") from None
-    _write(path, text.getvalue())
+        raise ConfigError(f"{path}: can't be changed: {problem}", fix="change it by hand") from None
+    return text.getvalue()
 
 
 def remove_model(index: int) -> None:

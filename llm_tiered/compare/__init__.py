@@ -1,0 +1,1 @@
+"""The same prompt through several tiers, side by side."""

@@ -1,0 +1,168 @@
+"""Ways to tell whether an answer is right."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The fields of a row that say what a right answer is.
+WAYS = ("exact", "contains", "regex", "schema", "numeric", "judge")
+
+# A number as people and models write it: 42, -3.5, 1,234,567.8, 6e23, .5
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a right answer is: everything that is given here has to hold.
+
+    `judge` is a rubric for another model, `judge_model` the one to ask.
+    """
+
+    exact: str | None = None
+    contains: tuple[str, ...] = ()
+    regex: re.Pattern[str] | None = None
+    numeric: float | None = None
+    tolerance: float = 0.0
+    schema: Mapping[str, Any] | None = None
+    judge: str | None = None
+    judge_model: str | None = None
+
+
+def parse(fields: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Expected:
+    """What a row expects. Raises ValueError, with the field and what is wrong about it."""
+    if not any(fields.get(name) is not None for name in WAYS):
+        raise ValueError(f"nothing to score it by: expected one of {', '.join(WAYS)}")
+    if schema is not None:
+        check_schema(schema)
+    contains = fields.get("contains")
+    return Expected(
+        exact=_text(fields, "exact"),
+        contains=_texts("contains", [contains] if isinstance(contains, str) else contains),
+        regex=_pattern(_text(fields, "regex")),
+        numeric=_number(fields, "numeric"),
+        tolerance=_tolerance(fields),
+        schema=schema,
+        judge=_text(fields, "judge"),
+        judge_model=_text(fields, "judge_model"),
+    )
+
+
+def mistake(answer: str, expected: Expected) -> str | None:
+    """What is wrong with the answer, or None. A judge is not asked here.
+
+    White space around the answer does not matter. `numeric` takes the last number in it, as
+    lm-evaluation-harness does for GSM8K.
+    """
+    text = answer.strip()
+    if expected.exact is not None and text != expected.exact.strip():
+        return f"is not {_short(expected.exact)}"
+    for piece in expected.contains:
+        if piece not in text:
+            return f"does not contain {_short(piece)}"
+    if expected.regex and not expected.regex.search(text):
+        return f"does not match {_short(expected.regex.pattern)}"
+    if expected.numeric is not None:
+        found = last_number(text)
+        if found is None:
+            return "has no number in it"
+        if not abs(found - expected.numeric) <= expected.tolerance:
+            return f"says {found:g} and not {expected.numeric:g}"
+    return None if expected.schema is None else misfit(text, expected.schema)
+
+
+def last_number(text: str) -> float | None:
+    """The last number in a text, or None."""
+    found = _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
+    return float(found[-1].replace(",", "")) if found else None
+
+
+def misfit(text: str, schema: Mapping[str, Any]) -> str | None:
+    """Why the text is no JSON of that schema, or None. The schema itself is right."""
+    import jsonschema
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    try:
+        # A registry of its own: references are never fetched from the network.
+        validator = validator_for(schema)(schema, registry=Registry())
+        validator.validate(json.loads(text))
+    except (ValueError, RecursionError):
+        return "is no JSON"
+    except jsonschema.ValidationError as error:
+        return f"does not fit the schema at {error.json_path}: {error.message[:200]}"
+    except (Unresolvable, re.error) as error:
+        return f"can't be held against the schema: {error}"
+    return None
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raise ValueError if it is no JSON Schema."""
+    from jsonschema import SchemaError
+    from jsonschema.validators import validator_for
+
+    try:
+        validator_for(schema).check_schema(dict(schema))
+    except SchemaError as error:
+        raise ValueError(f"schema: {error.message}") from None
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise ValueError(f"{name}: found {_short(value)}, expected text")
+    return value
+
+
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not values or not all(_is_text(value) for value in values):
+        raise ValueError(f"{name}: found {_short(values)}, expected text or a list of texts")
+    return tuple(values)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise ValueError(f"regex: {error}") from None
+
+
+def _number(fields: Mapping[str, Any], name: str) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < inf:
+        raise ValueError(f"{name}: found {_short(value)}, expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: is too large") from None
+
+
+def _tolerance(fields: Mapping[str, Any]) -> float:
+    tolerance = _number(fields, "tolerance")
+    if tolerance is None:
+        return 0.0
+    if tolerance < 0 or fields.get("numeric") is None:
+        raise ValueError("tolerance: expected 0 or more, beside 'numeric'")
+    return tolerance
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,106 @@
+"""One tier asked by itself: which ones there are, what stands in the way, what came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from .. import config
+from ..batch.report import cost
+from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
+from ..failures import explain
+from ..routed import Routed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import llm
+    from llm.models import _BaseResponse
+
+    from ..config import Tier
+
+# What a tier answers by itself: no other model in its place, no answer from earlier on.
+_ALONE = {"fallback": "none", "cache": False, "escalate": False}
+
+# What is decided here, and can't be said by whoever asks.
+FIXED = ("tier", "complexity", "task", *_ALONE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered. `cost` is dollars, None if nobody knows; the times start with it."""
+
+    model: str
+    text: str
+    ms: int
+    ttft_ms: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: Decimal | None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Output tokens for each second of the whole answer, as `savings` counts them."""
+        return self.output_tokens * 1000 / self.ms if self.output_tokens and self.ms else None
+
+
+def find(names: str | None) -> list[Tier]:
+    """The tiers of a list with commas, lowest complexity first; without a list, all.
+
+    Raises RequestError for a name that is none, and ConfigError.
+    """
+    tiers = config.load().tiers
+    known = [tier.name for tier in tiers]
+    wanted = known if names is None else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise RequestError(f"unknown tier {name!r}: {hint}")
+    return [tier for tier in tiers if tier.name in wanted]
+
+
+def options(tier: Tier, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `tiered` that make this tier answer, and nobody else."""
+    return (
+        {name: value for name, value in given.items() if name not in FIXED}
+        | _ALONE
+        | {"tier": tier.name}
+    )
+
+
+def check(prompt: llm.Prompt, tier: Tier) -> None:
+    """Raise ModelUnavailable where a rule of privacy or rollback sends the prompt elsewhere."""
+    decision = Routed(prompt, None, None).decision
+    if decision.tier != tier.name:
+        why = "nothing may leave this machine" if decision.keep_local else decision.reason
+        raise ModelUnavailable(f"skipped: {why}")
+
+
+def describe(response: _BaseResponse, text: str, ms: int) -> Answer:
+    """What came back, once it is there."""
+    record: dict[str, Any] = (response.response_json or {}).get("tiered") or {}
+    return Answer(
+        model=response.resolved_model or response.model.model_id,
+        text=text,
+        ms=ms,
+        ttft_ms=record.get("ttft_ms"),
+        input_tokens=response.input_tokens,
+        output_tokens=response.output_tokens,
+        cost=cost(response),
+    )
+
+
+def describe_broken(tier: Tier, text: str, ms: int) -> Answer:
+    """An answer that its model broke off, of which llm keeps nothing."""
+    return Answer(tier.model, text, ms, None, None, None, Decimal(0) if tier.local else None)
+
+
+def reason(error: Exception) -> str:
+    """Why there is no answer, in one line."""
+    if isinstance(error, AllTiersFailed):
+        # It lists the attempts, of which there is one: "  small (mlx/…) skipped: no key → …".
+        return error.message.splitlines()[-1].partition(") ")[2]
+    return str(error) if isinstance(error, TieredError) else explain(error).reason

@@ -1,0 +1,301 @@
+"""`llm tiered eval`: what it reads, prints, writes and refuses, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from llm.cli import cli
+
+from tests import gemini
+from tests.batch.echo import CLOUD, OTHER, SMALL, Echoes, config, registered
+from tests.cli.commands import run, run_json
+from tests.evaluation.running import asked, weak
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from click.testing import Result
+    from pytest_httpx import HTTPXMock
+
+    from tests.toys import Toys
+
+pytest_plugins = ("tests.toys",)
+
+
+@pytest.fixture
+def echoes(config_file: Path) -> Iterator[Echoes]:
+    """Echoes as tiers, which log nothing; the small one is always wrong."""
+    config_file.write_text(yaml.safe_dump(config()))
+    with registered(weak) as plugin:
+        yield plugin
+
+
+def write(folder: Path, *rows: Any) -> str:
+    """A suite with those rows; gives its name. A text is a line as it stands."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "suite.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return str(folder / "suite.jsonl")
+
+
+def exact(number: int, **fields: Any) -> list[dict[str, Any]]:
+    """Rows that a model which repeats its prompt gets right."""
+    name = fields.get("task", "row")
+    return [{"prompt": f"{name} {i}", "exact": f"{name} {i}"} | fields for i in range(number)]
+
+
+def wrong_usage(*args: str) -> str:
+    """Run `llm tiered eval …`, which has to end with 2 and an error at the end of stderr."""
+    result = run("eval", *args, code=2)
+    assert result.stdout == ""
+    return result.stderr.splitlines()[-1].removeprefix("Error: ")
+
+
+def tables(result: Result) -> dict[str, list[list[str]]]:
+    """The tables by their headings, as words."""
+    blocks = (block.splitlines() for block in result.stdout.split("\n\n")[1:])
+    return {lines[0]: [line.split() for line in lines[2:]] for lines in blocks}
+
+
+# What comes out
+
+
+def test_for_people(echoes: Echoes, tmp_path: Path) -> None:
+    """Each tier's quality, cost, time and how it does against the cloud; then the cheapest."""
+    result = run("eval", write(tmp_path, *exact(40)))
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["small", SMALL]
+    found = tables(result)["all: 40 rows"]
+    small, medium, cloud, cheapest = found
+    assert small[:6] == ["small", "40", "0.0%", "0.0%", "to", "8.8%"]
+    assert small[9:] == ["worse", "-100.0", "(-100.0", "to", "-87.6)", "1.8e-12"]
+    assert medium[:3] == ["medium", "40", "100.0%"]
+    assert medium[9:] == ["as", "good", "+0.0", "(-8.8", "to", "+8.8)", "1"]
+    assert cloud[:3] == ["cloud", "40", "100.0%"]
+    assert cloud[6] == "unknown"
+    assert " ".join(cheapest) == "cheapest that is as good as cloud: medium"
+    assert lines[-1] == "tests: exact McNemar"
+    assert result.stderr == ""
+
+
+def test_json(echoes: Echoes, tmp_path: Path) -> None:
+    """As JSON there is the same, for all rows and for each task."""
+    name = write(tmp_path, *exact(40, task="sums"), *exact(2, task="facts"))
+    found = run_json("eval", name)
+    assert (found["suite"], found["results"]) == (name, str(tmp_path / "suite.results.jsonl"))
+    assert {task: group["cheapest"] for task, group in found["tasks"].items()} == {
+        "facts": None,
+        "sums": "medium",
+    }
+    assert found["all"]["rows"] == 42
+    assert found["all"]["tiers"][0]["against"]["verdict"] == "worse"
+    assert (found["bad"], found["failures"]) == ([], [])
+
+
+def test_results(echoes: Echoes, tmp_path: Path) -> None:
+    """Each answer is written with its score, and what is wrong about it."""
+    run("eval", write(tmp_path, {"prompt": "é", "exact": "é", "id": "x", "task": "t"}))
+    written = (tmp_path / "suite.results.jsonl").read_text("utf-8").splitlines()
+    small, _, cloud = map(json.loads, written)
+    assert small.pop("ms") >= 0
+    assert small == {
+        "line": 1,
+        "id": "x",
+        "task": "t",
+        "tier": "small",
+        "model": SMALL,
+        "score": 0,
+        "why": 'is not "é"',
+        "response": "wrong",
+        "input_tokens": 3,
+        "output_tokens": 2,
+        "cost": 0,
+    }
+    assert (cloud["model"], cloud["score"], cloud["why"], cloud["cost"]) == (CLOUD, 1, None, None)
+
+
+def test_few_rows(echoes: Echoes, tmp_path: Path) -> None:
+    """With a few rows nothing is claimed."""
+    result = run("eval", write(tmp_path, *exact(3)))
+    assert "cheapest that is as good as cloud: too few rows to tell" in result.stdout
+    assert result.stdout.count("too few rows") == 3
+
+
+def test_nothing_right(echoes: Echoes, tmp_path: Path) -> None:
+    """A cloud that gets nothing right is no measure, and that is said."""
+    rows = [{"prompt": str(i), "exact": "x"} for i in range(40)]
+    expected = "can't be told: cloud itself gets next to nothing right"
+    assert expected in run("eval", write(tmp_path, *rows)).stdout
+
+
+def test_judge(echoes: Echoes, tmp_path: Path) -> None:
+    """A judge's grades count as such, and its replies are told apart."""
+
+    async def act(model: str, prompt: str) -> str:
+        return '{"why": "so", "score": 0.5}' if model == OTHER else prompt
+
+    echoes.act = act
+    name = write(tmp_path, {"prompt": "a", "judge": "polite?"})
+    result = run("eval", name, "--judge", OTHER)
+    assert "50.0%" in result.stdout
+    assert result.stdout.splitlines()[-2:] == [
+        "tests: paired bootstrap",
+        "judges' replies: 1, cost: unknown",
+    ]
+
+
+def test_costs(toys: Toys, tmp_path: Path, httpx_mock: HTTPXMock) -> None:
+    """What a cloud answer cost is known from its tokens, in a later run as well."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    name = write(tmp_path, {"prompt": "a", "contains": "Hello"})
+    first, second = (run_json("eval", name) for _ in range(2))
+    assert first == second
+    small, _, cloud = first["all"]["tiers"]
+    assert (small["cost"], small["unpriced"]) == (0, 0)
+    assert 0 < cloud["cost"] < 0.001
+
+
+# What goes in
+
+
+def test_bad_rows(echoes: Echoes, tmp_path: Path) -> None:
+    """Rows that can't be asked are told with their lines; the others run, and it ends with 1."""
+    name = write(tmp_path, *exact(1), "oops", {"prompt": "no way to score it"}, *exact(1))
+    result = run("eval", name, code=1)
+    assert "all: 2 rows" in result.stdout
+    first, second = result.stderr.splitlines()
+    assert first.startswith("line 2: not JSON")
+    assert second.startswith("line 3: nothing to score it by")
+
+
+def test_failed_rows(echoes: Echoes, tmp_path: Path) -> None:
+    """A tier that can't answer is told once, with the lines, and it ends with 1."""
+
+    async def act(model: str, prompt: str) -> str:
+        if model == SMALL:
+            raise ValueError("broken")
+        return prompt
+
+    echoes.act = act
+    result = run("eval", write(tmp_path, *exact(7)), code=1)
+    assert result.stderr == "small: lines 1, 2, 3, 4, 5 and 2 more: failed: ValueError: broken\n"
+    assert tables(result)["all: 7 rows"][0][:2] == ["small", "0"]
+
+
+def test_tiers(echoes: Echoes, tmp_path: Path) -> None:
+    """Only the tiers that are named are asked."""
+    found = run_json("eval", write(tmp_path, *exact(1)), "--tiers", "small,cloud")
+    assert [tier["tier"] for tier in found["all"]["tiers"]] == ["small", "cloud"]
+    assert sorted(model for model, _ in echoes.asked) == [CLOUD, SMALL]
+
+
+def test_restart(echoes: Echoes, tmp_path: Path) -> None:
+    """Begun anew, everything is asked again; without that, nothing is."""
+    name = write(tmp_path, *exact(2))
+    for arguments, expected in (((), 6), ((), 0), (("--restart",), 6)):
+        run("eval", name, *arguments)
+        assert len(asked(echoes)) == expected
+
+
+def test_output(echoes: Echoes, tmp_path: Path) -> None:
+    """With an output of its own, the journal is beside that."""
+    run("eval", write(tmp_path, *exact(1)), "-o", str(tmp_path / "out.jsonl"))
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert names == {"suite.jsonl", "out.jsonl", "out.jsonl.journal"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("nothing.jsonl",), "nothing.jsonl"),
+        (("{thesis}",), "has no row that can be asked; line 1: not JSON"),
+        (("{rows}", "--tiers", "smal"), "unknown tier 'smal': did you mean small?"),
+        (("{judged}",), "has no row that can be asked; line 1: judge: expected a judge_model"),
+        (("{judged}", "--judge", "nobody"), "Unknown model: nobody"),
+        (("{rows}", "-o", "{rows}"), "is the suite itself (another -o)"),
+        (("{rows}", "-o", "{rows}", "--restart"), "is the suite itself (another -o)"),
+        (("{rows}", "-o", "{thesis}"), "is no work of this command's (another -o, or --restart"),
+        (("{rows}", "-o", "{folder}/none/out.jsonl"), "there is no folder "),
+        (("{rows}", "--concurrency", "0"), "--concurrency"),
+        (("{rows}", "--apply"), "--apply: no row of "),
+    ],
+)
+def test_wrong_usage(
+    echoes: Echoes, tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    """What can't be meant ends with 2 before anything is asked or written."""
+    (tmp_path / "thesis").write_text("My thesis\n")
+    (tmp_path / "judged").write_text('{"prompt": "a", "judge": "polite?"}\n')
+    places = {name: str(tmp_path / name) for name in ("thesis", "judged")}
+    places |= {"rows": write(tmp_path, *exact(1)), "folder": str(tmp_path)}
+    assert expected in wrong_usage(*(argument.format(**places) for argument in arguments))
+    assert asked(echoes) == []
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"llm", "thesis", "judged", "suite.jsonl"}
+
+
+# Into the config
+
+MINE = """\
+# my tiers
+tiers:
+  - {name: small, complexity: 1-4, model: mlx/echo-small}  # wrong
+  - {name: medium, complexity: 5-7, model: mlx/echo-medium}
+  - {name: cloud, complexity: 8-10, model: cloud/echo}
+tasks:
+  sums: 9 # hard ones
+  theory_analysis: {complexity: 2}
+  juggling: 1
+
+# nothing of it
+log_api: false
+"""
+
+
+@pytest.fixture
+def mine(echoes: Echoes, config_file: Path, tmp_path: Path) -> str:
+    """A config with comments, and a suite for tasks that it has, has not, or has right."""
+    config_file.write_text(MINE)
+    tasks = ("sums", "theory_analysis", "new", "voicing_generation")
+    rows = [row for task in tasks for row in exact(40, task=task)]
+    return write(tmp_path, *rows, *exact(2, task="juggling"))
+
+
+def test_apply(mine: str, config_file: Path) -> None:
+    """Tasks get the nearest complexity of the tier that is good enough; all else stays.
+
+    A task that is there already stays as it is, and so does one with too few rows.
+    """
+    result = run("eval", mine, "--apply", "--yes")
+    assert config_file.read_text() == MINE.replace("sums: 9", "new: 5\n  sums: 7").replace(
+        "complexity: 2}", "complexity: 5}"
+    )
+    assert "\n-  sums: 9 # hard ones\n" in result.stderr
+    assert "\n+  sums: 7 # hard ones\n" in result.stderr
+    assert "juggling: left as it is: too few rows to tell" in result.stderr
+    assert f"{config_file} written" in result.stderr
+    again = run("eval", mine, "--apply", "--yes")
+    assert "nothing to apply" in again.stderr
+
+
+@pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("n\n", 0), ("", 1)])
+def test_apply_asks(mine: str, config_file: Path, said: str, code: int) -> None:
+    """Nothing is written without a yes, and JSON on stdout stays JSON."""
+    arguments = ["tiered", "eval", mine, "--apply", "--json"]
+    result = CliRunner().invoke(cli, arguments, input=said)
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["tasks"]["sums"]["cheapest"] == "medium"
+    assert "Write this?" in result.stderr
+    assert (config_file.read_text() != MINE) == (said == "y\n")
+
+
+def test_apply_without_a_config(echoes: Echoes, config_file: Path, tmp_path: Path) -> None:
+    """A config that says nothing of tasks gets them."""
+    settings = yaml.safe_dump(config())
+    config_file.write_text(settings)
+    run("eval", write(tmp_path, *exact(40, task="sums")), "--apply", "--yes")
+    assert yaml.safe_load(config_file.read_text()) == config(tasks={"sums": 5})

@@ -1,0 +1,107 @@
+"""One prompt through the tiers: who is asked what, and what is known of the answers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+
+from llm_tiered.compare.runs import Column, Question, compare
+from llm_tiered.evaluation import tiers
+from tests import gemini
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_httpx import HTTPXMock
+
+    from tests.toys import Toys
+
+pytest_plugins = ("tests.toys",)
+
+
+def columns(names: str | None = "small,medium", **said: Any) -> list[Column]:
+    """What came of a question."""
+    question: dict[str, Any] = {"prompt": "Hello?", "system": None, "schema": None, "options": {}}
+    model: Any = llm.get_model("tiered")
+    return list(compare(model, tiers.find(names), Question(**question | said)))
+
+
+def test_each_tier_by_itself(toys: Toys) -> None:
+    """Each tier is asked the same; one that fails has its reason, and no other in its place."""
+    toys.medium.does = [llm.ModelError("out of order")]
+    small, medium = columns(system="Be brief", options={"temperature": 0.5})
+    assert [answer.text for answer in small.answers] == ["small answer"]
+    assert (medium.answers, medium.failures) == ([], ["failed: out of order"])
+    for toy in (toys.small, toys.medium):
+        [prompt] = toy.prompts
+        assert (prompt.prompt, prompt.system) == ("Hello?", "Be brief")
+        assert vars(prompt.options)["temperature"] == 0.5
+
+
+def test_an_answer_that_breaks_off(toys: Toys) -> None:
+    """Half an answer is none, and the rest goes on."""
+    toys.small.does = ["Half", llm.ModelError("gone")]
+    small, medium = columns()
+    assert small.failures == ["mlx/toy-small broke off its answer: gone"]
+    assert medium.answers
+
+
+def test_figures(toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """Times, tokens and dollars are those of the model; local models cost nothing."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    small, _, cloud = columns(None)
+    [ours], [theirs] = small.answers, cloud.answers
+    assert (ours.input_tokens, ours.output_tokens, ours.cost) == (5, 2, Decimal(0))
+    assert (theirs.model, theirs.text) == (gemini.MODEL, "Hello")
+    assert (theirs.input_tokens, theirs.output_tokens) == (7, 5)
+    assert theirs.cost
+    assert theirs.ttft_ms is not None
+    assert 0 <= theirs.ttft_ms <= theirs.ms + 1
+
+
+def test_several_runs(toys: Toys) -> None:
+    """A tier is asked as often as is wanted, and a failure does not end that."""
+    answers: Iterator[Any] = iter(["one", llm.ModelError("out of order"), "three"])
+
+    def act() -> None:
+        toys.small.does[1:] = [next(answers)]
+
+    toys.small.does = [act, ""]
+    [small] = columns("small", runs=3)
+    assert [answer.text for answer in small.answers] == ["one", "three"]
+    assert small.failures == ["failed: out of order"]
+
+
+@pytest.mark.parametrize(
+    ("text", "misfit"),
+    [('{"age": 3}', None), ("{}", "does not fit the schema at $: 'age' is a required property")],
+)
+def test_schema(toys: Toys, httpx_mock: HTTPXMock, text: str, misfit: str | None) -> None:
+    """With a schema each answer is held against it; a model that can't do schemas is skipped."""
+    gemini.answer(httpx_mock, *gemini.says(text))
+    schema = {"type": "object", "required": ["age"]}
+    small, cloud = columns("small,cloud", schema=schema)
+    assert small.failures == ["skipped: can't do schemas"]
+    assert cloud.misfits == [misfit]
+    assert cloud.as_dict()["valid"] == [misfit is None]
+
+
+def test_nothing_leaves(toys: Toys) -> None:
+    """With local_only the cloud is left out, and nobody answers in its name."""
+    small, cloud = columns("small,cloud", options={"local_only": True})
+    assert small.answers
+    assert cloud.failures == ["skipped: nothing may leave this machine"]
+    assert toys.medium.prompts == []
+
+
+def test_json(toys: Toys) -> None:
+    """A tier as JSON has its answers and, of each figure, the median and the spread."""
+    [small] = columns("small", runs=2)
+    found = small.as_dict()
+    assert (found["tier"], found["model"], found["failures"]) == ("small", "mlx/toy-small", [])
+    assert found["answers"] == ["small answer"] * 2
+    assert found["figures"]["output_tokens"] == {"median": 2, "low": 2, "high": 2}
+    assert found["valid"] is None
