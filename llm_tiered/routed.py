@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -24,12 +25,17 @@ if TYPE_CHECKING:
 
     from .chain import Attempt, Candidate, Step
     from .estimator import Estimate
+    from .judge import Verdict
+    from .log.cache_answers import Answer
     from .log.conversation import Past
     from .routing import Decision
 
 logger = logging.getLogger("llm_tiered")
 
 COOLDOWNS = chain.Cooldowns()
+
+# What a request is taken for that does not say its temperature: the default of Gemini.
+UNSAID_TEMPERATURE = 1.0
 
 
 class Routed:
@@ -63,11 +69,15 @@ class Routed:
             name: value for name in nested.SAMPLING if (value := getattr(options, name)) is not None
         }
         self.escalates = self._escalates()
+        self.recalls = self._recalls()
+        self.recalled: Answer | None = None
 
     def steps(self) -> Generator[Step, Problem | None, Candidate]:
         """What is to be done for an answer, one after the other."""
         ladder = chain.ladder(self.decision, self.settings) if self.escalates else ()
-        return chain.run(self.candidates, COOLDOWNS, self.attempts, ladder=ladder)
+        return chain.run(
+            self.candidates, COOLDOWNS, self.attempts, ladder=ladder, recall=self.recalls
+        )
 
     def known_problem(
         self, candidate: Candidate, find: Callable[[str], _BaseModel]
@@ -93,6 +103,34 @@ class Routed:
             return self.explain(error)
         return None
 
+    def recall(self, candidate: Candidate, find: Callable[[str], _BaseModel]) -> Problem | None:
+        """Look for an answer that the candidate gave before; None if `recalled` is one."""
+        from .log import cache
+
+        settings = self.settings.config.cache
+        try:
+            inner = find(candidate.model)
+            key = self.address(candidate, inner)
+        except (llm.ModelError, ValueError) as error:
+            return self.explain(error)
+        newest = datetime.now(timezone.utc) - settings.ttl if settings.ttl else None
+        found = cache.find(key, newer_than=newest) if key else None
+        if found is None or (self.judges(candidate) and self._weak(found)):
+            return Problem("not answered before")
+        self.recalled = found
+        return None
+
+    def address(self, candidate: Candidate, inner: _BaseModel) -> str | None:
+        """The address of this request to that model, by which its answer is found again."""
+        from .log import cache
+
+        options = self.options(candidate, inner).model_dump(exclude_none=True)
+        return cache.key(self.prompt, inner.model_id, options)
+
+    def answer_key(self, candidate: Candidate, inner: _BaseModel) -> str | None:
+        """The key of an answer; a weak one, for want of a better, is not to be given again."""
+        return None if self.attempts[-1].reason else self.address(candidate, inner)
+
     def options(self, candidate: Candidate, inner: _BaseModel) -> llm.Options:
         """The inner model's options for this request."""
         return nested.inner_options(inner, candidate.options, self.requested)
@@ -117,11 +155,7 @@ class Routed:
             return None
         if not text or not self.judges(candidate):
             raise _empty(inner)
-        from .judge import judge
-
-        schema: Any = self.prompt.schema
-        facts: Any = inner.response_json
-        verdict = judge(text, facts or {}, schema)
+        verdict = self._verdict(text, inner.response_json)
         if verdict is None:
             return None
         reason = f"escalated: {verdict.reason}"
@@ -147,8 +181,8 @@ class Routed:
             logger.warning("%s answers for %s. %s", candidate.model, self.decision.tier, why)
         return round((time.perf_counter() - self.started) * 1000)
 
-    def record(self, inner: _BaseResponse, ttft_ms: int) -> dict[str, Any]:
-        """What the log keeps of this request."""
+    def record(self, ttft_ms: int, response_json: Any, *, key: str | None = None) -> dict[str, Any]:
+        """What the log keeps of this request. `key` finds the answer again; None keeps it out."""
         decision = self.decision
         rollout = {"rollout": asdict(decision.rollout)} if decision.rollout else {}
         return {
@@ -159,10 +193,11 @@ class Routed:
                 "tier": decision.tier,
                 "attempts": [attempt.as_dict() for attempt in self.attempts],
                 "ttft_ms": ttft_ms,
-                "cached_from": None,
+                "cached_from": self.recalled.turn_id if self.recalled else None,
+                "key": key,
                 **rollout,
             },
-            "response": inner.response_json,
+            "response": response_json,
         }
 
     def _estimate(self, past: Past) -> Estimate | None:
@@ -188,6 +223,30 @@ class Routed:
             tools=len(prompt.tools),
             schema=prompt.schema is not None,
         )
+
+    def _weak(self, answer: Answer) -> bool:
+        text = "".join(event.chunk for event in answer.events if event.type == "text")
+        return self._verdict(text, answer.response_json) is not None
+
+    def _verdict(self, text: str, facts: Any) -> Verdict | None:
+        from .judge import judge
+
+        schema: Any = self.prompt.schema
+        return judge(text, facts or {}, schema)
+
+    def _recalls(self) -> bool:
+        """Whether earlier answers will do: the request says, else its task, else the config."""
+        options: Any = self.prompt.options
+        cache = self.settings.config.cache
+        task = self.settings.config.tasks.get(options.task or "")
+        said = (options.cache, task.cache if task else None, cache.enabled)
+        if not next(value for value in said if value is not None):
+            return False
+        tier = self.settings.tier(self.decision.tier)
+        temperature = self.requested.get(
+            "temperature", (tier.options if tier else {}).get("temperature", UNSAID_TEMPERATURE)
+        )
+        return cache.temperature_max is None or temperature <= cache.temperature_max
 
     def _escalates(self) -> bool:
         """Whether weak answers go up: the request says, else its task, else its tier."""

@@ -12,7 +12,7 @@ import llm
 from pydantic import Field
 
 from . import config, nested
-from .chain import Check, Try, Wait
+from .chain import Check, Recall, Wait
 from .config import Fallback
 from .errors import BrokenAnswer, RequestError, TieredError
 from .log import api
@@ -21,7 +21,7 @@ from .routed import Routed
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
 
-    from llm.models import Attachment, _BaseConversation, _BaseModel
+    from llm.models import Attachment, _BaseConversation, _BaseModel, _BaseResponse
     from llm.parts import StreamEvent
 
     from .chain import Candidate, Problem
@@ -48,6 +48,9 @@ class Options(llm.Options):
     )
     fallback: Fallback | None = Field(
         default=None, description="Who may answer if the tier can't: any, local or none."
+    )
+    cache: bool | None = Field(
+        default=None, description="Answer from the log what was answered before."
     )
     escalate: bool | None = Field(
         default=None,
@@ -149,6 +152,16 @@ class _Answer(Generic[Inner, Events]):
         return [llm.assistant(self.text), llm.user(correction)]
 
 
+def _finish_recalled(
+    response: _BaseResponse, routed: Routed, candidate: Candidate, ttft_ms: int
+) -> None:
+    """Say of a response that it came out of the log, for nothing."""
+    response.set_usage(input=0, output=0)
+    response.set_resolved_model(candidate.model)
+    facts = routed.recalled.response_json if routed.recalled else None
+    response.response_json = routed.record(ttft_ms, facts)
+
+
 @contextmanager
 def _unspliced(routed: Routed, candidate: Candidate) -> Iterator[None]:
     """Turn what breaks after the first output into an error for people.
@@ -214,11 +227,13 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # com
                 candidate: Candidate = answered.value
                 break
             reply = None
-            if isinstance(step, Check):
+            if isinstance(step, Recall):
+                reply = routed.recall(step.candidate, self.registry.get)
+            elif isinstance(step, Check):
                 reply = routed.check(step.candidate, self.registry.get)
             elif isinstance(step, Wait):
                 time.sleep(step.seconds)
-            elif isinstance(step, Try):
+            else:
                 try:
                     reply = ask(step.candidate, step.correction)
                 except Exception as error:
@@ -226,12 +241,17 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # com
                     reply = routed.failed(step.candidate, error, begun.text if begun else "")
 
         ttft_ms = routed.answered(candidate)
+        if routed.recalled:
+            yield from routed.recalled.events
+            _finish_recalled(response, routed, candidate, ttft_ms)
+            return
         answer = answers[candidate.model]
         with closing(answer.rest), _unspliced(routed, candidate):
             yield from answer.read
             yield from answer.rest
         nested.finish(response, answer.inner, answer.inner.tool_calls())
-        response.response_json = routed.record(answer.inner, ttft_ms)
+        key = routed.answer_key(candidate, answer.inner.model)
+        response.response_json = routed.record(ttft_ms, answer.inner.response_json, key=key)
 
 
 class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, override]  # as above
@@ -282,13 +302,17 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
                 candidate: Candidate = answered.value
                 break
             reply = None
-            if isinstance(step, Check):
+            if isinstance(step, Recall):
+                reply = await asyncio.to_thread(
+                    routed.recall, step.candidate, self.registry.get_async
+                )
+            elif isinstance(step, Check):
                 reply = await asyncio.to_thread(
                     routed.check, step.candidate, self.registry.get_async
                 )
             elif isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
-            elif isinstance(step, Try):
+            else:
                 try:
                     reply = await ask(step.candidate, step.correction)
                 except Exception as error:
@@ -296,6 +320,11 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
                     reply = routed.failed(step.candidate, error, begun.text if begun else "")
 
         ttft_ms = routed.answered(candidate)
+        if routed.recalled:
+            for event in routed.recalled.events:
+                yield event
+            _finish_recalled(response, routed, candidate, ttft_ms)
+            return
         answer = answers[candidate.model]
         async with aclosing(answer.rest):
             with _unspliced(routed, candidate):
@@ -304,4 +333,5 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
                 async for event in answer.rest:
                     yield event
         nested.finish(response, answer.inner, await answer.inner.tool_calls())
-        response.response_json = routed.record(answer.inner, ttft_ms)
+        key = routed.answer_key(candidate, answer.inner.model)
+        response.response_json = routed.record(ttft_ms, answer.inner.response_json, key=key)

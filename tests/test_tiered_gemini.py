@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ async def test_record(
     assert isinstance(ttft_ms, int)
     assert isinstance(ms, int)
     assert 0 <= ms <= ttft_ms + 1
+    assert re.fullmatch("[0-9a-f]{64}", record["tiered"].pop("key"))
     assert record == {
         "tiered": {
             "complexity": 8,
