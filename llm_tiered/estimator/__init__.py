@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .learned import current
 from .model import Estimate, estimate
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "current", "estimate"]

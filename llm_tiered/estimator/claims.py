@@ -6,9 +6,13 @@ The patterns take out the claim and not its sentence, so that no work can hide b
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .intents import WORK
+from .patterns import compiled
+
+if TYPE_CHECKING:
+    import re
 
 ENDS = 1_000
 """Characters at either end of a text where it is taken to speak of itself."""
@@ -32,8 +36,8 @@ _LEVEL_WORDS = """
     play cake brainer science effort
     """
 _NUMBER = (
-    r"(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|ten|max(?:imum)?|min(?:imum)?|"
-    r"low(?:est)?|high(?:est)?|medium)"
+    r"(?:\d{1,3}(?:\.\d+)?|one|two|three|four|five|six|seven|eight|nine|ten|max(?:imum)?|"
+    r"min(?:imum)?|low(?:est)?|high(?:est)?|medium)"
 )
 _SCALE = rf"(?:{_NUMBER}\s*(?:/|out of|of|on)\s*(?:10|ten|a hundred|100)\b)"
 _MODEL = r"(?:models?|tiers?|llms?|ais?|brains?|gpt[-\w.]*|chatgpt|claude|gemini|opus|cloud|router)"
@@ -60,16 +64,37 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _claim(words: str, *patterns: str) -> Claim:
-    return Claim(_words(words), "|".join(f"(?:{pattern})" for pattern in patterns))
+    return Claim(_words(words), "(?a)" + "|".join(f"(?:{pattern})" for pattern in patterns))
 
 
 CLAIMS = (
+    _claim(
+        "scale",
+        # "on a scale of 1 to 10 this is a 3"
+        rf"\bon (?:a|the) scale (?:of|from) {_NUMBER} ?(?:to|-) ?(?:10|ten|100|a hundred|five|5)\b"
+        rf"(?:{_REST}{{0,5}}?,?{_REST}{{0,40}}?\b{_NUMBER}\b)?",
+    ),
     _claim(
         "rate score mark grade rank scale",
         # "rate this 10/10", "score: 9 out of 10", "score this as 1"
         r"\b(?:rate|score|mark|grade|rank) (?:this|it)(?: (?:as|a|with|at))*"
         rf" (?:{_SCALE}|{_NUMBER})(?= *(?:$|[.!?,;:]))",
         rf"\b(?:rate|score|mark|grade|rank|scale)\b{_REST}{{0,40}}?:?\s*{_SCALE}",
+        rf"^\W*score:? *{_NUMBER}\b",
+    ),
+    _claim(
+        "complexity difficulty hardness effort",
+        # "complexity: 10", "difficulty level is 1", "a complexity of 9 out of 10"
+        r"(?:\b(?:an?|the|its|with|at|of|set|use|assign|give|has|is|needs?|this) ){0,5}"
+        r"\b(?:complexity|difficulty|hardness|effort)(?:[ _-](?:level|score|rating|value|tier))?"
+        rf"(?: of (?:this|that|the|my|our) {_TASK})?"
+        r"(?![a-z])[\"'>\])*]{0,4}(?:[=:<>\s*(#~\u2248\u2264\u2265-]|\b(?:is|to|of|at|as|should be|"
+        r"must be|no\.?|not|more|less|than|least|most|about|above|below|over|under|equals)\b){0,9}"
+        rf"(?:{_SCALE}|{_NUMBER}\b|{_LEVEL}\b)"
+        rf"(?: {_TASK}| ?\(?on a (?:scale of )?1 ?(?:-|to) ?10(?: scale)?\b)?",
+        # "the highest complexity", "low-difficulty"
+        rf"\b(?:of )?(?:the |an? )?(?:very )?{_NUMBER}[- ](?:complexity|difficulty|effort)\b"
+        rf"(?: {_TASK})?",
     ),
     _claim(
         _LEVEL_WORDS + "level",
@@ -93,18 +118,6 @@ CLAIMS = (
         rf"\b{_LEVEL}(?:[ ,!.]+{_LEVEL})+\b",
     ),
     _claim(
-        "complexity difficulty hardness effort",
-        # "complexity: 10", "difficulty level is 1", "a complexity of 9 out of 10"
-        r"(?:\b(?:an?|the|its|with|at|of|set|use|assign|give|has|is|needs?|this) ){0,5}"
-        r"\b(?:complexity|difficulty|hardness|effort)(?:[ _-](?:level|score|rating|value|tier))?"
-        r"(?![a-z])[\"'>\])]{0,3}(?:=|:|\b(?:is|to|of|at|as|should be|must be)\b|\s){0,6}"
-        rf"(?:{_SCALE}|{_NUMBER}\b|{_LEVEL}\b)"
-        rf"(?: {_TASK})?",
-        # "the highest complexity", "low-difficulty"
-        rf"\b(?:of )?(?:the |an? )?(?:very )?{_NUMBER}[- ](?:complexity|difficulty|effort)\b"
-        rf"(?: {_TASK})?",
-    ),
-    _claim(
         "phd expert genius expertise degree",
         # "requires a phd in mathematics"
         r"\b(?:requires?|needs?|takes?|demands?) (?:an? |the )?"
@@ -123,11 +136,9 @@ CLAIMS = (
         r"\b(?:use|using|pick|choose|select|send|route|forward|escalate|give|pass|assign|"
         r"delegate|needs?|requires?|deserves?|call|ask|run|switch|upgrade|downgrade|try|force|go|"
         r"goes|belongs?|suitable|enough|fits?|handled|answered|solved|wants?)\b"
-        rf"{_REST}{{0,30}}?\b{_SIZE}\b{_REST}{{0,25}}?\b{_MODEL}"
-        rf"(?:{_REST}{{0,25}}?\b(?:this|that|it|{_TASK}))?\b",
+        rf"{_REST}{{0,30}}?\b{_SIZE}\b{_REST}{{0,25}}?\b{_MODEL}\b",
         r"\b(?:only|even|use|ask|needs?|requires?|route to|send to|try|forward to) (?:the |a )?"
-        r"(?:gpt[-\w.]*|chatgpt|claude|gemini|opus|cloud)\b"
-        rf"(?:{_REST}{{0,25}}?\b(?:this|that|it|{_TASK}))?",
+        r"(?:gpt[-\w.]*|chatgpt|claude|gemini|opus|cloud)\b",
         r"\b(?:send|route|forward|give|pass|escalate|hand) (?:this|it)\b"
         rf"{_REST}{{0,30}}?\b{_MODEL}\b",
         # "a small model can handle this", "tier: cloud"
@@ -180,7 +191,7 @@ _ABOUT = _words(
     f"""
     {_LEVEL_WORDS} {_MODEL_WORDS} level levels router routing route routed escalate rate rated
     score classify classified classification label mark treat think overthink reasoning thinking
-    thought obvious quick intelligence brainpower biggest smallest strongest cheapest
+    thought obvious quick escalation intelligence brainpower biggest smallest strongest cheapest
     """
 )
 _FILLERS = _words(
@@ -203,20 +214,16 @@ _FILLERS = _words(
 )
 _TRIGGERS = _ABOUT.union(*(claim.words for claim in CLAIMS))
 _MEANINGLESS = _ABOUT | _FILLERS
+# "child's play", "a piece of cake", "rocket science": alone these are about other things.
+_TELLING = _ABOUT - _words("play cake science")
 
 # Characters from which a sentence says more than a claim.
 _LONG_SENTENCE = 150
-_MARK = rf"\W*{_SCALE}\W*"
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*|[.!?\n]+")
+_MARK = rf"(?a)\W*{_SCALE}\W*"
+_SENTENCE = r"[^.!?\n]+(?:\.(?=[0-9])[^.!?\n]+)*[.!?\n]*|[.!?\n]+"
 # Anything that may be a letter, in any script.
 _LETTER = r"[^\x00-\x60\x7b-\xbf\u2000-\u206f\u3000-\u303f\uff00-\uff20]"
 _WORD = rf"{_LETTER}(?:{_LETTER}|')*"
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    # Not before it is needed: most prompts need none of these, and compiling takes its time.
-    return re.compile(pattern, re.ASCII)
 
 
 def without_claims(text: str, words: set[str]) -> str:
@@ -226,7 +233,7 @@ def without_claims(text: str, words: set[str]) -> str:
     """
     if words.isdisjoint(_TRIGGERS) and "10" not in text:
         return text
-    patterns = [_compiled(claim.pattern) for claim in CLAIMS if not words.isdisjoint(claim.words)]
+    patterns = [compiled(claim.pattern) for claim in CLAIMS if not words.isdisjoint(claim.words)]
     if len(text) <= 2 * ENDS:
         cleaned = _without(text, patterns)
     else:
@@ -235,18 +242,37 @@ def without_claims(text: str, words: set[str]) -> str:
     return text if cleaned == text else cleaned
 
 
+def without_talk(text: str, words: set[str]) -> str:
+    """The text without the sentences that are mostly about its difficulty; the same without any.
+
+    Such a sentence may say something all the same, but not much. One that asks for hard work is
+    kept. `words` are the words of the text.
+    """
+    if words.isdisjoint(_TELLING):
+        return text
+    sentences = compiled(_SENTENCE).findall(text)
+    kept = [sentence for sentence in sentences if not _is_talk(sentence)]
+    return text if len(kept) == len(sentences) else "".join(kept)
+
+
+def _is_talk(sentence: str) -> bool:
+    words = set(compiled(_WORD).findall(sentence)) if len(sentence) < _LONG_SENTENCE else set()
+    if _TELLING.isdisjoint(words):
+        return False
+    others = words - _MEANINGLESS
+    return 2 * len(others) <= len(words) and WORK.isdisjoint(others)
+
+
 def _without(text: str, patterns: list[re.Pattern[str]]) -> str:
     found = [pattern for pattern in patterns if pattern.search(text)]
-    return "".join(_cleaned(sentence, found) for sentence in _SENTENCE.findall(text))
+    return "".join(_cleaned(sentence, found) for sentence in compiled(_SENTENCE).findall(text))
 
 
 def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
     """A sentence without its claims; a line break where there is nothing else in it."""
-    words = (
-        set(_compiled(_WORD).findall(sentence)) if len(sentence) < _LONG_SENTENCE else {sentence}
-    )
+    words = set(compiled(_WORD).findall(sentence)) if len(sentence) < _LONG_SENTENCE else {sentence}
     if _MEANINGLESS.issuperset(words) and (
-        not _ABOUT.isdisjoint(words) or _compiled(_MARK).fullmatch(sentence)
+        not _ABOUT.isdisjoint(words) or compiled(_MARK).fullmatch(sentence)
     ):
         return "\n"
     rest = sentence
@@ -254,6 +280,6 @@ def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
         rest = pattern.sub("\n", rest)
     return (
         "\n"
-        if rest != sentence and _MEANINGLESS.issuperset(_compiled(_WORD).findall(rest))
+        if rest != sentence and _MEANINGLESS.issuperset(compiled(_WORD).findall(rest))
         else rest
     )

@@ -6,14 +6,13 @@ the counts are the same whatever Python this runs on.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from functools import cache
 from math import log, log1p
 from typing import NamedTuple
 
-from .claims import ENDS, without_claims
+from .claims import ENDS, without_claims, without_talk
 from .intents import OPENERS, intents
+from .patterns import compiled, count
 
 SCANNED = 8_000
 """Characters that are looked at, half of them at the head and half at the tail."""
@@ -21,30 +20,29 @@ SCANNED = 8_000
 ENOUGH = 8
 """Words and numbers from which a text says enough, whatever it begins with."""
 
-_WORD = re.compile(r"[a-z\u00df-\u00f6\u00f8-\u024f\u1e01-\u1eff]+(?:['\u2019][a-z]+)?")
-_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+_WORD = r"[a-z\u00df-\u00f6\u00f8-\u024f\u1e01-\u1eff]+(?:['\u2019][a-z]+)?"
+_NUMBER = r"[0-9]+(?:[.,][0-9]+)*"
 # Letters of scripts that the features can't read. Greek is not among them: formulas are full
 # of it, and a text in Greek has no words that count.
 _FOREIGN = (
     "[\u0250-\u036f\u0400-\u1dff\u2c00-\u2dff\u3041-\ud7ff\ue000-\ufdff\ufe70-\ufefe\uff66-\uffdc"
     "\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0010ffff]"
 )
-_OPTION_LABEL = re.compile(r"^[ \t]*\(?[a-j][.)][ \t]", re.MULTILINE)
+_OPTION_LABEL = r"(?m)^[ \t]*\(?[a-j][.)][ \t]"
 # Plus, equals, power and percent; plus-minus, times, divided; root, sum, integral, ≤, ≥, ≠.
 _SIGNS = "+=^%\u00b1\u00d7\u00f7\u221a\u2211\u222b\u2264\u2265\u2260"
 # These are signs between numbers, and something else in prose.
-_BETWEEN_NUMBERS = re.compile(r"[0-9)] ?[*/<>-](?= ?[0-9a-z(])")
-_LATEX = re.compile(r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{")
+_BETWEEN_NUMBERS = r"[0-9)] ?[*/<>-](?= ?[0-9a-z(])"
+_LATEX = r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{"
 # Degrees and powers, Greek letters, arrows and mathematical operators.
-_MATHEMATICAL = re.compile("[\u00b0\u00b2\u00b3\u00b9\u03b1-\u03c9\u2190-\u22ff]")
+_MATHEMATICAL = "[\u00b0\u00b2\u00b3\u00b9\u03b1-\u03c9\u2190-\u22ff]"
 _CODE = (
     *("```", ">>>", "def ", "return ", "import ", "function(", "()", "=>", "->", "=="),
     *(";\n", "{\n", "}\n", "):\n"),
 )
-_PART = re.compile(
-    r"\b(?:statement|scenario|part|step|case|question|problem|assertion|claim|item|task)s?"
-    r" \(?(?:[0-9]|[ivx]+\b|[a-e]\b)",
-    re.ASCII,
+_PART = (
+    r"(?a)\b(?:statement|scenario|part|step|case|question|problem|assertion|claim|item|task)s?"
+    r" \(?(?:[0-9]|[ivx]+\b|[a-e]\b)"
 )
 
 _VOCABULARY = {
@@ -110,7 +108,8 @@ class Measured(NamedTuple):
     `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, 0 where the text
     says nothing that can be read. `intents` are steps of complexity with their reasons.
     `counts` are what the features were made of, with `length` for the words and numbers of the
-    whole text. `claims` says whether the text made any about itself.
+    whole text. `claims` says whether the text made any about itself. `rest` is what the text
+    gives without the sentences that are mostly about its difficulty, or None without any.
     """
 
     values: tuple[float, ...]
@@ -118,6 +117,7 @@ class Measured(NamedTuple):
     intents: list[tuple[float, str]]
     counts: dict[str, int]
     claims: bool
+    rest: Measured | None = None
 
 
 def measure(text: str) -> Measured:
@@ -126,41 +126,53 @@ def measure(text: str) -> Measured:
     if len(text) > SCANNED:
         scanned = f"{text[: SCANNED // 2]}\n{text[-SCANNED // 2 :]}"
     lower = scanned.lower()
-    words = _WORD.findall(lower)
-    cleaned = without_claims(lower, set(words))
-    if cleaned is not lower:
-        words = _WORD.findall(cleaned)
-    counts = _counts(cleaned, words)
-    # What was not scanned is taken to be like what was.
-    length = round(counts["tokens"] * max(1.0, len(text) / SCANNED))
-    ends = cleaned
-    if len(cleaned) > 2 * ENDS:
-        ends = f"{cleaned[:ENDS]}\n{cleaned[-ENDS:]}"
-    return Measured(
-        values=_values(counts, length),
-        evidence=_evidence(cleaned, words, counts),
-        intents=intents(ends, set(words), length),
-        counts={**counts, "length": length},
+    words = Counter(compiled(_WORD).findall(lower))
+    known = set(words)
+    cleaned = without_claims(lower, known)
+    measured = _measure(cleaned, words if cleaned is lower else None, len(text) / SCANNED)
+    # In a long text a sentence hardly matters.
+    rest = without_talk(lower, known) if len(lower) <= 2 * ENDS else lower
+    return measured._replace(
         claims=cleaned is not lower,
+        rest=None if rest is lower else _measure(without_claims(rest, known)),
     )
 
 
-def _counts(text: str, words: list[str]) -> dict[str, int]:
-    kinds = Counter(kind for word in words if word in _KINDS for kind in _KINDS[word])
-    counts = {kind: kinds[kind] for kind in _VOCABULARY}
+def _measure(text: str, words: Counter[str] | None = None, parts: float = 1.0) -> Measured:
+    """What a text in lower case gives that is one of so many parts of the whole."""
+    if words is None:
+        words = Counter(compiled(_WORD).findall(text))
+    counts = _counts(text, words)
+    # What was not scanned is taken to be like what was.
+    length = round(counts["tokens"] * max(1.0, parts))
+    ends = text if len(text) <= 2 * ENDS else f"{text[:ENDS]}\n{text[-ENDS:]}"
+    return Measured(
+        values=_values(counts, length),
+        evidence=_evidence(text, words, counts),
+        intents=intents(ends, set(words), length),
+        counts={**counts, "length": length},
+        claims=False,
+    )
+
+
+def _counts(text: str, words: Counter[str]) -> dict[str, int]:
+    counts = dict.fromkeys(_VOCABULARY, 0)
+    for word in words.keys() & _KINDS.keys():
+        for kind in _KINDS[word]:
+            counts[kind] += words[word]
     # The letters before the options of a question are no variables.
-    if kinds["variables"]:
-        counts["variables"] = max(0, kinds["variables"] - len(_OPTION_LABEL.findall(text)))
-    counts["numbers"] = len(_NUMBER.findall(text))
-    counts["calculation"] = sum(map(text.count, _SIGNS)) + len(_BETWEEN_NUMBERS.findall(text))
-    counts["notation"] = len(_LATEX.findall(text)) if "\\" in text or "$" in text else 0
+    if counts["variables"]:
+        counts["variables"] = max(0, counts["variables"] - count(_OPTION_LABEL, text))
+    counts["numbers"] = count(_NUMBER, text)
+    counts["calculation"] = sum(map(text.count, _SIGNS)) + count(_BETWEEN_NUMBERS, text)
+    counts["notation"] = count(_LATEX, text) if "\\" in text or "$" in text else 0
     if not text.isascii():
-        counts["notation"] += len(_MATHEMATICAL.findall(text))
+        counts["notation"] += count(_MATHEMATICAL, text)
     counts["code"] = sum(map(text.count, _CODE))
-    counts["parts"] = len(_PART.findall(text)) if kinds["parts"] else 0
+    counts["parts"] = count(_PART, text) if counts["parts"] else 0
     counts["quotations"] = text.count('"') // 2 + text.count("\N{LEFT DOUBLE QUOTATION MARK}")
     counts["brackets"] = text.count("(")
-    counts["tokens"] = len(words) + counts["numbers"]
+    counts["tokens"] = sum(words.values()) + counts["numbers"]
     return counts
 
 
@@ -176,7 +188,7 @@ def _values(counts: dict[str, int], length: int) -> tuple[float, ...]:
     )
 
 
-def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
+def _evidence(text: str, words: Counter[str], counts: dict[str, int]) -> float:
     """How much there is to go by: enough words, in letters and a language that can be read."""
     tokens = counts["tokens"]
     if not words or tokens < 2:
@@ -186,17 +198,11 @@ def _evidence(text: str, words: list[str], counts: dict[str, int]) -> float:
     clear = opened or (readable > 0 and "?" in text)
     enough = 1.0 if clear else min(1.0, (tokens - 3) / (ENOUGH - 3))
     marks = counts["calculation"] + counts["notation"] + counts["code"] + counts["mathematics"]
-    language = min(1.0, (readable + marks) / (0.2 * len(words)))
-    letters = sum(map(len, words))
+    language = min(1.0, (readable + marks) / (0.2 * sum(words.values())))
+    letters = sum(len(word) * number for word, number in words.items())
     foreign = len(text) - len(text.encode("ascii", "ignore"))
     if foreign > letters / 4:
-        foreign = len(_foreign().findall(text))
+        foreign = count(_FOREIGN, text)
     share = letters / (letters + foreign)
     script = min(1.0, max(0.0, (share - 0.3) / 0.4))
     return max(0.0, enough) * language * script
-
-
-@cache
-def _foreign() -> re.Pattern[str]:
-    # Compiled when it is needed: that takes longer than all the others together.
-    return re.compile(_FOREIGN)

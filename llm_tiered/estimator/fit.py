@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import evaluate
+from . import evaluate, simulate
 from .data import Question, read
 from .features import FEATURES
 from .model import CLIP, COEFFICIENTS, Coefficients, Weight
@@ -145,15 +145,8 @@ def _importance(questions: Sequence[Question]) -> NDArray[float64]:
 
 def write(model: Coefficients, path: Path) -> None:
     """Write the file that comes with the package."""
-    content = {
-        "about": "fitted by python -m llm_tiered.estimator.fit; not edited by hand",
-        "intercept": model.intercept,
-        "medium": model.medium,
-        "step": model.step,
-        "features": {
-            name: weight._asdict() for name, weight in zip(FEATURES, model.features, strict=True)
-        },
-    }
+    about = "fitted by python -m llm_tiered.estimator.fit; not edited by hand"
+    content = {"about": about} | model.as_dict()
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8", newline="\n")
 
 
@@ -167,11 +160,14 @@ def write(model: Coefficients, path: Path) -> None:
 @click.option(
     "--evaluate", "evaluate_", is_flag=True, help="Print APGR with whole groups left out."
 )
+@click.option(
+    "--learning", "learning_", is_flag=True, help="Print what learning from answers gives users."
+)
 @click.option("--time", "time_", is_flag=True, help="Print how long an estimate takes.")
-def main(data: Path | None, write_: bool, evaluate_: bool, time_: bool) -> None:
+def main(data: Path | None, write_: bool, evaluate_: bool, learning_: bool, time_: bool) -> None:
     """Fit, measure and time the estimator. DATA has one JSON object a line."""
-    if (write_ or evaluate_) and data is None:
-        raise click.UsageError("--write and --evaluate need DATA")
+    if (write_ or evaluate_ or learning_) and data is None:
+        raise click.UsageError("--write, --evaluate and --learning need DATA")
     if data is not None:
         questions = read(data)
         if write_:
@@ -179,6 +175,8 @@ def main(data: Path | None, write_: bool, evaluate_: bool, time_: bool) -> None:
             click.echo(f"wrote {COEFFICIENTS}")
         if evaluate_:
             _show(questions)
+        if learning_:
+            _show_learning(questions)
     if time_:
         for name, prompts in evaluate.samples().items():
             median, most = evaluate.times(prompts)
@@ -196,6 +194,15 @@ def _show(questions: Sequence[Question]) -> None:
     scale = evaluate.shares(questions)
     headers = ("complexity", "share", "small model wrong")
     click.echo(tabulate(scale, headers, tablefmt="plain", floatfmt=".3f"))
+
+
+def _show_learning(questions: Sequence[Question]) -> None:
+    from tabulate import tabulate
+
+    click.echo("Users with prompts of groups that the fit has not seen, before and after learning")
+    headers = ("answers", "users better", "log-loss", "then", "AUC", "then")
+    rows = simulate.gains(questions, fit)
+    click.echo(tabulate(rows, headers, tablefmt="plain", floatfmt=".3f"))
 
 
 if __name__ == "__main__":

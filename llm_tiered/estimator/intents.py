@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .patterns import compiled
+
+if TYPE_CHECKING:
+    import re
 
 
 def _words(text: str) -> frozenset[str]:
@@ -90,6 +94,9 @@ EASY = (
 
 _BY_VERB = {verb: intent for intent in HARD for verb in intent.verbs.split()}
 
+WORK = frozenset(_BY_VERB).union(*(_words(intent.words) for intent in HARD))
+"""Words without which a text asks for nothing hard."""
+
 OPENERS = _words(
     """
     what what's who who's whom whose when when's where where's which why how how's name list
@@ -100,26 +107,22 @@ OPENERS = _words(
 ).union(_BY_VERB)
 """Words that show what is wanted, so that few words are enough."""
 
-_VERB = re.compile(rf"\b(?:{'|'.join(_BY_VERB)})\b", re.ASCII)
+_VERB = rf"(?a)\b(?:{'|'.join(_BY_VERB)})\b"
 # A verb is an instruction where a clause begins, after what leads up to an instruction, or
 # before an object, unless somebody is told to have done it.
-_LEADS_UP = re.compile(
-    r"(?:^\s*|[.!?:;,\n(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|let us|"
-    r"let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|able to) )\Z",
-    re.ASCII,
+_LEADS_UP = (
+    r"(?a)(?:^\s*|[.!?:;,\n(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|"
+    r"let us|let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|"
+    r"able to) )\Z"
 )
-_TOLD = re.compile(
-    r"\b(?:to|must|can|not|will|would|could|should|may|might|who|which|they) \Z", re.ASCII
-)
-_OBJECT = re.compile(
-    r" (?:an?|the|my|our|this|these|that|each|all|me|how|whether|why|it)\b", re.ASCII
-)
+_TOLD = r"(?a)\b(?:to|must|can|not|will|would|could|should|may|might|who|which|they) \Z"
+_OBJECT = r"(?a) (?:an?|the|my|our|this|these|that|each|all|me|how|whether|why|it)\b"
 _BEFORE = 16
 
 
 @cache
 def _phrases(intent: Intent) -> tuple[frozenset[str], re.Pattern[str]]:
-    return _words(intent.words), re.compile(intent.phrases, re.ASCII | re.MULTILINE)
+    return _words(intent.words), compiled(f"(?am){intent.phrases}")
 
 
 def intents(text: str, words: set[str], tokens: int) -> list[tuple[float, str]]:
@@ -127,7 +130,9 @@ def intents(text: str, words: set[str], tokens: int) -> list[tuple[float, str]]:
 
     `words` are its words, `tokens` the number of its words and numbers.
     """
-    asked = {_BY_VERB[found[0]] for found in _VERB.finditer(text) if _instructs(text, found)}
+    asked = {
+        _BY_VERB[found[0]] for found in compiled(_VERB).finditer(text) if _instructs(text, found)
+    }
     hard = [intent for intent in HARD if intent in asked or _says(intent, text, words)]
     if hard or tokens >= LONG:
         return [(intent.steps, intent.reason) for intent in hard]
@@ -138,9 +143,9 @@ def intents(text: str, words: set[str], tokens: int) -> list[tuple[float, str]]:
 
 def _instructs(text: str, found: re.Match[str]) -> bool:
     before = text[max(0, found.start() - _BEFORE) : found.start()]
-    if _LEADS_UP.search(before):
+    if compiled(_LEADS_UP).search(before):
         return True
-    return bool(_OBJECT.match(text, found.end())) and not _TOLD.search(before)
+    return bool(compiled(_OBJECT).match(text, found.end())) and not compiled(_TOLD).search(before)
 
 
 def _says(intent: Intent, text: str, words: set[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from math import exp, floor, log2
+from math import exp, floor, isfinite, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +32,9 @@ TELLING = 0.4
 
 SHOWN = 4
 
+TALK = 0.9
+"""Steps of complexity by which talk about the difficulty moves a prompt at the most."""
+
 CONTEXT = 4_000
 """Characters above which a context counts as long."""
 
@@ -44,8 +47,7 @@ class Weight(NamedTuple):
     weight: float
 
 
-@dataclass(frozen=True)
-class Coefficients:
+class Coefficients(NamedTuple):
     """The fitted model.
 
     Its log-odds become a complexity on a straight line: `medium` is complexity 5, and each
@@ -59,27 +61,67 @@ class Coefficients:
 
     @classmethod
     def load(cls, path: Path = COEFFICIENTS) -> Coefficients:
-        """Read a file that `fit` wrote."""
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        weights = tuple(Weight(**content["features"][name]) for name in FEATURES)
-        return cls(content["intercept"], content["medium"], content["step"], weights)
+        """Read a file of coefficients. Raises OSError, and ValueError if it is damaged."""
+        try:
+            content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            weights = tuple(Weight(**content["features"][name]) for name in FEATURES)
+            found = cls(content["intercept"], content["medium"], content["step"], weights)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"no coefficients: {error!r}") from None
+        numbers = (*found[:3], *(number for weight in weights for number in weight))
+        scales = (found.step, *(weight.spread for weight in weights))
+        if not all(isinstance(number, (int, float)) and isfinite(number) for number in numbers):
+            raise ValueError("no coefficients: not all of them are numbers")
+        if min(scales) <= 0:
+            raise ValueError("no coefficients: a step or a spread is not above zero")
+        return found
 
-    def parts(self, values: Sequence[float]) -> list[float]:
-        """What each feature adds to the log-odds."""
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for a file that `load` reads."""
+        features = dict(zip(FEATURES, self.features, strict=True))
+        return {
+            "intercept": self.intercept,
+            "medium": self.medium,
+            "step": self.step,
+            "features": {name: weight._asdict() for name, weight in features.items()},
+        }
+
+    def standard(self, values: Sequence[float]) -> list[float]:
+        """Each feature's distance from its mean, in spreads."""
         return [
-            feature.weight * min(CLIP, max(-CLIP, (value - feature.mean) / feature.spread))
+            min(CLIP, max(-CLIP, (value - feature.mean) / feature.spread))
             for feature, value in zip(self.features, values, strict=True)
         ]
 
+    def parts(self, values: Sequence[float]) -> list[float]:
+        """What each feature adds to the log-odds."""
+        standard = self.standard(values)
+        return [feature.weight * z for feature, z in zip(self.features, standard, strict=True)]
+
     def log_odds(self, measured: Measured) -> float:
-        """The log-odds that a small model gets it wrong, nearer to medium on thin evidence."""
+        """The log-odds that a small model gets it wrong, nearer to medium on thin evidence.
+
+        What a text says about its own difficulty moves it by no more than TALK.
+        """
+        log_odds = self._log_odds(measured)
+        if measured.rest is None or measured.rest.evidence < THIN:
+            return log_odds
+        rest, most = self._log_odds(measured.rest), TALK * self.step
+        return min(rest + most, max(rest - most, log_odds))
+
+    def complexity(self, log_odds: float) -> int:
+        """The complexity for log-odds, 1 to 10."""
+        distance = (log_odds - self.medium) / self.step
+        return min(HIGHEST, max(LOWEST, floor(MEDIUM + distance + 0.5)))
+
+    def _log_odds(self, measured: Measured) -> float:
         fitted = self.intercept + sum(self.parts(measured.values))
         asked = self.step * sum(steps for steps, _ in measured.intents)
         return self.medium + measured.evidence * (fitted + asked - self.medium)
 
 
 @cache
-def coefficients() -> Coefficients:
+def shipped() -> Coefficients:
     """The coefficients that come with the package, read once."""
     return Coefficients.load()
 
@@ -108,6 +150,7 @@ def estimate(  # noqa: PLR0913  # each is something else that comes with a promp
     attachments: int = 0,
     tools: int = 0,
     schema: bool = False,
+    coefficients: Coefficients | None = None,
 ) -> Estimate:
     """Estimate how hard a prompt is, without asking any model.
 
@@ -115,22 +158,23 @@ def estimate(  # noqa: PLR0913  # each is something else that comes with a promp
     said earlier counts like the prompt itself: up at once, down only after two easier turns. Of
     `system` and of everybody else's messages only the length counts. What can't be seen in the
     text makes it harder: the number of `attachments`, the number of `tools` on offer, and
-    whether the answer has to follow a `schema`.
+    whether the answer has to follow a `schema`. `coefficients` are those of `current`, or those
+    that come with the package.
     """
-    model = coefficients()
+    model = coefficients or shipped()
     said = messages or ()
     texts = user_texts(prompt, said)
     turn = hardest([read(measure(text), model) for text in texts[-TURNS:]])
     others = [text_of(message) for message in said if message.role != "user"]
     characters = sum(map(len, (*texts, *others, system or "")))
-    loads = _loads(characters, attachments, tools, schema=schema)
+    loads = burdens(characters, attachments, tools, schema=schema)
     log_odds = turn.log_odds + model.step * sum(steps for steps, _ in loads)
     # Rounded, so that the last bit of a platform's logarithm decides nothing.
     log_odds = round(log_odds, 6)
     distance = (log_odds - model.medium) / model.step
     return Estimate(
         score=round(1 / (1 + exp(-log_odds)), 10),
-        complexity=min(HIGHEST, max(LOWEST, floor(MEDIUM + distance + 0.5))),
+        complexity=model.complexity(log_odds),
         confidence=round(turn.evidence * (0.4 + 0.6 * min(1.0, abs(distance) / 4)), 3),
         reasons=(*(reason for _, reason in loads), *turn.reasons),
     )
@@ -141,7 +185,7 @@ def read(measured: Measured, model: Coefficients) -> Turn:
     return Turn(model.log_odds(measured), measured.evidence, tuple(_reasons(measured, model)))
 
 
-def _loads(
+def burdens(
     characters: int, attachments: int, tools: int, *, schema: bool
 ) -> list[tuple[float, str]]:
     """The steps of complexity for what comes with a prompt, each with its reason.
@@ -161,7 +205,7 @@ def _loads(
     return loads
 
 
-_REASONS = {
+REASONS = {
     "length": "long ({length} words)",
     "numbers": "numbers ({numbers})",
     "calculation": "calculations ({calculation} signs)",
@@ -192,4 +236,4 @@ def _reasons(measured: Measured, model: Coefficients) -> Iterator[str]:
         yield f"short ({measured.counts['length']} words)"
     for name in sorted(parts, key=lambda name: -parts[name])[:SHOWN]:
         if parts[name] > TELLING * model.step:
-            yield _REASONS[name].format_map(measured.counts)
+            yield REASONS[name].format_map(measured.counts)

@@ -124,6 +124,24 @@ def test_talk_about_itself(talk: str) -> None:
             assert abs(estimate(text).complexity - plain) <= 1, text
 
 
+def test_talk_in_other_words() -> None:
+    """A sentence that is mostly about the difficulty moves a prompt by one at the most."""
+    source = random.Random(5)
+    words = "level model hard tricky score rate 10 999 7/10 (1) x=9 please for it quickly zounds"
+    for _ in range(300):
+        talk = " ".join(source.choices(words.split(), k=source.randrange(2, 12)))
+        for prompt in (PLAIN, *list(RANGES)[-4:]):
+            plain, found = estimate(prompt), estimate(f"{prompt}\nThis model is {talk}.")
+            assert abs(found.complexity - plain.complexity) <= 1, talk
+
+
+def test_work_beside_talk() -> None:
+    """Work is read as it is, whatever is said about it before."""
+    proof = "Prove that every finite group of prime order is cyclic."
+    for talk in ("This is easy.", "A small model can do that.", "Complexity: 1.", "Be quick:"):
+        assert estimate(f"{talk} {proof}").complexity >= 8
+
+
 def test_talk_alone() -> None:
     """A prompt that is nothing but talk about itself is medium."""
     assert estimate("This is a complexity 1 task.").complexity == 5
@@ -231,6 +249,7 @@ def test_imports_nothing() -> None:
         "before = set(sys.modules)\n"
         "from llm_tiered.estimator import estimate\n"
         "estimate('Prove that this is a hard task with 2+2=4.', tools=2)\n"
+        "estimate('What is it? This is a hard task.', coefficients=None)\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "sys.stdout.write(' '.join(sorted(new - sys.stdlib_module_names)))"
     )

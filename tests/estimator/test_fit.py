@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from llm_tiered.estimator import evaluate, fit
+from llm_tiered.estimator import evaluate, fit, simulate
 from llm_tiered.estimator.data import LARGE, SMALL, read
 from llm_tiered.estimator.features import FEATURES
 from llm_tiered.estimator.model import COEFFICIENTS, Coefficients
@@ -224,13 +224,21 @@ def test_table(questions: list[Question]) -> None:
         assert row.random < row.estimate <= row.oracle
 
 
-def test_commands(tmp_path: Path) -> None:
-    """`--evaluate` prints the table and the scale, `--time` the times."""
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--evaluate` prints the table and the scale, `--time` times, `--learning` what that gives."""
+    monkeypatch.setattr(simulate, "USERS", 2)
     data = _file(tmp_path / "data.jsonl", _rows())
     result = CliRunner().invoke(
-        fit.main, [str(data), "--evaluate", "--time"], catch_exceptions=False
+        fit.main, [str(data), "--evaluate", "--learning", "--time"], catch_exceptions=False
     )
-    for expected in ("APGR", "oracle", "RouteLLM/mmlu", "small model wrong", "ms p50"):
+    for expected in (
+        "APGR",
+        "oracle",
+        "RouteLLM/mmlu",
+        "small model wrong",
+        "ms p50",
+        "users better",
+    ):
         assert expected in result.output
 
 

@@ -1,0 +1,118 @@
+"""`llm tiered feedback`: say of an answer whether it was good enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import llm
+
+from ..errors import RequestError
+from ..log import answers, feedback, turns
+from .output import echo_json, echo_table, json_option
+
+if TYPE_CHECKING:
+    from ..log.answers import Answer
+    from ..log.feedback import Verdict
+
+# Characters of a prompt that are shown of it.
+SHOWN = 50
+
+_id = click.argument("start", metavar="[ID]", required=False)
+_note = click.option("--note", metavar="TEXT", help="Why, for yourself")
+
+
+@click.group("feedback")
+def command() -> None:
+    """Say whether an answer was good enough: up, down, remove, list.
+
+    ID is that of the answer in llm's log, or how it begins; without one it is the last answer of
+    tiered. `llm tiered learn` learns from the marks.
+    """
+
+
+@command.command()
+@_id
+@_note
+def up(start: str | None, note: str | None) -> None:
+    """Mark an answer as good enough."""
+    _mark(start, "up", note)
+
+
+@command.command()
+@_id
+@_note
+def down(start: str | None, note: str | None) -> None:
+    """Mark an answer as not good enough."""
+    _mark(start, "down", note)
+
+
+@command.command()
+@_id
+def remove(start: str | None) -> None:
+    """Take the mark of an answer back."""
+    # An answer that is no longer in the log may have one.
+    wanted = start.lower() if start else _answer(None).id
+    found = [turn for turn in feedback.marks() if turn.startswith(wanted)]
+    if len(found) != 1:
+        many = f"more than one marked answer has an id that begins with {wanted}"
+        reason = many if found else f"{wanted} has no mark"
+        raise RequestError(reason, fix="llm tiered feedback list")
+    feedback.remove(found[0])
+    click.echo(f"no mark: {found[0]}")
+
+
+@command.command("list")
+@json_option
+def list_(json_: bool) -> None:
+    """List the marks, the latest first."""
+    marks = feedback.marks()
+    known: dict[str, Answer] = {}
+    log = llm.user_dir() / "logs.db"
+    if marks and log.exists():
+        with turns.reading(log) as database:
+            known = {answer.id: answer for answer in answers.by_ids(database, list(marks))}
+    rows: list[dict[str, Any]] = []
+    for turn, mark in marks.items():
+        answer = known.get(turn)
+        rows.append(
+            {
+                "id": turn,
+                "mark": mark.verdict,
+                "when": mark.when,
+                "tier": answer and answer.tier,
+                "model": answer and answer.model,
+                "prompt": answer and answer.asked.prompt,
+                "note": mark.note,
+            }
+        )
+    if json_:
+        echo_json(rows)
+        return
+    echo_table(
+        [
+            [row["id"], row["mark"], row["tier"] or "(gone)", _short(row["prompt"]), row["note"]]
+            for row in rows
+        ]
+    )
+
+
+def _mark(start: str | None, verdict: Verdict, note: str | None) -> None:
+    answer = _answer(start)
+    feedback.mark(answer.id, verdict, note)
+    click.echo(f"{verdict}: {_describe(answer)}")
+
+
+def _answer(start: str | None) -> Answer:
+    with turns.reading(llm.user_dir() / "logs.db") as database:
+        return answers.find(database, start)
+
+
+def _describe(answer: Answer) -> str:
+    return f"{answer.id}, {_short(answer.asked.prompt)}, answered by {answer.model}"
+
+
+def _short(text: str | None) -> str:
+    words = " ".join((text or "").split())
+    shown = words if len(words) <= SHOWN else f"{words[: SHOWN - 1]}…"
+    return f'"{shown}"' if shown else ""

@@ -1,0 +1,220 @@
+"""`llm tiered learn`: fit the estimate to what the user's own prompts turned out to be."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import llm
+
+from .. import config
+from ..errors import RequestError, TieredError
+from ..estimator import current, learned
+from ..estimator.changes import Prompt, changes
+from ..estimator.examples import Examples, burden
+from ..estimator.features import measure
+from ..estimator.learning import ENOUGH, FEWEST, learn
+from ..estimator.model import shipped
+from ..log import answers, feedback, turns
+from .output import echo_json, echo_table, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config import Settings
+    from ..estimator.changes import Changes
+    from ..estimator.learning import Figure, Learned
+    from ..log.answers import Answer
+
+MOST = 2_000
+"""Answers that are looked at, the last ones, besides those that are marked."""
+
+KINDS = {
+    "good": "marked up",
+    "not good": "marked down",
+    "escalated": "found too weak by a check",
+    "passed": "passed by a check",
+    "evaluated": "evaluated",
+}
+
+
+@click.command("learn")
+@click.option(
+    "suites",
+    "--eval",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="A suite that `llm tiered eval` ran, to learn from its results too",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would change")
+@click.option("--undo", is_flag=True, help="Go back to the estimate before")
+@json_option
+def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) -> None:
+    """Fit the estimate of complexity to your own prompts.
+
+    It learns from marks (llm tiered feedback) and from the checks of answers (-o escalate 1), as
+    far as there was a higher tier. The new estimate stays near the one that comes with the
+    package, and is taken only if it is better on prompts that it has not seen. No prompt is
+    copied anywhere.
+    """
+    if undo:
+        if dry_run or suites:
+            raise click.UsageError("--undo stands alone")
+        _undo(json_=json_)
+        return
+    settings = config.load()
+    given = _read()
+    found = _examples(settings, given, suites)
+    result = learn(found.found, shipped())
+    change = None
+    if result.coefficients:
+        prompts = {answer.asked.prompt: answer for answer in given}
+        every = [Prompt(measure(text), burden(one.asked)) for text, one in prompts.items()]
+        every = every or [Prompt(example.measured, example.burden) for example in found.found]
+        change = changes(
+            every, current(), result.coefficients, lambda level: _place(level, settings)
+        )
+    written = None
+    new = result.coefficients != current()
+    if result.coefficients and result.verdict == "better" and new and not dry_run:
+        try:
+            written = learned.save(result.coefficients, _about(result, found))
+        except OSError as error:
+            raise TieredError(f"{learned.path()} can't be written: {error.strerror}") from None
+    if json_:
+        echo_json(_facts(result, found, change, written))
+        return
+    _echo(result, found, change)
+    click.echo(_outcome(result, written, new=new))
+
+
+def _undo(*, json_: bool) -> None:
+    try:
+        file = learned.undo()
+    except FileNotFoundError:
+        raise RequestError("nothing was learned, so there is nothing to undo") from None
+    except OSError as error:
+        raise TieredError(f"{learned.path()} can't be changed: {error.strerror}") from None
+    if json_:
+        echo_json({"in_force": "learned" if file else "package", "path": file})
+    elif file:
+        click.echo("back to what was learned before; --undo again goes back to the package's own")
+    else:
+        click.echo("back to the estimate that comes with the package")
+
+
+def _read() -> list[Answer]:
+    """The last answers in the log, and all that are marked."""
+    log = llm.user_dir() / "logs.db"
+    if not log.exists():
+        return []
+    with turns.reading(log) as database:
+        last = {answer.id: answer for answer in answers.latest(database, MOST)}
+        older = [turn for turn in feedback.marks() if turn not in last]
+        return [*last.values(), *answers.by_ids(database, older)]
+
+
+def _examples(settings: Settings, given: Sequence[Answer], suites: tuple[Path, ...]) -> Examples:
+    found = Examples({tier.name: tier.complexity.high for tier in settings.tiers[:-1]})
+    marks = feedback.marks()
+    for answer in given:
+        found.add_answer(answer, marks.get(answer.id))
+    for suite in suites:
+        found.add_evaluation(suite)
+    return found
+
+
+def _place(level: int, settings: Settings) -> int:
+    """The place of the tier that covers a complexity."""
+    return next(place for place, tier in enumerate(settings.tiers) if tier.covers(level))
+
+
+def _about(result: Learned, found: Examples) -> dict[str, Any]:
+    """What is kept of the fit beside the coefficients: numbers, and nothing of the prompts."""
+    return {
+        "on": date.today().isoformat(),
+        "answers": len(found.found),
+        "prompts": result.groups,
+        "log_loss": result.log_loss and result.log_loss._asdict(),
+        "auc": result.auc and result.auc._asdict(),
+    }
+
+
+def _facts(
+    result: Learned, found: Examples, change: Changes | None, written: Path | None
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "answers": {kind.replace(" ", "_"): found.counts[kind] for kind in (*KINDS, "last tier")},
+        "prompts": result.groups,
+        "thin": result.thin,
+        "verdict": result.verdict,
+        "left_out": result.log_loss
+        and result.auc
+        and {"log_loss": result.log_loss._asdict(), "auc": result.auc._asdict()},
+        "changes": None,
+        "written": written,
+    }
+    if change:
+        weights = [weight._asdict() for weight in change.weights]
+        facts["changes"] = change._asdict() | {"weights": weights}
+    return facts
+
+
+def _echo(result: Learned, found: Examples, change: Changes | None) -> None:
+    counts = [f"{found.counts[kind]:,} {words}" for kind, words in KINDS.items()]
+    counts = [text for text in counts if not text.startswith("0 ")]
+    click.echo(f"{len(found.found):,} answers to learn from: {', '.join(counts) or 'none'}")
+    if found.counts["last tier"]:
+        click.echo(
+            f"{found.counts['last tier']:,} say nothing of the routing: they are of the highest "
+            "tier, of the embedded model, or of a tier that is gone"
+        )
+    if result.thin:
+        click.echo(f"{result.thin:,} prompts are too short, or in a language that is not read")
+    if result.log_loss is None or result.auc is None or change is None:
+        return
+    click.echo()
+    rows = [_row("log-loss", result.log_loss), _row("order (AUC)", result.auc)]
+    echo_table(rows, ["on prompts left out", "package", "learned", "better by", "95 %"])
+    click.echo()
+    harder = "harder" if change.level > 0 else "easier"
+    click.echo(f"Prompts count as {abs(change.level):.1f} steps {harder} on average.")
+    echo_table(
+        [[weight.name, f"{weight.before:.1f}", f"{weight.after:.1f}"] for weight in change.weights],
+        ["much of", "steps now", "then"],
+    )
+    moved = change.up + change.down
+    click.echo(
+        f"Of {change.prompts:,} prompts {moved:,} change tier: "
+        f"{change.up:,} go up, {change.down:,} go down."
+    )
+
+
+def _row(name: str, figure: Figure) -> list[str]:
+    numbers = [f"{figure.shipped:.3f}", f"{figure.learned:.3f}", f"{figure.gain:+.3f}"]
+    return [name, *numbers, f"{figure.low:+.3f} to {figure.high:+.3f}"]
+
+
+def _outcome(result: Learned, written: Path | None, *, new: bool) -> str:
+    """What became of it, in words."""
+    kept = "what was learned before stays" if learned.path().exists() else "nothing is changed"
+    if written:
+        return f"written to {written}; `llm tiered learn --undo` goes back"
+    if not new:
+        return "all of this was learned before: nothing is changed"
+    if result.verdict == "better":
+        return "better on prompts left out: without --dry-run it would be taken"
+    if result.coefficients is None:
+        return (
+            f"too few to learn from: it takes {FEWEST} good answers and {FEWEST} that were not "
+            f"(llm tiered feedback up, or down); {kept}"
+        )
+    if result.verdict == "too few":
+        return (
+            f"too few to be sure: with less than {ENOUGH} prompts it has to be clearly better on "
+            f"those left out, and is not; {kept}"
+        )
+    return f"no better on prompts left out; {kept}"

@@ -1,0 +1,102 @@
+"""The coefficients that were learned from the user's own prompts: their file, and which hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from .model import Coefficients, shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+logger = logging.getLogger("llm_tiered")
+
+ABOUT = "learned from this user's prompts; `llm tiered learn --undo` goes back"
+
+_cached: dict[str, Any] = {}
+
+
+def path() -> Path:
+    """Where the learned coefficients are, or would be."""
+    import llm
+
+    folder: Path = llm.user_dir()
+    return folder / "tiered" / "estimator.json"
+
+
+def current() -> Coefficients:
+    """The learned coefficients if there are any, else those that come with the package.
+
+    The file is read again only when it changed. A damaged one is a warning.
+    """
+    file = path()
+    try:
+        stat = file.stat()
+    except OSError:
+        return shipped()
+    key = (file, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    if _cached.get("key") != key:
+        _cached.update(key=key, coefficients=_load(file))
+    found: Coefficients = _cached["coefficients"]
+    return found
+
+
+def _load(file: Path) -> Coefficients:
+    try:
+        return Coefficients.load(file)
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "%s can't be used (%s): the estimate that comes with the package is taken "
+            "(llm tiered learn --undo)",
+            file,
+            error,
+        )
+        return shipped()
+
+
+def save(coefficients: Coefficients, learned: Mapping[str, Any]) -> Path:
+    """Put learned coefficients in force and keep those before them; gives their file.
+
+    `learned` is what people may want to know of them, and nothing of the prompts. Raises OSError.
+    """
+    file = path()
+    file.parent.mkdir(exist_ok=True)
+    if file.exists():
+        _write(_before(file), file.read_bytes())
+    else:
+        _before(file).unlink(missing_ok=True)
+    content = {"about": ABOUT, "learned": dict(learned)} | coefficients.as_dict()
+    _write(file, (json.dumps(content, indent=2) + "\n").encode())
+    return file
+
+
+def undo() -> Path | None:
+    """Go back to the coefficients before; gives their file, or None for the package's own.
+
+    Raises FileNotFoundError if nothing was learned.
+    """
+    file = path()
+    before = _before(file)
+    if before.exists():
+        before.replace(file)
+        return file
+    file.unlink()
+    return None
+
+
+def _before(file: Path) -> Path:
+    return file.with_name("estimator-before.json")
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file so that whoever reads it finds all of it, whatever happens."""
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""Marks that the user gives to answers, in a database of our own beside llm's log."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
+
+import llm
+
+from ..errors import TieredError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Verdict = Literal["up", "down"]
+
+_TABLE = """
+create table if not exists marks (
+    turn_id text primary key,
+    verdict text not null check (verdict in ('up', 'down')),
+    note text,
+    datetime_utc text not null
+)
+"""
+
+# Seconds for which a database that another process is writing to is tried again.
+PATIENCE = 5.0
+
+
+class Mark(NamedTuple):
+    """What the user said of an answer, and when."""
+
+    turn: str
+    verdict: Verdict
+    note: str | None
+    when: str
+
+
+def path() -> Path:
+    """Where the marks are, or would be."""
+    folder: Path = llm.user_dir()
+    return folder / "tiered" / "feedback.db"
+
+
+def mark(turn: str, verdict: Verdict, note: str | None = None) -> Mark:
+    """Mark a turn of the log, in place of an earlier mark. Raises TieredError."""
+    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    made = Mark(turn, verdict, note, when)
+    with _open() as database:
+        database.execute("insert or replace into marks values (?, ?, ?, ?)", made)
+    return made
+
+
+def remove(turn: str) -> None:
+    """Take the mark of a turn back. Raises TieredError."""
+    with _open() as database:
+        database.execute("delete from marks where turn_id = ?", (turn,))
+
+
+def marks() -> dict[str, Mark]:
+    """All marks by their turns, the latest first. Raises TieredError."""
+    if not path().exists():
+        return {}
+    with _open() as database:
+        rows = database.execute(
+            "select turn_id, verdict, note, datetime_utc from marks order by datetime_utc desc"
+        ).fetchall()
+    return {
+        turn: Mark(turn, cast("Verdict", verdict), note, when)
+        for turn, verdict, note, when in rows
+        if verdict in get_args(Verdict)
+    }
+
+
+@contextmanager
+def _open() -> Iterator[sqlite3.Connection]:
+    """The database, for its owner's eyes only; what is done in the context is kept together."""
+    file = path()
+    try:
+        file.parent.mkdir(exist_ok=True)
+        # Notes are the user's own words. SQLite gives its other files the rights of this one.
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        with closing(sqlite3.connect(file, timeout=PATIENCE)) as database, database:
+            database.execute(_TABLE)
+            yield database
+    except sqlite3.Error as error:
+        fix = "try again in a moment" if "locked" in str(error) else None
+        raise TieredError(f"{file} can't be used: {error}", fix=fix) from error
+    except OSError as error:
+        raise TieredError(f"{file} can't be used: {error.strerror}") from error

@@ -1,0 +1,108 @@
+"""`llm tiered feedback`: marks, and what is said where there is nothing to mark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.log import feedback
+from tests.cli.commands import refused, run, run_json
+from tests.log.answered import answered
+from tests.make_log import MODELS, add, empty_log, turn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def log(logs: Path) -> Path:
+    """An empty log of llm."""
+    empty_log(logs)
+    return logs
+
+
+def test_last_answer(log: Path) -> None:
+    """Without an id the last answer of tiered is marked, and it is said which that is."""
+    answered(log, "First?")
+    last = answered(log, "Who  wrote\nHamlet?")
+    add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
+    said = run("feedback", "down", "--note", "wrong").stdout
+    assert said == f'down: {last}, "Who wrote Hamlet?", answered by {MODELS["small"]}\n'
+    mark = feedback.marks()[last]
+    assert (mark.verdict, mark.note) == ("down", "wrong")
+
+
+def test_by_id(log: Path) -> None:
+    """An id, or how it begins, marks that answer."""
+    first = answered(log, "First?")
+    answered(log, "Second?")
+    run("feedback", "up", first)
+    run("feedback", "down", first.upper())
+    assert {turn: mark.verdict for turn, mark in feedback.marks().items()} == {first: "down"}
+
+
+def test_remove(log: Path) -> None:
+    """A mark can be taken back, once."""
+    last = answered(log)
+    run("feedback", "up")
+    assert run("feedback", "remove").stdout == f"no mark: {last}\n"
+    assert feedback.marks() == {}
+    assert refused("feedback", "remove") == f"{last} has no mark (llm tiered feedback list)"
+
+
+def test_remove_what_the_log_has_not(log: Path) -> None:
+    """The mark of an answer that was deleted can be taken back."""
+    feedback.mark("01abc", "down")
+    run("feedback", "remove", "01a")
+    assert feedback.marks() == {}
+
+
+def test_remove_one_of_many(log: Path) -> None:
+    """Where more than one mark could be meant, none is taken back."""
+    feedback.mark("01abc", "down")
+    feedback.mark("01abd", "down")
+    assert refused("feedback", "remove", "01a").startswith("more than one marked answer")
+    assert len(feedback.marks()) == 2
+
+
+def test_list(log: Path) -> None:
+    """The marks are listed with what they are about, and without the log as far as can be."""
+    assert run("feedback", "list").stdout.strip() == ""
+    last = answered(log, "Why? " * 40, "medium")
+    run("feedback", "down", "--note", "too short")
+    [row] = run_json("feedback", "list")
+    assert row | {"when": None} == {
+        "id": last,
+        "mark": "down",
+        "when": None,
+        "tier": "medium",
+        "model": MODELS["medium"],
+        "prompt": "Why? " * 40,
+        "note": "too short",
+    }
+    line = run("feedback", "list").stdout
+    assert f"{last}  down  medium" in line
+    assert "too short" in line
+    assert len(line) < 120
+    log.unlink()
+    assert "(gone)" in run("feedback", "list").stdout
+
+
+def test_no_log() -> None:
+    """Without a log there is nothing to mark, and no file is made."""
+    assert refused("feedback", "up").startswith("there is no log yet")
+    assert not feedback.path().exists()
+
+
+def test_no_answer(log: Path) -> None:
+    """A log without an answer of tiered is told."""
+    assert refused("feedback", "down").startswith("the log has no answer of tiered yet")
+
+
+def test_no_such_answer(log: Path) -> None:
+    """An id that the log has not, or that is another model's, is told."""
+    answered(log)
+    add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
+    assert refused("feedback", "up", "yy").startswith("the log has no answer with the id yy")
+    assert refused("feedback", "up", "zz").startswith("zz was answered by gpt-4o-mini itself")

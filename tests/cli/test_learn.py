@@ -1,0 +1,212 @@
+"""`llm tiered learn`: what it learns, what it says, and how to go back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from llm_tiered.estimator import current, estimate, learned
+from llm_tiered.estimator.model import shipped
+from llm_tiered.log import feedback
+from tests.cli.commands import refused, run, run_json
+from tests.log.answered import answered
+from tests.make_log import empty_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NUMBER = 24
+SECRET = "zanzibar"
+
+
+@pytest.fixture
+def log(logs: Path) -> Path:
+    """An empty log of llm."""
+    empty_log(logs)
+    return logs
+
+
+def ask(log: Path, number: int, *, hard: bool) -> str:
+    """Log a question of a user for whom sums are easy and plays are hard."""
+    filler = "The garden is green. " * (number % 4)
+    text = f"Who wrote the {SECRET} play {number}?" if hard else f"What is {number} + 12 * 5 = x?"
+    return answered(log, filler + text)
+
+
+@pytest.fixture
+def marked(log: Path) -> Path:
+    """A log whose answers are all marked, the hard ones down."""
+    for number in range(NUMBER):
+        hard = number % 2 == 0
+        feedback.mark(ask(log, number, hard=hard), "down" if hard else "up", SECRET)
+    return log
+
+
+def test_nothing_yet() -> None:
+    """Without a log nothing is changed, and it is said what it takes."""
+    said = run("learn").stdout
+    assert "0 answers to learn from: none" in said
+    assert "too few to learn from: it takes 5 good answers and 5 that were not" in said
+    assert "nothing is changed" in said
+    assert not learned.path().exists()
+
+
+def test_learns(marked: Path) -> None:
+    """It says what it learned from, how much better that is, and what changes."""
+    said = run("learn").stdout
+    assert "24 answers to learn from: 12 marked up, 12 marked down" in said
+    assert "on prompts left out" in said
+    assert "change tier" in said
+    assert f"written to {learned.path()}; `llm tiered learn --undo` goes back" in said
+    play = f"Who wrote the {SECRET} play?"
+    assert (
+        estimate(play, coefficients=current()).complexity
+        > estimate(play, coefficients=shipped()).complexity
+    )
+
+
+def test_nothing_of_the_prompts_is_kept(marked: Path) -> None:
+    """The file has numbers in it, and no word of a prompt or a note."""
+    run("learn")
+    content = json.loads(learned.path().read_text())
+    assert SECRET not in learned.path().read_text()
+    assert set(content["learned"]) == {"on", "answers", "prompts", "log_loss", "auc"}
+
+
+def test_as_json(marked: Path) -> None:
+    """All of it is there for programs."""
+    facts = run_json("learn")
+    assert facts["answers"]["good"] == facts["answers"]["not_good"] == 12
+    assert facts["verdict"] == "better"
+    figure = facts["left_out"]["log_loss"]
+    assert figure["gain"] == pytest.approx(figure["shipped"] - figure["learned"])
+    assert 0 < figure["low"] <= figure["gain"] <= figure["high"]
+    changes = facts["changes"]
+    assert changes["prompts"] == NUMBER
+    assert changes["up"] + changes["down"] <= NUMBER
+    assert {"name", "before", "after"} == set(changes["weights"][0])
+    assert facts["written"] == str(learned.path())
+
+
+def test_dry_run(marked: Path) -> None:
+    """A dry run tells the same and changes nothing."""
+    said = run("learn", "--dry-run").stdout
+    assert "without --dry-run it would be taken" in said
+    assert current() == shipped()
+    assert run_json("learn", "--dry-run")["written"] is None
+
+
+def test_again(marked: Path) -> None:
+    """Learning the same again changes nothing, so that one step back is one."""
+    run("learn")
+    assert "all of this was learned before" in run("learn").stdout
+    assert run("learn", "--undo").stdout == "back to the estimate that comes with the package\n"
+    assert current() == shipped()
+
+
+def test_undo(marked: Path) -> None:
+    """Going back leads over what was learned before to the package's own."""
+    run("learn")
+    first = current()
+    for number in range(6):
+        feedback.mark(ask(marked, 100 + number, hard=True), "down")
+    run("learn")
+    assert current() != first
+    assert run("learn", "--undo").stdout.startswith("back to what was learned before")
+    assert current() == first
+    assert run_json("learn", "--undo") == {"in_force": "package", "path": None}
+    assert refused("learn", "--undo") == "nothing was learned, so there is nothing to undo"
+
+
+def test_one_kind(log: Path) -> None:
+    """Marks of one kind say nothing of what sets the others apart."""
+    for number in range(12):
+        feedback.mark(ask(log, number, hard=True), "down")
+    facts = run_json("learn")
+    assert (facts["verdict"], facts["changes"], facts["written"]) == ("one kind", None, None)
+
+
+def test_no_better(log: Path) -> None:
+    """Marks that say what the package says change nothing, and what was learned before stays."""
+    for number in range(24):
+        verdict: feedback.Verdict = "up" if number % 4 else "down"
+        feedback.mark(answered(log, f"Who wrote the play {number} of that year?"), verdict)
+    assert "nothing is changed" in run("learn").stdout
+    learned.save(shipped()._replace(intercept=0.0), {})
+    assert "what was learned before stays" in run("learn").stdout
+    assert current().intercept == 0
+
+
+def test_escalations(log: Path) -> None:
+    """Answers that were checked are learned from without any mark."""
+    for number in range(40):
+        if number % 2:
+            answered(log, f"Who wrote play {number}?", "cloud", escalated=("small",))
+        else:
+            answered(log, f"What is {number} + 12 * 5 = x?", escalate=True)
+    facts = run_json("learn")
+    assert (facts["answers"]["escalated"], facts["answers"]["passed"]) == (20, 20)
+    assert facts["verdict"] == "better"
+
+
+def test_cloud_answers(log: Path) -> None:
+    """Marks on answers of the highest tier are counted and not learned from."""
+    for number in range(12):
+        feedback.mark(answered(log, f"Why {number}?", "cloud"), "down" if number % 2 else "up")
+    said = run("learn").stdout
+    assert "0 answers to learn from" in said
+    assert "12 say nothing of the routing" in said
+
+
+def test_other_languages(log: Path) -> None:
+    """Prompts that the estimate can't read are counted, and teach nothing."""
+    for number in range(20):
+        text = f"Какая столица Франции и сколько там людей, {number}?"
+        feedback.mark(answered(log, text), "down" if number % 2 else "up")
+    facts = run_json("learn")
+    assert (facts["thin"], facts["verdict"]) == (20, "too few")
+    assert "20 prompts are too short, or in a language that is not read" in run("learn").stdout
+
+
+def test_evaluation(tmp_path: Path) -> None:
+    """The results of an evaluation are enough, without a log."""
+    suite, results = tmp_path / "suite.jsonl", tmp_path / "suite.results.jsonl"
+    rows: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
+    for line in range(1, 41):
+        hard = line % 2 == 0
+        text = f"Who wrote play {line}?" if hard else f"What is {line} + 12 * 5 = x?"
+        rows.append({"prompt": text, "exact": "x"})
+        scores.append({"line": line, "tier": "small", "score": float(not hard)})
+    suite.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results.write_text("".join(json.dumps(row) + "\n" for row in scores))
+    facts = run_json("learn", "--eval", str(suite))
+    assert facts["answers"]["evaluated"] == 40
+    assert facts["verdict"] == "better"
+    assert facts["changes"]["prompts"] == 40
+
+
+def test_damaged_file(marked: Path) -> None:
+    """A damaged file is learned over, and kept for one step back."""
+    learned.path().write_text("{")
+    run("learn")
+    assert current() != shipped()
+    run("learn", "--undo")
+    assert learned.path().read_text() == "{"
+
+
+def test_undo_alone() -> None:
+    """Going back is all that --undo does."""
+    assert "--undo stands alone" in run("learn", "--undo", "--dry-run", code=2).stderr
+
+
+def test_no_room(marked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file can't be written, that is told in one line."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    assert refused("learn").endswith("estimator.json can't be written: No space left on device")
