@@ -195,6 +195,7 @@ class Routed:
                 "ttft_ms": ttft_ms,
                 "cached_from": self.recalled.turn_id if self.recalled else None,
                 "key": key,
+                "escalates": self.escalates,
                 **rollout,
             },
             "response": response_json,
@@ -213,7 +214,7 @@ class Routed:
         if stays and (past.source != "estimate" or self.prompt.tool_results):
             return None
         from . import hooks
-        from .estimator import estimate
+        from .estimator import current, estimate
 
         prompt = self.prompt
         return hooks.estimate(prompt) or estimate(
@@ -222,6 +223,7 @@ class Routed:
             attachments=len(prompt.attachments),
             tools=len(prompt.tools),
             schema=prompt.schema is not None,
+            coefficients=current(),
         )
 
     def _weak(self, answer: Answer) -> bool:

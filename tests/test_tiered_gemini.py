@@ -63,6 +63,7 @@ async def test_record(
             "tier": "cloud",
             "attempts": [{"tier": "cloud", "model": gemini.MODEL, "outcome": "ok", "reason": None}],
             "cached_from": None,
+            "escalates": False,
         },
         "response": {
             "candidates": [{"index": 0, "finishReason": "STOP"}],

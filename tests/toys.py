@@ -51,18 +51,21 @@ class Options(llm.Options):
 class Toy:
     """What a toy does when it is asked, one action after the other, and what it was asked.
 
-    It puts out text and events, makes tool calls, raises errors and calls functions.
+    It puts out text and events, makes tool calls, raises errors and calls functions. `then` is
+    what it does from the second time on, if that is something else.
     """
 
     does: list[Action]
+    then: list[Action] | None = None
     tools: bool = False
     has_async: bool = True
     prompts: list[llm.Prompt] = field(default_factory=list)
 
     def play(self, prompt: llm.Prompt, response: Any) -> Iterator[Any]:
         """What the model puts out: text and events."""
+        again = bool(self.prompts)
         self.prompts.append(prompt)
-        for action in self.does:
+        for action in self.then if again and self.then is not None else self.does:
             if isinstance(action, Exception):
                 raise action
             if isinstance(action, llm.ToolCall):
