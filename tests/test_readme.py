@@ -87,6 +87,8 @@ def browse(words: list[str]) -> str:
 def test_commands(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of the README works, in the order in which they stand."""
     (machine / "prompts.jsonl").write_text('{"prompt": "Hello", "complexity": 2}\n')
+    row = '{"prompt": "Hello", "contains": "Hello", "task": "greeting"}\n'
+    (machine / "suite.jsonl").write_text(row)
     assert SESSION
     for line in SESSION:
         if line == "llm tiered config init":
@@ -101,7 +103,7 @@ def test_commands(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("machine")
 def test_python(capsys: pytest.CaptureFixture[str]) -> None:
     """The Python of the README runs."""
-    [block] = [block for language, block in BLOCKS if language == "python"]
+    [block] = [block for _, block in BLOCKS if block.startswith("import llm\n")]
     exec(compile(block, "README.md", "exec"), {})
     assert "mlx/Qwen2.5-7B-Instruct-4bit" in capsys.readouterr().out
 

@@ -18,6 +18,11 @@ COMMANDS = (
     "models",
     "batch",
     "savings",
+    "datasette",
+    "compare",
+    "eval",
+    "feedback",
+    "learn",
     "bench",
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import config
+from .. import budget, config
 from ..errors import TieredError
+from ..log.prices import dollars
 from ..mlx import device, store
 from ..mlx.catalog import EMBEDDED, PREFIX
 from ..mlx.engine import ENGINE
@@ -19,6 +21,7 @@ from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, echo_table, gigabytes, json_option
 
 if TYPE_CHECKING:
+    from ..config import Budget
     from ..mlx.catalog import ModelSpec
 
 
@@ -41,6 +44,8 @@ def command(json_: bool) -> None:
     echo_table(rows, ["tier", "complexity", "model", "files"])
     if facts["resident"]:
         click.echo(f"in memory: {', '.join(facts['resident'])}")
+    for limit in facts["budget"]:
+        click.echo(f"budget: {_describe_limit(limit)}")
     click.echo()
     exists = "" if config.config_path().exists() else " (not there: the defaults hold)"
     click.echo(f"config: {config.config_path()}{exists}")
@@ -65,9 +70,24 @@ def gather() -> dict[str, Any]:
             for name, complexity, model in rows
         ],
         "resident": list(ENGINE.resident()),
+        "budget": _budget(settings.config.budget),
         "config_path": str(config.config_path()),
         "config": in_force(),
     }
+
+
+def _budget(limits: Budget) -> list[dict[str, Any]]:
+    """Each limit of the budget in dollars, as text so that none is rounded."""
+    if limits.day is None and limits.month is None:
+        return []
+    try:
+        found = budget.used(limits)
+    except TieredError as error:
+        return [{"error": str(error)}]
+    return [
+        {"name": one.name, "limit": str(one.limit), "spent": str(one.spent), "left": str(one.left)}
+        for one in found
+    ]
 
 
 def _other_facts(model: str) -> dict[str, Any]:
@@ -111,6 +131,13 @@ def _describe_device(facts: dict[str, Any]) -> str:
         return str(facts["error"])
     memory, budget = gigabytes(facts["memory"]), gigabytes(facts["budget"])
     return f"{facts['kind']} ({facts['name']}), {memory} of memory, models may use {budget}"
+
+
+def _describe_limit(limit: dict[str, Any]) -> str:
+    if "error" in limit:
+        return str(limit["error"])
+    left, total = dollars(Decimal(limit["left"])), dollars(Decimal(limit["limit"]))
+    return f"{left} of {total} left this {limit['name']}"
 
 
 def _describe_files(tier: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMANDS = {"route", "status", "verify", "download", "config", "models"}
-COMMANDS |= {"batch", "savings", "bench"}
+COMMANDS |= {"batch", "savings", "bench", "compare", "eval", "feedback", "learn", "datasette"}
 SUBCOMMANDS = [
     *((name,) for name in sorted(COMMANDS)),
     *(("config", name) for name in ("path", "show", "init", "check")),

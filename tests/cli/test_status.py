@@ -234,3 +234,31 @@ def test_asks_and_writes_nothing(user_path: Path, connections: list[Any]) -> Non
     run("status")
     assert connections == []
     assert sorted(llm.user_dir().rglob("*")) == before
+
+
+def test_budget() -> None:
+    """What is left of the budget is shown, and stands in the JSON in dollars."""
+    configure(budget={"day": 1, "month": "20.50"})
+    lines = run("status").stdout.splitlines()
+    assert "budget: $1.00 of $1.00 left this day" in lines
+    assert "budget: $20.50 of $20.50 left this month" in lines
+    assert run_json("status")["budget"][0] == {
+        "name": "day",
+        "limit": "1",
+        "spent": "0",
+        "left": "1",
+    }
+
+
+def test_budget_with_a_log_that_can_not_be_read(user_path: Path) -> None:
+    """A log that is damaged is told in the place of what is left."""
+    (user_path / "logs.db").write_bytes(b"no database" * 1000)
+    configure(budget={"day": 1})
+    [line] = [line for line in run("status").stdout.splitlines() if line.startswith("budget: ")]
+    assert "can't be read" in line
+
+
+def test_no_budget() -> None:
+    """Without a budget nothing is said of one."""
+    assert "budget: " not in run("status").stdout
+    assert run_json("status")["budget"] == []
