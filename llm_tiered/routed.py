@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
-from . import budget, chain, config, nested, readiness
+from . import chain, config, nested, readiness
 from .chain import Problem
 from .errors import EmptyAnswer, ModelUnavailable, RequestError
 from .failures import explain
@@ -87,7 +87,7 @@ class Routed:
 
     def check(self, candidate: Candidate, find: Callable[[str], _BaseModel]) -> Problem | None:
         """Why the candidate is known not to work, or None. `find` gives a model by its name."""
-        from . import hooks
+        from . import budget, hooks
 
         try:
             inner = find(candidate.model)

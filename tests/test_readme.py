@@ -86,6 +86,9 @@ def browse(words: list[str]) -> str:
 @pytest.mark.httpx_mock(assert_all_responses_were_requested=False)
 def test_commands(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of the README works, in the order in which they stand."""
+    # The page itself is opened in tests/dashboard; here, nobody is there to end the server.
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    monkeypatch.setattr("click.launch", lambda _: None)
     (machine / "prompts.jsonl").write_text('{"prompt": "Hello", "complexity": 2}\n')
     row = '{"prompt": "Hello", "contains": "Hello", "task": "greeting"}\n'
     (machine / "suite.jsonl").write_text(row)

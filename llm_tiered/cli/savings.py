@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date, datetime, time, timedelta
+from datetime import date
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import accumulate
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, get_args
 import click
 import llm
 
-from .. import config
 from ..errors import RequestError, TieredError
-from ..log import savings, turns
+from ..log import basis, savings, turns
+from ..log.periods import period_of
 from ..log.prices import dollars
 from .output import echo_json, echo_table, json_option
 
@@ -27,7 +26,10 @@ if TYPE_CHECKING:
 @click.option("--since", metavar="WHEN", help="Leave out what came before")
 @click.option("--until", metavar="WHEN", help="Leave out what came after")
 @click.option(
-    "--by", type=click.Choice(get_args(turns.By)), help="Show each day, tier, task or model as well"
+    "--by",
+    type=click.Choice(get_args(turns.By)),
+    metavar="WHAT",
+    help="Show each day, tier, task, model or rollout as well",
 )
 @click.option(
     "--plot",
@@ -63,53 +65,7 @@ def command(
 
 def _report(period: turns.Period, by: By | None) -> Report:
     path = Path(llm.user_dir()) / "logs.db"
-    return savings.report(path, cloud_model=cloud_model(), period=period, by=by)
-
-
-def cloud_model() -> str | None:
-    """The id of the model of the most complex cloud tier, or None if there is no such tier."""
-    names = [tier.model for tier in config.load().tiers if not tier.local]
-    if not names:
-        return None
-    model = llm.get_model_aliases().get(names[-1])
-    return model.model_id if model else names[-1]
-
-
-def period_of(since: str | None, until: str | None, now: datetime | None = None) -> turns.Period:
-    """The time between what was written, seen from now. Raises RequestError if it is none."""
-    now = now or datetime.now().astimezone()
-    start = None if since is None else span(since, now)[0]
-    end = None if until is None else span(until, now)[1]
-    if start and end and start >= end:
-        raise RequestError(f"--since {since} is not before --until {until}")
-    return turns.Period(start, end)
-
-
-def span(text: str, now: datetime) -> tuple[datetime, datetime]:
-    """The moments at which what was written begins and ends. Raises RequestError if it is no time.
-
-    A moment, or how long ago one was, ends where it begins; a day ends with the next one.
-    """
-    days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
-    ago = re.fullmatch(r"(\d+)([hdw])", text)
-    try:
-        if ago:
-            unit = {"h": "hours", "d": "days", "w": "weeks"}[ago[2]]
-            moment = now - timedelta(**{unit: int(ago[1])})
-            return moment, moment
-        if text in days or re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            day = days.get(text) or date.fromisoformat(text)
-            return _midnight(day), _midnight(day + timedelta(days=1))
-        moment = datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise RequestError(
-            f"{text!r} is no time", fix="such as 2026-11-01, 2026-11-01T15:00, 7d, today, yesterday"
-        ) from None
-    return moment, moment
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time()).astimezone()
+    return savings.report(path, **basis.of_config()._asdict(), period=period, by=by)
 
 
 def _echo(report: Report) -> None:

@@ -144,6 +144,10 @@ def _log() -> Finding:
     except (sqlite3.Error, OSError) as error:
         fix = "correct its permissions, or move it away"
         return Finding("log", "fail", f"{path} can't be written to: {error}", fix)
+    budget = config.load().config.budget
+    limited = budget.day is not None or budget.month is not None
+    if limited and (llm.user_dir() / "logs-off").exists():
+        return Finding("log", "warn", "it is off: the budget counts nothing", "llm logs on")
     return Finding("log", "ok", f"{path} can be written to")
 
 

@@ -13,6 +13,7 @@ from ..errors import TieredError
 from . import prices, turns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .prices import PriceList
@@ -257,15 +258,48 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
     unknown. `energy` is what local answers cost; without it, nothing. Raises TieredError where
     the log can't be read.
     """
+    [only] = reports(
+        database_path, [by], cloud_model=cloud_model, period=period, energy=energy, now=now
+    )
+    return only
+
+
+def reports(  # noqa: PLR0913 - as above
+    database_path: Path,
+    bys: Sequence[By | None],
+    *,
+    cloud_model: str | None,
+    period: Period = turns.ALWAYS,
+    energy: prices.Energy | None = None,
+    now: datetime | None = None,
+) -> list[Report]:
+    """The report in groups by each of these, of the same moment and much faster than one by one."""
     now = now or datetime.now(timezone.utc)
     with turns.reading(database_path) as database:
         if not turns.has_requests(database):
             raise TieredError(
                 f"{database_path} is no log of llm, or a very old one", fix="llm logs"
             )
-        found, unreadable = turns.read(database, period, by)
+        each = turns.read_by(database, period, bys)
         others = turns.others(database, period)
         began = turns.first_time(database)
+    return [
+        _count(found, by, unreadable, others, began, cloud_model, period, energy, now)
+        for by, (found, unreadable) in zip(bys, each, strict=True)
+    ]
+
+
+def _count(  # noqa: PLR0913, PLR0917 - what was asked and what was read
+    found: list[tuple[Route, Requests]],
+    by: By | None,
+    unreadable: int,
+    others: list[turns.Others],
+    began: datetime | None,
+    cloud_model: str | None,
+    period: Period,
+    energy: prices.Energy | None,
+    now: datetime,
+) -> Report:
     total, groups = Tally(), defaultdict[str | None, Tally](Tally)
     for route, requests in found:
         tally = groups[route.key]
@@ -356,9 +390,18 @@ def _alike(
 def _price(requests: Requests, known: PriceList) -> Decimal:
     """Dollars for these requests, whose tokens are all known."""
     special = [tokens for tokens in requests.special if tokens]
+    columns = requests.input_tokens, requests.output_tokens
     plain = prices.Tokens(
-        sum(filter(None, requests.input_tokens)) - sum(tokens.input for tokens in special),
-        sum(filter(None, requests.output_tokens)) - sum(tokens.output for tokens in special),
+        *(
+            sum(
+                tokens or 0
+                for tokens, alone in zip(column, requests.special, strict=True)
+                if alone is None
+            )
+            if special
+            else sum(filter(None, column))
+            for column in columns
+        )
     )
     costs = [known.cost(tokens) for tokens in special]
     return sum(costs, known.cost(plain, len(requests) - len(special)))

@@ -19,7 +19,7 @@ from ..errors import TieredError
 from . import prices
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 _Key = TypeVar("_Key", bound="Hashable")
@@ -42,7 +42,7 @@ _COLUMNS = (
 )
 
 # What requests can be grouped by.
-By = Literal["day", "tier", "task", "model"]
+By = Literal["day", "tier", "task", "model", "rollout"]
 _KEYS = {
     None: "null",
     "day": "date(datetime_utc, 'localtime')",
@@ -51,13 +51,18 @@ _KEYS = {
     "task": "case when json_valid(response_json) "
     "then json_extract(response_json, '$.tiered.task') end",
     "model": "resolved_model",
+    "rollout": "case when json_valid(response_json) "
+    "then json_extract(response_json, '$.tiered.rollout.name') || "
+    "case json_extract(response_json, '$.tiered.rollout.included') "
+    "when 1 then ', rolled out' else ', as before' end end",
 }
+
 
 # First what many rows have in common, then what each has of its own. What the JSON says of the way
 # is one text, which is parsed once for many rows; it is null where the JSON is broken, which would
-# end the whole query.
+# end the whole query. An answer out of the cache comes with the tokens that the earlier one took.
 _TURNS = """
-select {key}, resolved_model,
+select {keys}, resolved_model,
     case when json_valid(response_json) then
         json_extract(response_json, '$.tiered.cached_from') is not null end,
     case when json_valid(response_json) then
@@ -65,8 +70,14 @@ select {key}, resolved_model,
     when response_json is null then '[null, null]' end,
     datetime_utc, input_tokens, output_tokens, duration_ms,
     case when json_valid(response_json) then json_extract(response_json, '$.tiered.ttft_ms') end,
-    {details}
-from ({source}) where model = 'tiered' {within}
+    case when json_valid(response_json)
+        and json_extract(response_json, '$.tiered.cached_from') is not null
+        and input_tokens = 0 and output_tokens = 0
+    then coalesce((
+        select earlier.input_tokens || ' ' || earlier.output_tokens from ({source}) as earlier
+        where earlier.id = json_extract(logged.response_json, '$.tiered.cached_from')
+    ), '') else {details} end
+from ({source}) as logged where model = 'tiered' {within}
 """
 
 # The details of what can't be priced together with other requests, else null.
@@ -130,8 +141,8 @@ class Requests:
     """Requests that took one route: a column for each thing that differs, a place for each request.
 
     Times are as the log has them, in UTC; durations and the times to the first output are
-    milliseconds. `special` are the tokens of what has to be priced by itself. None is what the
-    log does not know.
+    milliseconds. `special` are the tokens of what has to be priced by itself; for an answer out
+    of the cache, those of the earlier one. None is what the log does not know.
     """
 
     times: list[str] = field(default_factory=list)
@@ -188,16 +199,24 @@ def read(
     database: sqlite3.Connection, period: Period, by: By | None = None
 ) -> tuple[list[tuple[Route, Requests]], int]:
     """The requests to `tiered` in the period by their route, and the number of unreadable rows."""
+    [found] = read_by(database, period, [by])
+    return found
+
+
+def read_by(
+    database: sqlite3.Connection, period: Period, bys: Sequence[By | None]
+) -> list[tuple[list[tuple[Route, Requests]], int]]:
+    """What `read` gives for each of these, in one pass over the log."""
     # To take any text costs a tenth of a second, and only a damaged log needs it.
     database.text_factory = str
     try:
-        return _read(database, period, by)
+        return _read(database, period, bys)
     except sqlite3.OperationalError as error:
         if "decode" not in str(error):
             raise
     finally:
         database.text_factory = _any_text
-    return _read(database, period, by)
+    return _read(database, period, bys)
 
 
 def _any_text(text: bytes) -> str:
@@ -205,14 +224,27 @@ def _any_text(text: bytes) -> str:
 
 
 def _read(
-    database: sqlite3.Connection, period: Period, by: By | None
-) -> tuple[list[tuple[Route, Requests]], int]:
+    database: sqlite3.Connection, period: Period, bys: Sequence[By | None]
+) -> list[tuple[list[tuple[Route, Requests]], int]]:
+    keys = ", ".join(_KEYS[by] for by in bys)
+    rows = _select(database, _TURNS, period, keys=keys, details=DETAILS)
+    if len(bys) == 1:
+        return [_routed(rows)]
+    kept = list(rows)
+    return [_routed((row[place], *row[len(bys) :]) for row in kept) for place in range(len(bys))]
+
+
+def _routed(rows: Iterable[tuple[Any, ...]]) -> tuple[list[tuple[Route, Requests]], int]:
     found: defaultdict[tuple[Any, ...], Requests] = defaultdict(Requests)
     unreadable = 0
-    rows = _select(database, _TURNS, period, key=_KEYS[by], details=DETAILS)
-    for key, model, cached, extracted, time, inputs, outputs, ms, first_output, details in rows:
+    for key, model, cached, extracted, time, *counts, ms, first_output, details in rows:
+        inputs, outputs = counts
         try:
-            special = None if details is None else _special(inputs, outputs, details)
+            if cached and inputs == outputs == 0:
+                special = _earlier(details)
+                inputs, outputs = (inputs, outputs) if special else (None, None)
+            else:
+                special = None if details is None else _special(inputs, outputs, details)
         except (ValueError, TypeError, AttributeError):
             unreadable += 1
             continue
@@ -256,6 +288,11 @@ def parse(datetime_utc: str) -> datetime:
     return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
+def without_numbers(reason: str) -> str:
+    """A reason without what differs from one time to the next, so that equal ones are equal."""
+    return _VARIES.sub("… ", reason)
+
+
 def as_logged(time: datetime) -> str:
     """A time as it compares with those of the log, to the second."""
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
@@ -290,7 +327,7 @@ def _route(key: str | None, model: str | None, cached: int | None, extracted: st
         key=key and str(key),
         model=model and str(model),
         version=version and str(version),
-        fallback=reason and _VARIES.sub("… ", str(reason)),
+        fallback=reason and without_numbers(str(reason)),
         cached=bool(cached),
     )
 
@@ -323,6 +360,14 @@ def _sound(requests: Requests) -> bool:
         set(map(type, column)) <= {int, type(None)} and min(filter(None, column), default=0) >= 0
         for column in numbers
     )
+
+
+def _earlier(details: str) -> prices.Tokens | None:
+    """The tokens of the answer that was repeated, or None if the log no longer has it."""
+    counts = details.split()
+    if len(counts) != 2 or not all(map(str.isdecimal, counts)):
+        return None
+    return prices.Tokens(*map(int, counts))
 
 
 def _special(inputs: int | None, outputs: int | None, details: str) -> prices.Tokens | None:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llm_tiered.cli.savings import span
+from llm_tiered.log.periods import span
 from llm_tiered.log.savings import report
 from llm_tiered.log.turns import Period
 from tests.cli.commands import configure, refused, run, run_json, tier

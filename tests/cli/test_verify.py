@@ -282,3 +282,12 @@ def test_generate_finds_what_nothing_else_does(tiny: Path, one_tier: None) -> No
     finding = verify("--generate", code=1)["small says"]
     assert finding["state"] == "fail"
     assert "nonsense" in finding["detail"]
+
+
+def test_a_budget_without_a_log_is_told(user_path: Path) -> None:
+    """Where nothing is logged, nothing is counted for the budget."""
+    configure(budget={"day": 1})
+    assert verify()["log"]["state"] == "ok"
+    (user_path / "logs-off").touch()
+    finding = verify()["log"]
+    assert (finding["state"], finding["fix"]) == ("warn", "llm logs on")

@@ -89,6 +89,41 @@ def test_sums_made_by_hand(log: Path) -> None:
     assert [money.unpriced for money in (total.spent, total.in_cloud, total.saved)] == [0, 0, 0]
 
 
+def test_what_the_cache_saved(log: Path) -> None:
+    """An answer out of the cache saves what the earlier one would cost in the cloud, each time."""
+    first = turn(model=SMALL, input=2000, output=400)
+    again = [turn(model=SMALL, input=0, output=0, cached_from=first["id"]) for _ in range(3)]
+    add(log, [first, *again])
+    total = ask(log).total
+    assert total.saved.dollars == 4 * Decimal("0.0016")
+    assert (total.input_tokens, total.output_tokens) == (2000, 400)
+    assert total.spent.dollars == 0
+
+
+def test_cache_whose_earlier_answer_is_gone(log: Path) -> None:
+    """What a repeated answer saved is unknown when the first one is no longer in the log."""
+    add(log, [turn(model=SMALL, input=0, output=0, cached_from="gone")])
+    total = ask(log).total
+    assert (total.saved.unpriced, total.cached, total.uncounted) == (1, 1, 1)
+
+
+def test_rollout_side_by_side(log: Path) -> None:
+    """What was rolled out and what went as before are counted apart."""
+    rows = [turn(model=MEDIUM), turn(model=MEDIUM), turn(model=FLASH, ms=9000), turn()]
+    for row, included in zip(rows, (True, True, False), strict=False):
+        record = json.loads(row["response_json"])
+        record["tiered"]["rollout"] = {"name": "medium", "share": 0.5, "included": included}
+        row["response_json"] = json.dumps(record)
+    add(log, rows)
+    groups = ask(log, by="rollout").groups
+    assert {key: tally.requests for key, tally in groups.items()} == {
+        "medium, rolled out": 2,
+        "medium, as before": 1,
+        None: 1,
+    }
+    assert groups["medium, as before"].latency == Percentiles(9000, 9000)
+
+
 def test_shares(log: Path) -> None:
     """Shares are of all requests."""
     failed = [attempt("medium", MEDIUM, "no room"), attempt("cloud", FLASH)]

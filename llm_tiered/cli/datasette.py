@@ -1,0 +1,59 @@
+"""`llm tiered datasette`: the log in the browser."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import click
+import llm
+
+from ..errors import RequestError, TieredError
+from ..log import turns
+
+HOST = "127.0.0.1"
+
+# Milliseconds after which Datasette ends a query. Its own limit of one second is for public
+# servers: a query over all of a large log takes longer.
+SQL_TIME_LIMIT = 10_000
+
+
+@click.command("datasette")
+@click.option(
+    "-p", "--port", type=click.IntRange(1, 65535), default=8001, show_default=True, help="Port"
+)
+@click.option("open_", "--open", is_flag=True, help="Open the page in the browser")
+def command(port: int, open_: bool) -> None:
+    """Browse the log in Datasette: what was saved and spent, and each request.
+
+    Datasette is started on llm's log, which it only reads, and answers this machine only. Ctrl-C
+    ends it.
+    """
+    path = Path(llm.user_dir()) / "logs.db"
+    with turns.reading(path) as database:
+        if not turns.has_requests(database):
+            raise TieredError(f"{path} is no log of llm, or a very old one", fix="llm logs")
+    try:
+        from datasette.cli import cli as datasette
+    except ModuleNotFoundError:
+        raise TieredError("Datasette is not installed here", fix="llm install datasette") from None
+    _check_free(port)
+    page = f"http://{HOST}:{port}/{path.stem}/-/tiered"
+    click.echo(page)
+    if open_:
+        click.launch(page)
+    arguments = ["serve", str(path), "--host", HOST, "--port", str(port)]
+    arguments += ["--setting", "sql_time_limit_ms", str(SQL_TIME_LIMIT)]
+    datasette.main(arguments, standalone_mode=False)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        # As the server does: a port that was in use a moment ago is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise RequestError(
+                f"port {port} can't be used: {error.strerror}", fix=f"such as --port {port + 1}"
+            ) from error

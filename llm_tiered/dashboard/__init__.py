@@ -1,0 +1,77 @@
+"""The Datasette plugin: a page for `tiered` where a database is llm's log.
+
+Datasette imports this, and may itself be missing: its modules are imported inside functions only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Awaitable, Callable
+
+    from datasette.app import Datasette
+
+hookimpl = pluggy.HookimplMarker("datasette")
+
+
+@hookimpl
+def register_routes() -> list[tuple[str, Callable[..., Any]]]:
+    """The page for all requests, and the page for one."""
+    from . import pages
+
+    return [
+        (r"^/(?P<database>[^/]+)/-/tiered$", pages.overview),
+        (r"^/(?P<database>[^/]+)/-/tiered/(?P<request>[^/]+)$", pages.request),
+    ]
+
+
+@hookimpl
+def database_actions(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str
+) -> Callable[[], Awaitable[list[dict[str, str]]]]:
+    """The link to the page, in the menu of a database that is llm's log."""
+    from . import pages
+
+    return lambda: pages.links(datasette, actor, database)
+
+
+@hookimpl(optionalhook=True)
+def canned_queries(
+    datasette: Datasette, database: str
+) -> Callable[[], Awaitable[dict[str, dict[str, str]]]]:
+    """The queries behind the charts, for Datasette 0.65."""
+    from . import pages
+
+    return lambda: pages.canned_queries(datasette, database)
+
+
+@hookimpl(optionalhook=True)
+def permission_allowed(
+    datasette: Datasette, actor: dict[str, Any] | None, action: str, resource: Any
+) -> Callable[[], Awaitable[bool | None]] | None:
+    """Who may not run SQL may not run those queries: Datasette 0.65 would let them."""
+    from . import pages
+
+    if action != "view-query":
+        return None
+    return lambda: pages.may_run(datasette, actor, *resource)
+
+
+@hookimpl
+def startup(datasette: Datasette) -> Callable[[], Awaitable[None]]:
+    """The queries behind the charts, for Datasette 1.0, which stores them."""
+    from . import pages
+
+    return lambda: pages.store_queries(datasette)
+
+
+@hookimpl
+def prepare_connection(conn: sqlite3.Connection) -> None:
+    """The SQL functions that the queries call."""
+    from . import functions
+
+    functions.register(conn)

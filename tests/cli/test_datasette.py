@@ -1,0 +1,88 @@
+"""`llm tiered datasette`: the log in the browser, for this machine only."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+import httpx
+import pytest
+from datasette import cli as datasette
+
+from tests.cli.commands import refused, run
+from tests.dashboard.serving import LLM, free_port, serving
+from tests.make_log import add, empty_log, turn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_it_serves_the_log(logs: Path, user_path: Path) -> None:
+    """The page is there on loopback, at the address that is printed, and the log is not written."""
+    empty_log(logs)
+    add(logs, [turn()])
+    before = logs.read_bytes()
+    port = free_port()
+    with serving(user_path, *LLM, "tiered", "datasette", "--port", str(port)) as address:
+        assert address == f"http://127.0.0.1:{port}"
+        response = httpx.get(f"{address}/logs/-/tiered?since=")
+        settings = httpx.get(f"{address}/-/settings.json").json()
+    assert response.status_code == 200
+    assert "Requests by tier" in response.text
+    assert settings["sql_time_limit_ms"] == 10_000
+    assert logs.read_bytes() == before
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_what_datasette_is_told(
+    logs: Path, monkeypatch: pytest.MonkeyPatch, *, opens: bool
+) -> None:
+    """Datasette gets the log and loopback; the browser is opened if that is wanted."""
+    empty_log(logs)
+    given: list[list[str]] = []
+    opened: list[str] = []
+    monkeypatch.setattr(datasette.cli, "main", lambda args, **_: given.append(args))
+    monkeypatch.setattr(click, "launch", opened.append)
+    port = str(free_port())
+    page = f"http://127.0.0.1:{port}/logs/-/tiered"
+    assert run("datasette", "-p", port, *(["--open"] if opens else [])).stdout == f"{page}\n"
+    [arguments] = given
+    assert arguments[:6] == ["serve", str(logs), "--host", "127.0.0.1", "--port", port]
+    assert opened == ([page] if opens else [])
+
+
+def test_no_log_yet(logs: Path) -> None:
+    """Without a log there is nothing to show."""
+    assert refused("datasette") == f"there is no log yet: {logs} (llm logs on, and ask something)"
+
+
+def test_no_log_of_llm(logs: Path) -> None:
+    """A database that is no log is told as such, and so is what is no database."""
+    with closing(sqlite3.connect(logs)) as database:
+        database.execute("create table other (id)")
+    assert refused("datasette") == f"{logs} is no log of llm, or a very old one (llm logs)"
+    logs.write_text("no database at all, but some text")
+    assert refused("datasette").startswith(f"{logs} can't be read: ")
+
+
+def test_without_datasette(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Datasette is missing, the command that installs it is told."""
+    empty_log(logs)
+    monkeypatch.setitem(sys.modules, "datasette.cli", None)
+    assert refused("datasette") == "Datasette is not installed here (llm install datasette)"
+
+
+def test_a_port_in_use(logs: Path) -> None:
+    """A port that is taken is told, with how to take another."""
+    empty_log(logs)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = refused("datasette", "--port", str(port))
+    assert message.startswith(f"port {port} can't be used: ")
+    assert message.endswith(f"(such as --port {port + 1})")

@@ -1,0 +1,114 @@
+"""Datasette as the tests of the pages use it: in this process, whichever version is installed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+from datasette import __version__
+from datasette.app import Datasette
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Datasette 1.0 took the settings out of the metadata.
+RULES = "metadata" if __version__.startswith("0.") else "config"
+
+
+class Page(HTMLParser):
+    """What stands on a page: its status, its text, its links, its tables by the figure's id."""
+
+    def __init__(self, status: int, html: str) -> None:
+        super().__init__()
+        self.status, self.html = status, html
+        self.links: dict[str, str] = {}
+        self.tables: dict[str, list[list[str]]] = {}
+        self.text = ""
+        self._figure = ""
+        self._in_table = False
+        self._link: str | None = None
+        self._hidden = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note where the parser is."""
+        attributes = dict(attrs)
+        if tag in ("figure", "section"):
+            self._figure = attributes.get("id") or attributes.get("aria-labelledby") or ""
+        elif tag == "table":
+            self._in_table = True
+            self.tables[self._figure] = []
+        elif tag == "tr":
+            self.tables[self._figure].append([])
+        elif tag in ("td", "th"):
+            self.tables[self._figure][-1].append("")
+        elif tag == "a":
+            self._link = attributes.get("href")
+            name = attributes.get("aria-label")
+            if name and self._link:
+                self.links[name] = self._link
+        elif tag in ("style", "script"):
+            self._hidden += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note where the parser is."""
+        if tag in ("style", "script"):
+            self._hidden -= 1
+        elif tag == "a":
+            self._link = None
+        elif tag == "table":
+            self._in_table = False
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text."""
+        if self._hidden:
+            return
+        self.text += data
+        if self._in_table and self.tables[self._figure] and self.tables[self._figure][-1]:
+            self.tables[self._figure][-1][-1] += data.strip()
+        if self._link and data.strip():
+            self.links.setdefault(data.strip(), self._link)
+
+
+class Site:
+    """Databases in Datasette."""
+
+    def __init__(self, datasette: Any) -> None:
+        self.datasette = datasette
+
+    async def response(self, path: str, actor: str | None = None) -> Any:
+        """Give what Datasette answers, to nobody or to an actor."""
+        await self.datasette.invoke_startup()
+        signed = self.datasette.sign({"a": {"id": actor}}, "actor")
+        cookies = {"ds_actor": signed} if actor else None
+        return await self.datasette.client.get(path, cookies=cookies)
+
+    async def page(self, path: str = "/logs/-/tiered", actor: str | None = None) -> Page:
+        """Give a page."""
+        response = await self.response(path, actor)
+        return Page(response.status_code, response.text)
+
+    async def rows(self, path: str) -> Any:
+        """Give the rows of a query, as JSON."""
+        joined = "&" if "?" in path else "?"
+        response = await self.response(path.replace("?", ".json?") + f"{joined}_shape=array")
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+@contextmanager
+def opened(*paths: Path, rules: dict[str, Any] | None = None, **settings: Any) -> Iterator[Site]:
+    """Open databases in Datasette. `rules` are those for the databases, by their names."""
+    given = {RULES: {"databases": rules}} if rules else {}
+    datasette = Datasette([str(path) for path in paths], settings=settings, **given)
+    try:
+        yield Site(datasette)
+    finally:
+        datasette.executor.shutdown()
+        if hasattr(datasette, "close"):
+            datasette.close()
+        else:
+            for database in datasette.databases.values():
+                database.close()

@@ -1,0 +1,173 @@
+"""The pages in a real browser: Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.dashboard.serving import DATASETTE, free_port, serving
+from tests.dashboard.texts import add_texts
+from tests.make_log import empty_log, make_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+# The system's, else the one that Playwright has installed.
+CHROMIUM = shutil.which("chromium")
+
+WIDE, NARROW = (1280, 900), (390, 844)
+ASKED = "<b>Is this bold?</b>"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve a log with data, an empty one and a large one."""
+    home = tmp_path_factory.mktemp("site")
+    end = datetime.now(timezone.utc) - timedelta(minutes=5)
+    some, none, many = (home / f"{name}.db" for name in ("some", "none", "many"))
+    make_log(some, 300, end=end)
+    with closing(sqlite3.connect(some)) as database:
+        last = "select id from turns where model = 'tiered' order by id desc limit 30"
+        add_texts(some, {id_: (ASKED, "No.") for (id_,) in database.execute(last).fetchall()})
+    empty_log(none)
+    make_log(many, 100_000, end=end)
+    command = [*DATASETTE, "serve", *map(str, (some, none, many)), "--port", str(free_port())]
+    with serving(home, *command) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start Chromium."""
+    with sync_playwright() as playwright:
+        if not CHROMIUM and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("no Chromium is installed (playwright install chromium)")
+        # Its sandbox does not work for root, as which containers run.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"])
+def page(request: pytest.FixtureRequest, site: str, browser: Browser) -> Iterator[Page]:
+    """Open a page; it must ask nobody but the server, and have nothing to complain of."""
+    (width, height), scheme = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, base_url=site
+    )
+    asked: list[str] = []
+    complaints: list[str] = []
+    page = context.new_page()
+    page.on("request", lambda one: asked.append(one.url))
+    page.on("console", lambda one: complaints.append(one.text) if one.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    assert [url for url in asked if not url.startswith(site)] == []
+    assert complaints == []
+    context.close()
+
+
+def fits(page: Page) -> bool:
+    """Say whether nothing is wider than the window."""
+    wide: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    return wide
+
+
+@pytest.mark.parametrize("path", ["/some/-/tiered", "/none/-/tiered", "/many/-/tiered"])
+def test_the_page(page: Page, path: str) -> None:
+    """The page opens, and fits into the window, with data, without any and with very many."""
+    response = page.goto(path)
+    assert response is not None
+    assert response.status == 200
+    assert page.get_by_role("heading", level=1).inner_text() == "Requests to tiered"
+    charts = page.locator("section.content").get_by_role("img")
+    assert charts.count() == (0 if path.startswith("/none") else 6)
+    assert fits(page)
+
+
+def test_the_colours_are_those_of_the_system(page: Page) -> None:
+    """In the dark the paper is dark and the ink is light."""
+    page.goto("/some/-/tiered")
+    dark: bool = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    ink, paper = (
+        sum(
+            json.loads(
+                page.evaluate(
+                    f"getComputedStyle(document.body).{of}.replace('rgb(', '[').replace(')', ']')"
+                )
+            )
+        )
+        for of in ("color", "backgroundColor")
+    )
+    assert (ink > paper) is dark
+
+
+def test_charts_for_screen_readers(page: Page) -> None:
+    """Each chart is an image with a name, a description and a table with the same figures."""
+    page.goto("/some/-/tiered")
+    for name in ("Saved and spent", "Requests by tier", "Why requests fell back"):
+        assert page.get_by_role("img", name=name).count() == 1
+        assert page.get_by_role("link", name=f"SQL query: {name.lower()}").count() == 1
+    described = page.locator("svg desc").all_text_contents()
+    assert all(text.endswith("The same figures are in the table below.") for text in described)
+
+
+def test_tables_by_keyboard(page: Page) -> None:
+    """The table of a chart opens by keyboard, and can be scrolled to its end."""
+    page.goto("/some/-/tiered")
+    summary = page.locator("#days summary")
+    table = page.get_by_role("region", name="Requests by day")
+    assert not table.is_visible()
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert table.is_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    page.wait_for_function("document.activeElement.scrollTop > 0")
+
+
+def test_links(page: Page) -> None:
+    """From the database to the page, to a request, to its row, and back to all of them."""
+    page.goto("/some")
+    page.locator("details.actions-menu-links summary").click()
+    page.get_by_text("Requests to tiered").first.click()
+    page.wait_for_url("**/some/-/tiered")
+    page.locator(".tiered-latest a").first.click()
+    page.wait_for_url("**/some/-/tiered/*")
+    assert page.get_by_text(ASKED).count() == 1
+    assert fits(page)
+    page.get_by_role("link", name="All requests to tiered").click()
+    page.wait_for_url("**/some/-/tiered")
+    page.locator(".tiered-latest a").first.click()
+    page.get_by_role("link", name="Row").click()
+    page.wait_for_url("**/some/turns/*")
+
+
+def test_a_query(page: Page) -> None:
+    """A chart's query opens with rows, for the time of the chart."""
+    page.goto("/some/-/tiered?since=60d")
+    page.get_by_role("link", name="SQL query: saved and spent").click()
+    page.wait_for_url("**/some/tiered_money?since=*")
+    assert page.locator("table.rows-and-columns tbody tr").count() > 1
+
+
+def test_a_time(page: Page) -> None:
+    """A time is typed, or chosen with one click."""
+    page.goto("/some/-/tiered")
+    page.get_by_label("since").fill("7d")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**since=7d&until=")
+    assert page.locator("[aria-current]").inner_text() == "7 days"
+    page.get_by_role("link", name="a year").click()
+    page.wait_for_url("**since=365d")
+    assert page.locator("[aria-current]").inner_text() == "a year"

@@ -1,0 +1,101 @@
+"""The charts: what they are drawn from, and the words beside them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.dashboard import charts, figures
+from llm_tiered.dashboard.figures import Asked
+from llm_tiered.log.prices import dollars
+from tests.cli.commands import run_json
+from tests.dashboard.conftest import FLASH, NOW
+from tests.make_log import add, attempt, make_log, turn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llm_tiered.dashboard.charts import Chart
+
+
+def built(log: Path) -> dict[str, Chart]:
+    """Give the charts of all requests by their names."""
+    return {chart.name: chart for chart in charts.build(figures.load(log, Asked("", "")))}
+
+
+def test_each_has_what_it_needs(filled: Path) -> None:
+    """Each chart has a picture, a table as wide as its head, and a query."""
+    for chart in built(filled).values():
+        assert chart.picture is not None
+        assert chart.rows
+        assert all(len(row) == len(chart.headers) for row in chart.rows)
+        assert chart.query == f"tiered_{chart.name}"
+
+
+def test_nothing_to_draw(log: Path) -> None:
+    """Without requests no chart has a picture."""
+    assert [chart.picture for chart in built(log).values()] == [None] * 6
+
+
+def test_lines_end_where_the_sums_are(log: Path) -> None:
+    """What was saved and spent so far is, on the last day, what the command says of all days."""
+    make_log(log, 200, end=NOW)
+    total = run_json("savings")["total"]
+    money = built(log)["money"]
+    assert money.legend == (
+        ("saved", f"saved {dollars_of(total, 'saved')}"),
+        ("spent", f"spent {dollars_of(total, 'spent')}"),
+    )
+    assert money.rows[-1][-1] == dollars_of(total, "saved").partition(",")[0]
+
+
+def dollars_of(total: dict[str, dict[str, str]], name: str) -> str:
+    """Write an amount of the command's JSON."""
+    unknown = total[name]["unpriced_requests"]
+    more = f", price unknown for {unknown}" if unknown else ""
+    return dollars(Decimal(total[name]["dollars"])) + more
+
+
+def test_many_reasons(log: Path) -> None:
+    """Only the most frequent reasons are drawn, and all of them are in the table."""
+    reasons = [f"reason {letter}" for letter in "abcdefghijkl"]
+    rows = [
+        turn(
+            NOW, model=FLASH, attempts=[attempt("medium", "mlx/a", reason), attempt("cloud", FLASH)]
+        )
+        for reason in reasons
+    ]
+    add(log, rows)
+    fallbacks = built(log)["fallbacks"]
+    assert len(fallbacks.rows) == len(reasons)
+    assert fallbacks.picture is not None
+    assert len(fallbacks.picture.texts) == 2 * charts.REASONS
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "shown"),
+    [
+        (0, 0.5, "$0"),
+        (0.5, 0.5, "$0.50"),
+        (1, 0.5, "$1.00"),
+        (-2, 1, "-$2"),
+        (1200, 200, "$1,200"),
+        (0.002, 0.001, "$0.002"),
+    ],
+)
+def test_dollars_at_the_axis(value: float, step: float, shown: str) -> None:
+    """All values at an axis have as many digits as their distance needs."""
+    assert charts._tick_dollars(value, step) == shown
+
+
+def test_money_is_lost_too(log: Path) -> None:
+    """Where the cloud would have been cheaper, the line goes below zero, and stays inside."""
+    dear = "gemini/gemini-2.5-pro"
+    add(log, [turn(NOW - timedelta(days=age), model=dear, tier="cloud") for age in (0, 1)])
+    money = built(log)["money"]
+    assert money.rows[-1][-1].startswith("-$")
+    assert money.picture is not None
+    assert all(0 <= text.y <= money.picture.height for text in money.picture.texts)

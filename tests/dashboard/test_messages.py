@@ -1,0 +1,126 @@
+"""The messages of a request, as llm has kept them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import llm
+from llm.parts import AttachmentPart, ReasoningPart, ToolCallPart, ToolResultPart
+
+from llm_tiered.dashboard import requests
+from tests.dashboard.conftest import NOW
+from tests.dashboard.texts import add_messages, said
+from tests.make_log import add, turn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llm_tiered.dashboard.requests import Request
+
+
+def found(log: Path, id_: str = "one") -> Request:
+    """Give the request."""
+    request = requests.find(log, id_)
+    assert request is not None
+    return request
+
+
+def change(log: Path, statement: str) -> None:
+    """Change the log."""
+    with closing(sqlite3.connect(log)) as database, database:
+        database.execute(statement)
+
+
+def test_only_what_was_new(log: Path) -> None:
+    """Of a conversation there are the system prompt, the new messages and the answer."""
+    add(log, [turn(NOW, id="one")])
+    before = [said("system", "Be brief."), said("user", "Hello"), said("assistant", "Hi")]
+    add_messages(log, "one", [*before, said("user", "And now?")], [said("assistant", "Now.")])
+    request = found(log)
+    texts = [(message.role, message.parts[0].text) for message in request.messages]
+    assert texts == [("system", "Be brief."), ("user", "And now?")]
+    assert request.earlier == 2
+    assert [message.parts[0].text for message in request.answer] == ["Now."]
+
+
+def test_parts_of_each_kind(log: Path) -> None:
+    """Thoughts, tool calls, their results and attachments are told as what they are."""
+    add(log, [turn(NOW, id="one")])
+    call = ToolCallPart(name="clock", arguments={"zone": "UTC"}, tool_call_id="c")
+    gave = ToolResultPart(name="clock", output="noon", tool_call_id="c")
+    picture = AttachmentPart(attachment=llm.Attachment(type="image/png", content=b"png"))
+    add_messages(
+        log,
+        "one",
+        [said("user", "When?", picture), said("assistant", call), said("tool", gave)],
+        [said("assistant", ReasoningPart(text="Hm."), "At noon.")],
+    )
+    request = found(log)
+    [result] = request.messages[-1].parts
+    assert (result.title, result.text) == ("clock gave", "noon")
+    thought, text = request.answer[0].parts
+    assert (thought.title, thought.text, text.text) == ("thinks", "Hm.", "At noon.")
+    change(
+        log,
+        "update turns set tip_message_hash = (select hash from messages where role = "
+        "'assistant' order by rowid limit 1), parent_message_hash = (select hash from messages "
+        "where role = 'user')",
+    )
+    request = found(log)
+    _, attached = request.messages[0].parts
+    assert attached.attachment == picture.attachment.id() if picture.attachment else False
+    assert request.answer[0].parts[0].title == "calls clock"
+    assert '"zone": "UTC"' in request.answer[0].parts[0].text
+
+
+def test_fragments(log: Path) -> None:
+    """Text that is kept as a fragment is put back in its place."""
+    add(log, [turn(NOW, id="one")])
+    novel = "It was a dark and stormy night. "
+    add_messages(
+        log,
+        "one",
+        [said("user", f"{novel}Summarise.")],
+        [said("assistant", "Bad weather.")],
+        fragments=(novel,),
+    )
+    assert found(log).messages[0].parts[0].text == f"{novel}Summarise."
+    change(log, "delete from fragments")
+    assert "no longer in the log" in found(log).messages[0].parts[0].text
+
+
+def test_messages_that_turn_in_a_circle(log: Path) -> None:
+    """A damaged chain of messages ends somewhere."""
+    add(log, [turn(NOW, id="one")])
+    add_messages(log, "one", [said("user", "a")], [said("assistant", "b")])
+    change(
+        log,
+        "update messages set parent_hash = (select hash from messages where role = "
+        "'assistant') where role = 'user'",
+    )
+    assert found(log).answer
+
+
+def test_damaged_parts(log: Path) -> None:
+    """A part that can't be read is shown as it stands."""
+    add(log, [turn(NOW, id="one")])
+    add_messages(log, "one", [said("user", "a")], [said("assistant", "b")])
+    change(log, "update parts set text = null, payload = '{broken'")
+    assert found(log).messages[0].parts[0].text == "{broken"
+
+
+def test_without_messages(log: Path) -> None:
+    """A request whose messages are gone has none."""
+    add(log, [turn(NOW, id="one")])
+    request = found(log)
+    assert (request.messages, request.earlier, request.answer) == ([], 0, [])
+    change(log, "drop table parts")
+    assert found(log).messages == []
+
+
+def test_other_models_have_no_page(log: Path) -> None:
+    """A request to another model is none of ours."""
+    add(log, [turn(NOW, id="one") | {"model": "gpt-4o"}])
+    assert requests.find(log, "one") is None
