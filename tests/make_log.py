@@ -2,7 +2,8 @@
 
 The same number gives the same turns. They have what reports look at: attempts, fallbacks, tiers,
 tasks, tokens and the models that answered. There are turns of other models, and responses that an
-older llm logged. There are no messages.
+older llm logged. With `--messages` the turns have messages too, and keys for the cache; what
+`llm logs` searches and shows as conversations is never there.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import random
 import sqlite3
 import tempfile
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cache
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,10 @@ CHAINS = {
     "medium": ("medium", "small", "cloud", "embedded"),
     "cloud": ("cloud", "medium", "small", "embedded"),
 }
+# What is said, and how many characters of it at most.
+WORDS = ("tonic", "dominant", "cadence", "interval", "voicing", "rhythm", "scale", "mode", "chord")
+LONGEST = 1000
+
 # Output tokens a second.
 SPEEDS = {"small": 86, "medium": 35, "cloud": 180, "embedded": 190}
 # What stood behind gemini-flash-latest, oldest first; nobody knows the price of the last one.
@@ -62,12 +68,16 @@ Row = dict[str, Any]
 _SERIAL = count()
 
 
-def make_log(path: Path, turns: int, *, end: datetime = END) -> None:
+def make_log(path: Path, turns: int, *, end: datetime = END, messages: bool = False) -> None:
     """Write a log whose turns are spread over the year up to `end`, and some older responses."""
     rng = random.Random(turns)
     empty_log(path)
     first = end - YEAR
-    add(path, _turns(rng, _times(rng, first, end, turns), turns))
+    rows = _turns(rng, _times(rng, first, end, turns), turns)
+    if messages:
+        add_with_messages(path, rows, random.Random(turns))
+    else:
+        add(path, rows)
     older = _times(rng, first - YEAR, first, turns // 20)
     add(path, (_other(rng, when, id_) for when, id_ in older), table="responses")
 
@@ -262,12 +272,78 @@ def _other(rng: random.Random, when: datetime, id_: str) -> Row:
     return turn(when, id=id_, input=inputs, output=outputs, ms=outputs * 10) | columns
 
 
+@dataclass(frozen=True)
+class _Exchange:
+    """A prompt and its answer, with the hashes that llm gives them, and the request's key."""
+
+    texts: tuple[str, str]
+    hashes: tuple[str, str]
+    key: str
+
+    @property
+    def messages(self) -> list[Row]:
+        """Their rows in `messages`."""
+        prompt, answer = self.hashes
+        return [
+            {"hash": prompt, "parent_hash": None, "role": "user"},
+            {"hash": answer, "parent_hash": prompt, "role": "assistant"},
+        ]
+
+    @property
+    def parts(self) -> list[Row]:
+        """Their rows in `parts`."""
+        return [
+            {"message_hash": hash_, "position": 0, "type": "text", "text": text}
+            for hash_, text in zip(self.hashes, self.texts, strict=True)
+        ]
+
+
+def add_with_messages(path: Path, rows: Iterator[Row], rng: random.Random) -> None:
+    """Add turns to which something was said and answered, each with a key of its own."""
+    prose = " ".join(rng.choices(WORDS, k=20_000))
+    last: _Exchange | None = None
+    while chunk := list(islice(rows, 5000)):
+        exchanges, turns = [], []
+        for row in chunk:
+            recorded = json.loads(row["response_json"] or "{}")
+            record = recorded.get("tiered", {})
+            repeated = last if record.get("cached_from") else None
+            exchange = repeated or _exchange(rng, prose, row)
+            if not repeated:
+                exchanges.append(exchange)
+            if record:
+                # What comes out of the cache repeats the turn of `tiered` before it.
+                last = exchange
+                record["key"] = exchange.key
+                row["response_json"] = json.dumps(recorded)
+            prompt, answer = exchange.hashes
+            turns.append(row | {"parent_message_hash": prompt, "tip_message_hash": answer})
+        add(path, (row for exchange in exchanges for row in exchange.messages), table="messages")
+        add(path, (row for exchange in exchanges for row in exchange.parts), table="parts")
+        add(path, turns)
+
+
+def _exchange(rng: random.Random, prose: str, row: Row) -> _Exchange:
+    import llm
+    from llm.logs import message_hash
+
+    def text(tokens: int) -> str:
+        start = rng.randrange(len(prose) - LONGEST)
+        return f"{rng.getrandbits(64):x}: {prose[start : start + min(4 * tokens, LONGEST)]}"
+
+    prompt, answer = text(row["input_tokens"]), text(row["output_tokens"])
+    asked = message_hash(llm.user(prompt), None)
+    answered = message_hash(llm.assistant(answer), asked)
+    return _Exchange((prompt, answer), (asked, answered), rng.randbytes(32).hex())
+
+
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--turns", default=1000, show_default=True, help="How many turns")
-def main(path: Path, turns: int) -> None:
+@click.option("--messages", is_flag=True, help="With what was said, and keys for the cache")
+def main(path: Path, turns: int, messages: bool) -> None:
     """Write a log with so many turns to PATH, in place of what is there."""
-    make_log(path, turns)
+    make_log(path, turns, messages=messages)
 
 
 if __name__ == "__main__":

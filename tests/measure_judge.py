@@ -1,6 +1,6 @@
 """Which signals of the judge fire on answers of a real model that are right, and on wrong ones.
 
-    python tests/measure_judge.py [--model smollm2] [--max-tokens 48]
+    python -m tests.measure_judge [--model smollm2] [--max-tokens 48]
 
 asks questions whose answers are known, sees which are right, and prints for each signal how many
 of the right answers it would send up (false alarms) and how many of the wrong ones.

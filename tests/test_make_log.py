@@ -1,0 +1,67 @@
+"""Logs that were made up: as llm writes them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import sqlite_utils
+from llm.logs import LogStore
+
+from .make_log import make_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HASHES = {"parent_message_hash", "tip_message_hash"}
+
+
+def turns(path: Path) -> list[dict[str, Any]]:
+    """The turns, with what was recorded of them."""
+    with closing(sqlite3.connect(path)) as database:
+        database.row_factory = sqlite3.Row
+        rows = [dict(row) for row in database.execute("select * from turns order by id")]
+    for row in rows:
+        row["response_json"] = json.loads(row["response_json"] or "{}")
+    return rows
+
+
+def test_messages_are_as_llm_writes_them(tmp_path: Path) -> None:
+    """In such a log llm finds the messages of each turn, and their hashes are right."""
+    make_log(tmp_path / "logs.db", 100, messages=True)
+    with closing(sqlite3.connect(tmp_path / "logs.db")) as database:
+        store = LogStore(sqlite_utils.Database(database))
+        assert store.verify() == []
+        for row in turns(tmp_path / "logs.db"):
+            chain = store.load_chain(row["tip_message_hash"])
+            assert [message.role for message in chain] == ["user", "assistant"]
+
+
+def test_messages_change_nothing_else(tmp_path: Path) -> None:
+    """Apart from messages and keys, it is the same log."""
+    make_log(tmp_path / "without.db", 200)
+    make_log(tmp_path / "with.db", 200, messages=True)
+    pairs = zip(turns(tmp_path / "without.db"), turns(tmp_path / "with.db"), strict=True)
+    for without, with_ in pairs:
+        with_["response_json"].get("tiered", {}).pop("key", None)
+        for name in HASHES:
+            assert without[name] is None
+            assert with_[name]
+        assert without == with_ | dict.fromkeys(HASHES)
+
+
+def test_answers_out_of_the_cache_repeat_others(tmp_path: Path) -> None:
+    """A turn that was answered by the cache has the key and the words of the one before."""
+    make_log(tmp_path / "logs.db", 300, messages=True)
+    rows = {row["id"]: row for row in turns(tmp_path / "logs.db")}
+    repeated = 0
+    for row in rows.values():
+        record = row["response_json"].get("tiered", {})
+        if record.get("cached_from"):
+            earlier = rows[record["cached_from"]]
+            assert earlier["response_json"]["tiered"]["key"] == record["key"]
+            assert earlier["tip_message_hash"] == row["tip_message_hash"]
+            repeated += 1
+    assert repeated
