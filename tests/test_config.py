@@ -15,14 +15,7 @@ import yaml
 
 from llm_tiered import config
 from llm_tiered.config import Budget, Cache, Config, Settings, Span, Task, Tier
-
-SMALL = "{name: small, complexity: 1-4, model: phi}"
-MEDIUM = "{name: medium, complexity: 5-7, model: qwen}"
-CLOUD = "{name: cloud, complexity: 8-10, model: gemini/gemini-flash-latest}"
-
-
-def _tiers(*tiers: str) -> str:
-    return f"tiers: [{', '.join(tiers)}]"
+from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 
 def _spans(settings: Settings) -> list[str]:
@@ -123,16 +116,14 @@ def test_budget_in_dollars(config_file: Path) -> None:
 
 def test_tiers_are_sorted_by_complexity(config_file: Path) -> None:
     """The order of the tiers in the file does not matter."""
-    config_file.write_text(_tiers(CLOUD, SMALL, MEDIUM))
+    config_file.write_text(tiers(CLOUD, SMALL, MEDIUM))
     assert [tier.name for tier in config.load().tiers] == ["small", "medium", "cloud"]
 
 
 def test_tier_of_one_number(config_file: Path) -> None:
     """A range may be a single number."""
     config_file.write_text(
-        _tiers(
-            "{name: all, complexity: 1 - 9, model: phi}", "{name: top, complexity: 10, model: x}"
-        )
+        tiers("{name: all, complexity: 1 - 9, model: phi}", "{name: top, complexity: 10, model: x}")
     )
     assert _spans(config.load()) == ["1-9", "10"]
 
@@ -197,7 +188,7 @@ def test_local_only_is_never_taken_back(in_file: bool, force: bool | None, expec
 def test_aliases_in_tiers_become_ids(config_file: Path, name: str, expected: str) -> None:
     """A tier may name its model as the catalog or the config's own models do."""
     config_file.write_text(
-        _tiers(f"{{name: all, complexity: 1-10, model: {name}}}")
+        tiers(f"{{name: all, complexity: 1-10, model: {name}}}")
         + "\nmodels: [{id: my-model, repo: me/my-model, aliases: [mine]}]"
     )
     assert config.load().tiers[0].model == expected
@@ -206,7 +197,7 @@ def test_aliases_in_tiers_become_ids(config_file: Path, name: str, expected: str
 def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:
     """An alias that the config takes from the catalog means the same to a tier and to llm."""
     config_file.write_text(
-        _tiers("{name: all, complexity: 1-10, model: phi}")
+        tiers("{name: all, complexity: 1-10, model: phi}")
         + "\nmodels: [{id: mlx/mine, repo: me/mine, aliases: [phi]}]"
     )
     assert config.load().tiers[0].model == llm.get_model("phi").model_id

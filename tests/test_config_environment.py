@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -10,29 +9,16 @@ import pytest
 
 from llm_tiered import config
 from llm_tiered.errors import ConfigError
+from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from llm_tiered.config import Settings
 
-SMALL = "{name: small, complexity: 1-4, model: phi}"
-MEDIUM = "{name: medium, complexity: 5-7, model: qwen}"
-CLOUD = "{name: cloud, complexity: 8-10, model: gemini/gemini-flash-latest}"
-
-
-def _tiers(*tiers: str) -> str:
-    return f"tiers: [{', '.join(tiers)}]"
-
 
 def _spans(settings: Settings) -> list[str]:
     return [str(tier.complexity) for tier in settings.tiers]
-
-
-def _touch(path: Path) -> None:
-    """Make the file a second older, so that its time has changed for sure."""
-    stat = path.stat()
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +37,7 @@ def _touch(path: Path) -> None:
         ("0", "0", ["none", "none", "1-10"]),
     ],
 )
-def test_thresholds_move_the_tiers(
+def test_thresholds_move_thetiers(
     monkeypatch: pytest.MonkeyPatch, small: str | None, medium: str | None, expected: list[str]
 ) -> None:
     """The two variables move the ends of small and medium; a tier may end up empty."""
@@ -107,7 +93,7 @@ def test_threshold_of_a_tier_that_is_not_there(
     config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A threshold of a tier that the config does not have names the variable and the tier."""
-    config_file.write_text(_tiers(SMALL.replace("small", "tiny"), MEDIUM, CLOUD))
+    config_file.write_text(tiers(SMALL.replace("small", "tiny"), MEDIUM, CLOUD))
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")
     with pytest.raises(ConfigError, match="COMPLEXITY_SMALL moves the end of the tier 'small'"):
         config.load()
@@ -115,7 +101,7 @@ def test_threshold_of_a_tier_that_is_not_there(
 
 def test_threshold_beats_the_file(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment moves the tiers of the file, and keeps their models."""
-    config_file.write_text(_tiers(SMALL, MEDIUM.replace("5-7", "5-8"), CLOUD.replace("8-", "9-")))
+    config_file.write_text(tiers(SMALL, MEDIUM.replace("5-7", "5-8"), CLOUD.replace("8-", "9-")))
     monkeypatch.setenv("COMPLEXITY_MEDIUM", "6")
     settings = config.load()
     assert _spans(settings) == ["1-4", "5-6", "7-10"]
@@ -148,7 +134,7 @@ def test_wrong_force_local_llm(monkeypatch: pytest.MonkeyPatch, text: str) -> No
 
 def test_sources(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each value that is no default says whether the file or the environment set it."""
-    config_file.write_text("fallback: local\n" + _tiers(SMALL, MEDIUM, CLOUD))
+    config_file.write_text("fallback: local\n" + tiers(SMALL, MEDIUM, CLOUD))
     assert config.load().sources == {"fallback": "config", "tiers": "config"}
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")

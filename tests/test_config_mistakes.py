@@ -10,40 +10,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llm_tiered import config
-from llm_tiered.config import Config, Settings, Tier
+from llm_tiered.config import Config, Tier
 from llm_tiered.errors import ConfigError
+from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SMALL = "{name: small, complexity: 1-4, model: phi}"
-MEDIUM = "{name: medium, complexity: 5-7, model: qwen}"
-CLOUD = "{name: cloud, complexity: 8-10, model: gemini/gemini-flash-latest}"
-
-
-def _tiers(*tiers: str) -> str:
-    return f"tiers: [{', '.join(tiers)}]"
-
-
-def _spans(settings: Settings) -> list[str]:
-    return [str(tier.complexity) for tier in settings.tiers]
-
-
-def _touch(path: Path) -> None:
-    """Make the file a second older, so that its time has changed for sure."""
-    stat = path.stat()
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
 
 
 MISTAKES = [
     ("teirs: []", ["teirs: unknown key", "did you mean 'tiers'"]),
     ("zebra: red", ["zebra: unknown key", *Config.model_fields]),
     (
-        _tiers(SMALL, MEDIUM, CLOUD.replace("}", ", optoins: {}}")),
+        tiers(SMALL, MEDIUM, CLOUD.replace("}", ", optoins: {}}")),
         ["tiers[2].optoins: unknown key", "did you mean 'options'"],
     ),
     (
-        _tiers(SMALL, MEDIUM, CLOUD.replace("}", ", colour: red}")),
+        tiers(SMALL, MEDIUM, CLOUD.replace("}", ", colour: red}")),
         ["tiers[2].colour: unknown key", *Tier.model_fields],
     ),
     (
@@ -54,29 +37,29 @@ MISTAKES = [
         "models: [{id: x, repo: a/b, colour: red}]",
         ["models[0].colour: unknown key", *config.UserModel.model_fields],
     ),
-    (_tiers(SMALL, MEDIUM, "{name: cloud, complexity: 8-10}"), ["tiers[2]", "'model' is missing"]),
-    (_tiers(SMALL, MEDIUM, "{name: cloud, model: x}"), ["tiers[2]", "'complexity' is missing"]),
+    (tiers(SMALL, MEDIUM, "{name: cloud, complexity: 8-10}"), ["tiers[2]", "'model' is missing"]),
+    (tiers(SMALL, MEDIUM, "{name: cloud, model: x}"), ["tiers[2]", "'complexity' is missing"]),
     ("models: [{repo: a/b}]", ["models[0]", "'id' is missing"]),
     ("tiers: []", ["tiers:", "complexity 1;", "each of 1-10"]),
     ("tiers: small", ["tiers:", "'small'"]),
     (
-        _tiers(SMALL.replace("1-4", "1-5"), MEDIUM, CLOUD),
+        tiers(SMALL.replace("1-4", "1-5"), MEDIUM, CLOUD),
         ["tiers:", "complexity 5", "small and medium"],
     ),
-    (_tiers(SMALL.replace("1-4", "1-3"), MEDIUM, CLOUD), ["tiers:", "complexity 4", "1-10"]),
-    (_tiers(SMALL, MEDIUM), ["tiers:", "complexity 8", "1-10"]),
+    (tiers(SMALL.replace("1-4", "1-3"), MEDIUM, CLOUD), ["tiers:", "complexity 4", "1-10"]),
+    (tiers(SMALL, MEDIUM), ["tiers:", "complexity 8", "1-10"]),
     *[
         (
-            _tiers(SMALL.replace("1-4", span), MEDIUM, CLOUD),
+            tiers(SMALL.replace("1-4", span), MEDIUM, CLOUD),
             ["tiers[0].complexity", repr(span), "such as '1-4' within 1-10"],
         )
         for span in ("0-4", "4-1", "1-11", "low", "1-4-7", "1.5-4")
     ],
     (
-        _tiers(SMALL, MEDIUM.replace("name: medium", "name: small"), CLOUD),
+        tiers(SMALL, MEDIUM.replace("name: medium", "name: small"), CLOUD),
         ["tiers:", "same name", "small, small, cloud"],
     ),
-    (_tiers(SMALL.replace("small", "Small"), MEDIUM, CLOUD), ["tiers[0].name", "'Small'", "a-z"]),
+    (tiers(SMALL.replace("small", "Small"), MEDIUM, CLOUD), ["tiers[0].name", "'Small'", "a-z"]),
     ("memory_limit: lots", ["memory_limit", "'lots'", "GB"]),
     ("memory_limit: 12 parsecs", ["memory_limit", "'12 parsecs'", "GB"]),
     ("memory_limit: -5", ["memory_limit", "-5", "GB"]),

@@ -18,7 +18,8 @@ from ..log.prices import dollars
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
-    from ..log.savings import Money, Percentiles, Report, Tally
+    from ..log.savings import Report
+    from ..log.tally import Money, Percentiles, Tally
     from ..log.turns import By
 
 

@@ -35,7 +35,7 @@ from ..toys import MEDIUM, SMALL, TIERS, Toy, ToyModel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from llm_tiered.log.savings import Tally
+    from llm_tiered.log.tally import Tally
 
 # Google says which version answered. This one has the price that everything is compared at.
 VERSION = gemini.MODEL.removeprefix("gemini/")

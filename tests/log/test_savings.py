@@ -15,7 +15,8 @@ import pytest
 from llm_tiered.errors import TieredError
 from llm_tiered.log import prices
 from llm_tiered.log.prices import Energy
-from llm_tiered.log.savings import Percentiles, Report, report
+from llm_tiered.log.savings import Report, report
+from llm_tiered.log.tally import Percentiles
 from llm_tiered.log.turns import Period
 from tests import gemini
 from tests.make_log import (
