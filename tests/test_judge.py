@@ -57,10 +57,10 @@ def test_empty(text: str) -> None:
 
 
 def test_cut_off() -> None:
-    """An answer that ended at the limit is weak, and the limit is told."""
-    verdict = judge("Once upon", SURE | {"finish_reason": "length", "generation_tokens": 2}, None)
+    """An answer that ended at the limit is weak."""
+    verdict = judge("Once upon", SURE | {"finish_reason": "length"}, None)
     assert verdict is not None
-    assert verdict.reason == "cut off after 2 tokens"
+    assert verdict.reason == "the answer is cut off at max_tokens"
 
 
 def test_repetition() -> None:
