@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self._running)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that the KV caches take at most."""
+        return sum(running.kv_bytes for running in self._running.values())
 
     def add(self, running: Running) -> None:
         """Let a request join."""
@@ -66,9 +72,11 @@ class Batch:
 
     def close(self) -> None:
         """Let go of the generator and what it holds."""
-        if self._generator is not None:
-            self._generator.close()
-            self._generator = None
+        generator, self._generator = self._generator, None
+        if generator is not None:
+            # Nobody waits for it any more, and the thread has others to serve.
+            with suppress(Exception):
+                generator.close()
 
     def _ready(self) -> Any:
         from mlx_lm.generate import BatchGenerator

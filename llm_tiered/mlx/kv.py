@@ -14,6 +14,7 @@ ENTRIES = 64
 class PrefixCache:
     """The KV caches of a model's last prompts and answers, least recently used out first.
 
+    To use one is to store it anew, with the answer: so the oldest are those that nobody used.
     They are found by token ids: a reply can tokenise differently when it comes back as text.
     """
 
@@ -47,8 +48,12 @@ class PrefixCache:
 
     def store(self, tokens: Sequence[int], cache: Any) -> None:
         """Keep the cache of these tokens, as far as it holds them."""
+        import mlx.core as mx
+
         held = _offset(cache)
         if held is not None and 0 < held <= len(tokens):
+            # Not computed yet, it would hold on to all of the batch that it is cut out of.
+            mx.eval([layer.state for layer in cache])
             self._cache.insert_cache(0, list(tokens[:held]), cache)
 
 

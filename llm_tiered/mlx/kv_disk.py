@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,7 @@ class KvStore:
         """
         best: tuple[Path, int, int] | None = None
         for ids in self._entries(model):
-            held = array("i")
-            try:
-                held.frombytes(ids.read_bytes())
-            except (OSError, ValueError):
-                continue
+            held = _read_ids(ids)
             common = min(_common(held, tokens), len(tokens) - 1)
             if common >= WORTH_KEEPING and (best is None or common > best[1]):
                 best = (ids, common, len(held))
@@ -60,10 +57,12 @@ class KvStore:
             save_prompt_cache(str(unfinished), cache)
             unfinished.chmod(0o600)
             unfinished.replace(target)
-            target.with_suffix(".ids").write_bytes(ids)
+            listed = target.with_suffix(".ids")
+            listed.touch(mode=0o600)
+            listed.write_bytes(ids)
             self._drop_prefixes(model, target, tokens)
             self._shrink()
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, ValueError):
             unfinished.unlink(missing_ok=True)
 
     def _of(self, model: str) -> Path:
@@ -82,10 +81,13 @@ class KvStore:
 
         file = ids.with_suffix(".safetensors")
         try:
-            cache = load_prompt_cache(str(file))
+            cache: Any = load_prompt_cache(str(file))
             mx.eval([layer.state for layer in cache])
             os.utime(file)
-        except (OSError, RuntimeError, ValueError, KeyError):
+        except Exception:
+            # Whatever is wrong with the file, the prompt can be read instead.
+            return None, 0
+        if getattr(cache[0], "offset", held) != held:
             return None, 0
         if common < held:
             if not can_trim_prompt_cache(cache):
@@ -96,8 +98,7 @@ class KvStore:
     def _drop_prefixes(self, model: str, kept: Path, tokens: Sequence[int]) -> None:
         """Remove the entries that the new one holds anyway."""
         for ids in list(self._entries(model)):
-            held = array("i")
-            held.frombytes(ids.read_bytes())
+            held = _read_ids(ids)
             if ids.stem != kept.stem and list(held) == list(tokens[: len(held)]):
                 _remove(ids)
 
@@ -109,6 +110,14 @@ class KvStore:
                 return
             _remove(file.with_suffix(".ids"))
             total -= stat.st_size
+
+
+def _read_ids(file: Path) -> array[int]:
+    """The token ids of an entry; none where they can't be read."""
+    held = array("i")
+    with suppress(OSError, ValueError):
+        held.frombytes(file.read_bytes())
+    return held
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

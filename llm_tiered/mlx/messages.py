@@ -67,13 +67,18 @@ def _with_tools(message: Message) -> list[ChatMessage]:
         ]
     text = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
     calls = [
-        {"type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        tool_call(part.name, part.arguments)
         for part in message.parts
         if isinstance(part, ToolCallPart) and not part.server_executed
     ]
     if calls:
         return [{"role": message.role, "content": text, "tool_calls": calls}]
     return [{"role": message.role, "content": text}] if text else []
+
+
+def tool_call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call as chat templates take it."""
+    return {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
 
 
 def encode(

@@ -48,6 +48,7 @@ class Answer:
         self._response = response
         self._text = ""
         self._told = False
+        self._calls: list[ToolCall] = []
         self._bar = PrefillBar()
         self.bad_call: BadToolCall | None = None
 
@@ -64,7 +65,9 @@ class Answer:
             hidden = self._prompt.hide_reasoning
             return [] if hidden else [StreamEvent(type="reasoning", chunk=event.text)]
         if isinstance(event, ToolCall):
-            return self._call(event)
+            # One that is bad may follow, and then all of them are written again.
+            self._calls.append(event)
+            return []
         if isinstance(event, BadToolCall):
             self.bad_call = event
             return None
@@ -84,30 +87,36 @@ class Answer:
         if self._told:
             raise EngineError(f"{request.model} wrote a bad tool call, twice: {bad.reason}")
         self._told = True
-        said = {"role": "assistant", "content": f"{self._text}{bad.text}"}
+        said: dict[str, Any] = {"role": "assistant", "content": f"{self._text}{bad.text}"}
+        if self._calls:
+            said["tool_calls"] = [messages.tool_call(it.name, it.arguments) for it in self._calls]
+            self._calls.clear()
         told = {
             "role": "user",
-            "content": f"That tool call does not work: {bad.reason}. Write it again, corrected.",
+            "content": f"No tool was called, because that does not work: {bad.reason}. "
+            "Write your tool calls again, corrected.",
         }
         return replace(request, chat=(*request.chat, said, told))
 
-    def _call(self, event: ToolCall) -> list[StreamEvent]:
-        made = [(call.name, call.arguments) for call in self._response._tool_calls]
-        if self._told and (event.name, dict(event.arguments)) in made:
-            # Told to correct a call, models write the good ones again.
-            return []
-        call = llm.ToolCall(name=event.name, arguments=dict(event.arguments))
-        self._response.add_tool_call(call)
-        # llm has given it an id.
-        call = self._response._tool_calls[-1]
-        return [
-            StreamEvent(type="tool_call_name", chunk=call.name, tool_call_id=call.tool_call_id),
-            StreamEvent(
+    def calls(self) -> Iterator[StreamEvent]:
+        """The events of the tool calls, once the answer is complete."""
+        for wanted in self._calls:
+            call = llm.ToolCall(name=wanted.name, arguments=dict(wanted.arguments))
+            self._response.add_tool_call(call)
+            # llm has given it an id.
+            call = self._response._tool_calls[-1]
+            yield StreamEvent(
+                type="tool_call_name", chunk=call.name, tool_call_id=call.tool_call_id
+            )
+            yield StreamEvent(
                 type="tool_call_args",
                 chunk=json.dumps(call.arguments, ensure_ascii=False),
                 tool_call_id=call.tool_call_id,
-            ),
-        ]
+            )
+
+    def close(self) -> None:
+        """Take the progress bar away, wherever the answer ended."""
+        self._bar.close()
 
     def _finish(self, done: Done) -> None:
         schema = _schema(self._prompt)
@@ -116,22 +125,22 @@ class Answer:
             input=done.prompt_tokens, output=done.generation_tokens, details=details
         )
         self._response.response_json = _stats(done)
-        if not schema:
-            return
-        closed = self._text.rstrip().endswith(("}", "]", '"'))
-        try:
-            json.loads(self._text)
-        except ValueError as error:
-            if done.finish_reason != "length":
-                raise RequestError(f"the answer is no JSON: {error}") from None
-            closed = False
-        if done.finish_reason == "length" and not closed:
+        self._check_whole(done)
+        if schema and done.schema_level != "strict":
+            structured.validate(self._text, schema)
+
+    def _check_whole(self, done: Done) -> None:
+        """Raise RequestError where a JSON answer ended before it was whole."""
+        if done.cut_off_by == "length":
             raise RequestError(
                 f"the JSON was cut off after {done.generation_tokens} tokens",
                 fix="-o max_tokens allows more",
             )
-        if done.schema_level != "strict":
-            structured.validate(self._text, schema)
+        if done.cut_off_by == "stop string":
+            raise RequestError("the JSON was cut off by a stop string")
+        if done.cut_off_by == "model":
+            model = self._prompt.model.model_id
+            raise RequestError(f"{model} ended its turn before it wrote any JSON")
 
 
 def _stats(done: Done) -> dict[str, Any]:
@@ -142,6 +151,7 @@ def _stats(done: Done) -> dict[str, Any]:
         "peak_memory": done.peak_memory,
         "mean_logprob": done.mean_logprob,
         "lowest_logprob": done.lowest_logprob,
+        "decile_logprob": done.decile_logprob,
         "schema_level": done.schema_level,
     }
     return {name: value for name, value in facts.items() if value is not None}
@@ -250,6 +260,7 @@ class MlxModel(_Shared, llm.Model):  # type: ignore[override]  # computed there
         while request is not None:
             yield from self._generate(request, answer)
             request = answer.again(request)
+        yield from answer.calls()
 
     def _generate(self, request: GenerationRequest, answer: Answer) -> Iterator[StreamEvent]:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -260,6 +271,7 @@ class MlxModel(_Shared, llm.Model):  # type: ignore[override]  # computed there
                 yield from taken
         finally:
             ticket.cancel()
+            answer.close()
 
 
 class AsyncMlxModel(_Shared, llm.AsyncModel):  # type: ignore[override]  # computed there
@@ -281,6 +293,8 @@ class AsyncMlxModel(_Shared, llm.AsyncModel):  # type: ignore[override]  # compu
             async for event in self._generate(request, answer):
                 yield event
             request = answer.again(request)
+        for event in answer.calls():
+            yield event
 
     async def _generate(
         self, request: GenerationRequest, answer: Answer
@@ -301,3 +315,4 @@ class AsyncMlxModel(_Shared, llm.AsyncModel):  # type: ignore[override]  # compu
                     yield event
         finally:
             ticket.cancel()
+            answer.close()

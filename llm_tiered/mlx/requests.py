@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ..errors import TieredError
     from .kv_disk import KvStore
     from .messages import ChatMessage
+
+
+CutOff: TypeAlias = Literal["length", "stop string", "model"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,14 @@ class GenerationRequest:
     def alone(self) -> bool:
         """Whether it needs what a batch can't give: a random state or a KV cache of its own."""
         return self.seed is not None or self.kv_bits is not None or self.draft is not None
+
+    @property
+    def drafting(self) -> GenerationRequest | None:
+        """The same request to the draft model, if there is one."""
+        if self.draft is None:
+            return None
+        model, folder = self.draft
+        return replace(self, model=model, folder=folder, adapter=None, draft=None)
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,8 @@ class Done:
     Rates are tokens per second, `peak_memory` is bytes; `cached_tokens` of the prompt were not
     read again. `finish_reason` is `stop` (the model or a stop string ended it) or `length`
     (max_tokens or the context did). The log-probabilities are natural logarithms over the
-    sampled tokens.
+    sampled tokens: their mean, the lowest, and the mean of the lowest tenth. `cut_off_by` says
+    what ended a JSON answer before it was whole.
     """
 
     finish_reason: str
@@ -122,7 +134,9 @@ class Done:
     peak_memory: int
     mean_logprob: float | None
     lowest_logprob: float | None
+    decile_logprob: float | None = None
     schema_level: str | None = None
+    cut_off_by: CutOff | None = None
 
 
 @dataclass(frozen=True)

@@ -31,20 +31,33 @@ CHARACTERS_PER_TOKEN = 3
 
 
 class Loaded:
-    """A model in memory, with its tokenizer, what its files say, and what it has read lately."""
+    """A model in memory, with its tokenizer, what its files say, and what it has read lately.
+
+    `version` tells it from whatever else went or will go by its name.
+    """
 
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, found: files.ModelFiles, budget: int
+        self,
+        model: Any,
+        tokenizer: Any,
+        found: files.ModelFiles,
+        request: GenerationRequest,
     ) -> None:
-        self.name = name
+        self.name = _name(request)
         self.model = model
         self.tokenizer = tokenizer
         self.files = found
         self.sampling = _sampling_defaults(found.path)
-        self.prefixes = PrefixCache(int(budget * PREFIX_SHARE))
+        self.prefixes = PrefixCache(int(request.budget * PREFIX_SHARE))
+        self.version = f"{self.name} {found.path} {_newest(found.path, request.adapter)}"
         # Logits are padded beyond the vocabulary.
         self.width = int(getattr(model.args, "vocab_size", None) or len(tokenizer))
         self._grammar_tokenizer: Any = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes: with the cache of a usual context, and what it has read lately."""
+        return self.files.memory + self.prefixes.nbytes
 
     def grammar_tokenizer(self) -> Any:
         """Llguidance's view of the tokenizer, made at first use."""
@@ -58,39 +71,45 @@ class Residents:
 
     def __init__(self) -> None:
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        # Of models that wait until there is room for them.
+        self._inspected: dict[Path, files.ModelFiles] = {}
 
     def folders(self) -> dict[str, Path]:
         """The models in memory and where they came from. Safe to call from any thread."""
         return {name: loaded.files.path for name, loaded in self._loaded.copy().items()}
 
-    def fits(self, request: GenerationRequest, busy: Collection[Loaded]) -> bool:
-        """Whether the request's model and KV cache fit next to the models that are busy."""
-        found = files.inspect(request.folder)
-        weights = sum(loaded.files.size for loaded in busy)
-        if self._held(request) not in busy:
-            weights += found.size
+    def fits(self, request: GenerationRequest, busy: Collection[Loaded], caches: int) -> bool:
+        """Whether the request fits next to the models that are busy and their KV caches, in bytes.
+
+        Raises ModelUnavailable or DamagedModel.
+        """
+        taken = caches + sum(loaded.files.size + loaded.prefixes.nbytes for loaded in busy)
+        for wanted in filter(None, (request, request.drafting)):
+            if self._held(wanted) not in busy:
+                taken += self._inspect(wanted).size
         characters = sum(len(message["content"]) for message in request.chat)
         tokens = characters // CHARACTERS_PER_TOKEN + request.max_tokens
-        cache = tokens * (found.kv_bytes_per_token or 0)
-        kept = sum(loaded.prefixes.nbytes for loaded in busy)
-        return weights + kept + cache <= request.budget
+        cache = tokens * (self._inspect(request).kv_bytes_per_token or 0)
+        return taken + cache <= request.budget
 
-    def get(self, request: GenerationRequest, busy: Collection[Loaded] = ()) -> Loaded:
+    def get(
+        self,
+        request: GenerationRequest,
+        busy: Collection[Loaded] = (),
+        *,
+        beside: Loaded | None = None,
+    ) -> Loaded:
         """The request's model, loaded if it is not in memory; idle ones make room for it.
 
-        Raises ModelUnavailable, with the numbers, where it is too large, DamagedModel or
-        EngineError.
+        Raises ModelUnavailable, with the numbers, where it is too large, also for a place
+        `beside` another one; DamagedModel or EngineError.
         """
         name = _name(request)
         held = self._held(request)
         if held is None:
-            found = files.inspect(request.folder)
-            if found.memory > request.budget:
-                raise ModelUnavailable(
-                    f"needs {found.memory / 1e9:.1f} GB of memory, "
-                    f"and models may use {request.budget / 1e9:.1f} GB",
-                    fix="memory_limit in the config, or a smaller model",
-                )
+            found = self._inspect(request)
+            self._inspected.pop(request.folder, None)
+            _check_size(request, found, beside)
             self._loaded.pop(name, None)
             self._make_room(request.budget - found.memory, busy)
             held = self._loaded[name] = _load(name, request, found)
@@ -102,6 +121,15 @@ class Residents:
         held = self._loaded.get(_name(request))
         return held if held and held.files.path == request.folder else None
 
+    def _inspect(self, request: GenerationRequest) -> files.ModelFiles:
+        """What the request's model is like, read from its files only once while it waits."""
+        held = self._held(request)
+        if held:
+            return held.files
+        if request.folder not in self._inspected:
+            self._inspected[request.folder] = files.inspect(request.folder)
+        return self._inspected[request.folder]
+
     def clear(self) -> None:
         """Let go of every model."""
         self._make_room(-1, ())
@@ -110,7 +138,7 @@ class Residents:
         """Evict idle models until the rest takes no more than the budget."""
         kept = {loaded.name for loaded in busy}
         for name in [name for name in self._loaded if name not in kept]:
-            if sum(loaded.files.memory for loaded in self._loaded.values()) <= budget:
+            if sum(loaded.memory for loaded in self._loaded.values()) <= budget:
                 return
             self._evict(name)
 
@@ -127,6 +155,18 @@ def _name(request: GenerationRequest) -> str:
     return f"{request.model}+{request.adapter}" if request.adapter else request.model
 
 
+def _check_size(request: GenerationRequest, found: files.ModelFiles, beside: Loaded | None) -> None:
+    """Raise ModelUnavailable where a model is too large, alone or beside another one."""
+    needed = found.memory + (beside.files.memory if beside else 0)
+    if needed > request.budget:
+        subject = f"{request.model} beside {beside.name} " if beside else ""
+        raise ModelUnavailable(
+            f"{subject}needs {needed / 1e9:.1f} GB of memory, "
+            f"and models may use {request.budget / 1e9:.1f} GB",
+            fix="memory_limit in the config, or a smaller model",
+        )
+
+
 def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loaded:
     import_mlx_lm()
     import mlx_lm
@@ -138,16 +178,27 @@ def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loa
     except FileNotFoundError as error:
         raise ModelUnavailable(f"{name}: a file is missing: {error.filename or error}") from None
     except ValueError as error:
-        raise ModelUnavailable(f"{name} in {folder} can't be loaded: {error}") from None
+        raise ModelUnavailable(f"{name} in {folder} can't be loaded: {_brief(error)}") from None
     except MemoryError:
         raise EngineError(f"{name}: not enough memory to load it") from None
     except (RuntimeError, KeyError, TypeError) as error:
-        raise DamagedModel(f"{name} in {folder} can't be loaded: {error}") from None
+        raise DamagedModel(f"{name} in {folder} can't be loaded: {_brief(error)}") from None
     vocabulary = tokenizer.get_vocab()
     for token in TURN_ENDS:
         if token in vocabulary:
             tokenizer.add_eos_token(token)
-    return Loaded(name, model, tokenizer, found, request.budget)
+    return Loaded(model, tokenizer, found, request)
+
+
+def _brief(error: Exception) -> str:
+    """What an error says, in one line: MLX lists every tensor that does not fit."""
+    return " ".join(str(error).split())[:200]
+
+
+def _newest(folder: Path, adapter: Path | None) -> int:
+    """When the weights were last written, in nanoseconds."""
+    weights = [*folder.glob(files.WEIGHTS), *(adapter.glob("*.safetensors") if adapter else ())]
+    return max((file.stat().st_mtime_ns for file in weights), default=0)
 
 
 def _sampling_defaults(folder: Path) -> dict[str, float]:

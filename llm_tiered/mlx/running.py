@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, PromptTooLong, RequestError
@@ -19,6 +20,7 @@ from .structured import Constraint, compile_schema
 
 if TYPE_CHECKING:
     from .job import Job
+    from .requests import CutOff
     from .residency import Loaded
 
 # Log-probabilities are read from the device this many at a time: each reading waits for it.
@@ -58,7 +60,11 @@ class Running:
         self.constraint = self._constraint(opened=opened)
         if self.constraint:
             self.processors.append(self.constraint)
-        self.cache, self.unread = self._read_before()
+        # Alone it reads all of its prompt: a seed repeats to the last bit only in that way.
+        self.cache: Any = None
+        self.unread = self.prompt
+        if not request.alone:
+            self.cache, self.unread = self._read_before()
         self._decoder = Decoder(tokenizer, request.stop, tools=bool(request.tools), opened=opened)
         self._generated: list[int] = []
         self._pending: list[Any] = []
@@ -107,10 +113,17 @@ class Running:
             self._job.ended()
 
     def keep(self, tokens: list[int], cache: Any) -> None:
-        """Remember what has been read, for whoever asks next."""
-        self.loaded.prefixes.store(tokens, cache)
-        if self.request.kv_store is not None:
-            self.request.kv_store.keep(self.loaded.name, tokens, cache)
+        """Remember what has been read, for whoever asks next. What can't be kept is read again."""
+        with suppress(Exception):
+            self.loaded.prefixes.store(tokens, cache)
+            if self.request.kv_store is not None:
+                self.request.kv_store.keep(self.loaded.version, tokens, cache)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that the KV cache takes at most."""
+        per_token = self.loaded.files.kv_bytes_per_token or 0
+        return (len(self.prompt) + self.max_tokens) * per_token
 
     @property
     def tokens(self) -> list[int]:
@@ -121,7 +134,7 @@ class Running:
         """What of the prompt this process, or an earlier one, has read; and what is left of it."""
         cache, unread = self.loaded.prefixes.fetch(self.prompt)
         if self.request.kv_store is not None:
-            stored, held = self.request.kv_store.find(self.loaded.name, self.prompt)
+            stored, held = self.request.kv_store.find(self.loaded.version, self.prompt)
             if held > len(self.prompt) - len(unread):
                 return stored, self.prompt[held:]
         return cache, unread
@@ -131,6 +144,14 @@ class Running:
             return tools.parse(self.loaded.tokenizer.tool_parser, written.text, self.request.tools)
         except ValueError as error:
             return BadToolCall(written.text, str(error))
+
+    def _cut_off_by(self, finish_reason: str) -> CutOff | None:
+        """What ended a JSON answer before it was whole."""
+        if self.constraint is None or self.constraint.complete:
+            return None
+        if finish_reason == "length":
+            return "length"
+        return "stop string" if self._decoder.stopped else "model"
 
     def _thinking(self) -> bool | None:
         # A schema is for the answer: unless the request says otherwise, nothing comes before it.
@@ -177,6 +198,7 @@ class Running:
         self._read_logprobs()
         now = time.perf_counter()
         generated = len(self._generated)
+        lowest_tenth = sorted(self._logprobs)[: max(1, generated // 10)]
         return Done(
             finish_reason=finish_reason,
             prompt_tokens=len(self.prompt),
@@ -186,6 +208,8 @@ class Running:
             generation_tps=round((generated - 1) / max(now - self._first, 1e-9), 1),
             peak_memory=mx.get_peak_memory(),
             mean_logprob=sum(self._logprobs) / generated,
-            lowest_logprob=min(self._logprobs),
+            lowest_logprob=lowest_tenth[0],
+            decile_logprob=sum(lowest_tenth) / len(lowest_tenth),
             schema_level=self.constraint.grammar.level if self.constraint else None,
+            cut_off_by=self._cut_off_by(finish_reason),
         )

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RequestError
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from .residency import Loaded
     from .running import Running
+
+# So many numbers of a KV cache share a scale. Phi-3.5's heads of 96 hold no groups of 64.
+KV_GROUP = 32
 
 
 class Solo:
@@ -24,6 +29,11 @@ class Solo:
 
     def __len__(self) -> int:
         return 0 if self._running is None else 1
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that the KV cache takes at most."""
+        return 0 if self._running is None else self._running.kv_bytes
 
     def step(self) -> None:
         """Generate the next token, and end the request when it is complete."""
@@ -56,14 +66,14 @@ class Solo:
         from mlx_lm import stream_generate
 
         request = running.request
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"prompt_progress_callback": running.prefilled}
         if draft is not None:
             more["draft_model"] = draft.model
-        elif request.kv_bits is not None:
+        if request.kv_bits is not None:
+            _check_heads(running)
             more["kv_bits"] = request.kv_bits
+            more["kv_group_size"] = KV_GROUP
             more["quantized_kv_start"] = 0
-        else:
-            more["prompt_progress_callback"] = running.prefilled
         generated: Generator[Any, None, None] = stream_generate(
             running.loaded.model,
             running.loaded.tokenizer,
@@ -74,3 +84,16 @@ class Solo:
             **more,
         )
         return generated
+
+
+def _check_heads(running: Running) -> None:
+    """Raise RequestError where the model's KV cache can't be quantised."""
+    args = running.loaded.model.args
+    heads = getattr(args, "num_attention_heads", None)
+    size = getattr(args, "head_dim", None) or (args.hidden_size // heads if heads else 0)
+    if size % KV_GROUP:
+        raise RequestError(
+            f"{running.request.model} can't have its KV cache quantised: its heads of {size} "
+            f"are no multiple of {KV_GROUP}",
+            fix="leave kv_bits out",
+        )

@@ -76,13 +76,20 @@ class Constraint:
         self._started = False
         self._mask: Any = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether the document is whole: nothing but the end of the turn may follow."""
+        matcher = self.grammar.matcher
+        return self._after is None and matcher.is_stopped() and not matcher.is_error()
+
     def __call__(self, tokens: Any, logits: Any) -> Any:
         """The logits, with all tokens that may not come next at minus infinity."""
-        try:
-            return self._constrain(tokens, logits)
-        except Exception as error:
-            self.error = f"{type(error).__name__}: {error}"
-            return logits
+        if self.error is None:
+            try:
+                return self._constrain(tokens, logits)
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {error}"
+        return logits
 
     def _constrain(self, tokens: Any, logits: Any) -> Any:
         matcher = self.grammar.matcher
@@ -92,7 +99,7 @@ class Constraint:
                 # Still thinking: the token that ends it is not part of the JSON.
                 self._after = None if token == self._after else self._after
             elif not matcher.is_stopped() and not matcher.consume_token(token):
-                self.error = matcher.get_error() or "the grammar does not take its own token"
+                self.error = _first_line(matcher.get_error())
         self._started = True
         if self._after is not None:
             return logits
@@ -110,6 +117,11 @@ class Constraint:
         bits = (words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1
         allowed = bits.reshape(-1)[:width].astype(mx.bool_)
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
+
+
+def _first_line(error: str) -> str:
+    """What went wrong, without the state of the parser that llguidance adds."""
+    return error.partition("\n")[0] or "the grammar does not take its own token"
 
 
 def validate(text: str, schema: Mapping[str, Any]) -> None:

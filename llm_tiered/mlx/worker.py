@@ -6,10 +6,9 @@ import queue
 import secrets
 import threading
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError
+from ..errors import EngineError, RequestError
 from . import device
 from .batch import Batch
 from .residency import Residents
@@ -56,7 +55,7 @@ class Worker(threading.Thread):
             self._receive(wait=not (self._waiting or self._runners))
             self._admit()
             for runner in self._runners:
-                runner.step()
+                self._step(runner)
             for runner in [runner for runner in self._runners if not len(runner)]:
                 runner.close()
                 self._runners.remove(runner)
@@ -88,20 +87,29 @@ class Worker(threading.Thread):
                     job.fail(error)
             self._waiting.popleft()
 
+    def _step(self, runner: Batch | Solo) -> None:
+        try:
+            runner.step()
+        except Exception as error:
+            # Without this thread nobody would ever get an answer again.
+            runner.fail(error)
+            runner.close()
+
     def _busy(self) -> set[Loaded]:
         return {loaded for runner in self._runners for loaded in runner.models}
 
     def _fits(self, request: GenerationRequest) -> bool:
         """Whether there is room next to what runs; alone, a request always gets its try."""
         busy = self._busy()
-        return not busy or self.residents.fits(request, busy)
+        caches = sum(runner.kv_bytes for runner in self._runners)
+        return not busy or self.residents.fits(request, busy, caches)
 
     def _begin(self, job: Job) -> None:
         request = job.request
         loaded = self.residents.get(request, self._busy())
         running = Running(job, loaded)
         if request.alone:
-            self._runners.append(Solo(running, self._draft(request, loaded)))
+            self._runners.append(Solo(running, self._draft(running)))
             return
         for runner in self._runners:
             if isinstance(runner, Batch) and runner.loaded is loaded:
@@ -111,12 +119,17 @@ class Worker(threading.Thread):
         batch.add(running)
         self._runners.append(batch)
 
-    def _draft(self, request: GenerationRequest, loaded: Loaded) -> Loaded | None:
-        if request.draft is None:
+    def _draft(self, running: Running) -> Loaded | None:
+        request, loaded = running.request.drafting, running.loaded
+        # Masks and penalties can't follow the guesses. Without them the answer is the same.
+        if request is None or running.processors:
             return None
-        model, folder = request.draft
-        request = replace(request, model=model, folder=folder, adapter=None)
-        return self.residents.get(request, {*self._busy(), loaded})
+        draft = self.residents.get(request, {*self._busy(), loaded}, beside=loaded)
+        if len(draft.tokenizer) != len(loaded.tokenizer):
+            raise RequestError(
+                f"{draft.name} can't guess ahead for {loaded.name}: its vocabulary is another one"
+            )
+        return draft
 
     def _put_down(self) -> None:
         """End what is under way, and let go of MLX."""

@@ -290,7 +290,9 @@ def test_details_of_an_answer() -> None:
     assert set(found) == {"finish_reason", "prompt_tps", "generation_tps", "peak_memory"} | {
         "mean_logprob",
         "lowest_logprob",
+        "decile_logprob",
     }
+    assert found["lowest_logprob"] <= found["decile_logprob"] <= found["mean_logprob"] <= 0
     assert found["prompt_tps"] > 0
     assert found["generation_tps"] > 0
     assert isinstance(found["peak_memory"], int)

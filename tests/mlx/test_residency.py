@@ -4,19 +4,24 @@ import json
 import subprocess
 import sys
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
 
-from llm_tiered.mlx import files
+from llm_tiered.errors import ModelUnavailable
+from llm_tiered.mlx import files, residency
 from llm_tiered.mlx.engine import Engine
 from llm_tiered.mlx.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.worker import Worker
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from llm_tiered.mlx.job import Job
+    from llm_tiered.mlx.residency import Loaded
 
 PATIENCE = 60  # seconds, for what takes far less
 PLENTY = 10**9
@@ -47,23 +52,39 @@ def engine() -> Iterator[Engine]:
     engine.close()
 
 
-def ask(engine: Engine, folder: Path, *, name: str | None = None, budget: int = PLENTY) -> str:
+def ask(engine: Engine, folder: Path, **said: Any) -> str:
+    """Ask the model in the folder, and wait for its answer."""
+    text, last = wait(start(engine, folder, **said))
+    assert isinstance(last, Done), last
+    return text
+
+
+def start(engine: Engine, folder: Path, prompt: str = "Hello", **said: Any) -> SimpleQueue[Event]:
     """Ask the model in the folder, which goes by the folder's name unless another is given."""
     events: SimpleQueue[Event] = SimpleQueue()
-    request = GenerationRequest(
-        model=name or folder.name,
-        folder=folder,
-        budget=budget,
-        chat=({"role": "user", "content": "Hello"},),
-        max_tokens=5,
-        sampling={"temperature": 0.0},
-    )
-    engine.submit(request, events.put, Ticket())
+    fields = {
+        "model": folder.name,
+        "budget": PLENTY,
+        "max_tokens": 5,
+        "sampling": {"temperature": 0.0},
+        "chat": ({"role": "user", "content": prompt},),
+    }
+    engine.submit(GenerationRequest(folder=folder, **{**fields, **said}), events.put, Ticket())
+    return events
+
+
+def wait(events: SimpleQueue[Event]) -> tuple[str, Done | Failed]:
+    """Wait for an answer; gives its text and its last event."""
     text = ""
     while not isinstance(event := events.get(timeout=PATIENCE), Done | Failed):
         text += event.text if isinstance(event, Text) else ""
-    assert isinstance(event, Done), event
-    return text
+    return text, event
+
+
+def wait_for_text(events: SimpleQueue[Event]) -> None:
+    """Wait until an answer has begun."""
+    while not isinstance(event := events.get(timeout=PATIENCE), Text):
+        assert not isinstance(event, Done | Failed)
 
 
 def test_models_that_fit_stay(engine: Engine, folders: dict[str, Path], size: int) -> None:
@@ -71,6 +92,23 @@ def test_models_that_fit_stay(engine: Engine, folders: dict[str, Path], size: in
     for name in "aba":
         ask(engine, folders[name], budget=3 * size - 1)
     assert list(engine.resident().items()) == [("b", folders["b"]), ("a", folders["a"])]
+
+
+def test_switching_loads_nothing(
+    engine: Engine, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the models that fit together is loaded once, however often they take turns."""
+    loaded: list[str] = []
+    load = residency._load
+
+    def note(name: str, *others: Any) -> Loaded:
+        loaded.append(name)
+        return load(name, *others)
+
+    monkeypatch.setattr(residency, "_load", note)
+    for name in "abcbacab":
+        ask(engine, folders[name])
+    assert loaded == ["a", "b", "c"]
 
 
 def test_least_recently_used_goes(engine: Engine, folders: dict[str, Path], size: int) -> None:
@@ -95,6 +133,86 @@ def test_caches_count(engine: Engine, folders: dict[str, Path], size: int) -> No
     assert list(engine.resident()) == ["b"]
 
 
+def test_what_was_read_counts(engine: Engine, folders: dict[str, Path]) -> None:
+    """What a model keeps of a long prompt takes room that another one may need."""
+    budget = 2 * files.inspect(folders["a"]).memory + 200_000
+    ask(engine, folders["a"], budget=budget)
+    ask(engine, folders["b"], budget=budget)
+    assert list(engine.resident()) == ["a", "b"]
+    ask(engine, folders["a"], prompt="and so on " * 120, budget=budget)
+    ask(engine, folders["c"], budget=3 * budget // 2)
+    assert list(engine.resident()) == ["a", "c"]
+
+
+def test_too_large(engine: Engine, folders: dict[str, Path], size: int) -> None:
+    """A model that does not fit at all is refused with the numbers; what is there stays."""
+    text = ask(engine, folders["a"])
+    refused, last = wait(start(engine, folders["b"], budget=size))
+    assert (refused, type(last)) == ("", Failed)
+    assert isinstance(last, Failed)
+    assert isinstance(last.error, ModelUnavailable)
+    needed = files.inspect(folders["b"]).memory
+    assert f"needs {needed / 1e9:.1f} GB of memory" in str(last.error)
+    assert f"models may use {size / 1e9:.1f} GB" in str(last.error)
+    assert list(engine.resident()) == ["a"]
+    assert ask(engine, folders["a"]) == text
+
+
+def test_draft_that_does_not_fit(engine: Engine, folders: dict[str, Path], size: int) -> None:
+    """Where a model and the one that guesses for it don't fit together, both are named."""
+    draft = ("b", folders["b"])
+    _, last = wait(start(engine, folders["a"], draft=draft, budget=2 * size))
+    assert isinstance(last, Failed)
+    assert isinstance(last.error, ModelUnavailable)
+    assert "b beside a needs" in str(last.error)
+    assert ask(engine, folders["a"]) == ask(engine, folders["a"], draft=draft)
+
+
+@pytest.mark.parametrize("options", [{}, {"seed": 1}], ids=str)
+def test_running_requests_count(
+    options: dict[str, Any],
+    engine: Engine,
+    folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the KV caches of all requests don't fit, some wait until others are done."""
+    found = files.inspect(folders["a"])
+    assert found.kv_bytes_per_token
+    budget = found.memory + 2 * 300 * found.kv_bytes_per_token
+    together: list[int] = []
+    begin = Worker._begin
+
+    def note(worker: Worker, job: Job) -> None:
+        begin(worker, job)
+        together.append(sum(len(runner) for runner in worker._runners))
+
+    monkeypatch.setattr(Worker, "_begin", note)
+    settings = {"budget": budget, "max_tokens": 200, "stop": ("e", "a", "o"), **options}
+    started = [start(engine, folders["a"], f"What is {n}?", **settings) for n in range(8)]
+    answers = [wait(events) for events in started]
+    assert all(isinstance(last, Done) for _, last in answers)
+    assert 1 < max(together) < 8
+
+
+def test_model_in_use_stays(engine: Engine, folders: dict[str, Path], size: int) -> None:
+    """A model that answers is not evicted: another one waits until there is room for it."""
+    running = start(engine, folders["a"], max_tokens=100, budget=2 * size - 1)
+    wait_for_text(running)
+    ask(engine, folders["b"], budget=2 * size - 1)
+    left = [running.get() for _ in range(running.qsize())]
+    assert isinstance(left[-1], Done)
+    assert left[-1].generation_tokens == 100
+    assert list(engine.resident()) == ["b"]
+
+
+def test_models_answer_side_by_side(engine: Engine, folders: dict[str, Path]) -> None:
+    """Where both fit, one model answers while another one does."""
+    running = start(engine, folders["a"], max_tokens=400)
+    wait_for_text(running)
+    ask(engine, folders["b"])
+    assert not any(isinstance(running.get(), Done) for _ in range(running.qsize()))
+
+
 def test_evicted_model_comes_back(engine: Engine, folders: dict[str, Path], size: int) -> None:
     """A model that had to go is loaded again when it is asked again, and answers as before."""
     first = ask(engine, folders["a"], budget=2 * size - 1)
@@ -106,8 +224,8 @@ def test_evicted_model_comes_back(engine: Engine, folders: dict[str, Path], size
 
 def test_another_folder_is_another_model(engine: Engine, folders: dict[str, Path]) -> None:
     """Where a model's folder changes, as an edit of the config can do, the new one answers."""
-    old = ask(engine, folders["a"], name="mine")
-    new = ask(engine, folders["b"], name="mine")
+    old = ask(engine, folders["a"], model="mine")
+    new = ask(engine, folders["b"], model="mine")
     assert new == ask(engine, folders["b"]) != old
     assert engine.resident()["mine"] == folders["b"]
 

@@ -290,6 +290,31 @@ async def test_bad_call_twice(
     assert calculator.asked == []
 
 
+def test_good_call_before_a_bad_one(
+    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
+    """A call is made once although the model writes it again when it corrects another."""
+    scripts.say("Well. ", call("double", number=2), call("double", number="five"))
+    scripts.say(call("double", number=2), call("double", number=5))
+    scripts.say("4 and 10.")
+    chain = models[QWEN2].chain("2 * 2 and 2 * 5?", tools=calculator.tools)
+    assert chain.text() == "Well. 4 and 10."
+    assert calculator.asked == [2, 5]
+    assert call("double", number=2) in scripts.read[1]
+
+
+def test_same_call_twice(
+    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
+    """Whoever wants the same call made twice gets that, also in a corrected answer."""
+    twice = (call("double", number=2), call("double", number=2))
+    scripts.say(*twice, call("double", number="two"))
+    scripts.say(*twice)
+    scripts.say("4, and 4.")
+    assert models[QWEN2].chain("2 * 2, twice?", tools=calculator.tools).text() == "4, and 4."
+    assert calculator.asked == [2, 2]
+
+
 def test_tool_schema_asks_no_network(
     models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator, connections: list[Any]
 ) -> None:

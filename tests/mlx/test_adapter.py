@@ -1,0 +1,100 @@
+"""LoRA adapters: what is trained on top of a model makes another one of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import llm
+import mlx.core as mx
+import pytest
+
+from llm_tiered.errors import ModelUnavailable, TieredError
+from llm_tiered.mlx import device
+from llm_tiered.mlx.catalog import ModelSpec
+from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.models import MlxModel
+from llm_tiered.mlx.requests import Limits
+from tests.tiny_models import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
+NAME = "mlx/adapter"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a model."""
+    return build("qwen2", tmp_path_factory.mktemp("adapter"), layers=1)
+
+
+def train(folder: Path, target: Path) -> Path:
+    """Write an adapter for the model as `mlx_lm.lora` does, with random weights."""
+
+    def write() -> None:
+        import mlx_lm
+        from mlx.utils import tree_flatten
+        from mlx_lm.tuner.utils import linear_to_lora_layers
+
+        settings = {"rank": 4, "scale": 20.0, "dropout": 0.0}
+        model = mlx_lm.load(str(folder))[0]
+        model.freeze()
+        linear_to_lora_layers(model, 1, settings)
+        key = mx.random.key(0)
+        trained = {
+            name: mx.random.normal(weight.shape, key=key)
+            for name, weight in tree_flatten(model.trainable_parameters())
+        }
+        mx.save_safetensors(str(target / "adapters.safetensors"), trained)
+        config = {"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": settings}
+        (target / "adapter_config.json").write_text(json.dumps(config))
+
+    device.run_apart(write)
+    return target
+
+
+@pytest.fixture(scope="module")
+def adapter(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give an adapter for it."""
+    return train(folder, tmp_path_factory.mktemp("trained"))
+
+
+def local(folder: Path, adapter: Path | None = None) -> MlxModel:
+    """The model in a folder, with an adapter or without."""
+    return MlxModel(ModelSpec(NAME, path=folder, adapter=adapter), Limits, lambda _: None)
+
+
+def test_both_are_resident(folder: Path, adapter: Path) -> None:
+    """With its adapter a model answers otherwise, and is another one in memory beside it."""
+    plain, trained = local(folder), local(folder, adapter)
+    texts = [model.prompt("Hello", **GREEDY).text() for model in (plain, trained, plain, trained)]
+    assert texts[:2] == texts[2:]
+    assert texts[0] != texts[1]
+    assert list(ENGINE.resident())[-2:] == [NAME, f"{NAME}+{adapter}"]
+
+
+def test_config_names_it(folder: Path, adapter: Path, config_file: Path) -> None:
+    """The config can put an adapter on a model."""
+    models = [{"id": "adapter", "path": str(folder), "adapter": str(adapter)}]
+    config_file.write_text(json.dumps({"models": models}))
+    text = llm.get_model("mlx/adapter").prompt("Hello", **GREEDY).text()
+    assert text == local(folder, adapter).prompt("Hello", **GREEDY).text()
+
+
+def test_no_adapter_there(folder: Path, tmp_path: Path) -> None:
+    """A folder without an adapter is named in the error, and the model goes on without one."""
+    with pytest.raises(ModelUnavailable, match=r"adapter.*nowhere") as refused:
+        local(folder, tmp_path / "nowhere").prompt("Hello", **GREEDY).text()
+    assert "\n" not in str(refused.value)
+    assert local(folder).prompt("Hello", **GREEDY).text()
+
+
+def test_adapter_of_another_model(adapter: Path, tmp_path: Path) -> None:
+    """An adapter that does not fit the model's shape is refused with both names."""
+    wide = build("qwen2", tmp_path / "wide", layers=1, hidden=128)
+    with pytest.raises(TieredError, match="adapter") as refused:
+        local(wide, adapter).prompt("Hello", **GREEDY).text()
+    assert str(adapter) in str(refused.value)
+    assert "\n" not in str(refused.value)
