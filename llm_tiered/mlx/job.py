@@ -38,7 +38,7 @@ class Job:
     def fail(self, error: Exception) -> None:
         """End the job with an error."""
         if not isinstance(error, TieredError):
-            error = EngineError(f"{self.request.model}: {type(error).__name__}: {error}")
+            error = EngineError(f"{self.request.name}: {type(error).__name__}: {error}")
         # Whoever keeps the error would keep what the worker held when it was raised.
         error.__traceback__ = error.__context__ = None
         self.emit(Failed(error))

@@ -56,9 +56,9 @@ class GenerationRequest:
     kv_store: KvStore | None = None
 
     @property
-    def alone(self) -> bool:
-        """Whether it needs what a batch can't give: a random state or a KV cache of its own."""
-        return self.seed is not None or self.kv_bits is not None or self.draft is not None
+    def name(self) -> str:
+        """What the model is kept under: with another adapter, it is another model."""
+        return f"{self.model}+{self.adapter}" if self.adapter else self.model
 
     @property
     def drafting(self) -> GenerationRequest | None:

@@ -43,15 +43,16 @@ class Loaded:
         found: files.ModelFiles,
         request: GenerationRequest,
     ) -> None:
-        self.name = _name(request)
+        self.name = request.name
         self.model = model
         self.tokenizer = tokenizer
         self.files = found
         self.sampling = _sampling_defaults(found.path)
         self.prefixes = PrefixCache(int(request.budget * PREFIX_SHARE))
         self.version = f"{self.name} {found.path} {_newest(found.path, request.adapter)}"
+        self.vocabulary = len(tokenizer.get_vocab())
         # Logits are padded beyond the vocabulary.
-        self.width = int(getattr(model.args, "vocab_size", None) or len(tokenizer))
+        self.width = int(getattr(model.args, "vocab_size", None) or self.vocabulary)
         self._grammar_tokenizer: Any = None
 
     @property
@@ -104,7 +105,7 @@ class Residents:
         Raises ModelUnavailable, with the numbers, where it is too large, also for a place
         `beside` another one; DamagedModel or EngineError.
         """
-        name = _name(request)
+        name = request.name
         held = self._held(request)
         if held is None:
             found = self._inspect(request)
@@ -118,7 +119,7 @@ class Residents:
 
     def _held(self, request: GenerationRequest) -> Loaded | None:
         """The model if it is in memory, out of the very folder that the request names."""
-        held = self._loaded.get(_name(request))
+        held = self._loaded.get(request.name)
         return held if held and held.files.path == request.folder else None
 
     def _inspect(self, request: GenerationRequest) -> files.ModelFiles:
@@ -148,11 +149,6 @@ class Residents:
         del self._loaded[name]
         gc.collect()
         mx.clear_cache()
-
-
-def _name(request: GenerationRequest) -> str:
-    """What the model is kept under: with another adapter, it is another model."""
-    return f"{request.model}+{request.adapter}" if request.adapter else request.model
 
 
 def _check_size(request: GenerationRequest, found: files.ModelFiles, beside: Loaded | None) -> None:

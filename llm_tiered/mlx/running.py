@@ -60,10 +60,17 @@ class Running:
         self.constraint = self._constraint(opened=opened)
         if self.constraint:
             self.processors.append(self.constraint)
-        # Alone it reads all of its prompt: a seed repeats to the last bit only in that way.
+        # Masks and penalties can't follow a draft model's guesses. Without them the answer is the
+        # same.
+        self.drafting = None if self.processors else request.drafting
+        # What a batch can't give: a random state, a KV cache or a draft model of its own. Alone it
+        # reads all of its prompt: a seed repeats to the last bit only in that way.
+        self.alone = (
+            request.seed is not None or request.kv_bits is not None or self.drafting is not None
+        )
         self.cache: Any = None
         self.unread = self.prompt
-        if not request.alone:
+        if not self.alone:
             self.cache, self.unread = self._read_before()
         self._decoder = Decoder(tokenizer, request.stop, tools=bool(request.tools), opened=opened)
         self._generated: list[int] = []

@@ -108,7 +108,7 @@ class Worker(threading.Thread):
         request = job.request
         loaded = self.residents.get(request, self._busy())
         running = Running(job, loaded)
-        if request.alone:
+        if running.alone:
             self._runners.append(Solo(running, self._draft(running)))
             return
         for runner in self._runners:
@@ -120,12 +120,11 @@ class Worker(threading.Thread):
         self._runners.append(batch)
 
     def _draft(self, running: Running) -> Loaded | None:
-        request, loaded = running.request.drafting, running.loaded
-        # Masks and penalties can't follow the guesses. Without them the answer is the same.
-        if request is None or running.processors:
+        request, loaded = running.drafting, running.loaded
+        if request is None:
             return None
         draft = self.residents.get(request, {*self._busy(), loaded}, beside=loaded)
-        if len(draft.tokenizer) != len(loaded.tokenizer):
+        if draft.vocabulary != loaded.vocabulary:
             raise RequestError(
                 f"{draft.name} can't guess ahead for {loaded.name}: its vocabulary is another one"
             )

@@ -53,6 +53,7 @@ def test_json_has_exactly_these_keys() -> None:
         "gemini_key",
         "tiers",
         "resident",
+        "budget",
         "config_path",
         "config",
     }

@@ -51,15 +51,18 @@ def cache_of(tokens: Sequence[int]) -> list[Any]:
     from mlx_lm.models.cache import KVCache
 
     held = mx.array(list(tokens), mx.float32).reshape(1, 1, -1, 1) * mx.ones((1, 1, 1, WIDTH))
-    return [KVCache.from_state((held, held, len(tokens)))]
+    cache = KVCache()
+    cache.keys = cache.values = held
+    cache.offset = len(tokens)
+    return [cache]
 
 
 def held_by(cache: Any) -> Ids:
     """The tokens that a cache holds."""
     if cache is None:
         return ()
-    keys, _ = cache[0].keys_and_values()
-    return tuple(int(token) for token in keys[0, 0, :, 0].tolist())
+    keys = cache[0].keys[0, 0, : cache[0].offset, 0]
+    return tuple(int(token) for token in keys.tolist())
 
 
 def common(left: Sequence[int], right: Sequence[int]) -> int:
