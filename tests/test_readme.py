@@ -87,7 +87,7 @@ def browse(words: list[str]) -> str:
 def test_commands(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of the README works, in the order in which they stand."""
     # The page itself is opened in tests/dashboard; here, nobody is there to end the server.
-    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    monkeypatch.setattr("datasette.cli.cli.main", lambda *_, **__: None)
     monkeypatch.setattr("click.launch", lambda _: None)
     (machine / "prompts.jsonl").write_text('{"prompt": "Hello", "complexity": 2}\n')
     row = '{"prompt": "Hello", "contains": "Hello", "task": "greeting"}\n'

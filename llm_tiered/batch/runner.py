@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import threading
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,14 @@ from ..failures import explain
 from ..log import api
 from ..routed import Routed
 from ..tiered import AsyncTieredModel
+from .ctrl_c import on_ctrl_c
 from .feed import feed
 from .limits import LOCAL_CONCURRENCY, is_local
 from .report import cost
 from .rows import BadRow, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from decimal import Decimal
 
     import llm
@@ -79,7 +78,7 @@ class Batch:
 
     async def run(self, rows: Iterator[Row | BadRow]) -> None:
         """Answer the rows. Raises TieredError where the answers can't be written."""
-        with _on_ctrl_c(self.interrupt):
+        with on_ctrl_c(self.interrupt):
             self._reading = asyncio.create_task(self._read(rows))
             await asyncio.wait([self._reading])
             if self._tasks:
@@ -255,27 +254,3 @@ def _tier(response_json: dict[str, Any] | None) -> str | None:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, TieredError) else explain(error).reason
-
-
-@contextmanager
-def _on_ctrl_c(act: Callable[[], None]) -> Iterator[None]:
-    """Act at the first Ctrl-C; the second one ends the process, whatever it is doing."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    pressed = False
-
-    def handle(*_: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        loop.call_soon_threadsafe(act)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        if not pressed:
-            signal.signal(signal.SIGINT, before)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from .. import config
+from ..batch.ctrl_c import on_ctrl_c
 from ..batch.limits import is_local
 from ..errors import RequestError
 from ..tiered import Options
@@ -42,9 +43,20 @@ def run(
 ) -> Outcome:
     """Ask what is not in the journal yet, and score it all.
 
-    `judges` are those of `find_judges`. Raises TieredError where answers can't be kept.
+    `judges` are those of `find_judges`. Raises TieredError where answers can't be kept, and
+    KeyboardInterrupt once what was under way is ended.
     """
-    return asyncio.run(_run(cases, tiers, judges, asking))
+
+    async def until_ctrl_c() -> Outcome:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs has one
+        with on_ctrl_c(task.cancel):
+            return await _run(cases, tiers, judges, asking)
+
+    try:
+        return asyncio.run(until_ctrl_c())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:

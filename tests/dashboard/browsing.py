@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from datasette import __version__
 from datasette.app import Datasette
@@ -102,13 +104,32 @@ class Site:
 def opened(*paths: Path, rules: dict[str, Any] | None = None, **settings: Any) -> Iterator[Site]:
     """Open databases in Datasette. `rules` are those for the databases, by their names."""
     given = {RULES: {"databases": rules}} if rules else {}
-    datasette = Datasette([str(path) for path in paths], settings=settings, **given)
-    try:
-        yield Site(datasette)
-    finally:
-        datasette.executor.shutdown()
-        if hasattr(datasette, "close"):
-            datasette.close()
-        else:
-            for database in datasette.databases.values():
-                database.close()
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*arguments: Any, **said: Any) -> sqlite3.Connection:
+        # Datasette leaves its databases in memory open, and Python 3.13 minds.
+        if arguments[:1] == (":memory:",):
+            said["check_same_thread"] = False
+        connection = connect(*arguments, **said)
+        if said.get("check_same_thread") is False:
+            made.append(connection)
+        return connection
+
+    with patch("sqlite3.connect", remember):
+        datasette = Datasette([str(path) for path in paths], settings=settings, **given)
+        try:
+            yield Site(datasette)
+        finally:
+            datasette.executor.shutdown()
+            _close(datasette)
+            for connection in made:
+                connection.close()
+
+
+def _close(datasette: Datasette) -> None:
+    if hasattr(datasette, "close"):
+        datasette.close()
+        return
+    for database in datasette.databases.values():
+        database.close()
