@@ -111,7 +111,7 @@ def opened(*paths: Path, rules: dict[str, Any] | None = None, **settings: Any) -
         # Datasette leaves its databases in memory open, and Python 3.13 minds.
         if arguments[:1] == (":memory:",):
             said["check_same_thread"] = False
-        connection = connect(*arguments, **said)
+        connection: sqlite3.Connection = connect(*arguments, **said)
         if said.get("check_same_thread") is False:
             made.append(connection)
         return connection
