@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,15 @@ class Held:
             self.events.setdefault(name, asyncio.Event()).set()
 
 
+class _OneThread(ThreadPoolExecutor):
+    """Does one thing after the other: what is put in last is done when all else is."""
+
+
 async def settle() -> None:
-    """Let everything happen that can happen without help."""
+    """Let everything happen that can happen without help, in threads too."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(getattr(loop, "_default_executor", None), _OneThread):
+        loop.set_default_executor(_OneThread(max_workers=1))
     for _ in range(300):
         await asyncio.sleep(0)
     await asyncio.to_thread(int)

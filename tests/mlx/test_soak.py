@@ -45,7 +45,7 @@ SCHEMA: dict[str, Any] = {
     "minItems": 1,
     "maxItems": 3,
 }
-THREADS, OPERATIONS, LOOPS, TASKS = 3, 5, 2, 6
+THREADS, OPERATIONS, LOOPS, TASKS = 3, 8, 2, 8
 WATCHDOG = 120  # seconds; all of it takes a few
 SPARE = 1_000_000  # bytes that may come or go without anybody's doing
 
