@@ -58,10 +58,15 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=[(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"])
+EACH_WINDOW = pytest.mark.parametrize(
+    "page", [(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"], indirect=True
+)
+
+
+@pytest.fixture
 def page(request: pytest.FixtureRequest, site: str, browser: Browser) -> Iterator[Page]:
     """Open a page; it must ask nobody but the server, and have nothing to complain of."""
-    (width, height), scheme = request.param
+    (width, height), scheme = getattr(request, "param", (WIDE, "light"))
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, base_url=site
     )
@@ -83,6 +88,7 @@ def fits(page: Page) -> bool:
     return wide
 
 
+@EACH_WINDOW
 @pytest.mark.parametrize("path", ["/some/-/tiered", "/none/-/tiered", "/many/-/tiered"])
 def test_the_page(page: Page, path: str) -> None:
     """The page opens, and fits into the window, with data, without any and with very many."""
@@ -95,6 +101,7 @@ def test_the_page(page: Page, path: str) -> None:
     assert fits(page)
 
 
+@EACH_WINDOW
 def test_the_colours_are_those_of_the_system(page: Page) -> None:
     """In the dark the paper is dark and the ink is light."""
     page.goto("/some/-/tiered")
