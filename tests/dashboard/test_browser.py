@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -66,7 +66,8 @@ EACH_WINDOW = pytest.mark.parametrize(
 @pytest.fixture
 def page(request: pytest.FixtureRequest, site: str, browser: Browser) -> Iterator[Page]:
     """Open a page; it must ask nobody but the server, and have nothing to complain of."""
-    (width, height), scheme = getattr(request, "param", (WIDE, "light"))
+    asked_for: Any = getattr(request, "param", (WIDE, "light"))
+    (width, height), scheme = asked_for
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, base_url=site
     )
