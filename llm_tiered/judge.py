@@ -24,6 +24,9 @@ SEQUENCE = 4
 ENOUGH_WORDS = 40
 REPEATED = 0.5
 
+# How the reason of an attempt begins whose answer was there, and too weak.
+ESCALATED = "escalated: "
+
 # Where an answer begins, in characters.
 BEGINNING = 200
 _REFUSAL = re.compile(
@@ -60,7 +63,7 @@ def judge(text: str, facts: Mapping[str, Any], schema: Mapping[str, Any] | None)
         try:
             structured.validate(said, schema)
         except RequestError as error:
-            return Verdict(error.message, f"{error.message}. Answer again, with JSON that fits.")
+            return Verdict(error.message, correction(error.message))
         return _guessed(facts)
     if _REFUSAL.search(said[:BEGINNING].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
         return Verdict("the answer is a refusal")
@@ -68,6 +71,11 @@ def judge(text: str, facts: Mapping[str, Any], schema: Mapping[str, Any] | None)
     if repeated > REPEATED:
         return Verdict(f"the answer repeats itself ({repeated:.0%})")
     return _guessed(facts)
+
+
+def correction(problem: str) -> str:
+    """What to tell a model whose JSON does not fit the schema."""
+    return f"{problem}. Answer again, with JSON that fits."
 
 
 def repetition(text: str) -> float:

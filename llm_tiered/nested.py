@@ -9,9 +9,10 @@ import llm
 from llm.parts import TextPart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from llm.models import _BaseConversation, _BaseModel, _BaseResponse
+    from llm.parts import StreamEvent
 
 Inner: TypeAlias = "llm.Model | llm.KeyModel"
 AsyncInner: TypeAlias = "llm.AsyncModel | llm.AsyncKeyModel"
@@ -63,6 +64,11 @@ def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.Tool
         input=inner.input_tokens, output=inner.output_tokens, details=inner.token_details
     )
     outer.set_resolved_model(inner.model.model_id)
+
+
+def text_of(events: Iterable[StreamEvent]) -> str:
+    """What the events say of the answer itself, without reasoning."""
+    return "".join(event.chunk for event in events if event.type == "text")
 
 
 def last_said(prompt: llm.Prompt) -> str:

@@ -71,6 +71,8 @@ class Routed:
         self.escalates = self._escalates()
         self.recalls = self._recalls()
         self.recalled: Answer | None = None
+        # To find one takes reading all attachments.
+        self._addresses: dict[str, str | None] = {}
 
     def steps(self) -> Generator[Step, Problem | None, Candidate]:
         """What is to be done for an answer, one after the other."""
@@ -124,8 +126,10 @@ class Routed:
         """The address of this request to that model, by which its answer is found again."""
         from .log import cache
 
-        options = self.options(candidate, inner).model_dump(exclude_none=True)
-        return cache.key(self.prompt, inner.model_id, options)
+        if candidate.model not in self._addresses:
+            options = self.options(candidate, inner).model_dump(exclude_none=True)
+            self._addresses[candidate.model] = cache.key(self.prompt, inner.model_id, options)
+        return self._addresses[candidate.model]
 
     def answer_key(self, candidate: Candidate, inner: _BaseModel) -> str | None:
         """The key of an answer; a weak one, for want of a better, is not to be given again."""
@@ -155,21 +159,24 @@ class Routed:
             return None
         if not text or not self.judges(candidate):
             raise _empty(inner)
+        from .judge import ESCALATED
+
         verdict = self._verdict(text, inner.response_json)
         if verdict is None:
             return None
-        reason = f"escalated: {verdict.reason}"
-        return Problem(reason, rises=True, usable=True, correction=verdict.correction)
+        return Problem(
+            ESCALATED + verdict.reason, rises=True, usable=True, correction=verdict.correction
+        )
 
     def failed(self, candidate: Candidate, error: Exception, text: str) -> Problem:
         """What went wrong with an attempt, after that much text."""
         problem = self.explain(error)
         if not self.judges(candidate) or not isinstance(error, (EmptyAnswer, RequestError)):
             return problem
-        retry = text and self.prompt.schema
-        correction = f"{problem.reason}. Answer again, with JSON that fits." if retry else None
-        reason = f"escalated: {problem.reason}"
-        return replace(problem, reason=reason, rises=True, correction=correction)
+        from .judge import ESCALATED, correction
+
+        retry = correction(problem.reason) if text and self.prompt.schema else None
+        return replace(problem, reason=ESCALATED + problem.reason, rises=True, correction=retry)
 
     def answered(self, candidate: Candidate) -> int:
         """Tell of a fallback, once; gives the milliseconds up to the first output."""
@@ -227,8 +234,7 @@ class Routed:
         )
 
     def _weak(self, answer: Answer) -> bool:
-        text = "".join(event.chunk for event in answer.events if event.type == "text")
-        return self._verdict(text, answer.response_json) is not None
+        return self._verdict(nested.text_of(answer.events), answer.response_json) is not None
 
     def _verdict(self, text: str, facts: Any) -> Verdict | None:
         from .judge import judge

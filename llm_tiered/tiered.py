@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llm.parts import StreamEvent
 
     from .chain import Candidate, Problem
+    from .log.cache_answers import Answer
     from .registry import Registry
 
 Inner = TypeVar("Inner")
@@ -145,21 +146,19 @@ class _Answer(Generic[Inner, Events]):
     @property
     def text(self) -> str:
         """What was read of the answer itself."""
-        return "".join(event.chunk for event in self.read if event.type == "text")
+        return nested.text_of(self.read)
 
     def corrected(self, correction: str) -> list[llm.Message]:
         """What the model said, and what is said to that."""
         return [llm.assistant(self.text), llm.user(correction)]
 
 
-def _finish_recalled(
-    response: _BaseResponse, routed: Routed, candidate: Candidate, ttft_ms: int
-) -> None:
+def _finish_recalled(response: _BaseResponse, routed: Routed, answer: Answer, ttft_ms: int) -> None:
     """Say of a response that it came out of the log, for nothing."""
     response.set_usage(input=0, output=0)
-    response.set_resolved_model(candidate.model)
-    facts = routed.recalled.response_json if routed.recalled else None
-    response.response_json = routed.record(ttft_ms, facts)
+    if answer.model:
+        response.set_resolved_model(answer.model)
+    response.response_json = routed.record(ttft_ms, answer.response_json)
 
 
 @contextmanager
@@ -243,7 +242,7 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # com
         ttft_ms = routed.answered(candidate)
         if routed.recalled:
             yield from routed.recalled.events
-            _finish_recalled(response, routed, candidate, ttft_ms)
+            _finish_recalled(response, routed, routed.recalled, ttft_ms)
             return
         answer = answers[candidate.model]
         with closing(answer.rest), _unspliced(routed, candidate):
@@ -323,7 +322,7 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
         if routed.recalled:
             for event in routed.recalled.events:
                 yield event
-            _finish_recalled(response, routed, candidate, ttft_ms)
+            _finish_recalled(response, routed, routed.recalled, ttft_ms)
             return
         answer = answers[candidate.model]
         async with aclosing(answer.rest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,18 @@ async def test_earlier_answer_of_a_model_that_is_gone(
     last = await ask("Say hello", complexity=9, cache=True)
     assert record(last)["cached_from"] == logged()[0]["id"]
     assert len(httpx_mock.get_requests()) == 1
+
+
+async def test_tier_with_an_alias(
+    ask: Ask, toys: Toys, logged: Callable[[], list[Any]], user_path: Path
+) -> None:
+    """An answer from the log has the id of the model that gave it, as the first time."""
+    (user_path / "aliases.json").write_text(json.dumps({"wee": SMALL}))
+    tiers = [toys.keys["tiers"][0] | {"model": "wee"}, *toys.keys["tiers"][1:]]
+    toys.configure(tiers=tiers, cache=True, local_only=False)
+    for _ in range(2):
+        await ask("Hello", complexity=2)
+    assert {turn["resolved_model"] for turn in logged()} == {logged()[0]["resolved_model"]}
 
 
 async def test_fallback_is_found_where_it_answered(

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
+from ..judge import ESCALATED
 from .features import measure
 from .model import burdens
 from .refit import Example
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from ..log.answers import Answer, Asked
     from ..log.feedback import Mark
-
-ESCALATED = "escalated: "
-"""How the reason of an attempt begins whose answer was checked and found too weak."""
 
 # A check knows less than the user, and of an answer that it lets pass it knows the least.
 CHECK_FAILED, CHECK_PASSED = 0.5, 0.25
