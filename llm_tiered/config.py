@@ -9,23 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from .config_file import config_path, parse
 from .errors import ConfigError
 from .mlx.catalog import CATALOG, PREFIX
-from .schema import (
-    DEFAULT_TASKS,
-    HIGHEST,
-    LOWEST,
-    Budget,
-    Cache,
-    Config,
-    Electricity,
-    Fallback,
-    Span,
-    Task,
-    Tier,
-    UserModel,
-    config_path,
-)
+from .schema import DEFAULT_TASKS, Budget, Cache, Config, Electricity, Span, Task, Tier
+from .terms import HIGHEST, LOWEST, Fallback
+from .user_models import UserModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +35,6 @@ __all__ = [
     "UserModel",
     "canonical_model",
     "config_path",
-    "declared_models",
     "load",
 ]
 
@@ -128,28 +116,8 @@ def load() -> Settings:
 _cached: dict[str, Any] = {}
 
 
-def declared_models() -> tuple[UserModel, ...]:
-    """The config's own models, without those that are wrong.
-
-    This is what gets registered with llm: a mistake in the config must not take `llm` down, so
-    it is told later, by `load`, when the tiers are used.
-    """
-    try:
-        document = _parse(config_path())
-    except ConfigError:
-        return ()
-    entries = document.get("models")
-    models = []
-    for entry in entries if isinstance(entries, list) else []:
-        try:
-            models.append(UserModel.model_validate(entry))
-        except ValidationError:
-            continue
-    return tuple(models)
-
-
 def _read(path: Path) -> tuple[Config, dict[str, Source]]:
-    document = _parse(path)
+    document = parse(path)
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
@@ -162,31 +130,6 @@ def _read(path: Path) -> tuple[Config, dict[str, Source]]:
         for tier in config.tiers
     )
     return config.model_copy(update={"tiers": tiers}), dict.fromkeys(document, "config")
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is no UTF-8 text") from None
-    import yaml
-
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or "can't be read"
-        raise ConfigError(f"{path}:{where} this is no valid YAML: {problem}") from None
-    except ValueError as error:  # a date or a number that can't be
-        raise ConfigError(f"{path}: this is no valid YAML: {error}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: found {type(document).__name__}, expected keys and values")
-    return document
 
 
 def _describe(error: Any) -> str:

@@ -8,7 +8,7 @@ import llm
 from llm.parts import AttachmentPart
 
 from .errors import RequestError
-from .mlx.models import AsyncMlxModel, MlxModel
+from .mlx.models import LocalModel
 
 if TYPE_CHECKING:
     from llm.models import Attachment, _BaseModel
@@ -23,7 +23,7 @@ def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | No
     llm.NeedsKeyException where there is no key.
     """
     _check_capabilities(inner, prompt)
-    if isinstance(inner, (MlxModel, AsyncMlxModel)):
+    if isinstance(inner, LocalModel):
         inner.check(allow_cpu=settings.allow_cpu)
     else:
         inner.get_key(key)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from . import config
-from .errors import ModelUnavailable
+from . import config_file
+from .errors import ConfigError, ModelUnavailable
 from .mlx.catalog import CATALOG, ModelSpec
 from .mlx.models import AsyncMlxModel, MlxModel
-from .mlx.requests import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from llm.models import ModelWithAliases
 
+    from .mlx.requests import Limits
     from .nested import AsyncInner, Inner
+    from .user_models import UserModel
 
 
 class Registry:
@@ -48,6 +48,8 @@ class Registry:
         return entry.async_model
 
     def _unknown(self, name: str) -> ModelUnavailable:
+        from difflib import get_close_matches
+
         ids = list(self._ids())
         if name.startswith("gemini/") and not any(id_.startswith("gemini/") for id_ in ids):
             return ModelUnavailable("llm-gemini is not installed", fix="llm install llm-gemini")
@@ -58,7 +60,7 @@ class Registry:
         return ModelUnavailable(f"llm knows no such model{meant}", fix=self._correct())
 
     def _correct(self) -> str:
-        return f"correct it in {config.config_path()}"
+        return f"correct it in {config_file.config_path()}"
 
     def _ids(self) -> Iterator[str]:
         for entry in self._models:
@@ -77,7 +79,7 @@ class Registry:
 def local_models() -> tuple[ModelSpec, ...]:
     """The catalog, and what the config adds to it or puts in its place."""
     specs = {spec.model_id: spec for spec in CATALOG}
-    for model in config.declared_models():
+    for model in _declared():
         specs[model.id] = ModelSpec(
             model_id=model.id,
             repo=model.repo,
@@ -106,6 +108,19 @@ def register(register: Callable[..., None], models: list[ModelWithAliases]) -> N
     register(TieredModel(registry), AsyncTieredModel(registry))
 
 
+def _declared() -> tuple[UserModel, ...]:
+    try:
+        lines = config_file.read(config_file.config_path()).splitlines()
+    except ConfigError:
+        return ()
+    # llm starts no slower for those who add none: to understand the file takes a while.
+    if not any("models" in line for line in lines if not line.lstrip().startswith("#")):
+        return ()
+    from .user_models import declared_models
+
+    return declared_models()
+
+
 def _find_local(name: str) -> ModelSpec | None:
     for spec in local_models():
         if name == spec.model_id or name in spec.aliases:
@@ -114,6 +129,9 @@ def _find_local(name: str) -> ModelSpec | None:
 
 
 def _limits() -> Limits:
+    from . import config
+    from .mlx.requests import Limits
+
     settings = config.load().config
     return Limits(memory=settings.memory_limit, kv_disk=settings.kv_disk)
 

@@ -6,15 +6,12 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import llm
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     field_validator,
     model_serializer,
@@ -22,13 +19,12 @@ from pydantic import (
 )
 
 from .mlx.catalog import PREFIX
-
-Fallback = Literal["any", "local", "none"]
-LOWEST, HIGHEST = 1, 10
+from .terms import HIGHEST, LOWEST, Fallback
+from .user_models import STRICT, UserModel
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = STRICT
 
 
 class Span(NamedTuple):
@@ -114,40 +110,6 @@ DEFAULT_TASKS = {
         "curriculum_planning": 8,
     }.items()
 }
-
-
-class UserModel(_Section):
-    """A local model that the config adds: a repository on the hub, or a folder on disk.
-
-    `adapter` is the folder of a LoRA adapter that goes on top.
-    """
-
-    id: str = Field(min_length=1)
-    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    path: Path | None = None
-    aliases: tuple[str, ...] = ()
-    adapter: Path | None = None
-
-    @field_validator("id")
-    @classmethod
-    def _prefixed(cls, name: str) -> str:
-        return name if name.startswith(PREFIX) else PREFIX + name
-
-    @field_validator("path", "adapter")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        if path is None:
-            return None
-        try:
-            return config_path().parent / path.expanduser()
-        except RuntimeError:
-            raise ValueError(f"found {str(path)!r}, and nobody here has that name") from None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> UserModel:
-        if (self.repo is None) == (self.path is None):
-            raise ValueError("expected either 'repo' or 'path'")
-        return self
 
 
 def _parse_share(value: Any) -> float:
@@ -293,8 +255,3 @@ class Config(_Section):
                 meant = f", did you mean {near[0]!r}?" if near else ""
                 raise ValueError(f"rollout.{name}: there is no tier or task of that name{meant}")
         return self
-
-
-def config_path() -> Path:
-    """Where the config file is, or would be."""
-    return Path(llm.user_dir()) / "tiered" / "config.yaml"

@@ -15,6 +15,7 @@ import yaml
 
 from llm_tiered import config
 from llm_tiered.config import Budget, Cache, Config, Settings, Span, Task, Tier
+from llm_tiered.user_models import declared_models
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 
@@ -229,7 +230,7 @@ def test_path_of_a_model(
     config_file.write_text(f"models: [{{id: my-model, path: {path}}}]")
     wanted = Path(expected.format(folder=config_file.parent, home="/home/somebody"))
     assert config.load().config.models[0].path == wanted
-    assert config.declared_models()[0].path == wanted
+    assert declared_models()[0].path == wanted
 
 
 # Reading it again

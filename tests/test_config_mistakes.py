@@ -12,6 +12,9 @@ import pytest
 from llm_tiered import config
 from llm_tiered.config import Config, Tier
 from llm_tiered.errors import ConfigError
+from llm_tiered.mlx.catalog import CATALOG
+from llm_tiered.registry import local_models
+from llm_tiered.user_models import declared_models
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 if TYPE_CHECKING:
@@ -139,7 +142,7 @@ def test_folder_in_the_place_of_the_file(config_file: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read: Is a directory") as caught:
         config.load()
     assert str(config_file) in str(caught.value)
-    assert config.declared_models() == ()
+    assert declared_models() == ()
 
 
 def test_file_in_the_place_of_the_folder(config_file: Path) -> None:
@@ -149,7 +152,7 @@ def test_file_in_the_place_of_the_folder(config_file: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read: Not a directory") as caught:
         config.load()
     assert str(config_file) in str(caught.value)
-    assert config.declared_models() == ()
+    assert declared_models() == ()
 
 
 @pytest.fixture(params=["file", "folder"])
@@ -186,26 +189,27 @@ def test_file_that_may_not_be_read(locked: Path) -> None:
 @pytest.mark.usefixtures("locked")
 def test_file_that_may_not_be_read_declares_no_models() -> None:
     """A file without permission does not stop llm from starting."""
-    assert config.declared_models() == ()
+    assert declared_models() == ()
+    assert len(local_models()) == len(CATALOG)
 
 
 @pytest.mark.parametrize("text", [text for text, _ in MISTAKES])
 def test_mistake_leaves_declared_models_working(config_file: Path, text: str) -> None:
     """Whatever the file says, the models can be asked for without an error."""
     config_file.write_text(text)
-    assert isinstance(config.declared_models(), tuple)
+    assert isinstance(declared_models(), tuple)
 
 
 def test_mistake_elsewhere_keeps_the_models(config_file: Path) -> None:
     """A mistake in another section does not take the user's models away."""
     config_file.write_text("fallback: maybe\nmodels: [{id: x, repo: a/b}]")
-    assert [model.id for model in config.declared_models()] == ["mlx/x"]
+    assert [model.id for model in declared_models()] == ["mlx/x"]
 
 
 def test_wrong_model_leaves_the_others(config_file: Path) -> None:
     """A model that is described wrongly is left out; those beside it are there."""
     config_file.write_text("models: [{id: x, repo: a/b}, {id: y}, nonsense, {id: z, path: z}]")
-    assert [model.id for model in config.declared_models()] == ["mlx/x", "mlx/z"]
+    assert [model.id for model in declared_models()] == ["mlx/x", "mlx/z"]
 
 
 def test_mistake_is_told_every_time(config_file: Path) -> None:

@@ -25,8 +25,12 @@ HEAVY = {
 # Each may import what stands here of the package, and nothing else of it.
 ALLOWED = {
     "errors": set[str](),
-    "schema": {"mlx.catalog"},
-    "config": {"errors", "mlx.catalog", "schema"},
+    "terms": set[str](),
+    "options": {"terms"},
+    "config_file": {"errors"},
+    "user_models": {"config_file", "errors", "mlx.catalog"},
+    "schema": {"mlx.catalog", "terms", "user_models"},
+    "config": {"config_file", "errors", "mlx.catalog", "schema", "terms", "user_models"},
     "routing": {"config", "errors", "estimator", "mlx.catalog"},
     "chain": {"config", "errors", "mlx.catalog", "routing"},
     "failures": {"chain", "errors"},
@@ -40,6 +44,7 @@ FORBIDDEN = {
     "nested": {"cli", "registry", "tiered"},
     "readiness": {"cli", "registry", "tiered"},
     "routed": {"cli", "registry", "tiered"},
+    "drivers": {"cli", "tiered"},
     "tiered": {"cli"},
     "budget": {"chain", "cli", "mlx", "routed", "registry", "tiered"},
     "judge": {"chain", "cli", "log", "routed", "registry", "tiered"},
@@ -165,10 +170,25 @@ def test_listing_imports_nothing_heavy(home: Path, arguments: list[str]) -> None
     assert {name.partition(".")[0] for name in after - before} & HEAVY == set()
 
 
-def test_registering_imports_the_virtual_model(home: Path) -> None:
-    """The subprocess really registered: the models' modules are there."""
-    added = _added(home, _llm("models", "list"))
-    assert {"llm_tiered.tiered", "llm_tiered.mlx.models"} <= added
+REGISTERED = {
+    *("llm_tiered", "llm_tiered.cli", "llm_tiered.errors", "llm_tiered.registry"),
+    *("llm_tiered.tiered", "llm_tiered.options", "llm_tiered.terms", "llm_tiered.config_file"),
+    *("llm_tiered.mlx", "llm_tiered.mlx.catalog", "llm_tiered.mlx.models"),
+    "llm_tiered.mlx.options",
+}
+
+
+def test_registering_imports_what_is_registered(home: Path) -> None:
+    """The models are there; engine, chain and config come with the first prompt."""
+    assert _added(home, _llm("aliases", "list")) == REGISTERED
+
+
+def test_config_without_models_is_not_understood_to_register(tmp_path: Path) -> None:
+    """A config file that adds no models costs the start of llm no more than its reading."""
+    path = tmp_path / "tiered" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text("# models:\ndefault_complexity: 3\n", "utf-8")
+    assert _added(tmp_path, _llm("aliases", "list")) == REGISTERED
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models", "list"], ["tiered", "--help"]])
@@ -226,5 +246,5 @@ def test_only_mlx_imports_mlx(module: Path) -> None:
 def test_the_reader_of_imports_reads() -> None:
     """The tests above see relative imports as they are meant."""
     assert _own_imports(ROOT / "mlx" / "store.py") >= {"errors", "mlx.hub", "mlx.device"}
-    assert _own_imports(ROOT / "tiered.py") >= {"chain", "config", "log.api", "routed", "registry"}
+    assert _own_imports(ROOT / "drivers.py") >= {"chain", "nested", "log.api", "routed", "registry"}
     assert _own_imports(ROOT / "__init__.py") == {"registry", "cli"}

@@ -182,8 +182,8 @@ def toys(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     async def sleep(seconds: float) -> None:
         plugin.delays.append(seconds)
 
-    monkeypatch.setattr("llm_tiered.tiered.time.sleep", plugin.delays.append)
-    monkeypatch.setattr("llm_tiered.tiered.asyncio.sleep", sleep)
+    monkeypatch.setattr("llm_tiered.drivers.time.sleep", plugin.delays.append)
+    monkeypatch.setattr("llm_tiered.drivers.asyncio.sleep", sleep)
     pm.register(plugin, name="toys")
     yield plugin
     pm.unregister(plugin)

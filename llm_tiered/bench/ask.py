@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
+from ..mlx.asking import make_request
 from ..mlx.engine import ENGINE
 from ..mlx.requests import Done, Event, Failed, Reasoning, Text, Ticket
 
@@ -135,7 +136,7 @@ def submit(
     """
     options = model.Options(temperature=0, max_tokens=max_tokens)
     clock = Clock()
-    request = model.request(llm.Prompt(prompt, model=model, system=system, options=options))
+    request = make_request(model, llm.Prompt(prompt, model=model, system=system, options=options))
     request = replace(request, **changes)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     ticket = Ticket()

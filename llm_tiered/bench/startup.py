@@ -9,8 +9,13 @@ import sys
 from ..errors import TieredError
 from .figures import Figure, Measured
 
-# Every command imports the plugin; those that use models make it register its own.
-COMMANDS = {"start": ("--version",), "register": ("models", "list")}
+# Every command imports the plugin; those that use models make it register its own; the list of
+# models asks `tiered` what its tiers can do, and that is in the config.
+COMMANDS = {
+    "start": ("--version",),
+    "register": ("aliases", "list"),
+    "models list": ("models", "list"),
+}
 
 LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|( +)([\w.]+)")
 OURS, APART = "llm_tiered", "llm_gemini"

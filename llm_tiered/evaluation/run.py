@@ -12,7 +12,7 @@ from .. import config
 from ..batch.ctrl_c import on_ctrl_c
 from ..batch.limits import is_local
 from ..errors import RequestError
-from ..tiered import Options
+from ..options import Options
 from . import judge, scoring
 from .asking import Question
 from .report import Score

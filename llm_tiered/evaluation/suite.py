@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch import rows
 from ..batch.rows import BadRow, Row
 from ..errors import RequestError
-from ..tiered import Options
+from ..options import Options
 from . import scoring, tiers
 
 if TYPE_CHECKING:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 
 import llm
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 SAMPLING = ("temperature", "top_p", "min_p", "top_k", "repetition_penalty")
 
 
 class Options(llm.Options):
     """Without a value, the model's own default holds."""
+
+    # llm registers the models whenever it starts; few of its commands need the options.
+    model_config = ConfigDict(defer_build=True)
 
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="Randomness of the answer; 0 takes the likeliest."

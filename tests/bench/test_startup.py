@@ -40,9 +40,9 @@ def test_everything_is_the_sum() -> None:
 
 def test_start_measures_llm_itself() -> None:
     """The real llm is started; registering the models imports more than the bare start."""
-    start, register = startup.start(1)
-    assert (start.name, register.name) == ("start", "register")
-    assert {figure.unit for figure in (start, register)} == {"ms"}
+    start, register, listed = startup.start(1)
+    assert (start.name, register.name, listed.name) == ("start", "register", "models list")
+    assert {figure.unit for figure in (start, register, listed)} == {"ms"}
     assert start.baseline is not None
     assert 0 < start.value < start.baseline
     assert start.value < register.value
@@ -54,5 +54,5 @@ def test_llm_that_does_not_start_is_told(
     """Where llm can't be started, its own last words are told."""
     monkeypatch.setenv("LLM_USER_PATH", str(config_file.parent / "config.yaml"))
     config_file.write_text("")
-    with pytest.raises(TieredError, match=r"llm models list fails: .*Exists"):
+    with pytest.raises(TieredError, match=r"llm aliases list fails: .*Exists"):
         startup.start(1)
