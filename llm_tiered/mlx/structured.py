@@ -108,14 +108,15 @@ class Constraint:
     def _masked(self, logits: Any) -> Any:
         import llguidance.numpy
         import mlx.core as mx
+        import numpy as np
 
         width = logits.shape[-1]
         if self._mask is None:
             self._mask = llguidance.numpy.allocate_token_bitmask(1, width)
         llguidance.numpy.fill_next_token_bitmask(self.grammar.matcher, self._mask)
-        words = mx.array(self._mask.view("uint32")[0])
-        bits = (words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1
-        allowed = bits.reshape(-1)[:width].astype(mx.bool_)
+        # Twice as fast as to shift the bits apart in MLX, which has no operation for it.
+        bits = np.unpackbits(self._mask[0].view(np.uint8), count=width, bitorder="little")
+        allowed = mx.array(bits.view(np.bool_))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
 
