@@ -184,7 +184,9 @@ def _draw(name: str, array: Any, key: Any, dtype: Any) -> Any:
     import mlx.core as mx
 
     if array.dtype == mx.uint32:
-        return mx.random.randint(0, (1 << 32) - 1, array.shape, mx.uint32, key)
+        # Halves, because MLX draws by way of floats: the last bits of larger numbers are no chance.
+        halves = (*array.shape[:-1], 2 * array.shape[-1])
+        return mx.random.randint(0, 1 << 16, halves, mx.uint16, key).view(mx.uint32)
     kind = name.rpartition(".")[2]
     if kind in ("scales", "biases"):
         inputs = 1 if "embed" in name else array.shape[-1] * GROUP_SIZE
