@@ -106,10 +106,7 @@ def _resident(spec: ModelSpec) -> Path | None:
 
 def _folder(spec: ModelSpec, memory_limit: int | None) -> Path:
     resident = _resident(spec)
-    if resident:
-        return resident
-    store.check(spec, memory_limit=memory_limit, allow_cpu=True)
-    return store.fetch(spec)
+    return resident or store.ready(spec, memory_limit=memory_limit)
 
 
 def _generate(request: GenerationRequest, answer: Answer) -> Iterator[StreamEvent]:

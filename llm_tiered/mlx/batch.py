@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from .residency import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,63 +20,76 @@ if TYPE_CHECKING:
 # How many requests generate at once; the rest wait inside the generator.
 BATCH_SIZE = 32
 
+logger = logging.getLogger("llm_tiered")
+
 
 class Batch:
-    """The running requests of one model. Only on the worker's thread."""
+    """The running requests of one model. Only on the worker's thread.
+
+    MLX fails for all of them at once. Then each goes on by itself, one after the other, from
+    where it was; one that fails by itself has failed.
+    """
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
         self.models = (loaded,)
         self._generator: Any = None
         self._running: dict[int, Running] = {}
+        self._apart: deque[Running] = deque()
+        self._has_failed = False
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._running) + len(self._apart)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others may join."""
+        return not self._has_failed
 
     @property
     def kv_bytes(self) -> int:
         """Bytes that the KV caches take at most."""
-        return sum(running.kv_bytes for running in self._running.values())
+        return sum(self.loaded.kv_bytes(running.most_tokens) for running in self._all())
 
     def add(self, running: Running) -> None:
-        """Let a request join."""
+        """Let a request join. Raises TieredError where it can't be served."""
+        known, unread = running.start()
+        tokens = running.tokens
         (uid,) = self._ready().insert(
-            [running.unread],
-            max_tokens=[running.max_tokens],
-            caches=[running.cache] if running.cache else None,
-            all_tokens=[running.prompt[: len(running.prompt) - len(running.unread)]],
+            [unread],
+            max_tokens=[running.tokens_left],
+            caches=[known] if known else None,
+            all_tokens=[tokens[: len(tokens) - len(unread)]],
             samplers=[running.sampler],
             logits_processors=[running.processors or _no_processors()],
         )
-        running.cache = None
         self._running[uid] = running
+
+    def go_on(self, running: Running) -> None:
+        """Let a request join that has begun elsewhere."""
+        try:
+            self.add(running)
+        except Exception as error:
+            running.fail(error)
 
     def step(self) -> None:
         """Read or generate the next tokens of all requests, and end those that are complete."""
-        cancelled = [uid for uid, one in self._running.items() if one.ticket.cancelled.is_set()]
-        if cancelled:
-            self._drop(cancelled)
-        if not self._running:
-            return
+        together = len(self._running)
         try:
-            read, generated = self._ready().next()
+            self._drop_cancelled()
+            if self._apart and not self._running:
+                self.go_on(self._apart.popleft())
+            if self._running:
+                self._advance()
         except Exception as error:
-            # The generator's state is not to be trusted after this.
-            self.close()
-            self.fail(error)
-            return
-        for response in read:
-            if response.uid in self._running and not response.end_of_prompt:
-                self._running[response.uid].prefilled(*response.progress)
-        for response in generated:
-            if response.uid in self._running:
-                self._take(response)
+            self._take_apart(error, together)
 
     def fail(self, error: Exception) -> None:
         """End all requests with an error."""
-        lost, self._running = self._running, {}
-        for running in lost.values():
+        for running in self._all():
             running.fail(error)
+        self._running.clear()
+        self._apart.clear()
 
     def close(self) -> None:
         """Let go of the generator and what it holds."""
@@ -81,6 +98,9 @@ class Batch:
             # Nobody waits for it any more, and the thread has others to serve.
             with suppress(Exception):
                 generator.close()
+
+    def _all(self) -> list[Running]:
+        return [*self._running.values(), *self._apart]
 
     def _ready(self) -> Any:
         from mlx_lm.generate import BatchGenerator
@@ -91,6 +111,15 @@ class Batch:
                 self.loaded.model, stop_tokens=stops, completion_batch_size=BATCH_SIZE
             )
         return self._generator
+
+    def _advance(self) -> None:
+        read, generated = self._ready().next()
+        for response in read:
+            if response.uid in self._running and not response.end_of_prompt:
+                self._running[response.uid].prefilled(*response.progress)
+        for response in generated:
+            if response.uid in self._running:
+                self._take(response)
 
     def _take(self, response: Any) -> None:
         running = self._running[response.uid]
@@ -105,15 +134,44 @@ class Batch:
         elif ended:
             self._drop([response.uid])
 
+    def _drop_cancelled(self) -> None:
+        for running in [one for one in self._apart if one.ticket.cancelled.is_set()]:
+            self._apart.remove(running)
+            running.end()
+        cancelled = [uid for uid, one in self._running.items() if one.ticket.cancelled.is_set()]
+        if cancelled:
+            self._drop(cancelled)
+
     def _drop(self, uids: list[int]) -> None:
         """Take requests out before their end, and keep what they have read."""
-        caches = self._ready().remove(uids, return_prompt_caches=True)
-        for uid in uids:
-            running = self._running.pop(uid)
+        dropped = {uid: self._running.pop(uid) for uid in uids}
+        for running in dropped.values():
             running.end()
-            cache, tokens = caches.get(uid, (None, []))
-            if cache:
-                running.keep(list(tokens), cache)
+        caches = self._ready().remove(uids, return_prompt_caches=True)
+        for uid, running in dropped.items():
+            known, tokens = caches.get(uid, (None, []))
+            if known:
+                running.keep(list(tokens), known)
+
+    def _take_apart(self, error: Exception, together: int) -> None:
+        """Let the requests go on one by one, if there were several of them."""
+        # The generator's state is not to be trusted after this.
+        self.close()
+        failed = list(self._running.values())
+        self._running.clear()
+        if together > 1:
+            logger.warning(
+                "%s: a batch of %s requests failed and goes on one by one (%s: %s)",
+                self.loaded.name,
+                together,
+                type(error).__name__,
+                brief(error),
+            )
+            self._apart.extend(failed)
+        else:
+            for running in failed:
+                running.fail(error)
+        self._has_failed = True
 
 
 @cache

@@ -7,13 +7,14 @@ import os
 import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import ModelUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -63,6 +64,21 @@ def clear_streams() -> None:
         import mlx.core as mx
 
         mx.clear_streams()
+
+
+@contextmanager
+def wired() -> Iterator[None]:
+    """Let Metal hold on to what models keep in memory: the system does not page it out."""
+    import mlx.core as mx
+
+    if not mx.metal.is_available():
+        yield
+        return
+    before = mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
+    try:
+        yield
+    finally:
+        mx.set_wired_limit(before)
 
 
 def run_apart(work: Callable[[], T]) -> T:

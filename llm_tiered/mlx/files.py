@@ -120,7 +120,7 @@ def _inspect(path: Path, fix: str | None) -> ModelFiles:
 
 def _read_config(path: Path, fix: str | None) -> JsonObject:
     if not path.exists():
-        raise ModelUnavailable(f"There is no folder {path}", fix=fix or "check the path")
+        raise ModelUnavailable(f"there is no folder {path}", fix=fix or "check the path")
     if not path.is_dir():
         raise ModelUnavailable(
             f"{path} is no folder", fix=fix or "give the folder that holds the model's files"

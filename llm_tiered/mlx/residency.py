@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # What ends a turn in the families we serve. Some repositories leave it out of their EOS ids.
 TURN_ENDS = ("<|end|>", "<|im_end|>")
 
+# What mends that a model is too large.
+LESS = "a larger memory_limit in the config, or a smaller model"
+
 # The share of the memory for models that each of them may keep of what it has read.
 PREFIX_SHARE = 0.1
 
@@ -60,6 +63,10 @@ class Loaded:
         """Bytes that it takes: with the cache of a usual context, and what it has read lately."""
         return self.files.memory + self.prefixes.nbytes
 
+    def kv_bytes(self, tokens: int) -> int:
+        """Bytes that the KV cache of so many tokens takes."""
+        return tokens * (self.files.kv_bytes_per_token or 0)
+
     def grammar_tokenizer(self) -> Any:
         """Llguidance's view of the tokenizer, made at first use."""
         if self._grammar_tokenizer is None:
@@ -85,13 +92,14 @@ class Residents:
         Raises ModelUnavailable or DamagedModel.
         """
         taken = caches + sum(loaded.files.size + loaded.prefixes.nbytes for loaded in busy)
-        for wanted in filter(None, (request, request.drafting)):
-            if self._held(wanted) not in busy:
-                taken += self._inspect(wanted).size
         characters = sum(len(message["content"]) for message in request.chat)
         tokens = characters // CHARACTERS_PER_TOKEN + request.max_tokens
-        cache = tokens * (self._inspect(request).kv_bytes_per_token or 0)
-        return taken + cache <= request.budget
+        for wanted in filter(None, (request, request.drafting)):
+            found = self._inspect(wanted)
+            taken += tokens * (found.kv_bytes_per_token or 0)
+            if self._held(wanted) not in busy:
+                taken += found.size
+        return taken <= request.budget
 
     def get(
         self,
@@ -151,16 +159,17 @@ class Residents:
         mx.clear_cache()
 
 
+def too_large(needed: int, budget: int) -> str:
+    """What to say of a model that needs so many bytes; `LESS` mends it."""
+    return f"needs {needed / 1e9:.1f} GB of memory, and models may use {budget / 1e9:.1f} GB"
+
+
 def _check_size(request: GenerationRequest, found: files.ModelFiles, beside: Loaded | None) -> None:
     """Raise ModelUnavailable where a model is too large, alone or beside another one."""
     needed = found.memory + (beside.files.memory if beside else 0)
     if needed > request.budget:
-        subject = f"{request.model} beside {beside.name} " if beside else ""
-        raise ModelUnavailable(
-            f"{subject}needs {needed / 1e9:.1f} GB of memory, "
-            f"and models may use {request.budget / 1e9:.1f} GB",
-            fix="memory_limit in the config, or a smaller model",
-        )
+        subject = f"{request.model} beside {beside.name}" if beside else request.model
+        raise ModelUnavailable(f"{subject} {too_large(needed, request.budget)}", fix=LESS)
 
 
 def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loaded:
@@ -174,11 +183,11 @@ def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loa
     except FileNotFoundError as error:
         raise ModelUnavailable(f"{name}: a file is missing: {error.filename or error}") from None
     except ValueError as error:
-        raise ModelUnavailable(f"{name} in {folder} can't be loaded: {_brief(error)}") from None
+        raise ModelUnavailable(f"{name} in {folder} can't be loaded: {brief(error)}") from None
     except MemoryError:
         raise EngineError(f"{name}: not enough memory to load it") from None
     except (RuntimeError, KeyError, TypeError) as error:
-        raise DamagedModel(f"{name} in {folder} can't be loaded: {_brief(error)}") from None
+        raise DamagedModel(f"{name} in {folder} can't be loaded: {brief(error)}") from None
     vocabulary = tokenizer.get_vocab()
     for token in TURN_ENDS:
         if token in vocabulary:
@@ -186,7 +195,7 @@ def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loa
     return Loaded(model, tokenizer, found, request)
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
     """What an error says, in one line: MLX lists every tensor that does not fit."""
     return " ".join(str(error).split())[:200]
 

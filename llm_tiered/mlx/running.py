@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, PromptTooLong, RequestError
-from . import messages, sampling, tools
+from . import kv, messages, sampling, tools
 from .decoding import Decoder
+from .logprobs import Logprobs
 from .requests import (
     BadToolCall,
     Done,
@@ -19,12 +20,11 @@ from .requests import (
 from .structured import Constraint, compile_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .job import Job
     from .requests import CutOff
     from .residency import Loaded
-
-# Log-probabilities are read from the device this many at a time: each reading waits for it.
-_LOGPROBS_AT_ONCE = 16
 
 
 class Running:
@@ -55,33 +55,43 @@ class Running:
             self.sampler = sampling.sampler(settings)
         else:
             self.sampler = sampling.seeded(settings, request.seed)
-        self.processors = sampling.penalties(settings)
-        opened = messages.opens_thinking(tokenizer, self.prompt)
-        self.constraint = self._constraint(opened=opened)
-        if self.constraint:
-            self.processors.append(self.constraint)
+        self._penalties = sampling.penalties(settings)
+        self.constraint: Constraint | None = None
         # Masks and penalties can't follow a draft model's guesses. Without them the answer is the
         # same.
-        self.drafting = None if self.processors else request.drafting
-        # What a batch can't give: a random state, a KV cache or a draft model of its own. Alone it
-        # reads all of its prompt: a seed repeats to the last bit only in that way.
+        self.drafting = None if self._penalties or request.schema else request.drafting
+        # What a batch can't give: a random state, a KV cache or a draft model of its own.
         self.alone = (
             request.seed is not None or request.kv_bits is not None or self.drafting is not None
         )
-        self.cache: Any = None
-        self.unread = self.prompt
-        if not self.alone:
-            self.cache, self.unread = self._read_before()
-        self._decoder = Decoder(tokenizer, request.stop, tools=bool(request.tools), opened=opened)
+        self._kind = kv.PLAIN
+        self._cached: int | None = None
+        self._opened = messages.opens_thinking(tokenizer, self.prompt)
+        self._decoder = Decoder(
+            tokenizer, request.stop, tools=bool(request.tools), opened=self._opened
+        )
         self._generated: list[int] = []
-        self._pending: list[Any] = []
-        self._logprobs: list[float] = []
+        self._logprobs = Logprobs()
         self._began = time.perf_counter()
         self._first = self._began
 
+    def start(self, kind: str = kv.PLAIN) -> tuple[Any, list[int]]:
+        """Make ready to generate the next token, with KV caches of that kind.
+
+        Gives what was read before of the tokens so far, or None, and those left to read. To be
+        called again where a generator fails and another one goes on. Raises TieredError.
+        """
+        self.constraint = self._constraint()
+        self._kind = kind
+        cache, unread = self._read_before()
+        if self._cached is None:
+            self._cached = len(self.prompt) - len(unread)
+        return cache, unread
+
     def prefilled(self, done: int, total: int) -> None:
         """Tell how much of the prompt has been read."""
-        self._job.emit(Prefill(done, total))
+        if not self._generated:
+            self._job.emit(Prefill(done, total))
 
     def push(self, token: int, logprobs: Any, finish_reason: str | None) -> str | None:
         """Take the next token; gives why the answer is complete, or None if it is not.
@@ -92,7 +102,7 @@ class Running:
         if not self._generated:
             self._first = time.perf_counter()
         self._generated.append(token)
-        self._note(token, logprobs)
+        self._logprobs.add(token, logprobs)
         if self.constraint and self.constraint.error:
             raise EngineError(f"{self.request.model}: the schema's mask: {self.constraint.error}")
         # The token that ended the turn is not part of the answer.
@@ -121,29 +131,50 @@ class Running:
 
     def keep(self, tokens: list[int], cache: Any) -> None:
         """Remember what has been read, for whoever asks next. What can't be kept is read again."""
+        if self.request.seed is not None:
+            return
         with suppress(Exception):
-            self.loaded.prefixes.store(tokens, cache)
+            read = tokens[: kv.length(cache)]
+            self.loaded.prefixes.store(read, cache, self._kind)
             if self.request.kv_store is not None:
-                self.request.kv_store.keep(self.loaded.version, tokens, cache)
+                self.request.kv_store.keep(self._source, read, cache)
 
     @property
-    def kv_bytes(self) -> int:
-        """Bytes that the KV cache takes at most."""
-        per_token = self.loaded.files.kv_bytes_per_token or 0
-        return (len(self.prompt) + self.max_tokens) * per_token
+    def processors(self) -> list[Callable[[Any, Any], Any]]:
+        """What changes the logits before a token is sampled."""
+        return [*self._penalties, self.constraint] if self.constraint else self._penalties
 
     @property
     def tokens(self) -> list[int]:
         """The prompt and what has been generated so far."""
         return self.prompt + self._generated
 
+    @property
+    def tokens_left(self) -> int:
+        """How many tokens it may still generate."""
+        return self.max_tokens - len(self._generated)
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens it has in the end, at most."""
+        return len(self.prompt) + self.max_tokens
+
+    @property
+    def _source(self) -> str:
+        """What the KV caches on disk go by."""
+        return f"{self.loaded.version} {self._kind}" if self._kind else self.loaded.version
+
     def _read_before(self) -> tuple[Any, list[int]]:
-        """What of the prompt this process, or an earlier one, has read; and what is left of it."""
-        cache, unread = self.loaded.prefixes.fetch(self.prompt)
+        """What of its tokens this process, or an earlier one, has read; and what is left."""
+        tokens = self.tokens
+        if self.request.seed is not None:
+            # It repeats to the last bit only where everything is read in the same way.
+            return None, tokens
+        cache, unread = self.loaded.prefixes.fetch(tokens, self._kind)
         if self.request.kv_store is not None:
-            stored, held = self.request.kv_store.find(self.loaded.version, self.prompt)
-            if held > len(self.prompt) - len(unread):
-                return stored, self.prompt[held:]
+            stored, held = self.request.kv_store.find(self._source, tokens)
+            if held > len(tokens) - len(unread):
+                return stored, tokens[held:]
         return cache, unread
 
     def _read_call(self, written: ToolText) -> ToolCall | BadToolCall:
@@ -166,13 +197,25 @@ class Running:
             return False
         return self.request.thinking
 
-    def _constraint(self, *, opened: bool) -> Constraint | None:
+    def _constraint(self) -> Constraint | None:
+        """The schema's constraint, which knows of all tokens that were generated so far."""
         if self.request.schema is None:
             return None
         grammar = compile_schema(self.request.schema, self.loaded.grammar_tokenizer())
+        written = self._generated
+        after = self._thinking_end()
+        if after is not None and after in written:
+            written = written[written.index(after) + 1 :]
+            after = None
+        if after is None:
+            grammar.matcher.consume_tokens(written)
+        return Constraint(grammar, after=after)
+
+    def _thinking_end(self) -> int | None:
+        """The token before which no schema holds, where the model thinks first."""
         tokenizer = self.loaded.tokenizer
-        thinks = tokenizer.has_thinking and (opened or self.request.thinking)
-        return Constraint(grammar, after=tokenizer.think_end_id if thinks else None)
+        thinks = tokenizer.has_thinking and (self._opened or self.request.thinking)
+        return tokenizer.think_end_id if thinks else None
 
     def _room(self) -> int:
         """How many tokens fit behind the prompt."""
@@ -186,35 +229,22 @@ class Running:
             )
         return context - len(self.prompt)
 
-    def _note(self, token: int, logprobs: Any) -> None:
-        self._pending.append(logprobs[token])
-        if len(self._pending) >= _LOGPROBS_AT_ONCE:
-            self._read_logprobs()
-
-    def _read_logprobs(self) -> None:
-        import mlx.core as mx
-
-        if self._pending:
-            values: Any = mx.stack(self._pending).astype(mx.float32).tolist()
-            self._logprobs += values
-            self._pending = []
-
     def _done(self, finish_reason: str) -> Done:
         import mlx.core as mx
 
-        self._read_logprobs()
+        logprobs = self._logprobs.values()
         now = time.perf_counter()
-        generated = len(self._generated)
-        lowest_tenth = sorted(self._logprobs)[: max(1, generated // 10)]
+        generated, read = len(self._generated), len(self.prompt) - (self._cached or 0)
+        lowest_tenth = sorted(logprobs)[: max(1, generated // 10)]
         return Done(
             finish_reason=finish_reason,
             prompt_tokens=len(self.prompt),
-            cached_tokens=len(self.prompt) - len(self.unread),
+            cached_tokens=self._cached or 0,
             generation_tokens=generated,
-            prompt_tps=round(len(self.unread) / max(self._first - self._began, 1e-9), 1),
+            prompt_tps=round(read / max(self._first - self._began, 1e-9), 1),
             generation_tps=round((generated - 1) / max(now - self._first, 1e-9), 1),
             peak_memory=mx.get_peak_memory(),
-            mean_logprob=sum(self._logprobs) / generated,
+            mean_logprob=sum(logprobs) / generated,
             lowest_logprob=lowest_tenth[0],
             decile_logprob=sum(lowest_tenth) / len(lowest_tenth),
             schema_level=self.constraint.grammar.level if self.constraint else None,

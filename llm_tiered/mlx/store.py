@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import llm
 
 from ..errors import DownloadError, ModelUnavailable
-from . import device, embedded, files, hub
+from . import device, embedded, files, hub, residency
 
 if TYPE_CHECKING:
     from .catalog import ModelSpec
@@ -91,10 +91,19 @@ def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None
     needed = found.memory if found else _size_on_the_hub(spec)
     budget = memory_limit or here.budget
     if needed > budget:
-        raise ModelUnavailable(
-            f"needs {needed / 1e9:.1f} GB of memory, and models may use {budget / 1e9:.1f} GB",
-            fix="memory_limit in the config, or a smaller model",
-        )
+        raise ModelUnavailable(residency.too_large(needed, budget), fix=residency.LESS)
+
+
+def ready(spec: ModelSpec, *, memory_limit: int | None) -> Path:
+    """The folder of a model that is to be used by itself, downloaded if it has to be.
+
+    Raises ModelUnavailable, with the model's name, where it can't be used here.
+    """
+    try:
+        check(spec, memory_limit=memory_limit, allow_cpu=True)
+    except ModelUnavailable as error:
+        raise type(error)(f"{spec.model_id}: {error.message}", fix=error.fix) from None
+    return fetch(spec)
 
 
 def _size_on_the_hub(spec: ModelSpec) -> int:

@@ -92,6 +92,10 @@ class Constraint:
         return logits
 
     def _constrain(self, tokens: Any, logits: Any) -> Any:
+        import mlx.core as mx
+
+        # The model goes on while the token before is waited for, which the mask depends on.
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]  # its stub has no types
         matcher = self.grammar.matcher
         if self._started:
             token = int(tokens[-1].item())

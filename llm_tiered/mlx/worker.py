@@ -51,15 +51,20 @@ class Worker(threading.Thread):
 
         # Every new thread starts from the same random state.
         mx.random.seed(secrets.randbits(64))
-        while not self._closing.is_set():
-            self._receive(wait=not (self._waiting or self._runners))
-            self._admit()
-            for runner in self._runners:
-                self._step(runner)
-            for runner in [runner for runner in self._runners if not len(runner)]:
-                runner.close()
-                self._runners.remove(runner)
+        with device.wired():
+            while not self._closing.is_set():
+                self._serve()
         self._put_down()
+
+    def _serve(self) -> None:
+        """Let everything that is under way go one step further; wait if there is nothing."""
+        self._receive(wait=not (self._waiting or self._runners))
+        self._admit()
+        for runner in self._runners:
+            self._step(runner)
+        for runner in [runner for runner in self._runners if not len(runner)]:
+            runner.close()
+            self._runners.remove(runner)
 
     def _receive(self, *, wait: bool) -> None:
         """Take in all jobs that have come; wait for one if there is nothing else to do."""
@@ -111,13 +116,23 @@ class Worker(threading.Thread):
         if running.alone:
             self._runners.append(Solo(running, self._draft(running)))
             return
-        for runner in self._runners:
-            if isinstance(runner, Batch) and runner.loaded is loaded:
-                runner.add(running)
-                return
-        batch = Batch(loaded)
-        batch.add(running)
-        self._runners.append(batch)
+        batch = self._batch(loaded)
+        if batch is None:
+            self._runners.append(Solo(running))
+        else:
+            batch.add(running)
+
+    def _batch(self, loaded: Loaded) -> Batch | None:
+        """The batch to join on a model, made with the request that it serves; None if idle."""
+        for position, runner in enumerate(self._runners):
+            if runner.loaded is loaded and runner.is_open:
+                if isinstance(runner, Batch):
+                    return runner
+                batch = Batch(loaded)
+                self._runners[position] = batch
+                batch.go_on(runner.hand_over())
+                return batch
+        return None
 
     def _draft(self, running: Running) -> Loaded | None:
         request, loaded = running.drafting, running.loaded

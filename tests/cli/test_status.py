@@ -128,7 +128,7 @@ def test_shows_a_folder_that_is_gone(tmp_path: Path) -> None:
     """A model whose folder does not exist is told."""
     path = tmp_path / "gone"
     configure(tier("all", "1-10", "mlx/gone"), models=[{"id": "mlx/gone", "path": str(path)}])
-    assert f"There is no folder {path}" in tiers()["all"]["error"]
+    assert f"there is no folder {path}" in tiers()["all"]["error"]
 
 
 @pytest.mark.parametrize("model", ["mlx/nobody-has-this", "gemini/nobody-has-this", "nobody"])

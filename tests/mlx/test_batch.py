@@ -15,24 +15,21 @@ import pytest
 from llm_tiered.errors import EngineError, RequestError
 from llm_tiered.mlx import device
 from llm_tiered.mlx.batch import Batch
-from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.decoding import Decoder
 from llm_tiered.mlx.engine import ENGINE, IN_FLIGHT
 from llm_tiered.mlx.kv import PrefixCache
-from llm_tiered.mlx.models import AsyncMlxModel
-from llm_tiered.mlx.requests import Limits
+from llm_tiered.mlx.solo import Solo
 from llm_tiered.mlx.structured import Constraint
 from tests.tiny_models import build
+
+from .batches import GREEDY, PATIENCE, Fault, Reader, ask, details, local, questions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import llm
+    from llm_tiered.mlx.models import AsyncMlxModel
 
 NAME = "mlx/batch"
-GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
-ENDLESS: dict[str, Any] = {"temperature": 0, "max_tokens": 3500}
-PATIENCE = 30  # seconds, for what takes far less
 
 
 @pytest.fixture(scope="module")
@@ -52,43 +49,6 @@ def terse(tmp_path_factory: pytest.TempPathFactory) -> AsyncMlxModel:
     """Give a model that ends its turn by itself."""
     folder = build("phi3", tmp_path_factory.mktemp("terse"), layers=1, eos_bias=32.0)
     return local(folder, "mlx/batch-terse")
-
-
-def local(folder: Path, name: str) -> AsyncMlxModel:
-    """The model in a folder."""
-    return AsyncMlxModel(ModelSpec(model_id=name, path=folder), Limits, lambda _: None)
-
-
-def questions(count: int) -> list[str]:
-    """Questions of all lengths."""
-    return [f"What is {number} times {number}? " * (number % 7 + 1) for number in range(count)]
-
-
-async def ask(model: AsyncMlxModel, prompt: str, **options: Any) -> str:
-    """Ask, and wait for the answer."""
-    text: str = await asyncio.wait_for(model.prompt(prompt, **options).text(), PATIENCE)
-    return text
-
-
-class Reader:
-    """A task that reads a long answer, and what it has read so far."""
-
-    def __init__(self, model: AsyncMlxModel, prompt: str) -> None:
-        self.begun = asyncio.Event()
-        self.text = ""
-        self.task = asyncio.create_task(self._read(model.prompt(prompt, **ENDLESS)))
-
-    async def _read(self, response: llm.AsyncResponse) -> None:
-        async for piece in response:
-            self.text += piece
-            self.begun.set()
-
-
-def details(response: llm.AsyncResponse) -> dict[str, Any]:
-    """Give what is said of an answer beside its text."""
-    found: Any = response.response_json
-    assert isinstance(found, dict)
-    return found
 
 
 async def test_together_as_one_by_one(model: AsyncMlxModel) -> None:
@@ -168,10 +128,6 @@ async def test_cancelling_one(model: AsyncMlxModel) -> None:
         await endless.task
 
 
-class Fault(Exception):
-    """What a test lets go wrong."""
-
-
 def failures(outcomes: list[str | BaseException], expected: list[str]) -> list[str]:
     """Give the errors of those that failed, and see that the others got what they should."""
     failed = []
@@ -182,6 +138,25 @@ def failures(outcomes: list[str | BaseException], expected: list[str]) -> list[s
         else:
             assert outcome == text
     return failed
+
+
+async def test_insertion_that_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that can't join fails, and those that are in the batch go on."""
+    from mlx_lm.generate import BatchGenerator
+
+    insert, calls = BatchGenerator.insert, iter(range(1000))
+
+    def fail(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 3:
+            raise Fault("out of memory")
+        return insert(self, *args, **kwargs)
+
+    expected = [await ask(model, each, **GREEDY) for each in questions(4)]
+    monkeypatch.setattr(BatchGenerator, "insert", fail)
+    asked = [ask(model, each, **GREEDY) for each in questions(4)]
+    failed = failures(await asyncio.gather(*asked, return_exceptions=True), expected)
+    assert failed == [f"{NAME}: Fault: out of memory"]
+    assert [await ask(model, each, **GREEDY) for each in questions(4)] == expected
 
 
 @pytest.mark.parametrize("step", [0, 3])
@@ -238,54 +213,25 @@ async def test_errors_keep_nothing(model: AsyncMlxModel) -> None:
         assert not any(name.endswith(("running.py", "worker.py")) for name in frames)
 
 
-@pytest.mark.parametrize("option", [{"top_k": 10**6}, {"top_k": 10**6, "seed": 1}], ids=str)
-async def test_more_than_there_is(option: dict[str, Any], model: AsyncMlxModel) -> None:
-    """A top_k beyond the vocabulary takes all of it, and harms nobody, then or later."""
-    hot: dict[str, Any] = {"temperature": 1, "max_tokens": 12}
-    texts = await asyncio.gather(*(ask(model, each, **hot) for each in questions(3)))
-    asked = [ask(model, each, **hot) for each in questions(3)]
-    texts += await asyncio.gather(*asked, ask(model, "Hello", **hot, **option))
-    assert len(set(texts)) == 7
-    assert all([await ask(model, each, **hot) for each in questions(3)])
-
-
-@pytest.mark.parametrize("place", ["next", "insert"])
-async def test_generator_that_fails(
-    place: str, model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("runner", [Solo, Batch])
+async def test_step_that_fails(
+    runner: Any, model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails for the whole batch fails those that are in it, and the next ones work."""
-    from mlx_lm.generate import BatchGenerator
-
-    original, calls = getattr(BatchGenerator, place), iter(range(1000))
-
-    @functools.wraps(original)
-    def fail(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if next(calls) == 3:
-            raise Fault("out of memory")
-        return original(self, *args, **kwargs)
-
-    expected = [await ask(model, each, **GREEDY) for each in questions(4)]
-    monkeypatch.setattr(BatchGenerator, place, fail)
-    asked = [ask(model, each, **GREEDY) for each in questions(4)]
-    failed = failures(await asyncio.gather(*asked, return_exceptions=True), expected)
-    assert set(failed) == {f"{NAME}: Fault: out of memory"}
-    assert place == "next" or len(failed) == 1
-    assert [await ask(model, each, **GREEDY) for each in questions(4)] == expected
-
-
-async def test_step_that_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where nobody expects one, an error ends the requests it hits, and not the worker."""
-    step, calls = Batch.step, iter(range(1000))
+    step, calls = runner.step, iter(range(1000))
 
-    def fail(self: Batch) -> None:
+    def fail(self: Any) -> None:
         if next(calls) == 3:
             raise Fault("out of luck")
         step(self)
 
     expected = await ask(model, "Hello", **GREEDY)
-    monkeypatch.setattr(Batch, "step", fail)
-    with pytest.raises(EngineError, match=f"{NAME}: Fault: out of luck"):
-        await ask(model, "Hello", **GREEDY)
+    monkeypatch.setattr(runner, "step", fail)
+    count = 1 if runner is Solo else 3
+    asked = [ask(model, "Hello", **GREEDY) for _ in range(count)]
+    for error in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(error, EngineError)
+        assert str(error) == f"{NAME}: Fault: out of luck"
     assert await ask(model, "Hello", **GREEDY) == expected
 
 
@@ -303,7 +249,9 @@ async def test_generator_that_does_not_close(
 
     expected = await ask(model, "Hello", **GREEDY)
     monkeypatch.setattr(BatchGenerator, "close", fail)
-    assert [await ask(model, "Hello", **GREEDY) for _ in range(3)] == [expected] * 3
+    for _ in range(2):
+        both = await asyncio.gather(*(ask(model, "Hello", **GREEDY) for _ in range(2)))
+        assert both == [expected] * 2
     assert next(failing, None) is None
 
 
@@ -323,6 +271,17 @@ async def test_cache_that_can_not_be_kept(
     endless.task.cancel()
     await asyncio.gather(endless.task, return_exceptions=True)
     assert [await ask(model, each, **GREEDY) for each in questions(4)] == expected
+
+
+@pytest.mark.parametrize("option", [{"top_k": 10**6}, {"top_k": 10**6, "seed": 1}], ids=str)
+async def test_more_than_there_is(option: dict[str, Any], model: AsyncMlxModel) -> None:
+    """A top_k beyond the vocabulary takes all of it, and harms nobody, then or later."""
+    hot: dict[str, Any] = {"temperature": 1, "max_tokens": 12}
+    texts = await asyncio.gather(*(ask(model, each, **hot) for each in questions(3)))
+    asked = [ask(model, each, **hot) for each in questions(3)]
+    texts += await asyncio.gather(*asked, ask(model, "Hello", **hot, **option))
+    assert len(set(texts)) == 7
+    assert all([await ask(model, each, **hot) for each in questions(3)])
 
 
 async def test_more_than_there_are_places(model: AsyncMlxModel) -> None:

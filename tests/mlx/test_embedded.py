@@ -95,8 +95,11 @@ def test_real_model_answers_and_prints_nothing_else(smollm2_folder: Path) -> Non
     code = f"""
 import mlx_lm
 model, tokenizer = mlx_lm.load({str(smollm2_folder)!r}, lazy=False)
-question = [{{"role": "user", "content": "What is the capital of France?"}}]
-prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True)
+chat = [
+    {{"role": "system", "content": "Be brief."}},
+    {{"role": "user", "content": "What is the capital of France?"}},
+]
+prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
 print(mlx_lm.generate(model, tokenizer, prompt, max_tokens=8))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -127,7 +127,7 @@ def test_context_may_be_unknown(folder: Path) -> None:
 
 def test_tells_that_there_is_no_folder(tmp_path: Path) -> None:
     """A path to nowhere is named."""
-    with pytest.raises(ModelUnavailable, match=r"There is no folder .*/gone \(check the path\)"):
+    with pytest.raises(ModelUnavailable, match=r"there is no folder .*/gone \(check the path\)"):
         files.inspect(tmp_path / "gone")
 
 

@@ -72,6 +72,12 @@ atexit.register(signal.setitimer, signal.ITIMER_REAL, 1)
 """
 
 
+IMPATIENT = """\
+from llm_tiered.mlx import engine
+engine.GOODBYE = 0.1
+"""
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a model that can talk for minutes; read only."""
@@ -215,7 +221,7 @@ def test_process_ends(code: str, start: Start, folder: Path) -> None:
 def test_process_ends_while_loading(start: Start, folder: Path) -> None:
     """A process that is done waits for nothing that takes long, not even for a disk that hangs."""
     pipe = block(folder)
-    process = start(WHILE_LOADING, str(folder), stdin=subprocess.PIPE)
+    process = start(IMPATIENT + WHILE_LOADING, str(folder), stdin=subprocess.PIPE)
     end = wait_until_read(pipe, process)
     printed, errors = process.communicate(timeout=SOON)
     os.close(end)

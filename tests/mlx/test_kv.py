@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import llm
 import mlx.core as mx
@@ -17,27 +17,18 @@ from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine import ENGINE, Engine
 from llm_tiered.mlx.kv import ENTRIES, PrefixCache
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.requests import (
-    Done,
-    Event,
-    Failed,
-    GenerationRequest,
-    Limits,
-    Text,
-    Ticket,
-)
+from llm_tiered.mlx.requests import Event, GenerationRequest, Limits, Ticket
 from llm_tiered.mlx.residency import PREFIX_SHARE
 from tests.tiny_models import build
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+from .talk import Step, Talk, steps, wait
 
-    Start = Callable[..., Callable[[], "Answer"]]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 NAME = "mlx/kv"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
-PATIENCE = 30  # seconds, for what takes far less
 PLENTY = 10**9
 
 Ids = tuple[int, ...]
@@ -169,52 +160,14 @@ def model(folder: Path) -> llm.Model:
     return MlxModel(ModelSpec(model_id=NAME, path=folder), Limits, lambda _: None)
 
 
-class Answer(NamedTuple):
-    """What an answer says, and what is said of it."""
-
-    text: str
-    done: Done
-
-    def like(self, other: Answer) -> bool:
-        """Whether the tokens of both are the same, and just as likely."""
-        ours, theirs = self.done, other.done
-        return (
-            self.text == other.text
-            and ours.generation_tokens == theirs.generation_tokens
-            and ours.mean_logprob == pytest.approx(theirs.mean_logprob, abs=1e-3)
-            and ours.lowest_logprob == pytest.approx(theirs.lowest_logprob, abs=1e-3)
-        )
-
-
-Turns = tuple[str, ...]
-
-
 @pytest.fixture(scope="module", params=[PLENTY, None], ids=["plenty of room", "hardly any room"])
-def start(request: pytest.FixtureRequest, folder: Path) -> Iterator[Start]:
-    """Give what asks the model, and what waits for its answer, where memory is as it is."""
-    engine = Engine()
+def talk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Talk]:
+    """Give what talks with the model, where memory is as it is."""
     # Prefixes of about 900 tokens, of 512 bytes each.
     budget = request.param or int(900 * 512 / PREFIX_SHARE)
     assert files.inspect(folder).memory < budget
-
-    def start(
-        turns: Turns, *, seed: int | None = None, cancel: bool = False, max_tokens: int = 6
-    ) -> Callable[[], Answer]:
-        roles = ("user", "assistant")
-        chat = tuple({"role": roles[n % 2], "content": turn} for n, turn in enumerate(turns))
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        ticket = Ticket()
-        generation = GenerationRequest(
-            NAME, folder, budget, chat, max_tokens, sampling={"temperature": 0.0}, seed=seed
-        )
-        engine.submit(generation, events.put, ticket)
-        if cancel:
-            while not isinstance(events.get(timeout=PATIENCE), Text):
-                pass
-            ticket.cancel()
-        return lambda: wait(events)
-
-    yield start
+    engine = Engine()
+    yield Talk(engine, NAME, folder, budget)
     engine.close()
 
 
@@ -239,54 +192,11 @@ def test_memory(folder: Path) -> None:
     engine.close()
 
 
-def wait(events: queue.SimpleQueue[Event]) -> Answer:
-    """Wait for an answer."""
-    text = ""
-    while not isinstance(event := events.get(timeout=PATIENCE), Done):
-        assert not isinstance(event, Failed)
-        text += event.text if isinstance(event, Text) else ""
-    return Answer(text, event)
-
-
-words = st.sampled_from(
-    ["Hello", "Hello there, how are you?", "And then?", "Ü 🎵", "a " * 30, "\n"]
-)
-
-
-class Step(NamedTuple):
-    """Go back to an earlier turn, cut its last message, and ask something."""
-
-    back: int
-    keep: int
-    question: str
-    cancel: bool
-
-
-steps = st.builds(Step, st.integers(0, 9), st.integers(0, 12), words, st.booleans())
-
-
 @settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.lists(steps, min_size=1, max_size=4), min_size=1, max_size=4))
-def test_answers_are_those_of_a_full_reading(start: Start, rounds: list[list[Step]]) -> None:
+def test_answers_are_those_of_a_full_reading(talk: Talk, rounds: list[list[Step]]) -> None:
     """Conversations that go on, fork, are cut and cancelled, several at once, change no answer."""
-    known: list[Turns] = [()]
-    for group in rounds:
-        asked: list[Turns] = []
-        for step in group:
-            turns = known[step.back % len(known)]
-            if turns:
-                turns = (*turns[:-1], turns[-1][: step.keep])
-            turns = (*turns, step.question)
-            asked.append(turns)
-            if step.cancel:
-                start(turns, cancel=True, max_tokens=20)
-        answers = [waiting() for waiting in [start(turns) for turns in asked]]
-        # With a seed, all of the prompt is read, by mlx-lm's own means.
-        expected = [waiting() for waiting in [start(turns, seed=0) for turns in asked]]
-        for answer, full in zip(answers, expected, strict=True):
-            assert full.done.cached_tokens == 0
-            assert answer.like(full)
-        known += [(*turns, answer.text) for turns, answer in zip(asked, answers, strict=True)]
+    talk.compare(rounds)
 
 
 def cached(response: llm.Response) -> int:

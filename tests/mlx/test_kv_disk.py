@@ -48,7 +48,7 @@ OTHER = "What is the weather like in Berlin today, and is it any warmer in Rome 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a model."""
-    return build("qwen2", tmp_path_factory.mktemp("kv_disk"), layers=1, context=4096)
+    return build("qwen2", tmp_path_factory.mktemp("kv_disk"), layers=1, hidden=128, context=4096)
 
 
 @pytest.fixture
@@ -60,15 +60,15 @@ def kept(tmp_path: Path) -> KvStore:
 @pytest.fixture(autouse=True)
 def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be known but what is on disk, as in a new process."""
-    monkeypatch.setattr(PrefixCache, "fetch", lambda _, tokens: (None, list(tokens)))
+    monkeypatch.setattr(PrefixCache, "fetch", lambda _, tokens, __: (None, list(tokens)))
 
 
-def ask(folder: Path, kept: KvStore | None, *turns: str, seed: int | None = None) -> Any:
+def ask(folder: Path, kept: KvStore | None, *turns: str, **said: Any) -> Any:
     """Ask a model; gives the text, and how much of the prompt was not read again."""
     chat = tuple(
         {"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(turns)
     )
-    text, done = wait(GenerationRequest(NAME, folder, PLENTY, chat, 8, seed=seed, kv_store=kept))
+    text, done = wait(GenerationRequest(NAME, folder, PLENTY, chat, 8, kv_store=kept, **said))
     # It is written after the answer, and before the next one.
     wait(GenerationRequest(NAME, folder, PLENTY, ({"role": "user", "content": "Hi"},), 1))
     return text, done.cached_tokens
@@ -122,9 +122,24 @@ def test_same_prompt_across_processes(folder: Path, kept: KvStore) -> None:
 
 
 def test_seed_reads_everything(folder: Path, kept: KvStore) -> None:
-    """A request that is served by itself takes nothing from disk."""
+    """A request with a seed takes nothing from disk, and leaves nothing there."""
     first, _ = ask(folder, kept, QUESTION)
+    before = files(kept)
     assert ask(folder, kept, QUESTION, seed=0) == (first, 0)
+    ask(folder, kept, OTHER, seed=0)
+    assert files(kept) == before
+
+
+@pytest.mark.parametrize("kind", ["kv_bits", "draft"])
+def test_kinds_of_caches(kind: str, folder: Path, kept: KvStore) -> None:
+    """A quantised cache, and one with a draft model's, serve only requests of their kind."""
+    said = {kind: {"kv_bits": 4, "draft": (NAME, folder)}[kind]}
+    text, _ = ask(folder, kept, QUESTION, **said)
+    turns = (QUESTION, text, "Which one?")
+    assert ask(folder, kept, *turns)[1] == 0
+    answer, cached = ask(folder, kept, *turns, **said)
+    assert cached > WORTH_KEEPING
+    assert answer == ask(folder, None, *turns, **said)[0]
 
 
 def test_files_are_private(folder: Path, kept: KvStore) -> None:

@@ -361,5 +361,8 @@ def test_error_is_for_people(config_file: Path) -> None:
     result = CliRunner().invoke(cli, ["-m", "mlx/models-gone", "Hello"])
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: There is no folder /nowhere/at/all (check the path)\n"
+    assert (
+        result.stderr
+        == "Error: mlx/models-gone: there is no folder /nowhere/at/all (check the path)\n"
+    )
     assert turns() == []

@@ -152,8 +152,10 @@ def test_too_large(engine: Engine, folders: dict[str, Path], size: int) -> None:
     assert isinstance(last, Failed)
     assert isinstance(last.error, ModelUnavailable)
     needed = files.inspect(folders["b"]).memory
-    assert f"needs {needed / 1e9:.1f} GB of memory" in str(last.error)
-    assert f"models may use {size / 1e9:.1f} GB" in str(last.error)
+    assert last.error.message == (
+        f"b needs {needed / 1e9:.1f} GB of memory, and models may use {size / 1e9:.1f} GB"
+    )
+    assert last.error.fix == "a larger memory_limit in the config, or a smaller model"
     assert list(engine.resident()) == ["a"]
     assert ask(engine, folders["a"]) == text
 
@@ -192,6 +194,31 @@ def test_running_requests_count(
     answers = [wait(events) for events in started]
     assert all(isinstance(last, Done) for _, last in answers)
     assert 1 < max(together) < 8
+
+
+def test_caches_of_drafts_count(
+    engine: Engine, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The KV cache of the model that guesses ahead takes memory, too."""
+    sizes = [files.inspect(folders[name]) for name in "ab"]
+    per_token = sizes[0].kv_bytes_per_token
+    assert per_token
+    # Two requests and their drafts have four caches of 200 to 250 tokens.
+    budget = sum(found.size for found in sizes) + 1100 * per_token
+    together: list[int] = []
+    begin = Worker._begin
+
+    def note(worker: Worker, job: Job) -> None:
+        begin(worker, job)
+        together.append(sum(len(runner) for runner in worker._runners))
+
+    monkeypatch.setattr(Worker, "_begin", note)
+    draft = ("b", folders["b"])
+    settings = {"budget": budget, "max_tokens": 30, "draft": draft}
+    prompts = [f"{n} " + "and so on " * 60 for n in range(5)]
+    started = [start(engine, folders["a"], prompt, **settings) for prompt in prompts]
+    assert all(isinstance(wait(events)[1], Done) for events in started)
+    assert max(together) == 2
 
 
 def test_model_in_use_stays(engine: Engine, folders: dict[str, Path], size: int) -> None:

@@ -321,7 +321,7 @@ def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
         saboteur.disturb(Decoder, "push", 0.001)
         saboteur.disturb(Constraint, "_masked", 0.01)
         saboteur.disturb(PrefixCache, "store", 0.03)
-        saboteur.disturb(GenerationBatch, "_step", 0.003)
+        saboteur.disturb(GenerationBatch, "_step", 0.02)
         saboteur.disturb(BatchGenerator, "insert", 0.03)
         watch(storm(traffic, outcomes, seed=1))
     assert outcomes.mistakes == []

@@ -38,8 +38,8 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
     """Give models with heads of 64 and 96, and a plain one with others that guess for it."""
     root = tmp_path_factory.mktemp("solo")
     folders = {
-        "wide": build("phi3", root / "wide", layers=1, hidden=256),
-        "wider": build("phi3", root / "wider", layers=1, hidden=384),
+        "wide": build("phi3", root / "wide", hidden=256),
+        "wider": build("phi3", root / "wider", hidden=384),
         "plain": build("qwen2", root / "plain", context=4096),
         "draft": build("qwen2", root / "draft", layers=1, seed=1),
         "terse": build("qwen2", root / "terse", layers=1, eos_bias=24.0),
@@ -114,10 +114,12 @@ def test_seed_at_temperature_0(plain: llm.Model) -> None:
 
 
 def test_all_of_the_prompt_is_read(plain: llm.Model) -> None:
-    """What was read before is not used again, so that a seed repeats, and not said to be."""
+    """With a seed, what was read before is not used again, so that it repeats."""
     plain.prompt("Hello", **GREEDY).text()
-    for options in ALONE:
-        response = plain.prompt("Hello", **GREEDY, **options)
+    plain.prompt("Hello", draft_model="mlx/solo-draft", **GREEDY).text()
+    ways: list[dict[str, Any]] = [{}, {"draft_model": "mlx/solo-draft"}]
+    for options in ways:
+        response = plain.prompt("Hello", seed=3, **GREEDY, **options)
         assert response.text()
         assert response.usage().details is None
 
@@ -152,8 +154,9 @@ def test_model_ends_its_turn(options: dict[str, Any], models: dict[str, llm.Mode
 
 
 def quantised(folder: Path, bits: int) -> str:
-    """What mlx-lm itself answers with a KV cache of so many bits."""
+    """What mlx-lm itself answers with a KV cache that has so many bits from the first token on."""
     import mlx_lm
+    from mlx_lm.models.cache import QuantizedKVCache
 
     model, tokenizer = mlx_lm.load(str(folder))[:2]
     prompt = tokenizer.apply_chat_template(
@@ -164,9 +167,7 @@ def quantised(folder: Path, bits: int) -> str:
         tokenizer,
         prompt,
         max_tokens=GREEDY["max_tokens"],
-        kv_bits=bits,
-        kv_group_size=KV_GROUP,
-        quantized_kv_start=0,
+        prompt_cache=[QuantizedKVCache(KV_GROUP, bits) for _ in model.layers],
     )
     return text
 

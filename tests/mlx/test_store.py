@@ -117,8 +117,29 @@ def test_model_on_disk_that_does_not_fit(folder: Path) -> None:
     size = files.inspect(folder).size
     with pytest.raises(ModelUnavailable, match=r"^needs .* of memory") as error:
         check(spec, memory_limit=size)
-    assert error.value.fix == "memory_limit in the config, or a smaller model"
+    assert error.value.fix == "a larger memory_limit in the config, or a smaller model"
     check(spec, memory_limit=100 * size)
+
+
+def test_model_that_can_not_be_used(folder: Path) -> None:
+    """Where a model is asked by itself, the error names it, both numbers and what to do."""
+    spec = ModelSpec("mlx/tiny", path=folder)
+    needed, limit = files.inspect(folder).memory, 5 * 10**7
+    assert needed < limit
+    assert store.ready(spec, memory_limit=limit) == folder
+    with pytest.raises(ModelUnavailable) as error:
+        store.ready(spec, memory_limit=1)
+    assert str(error.value) == (
+        f"mlx/tiny: needs {needed / 1e9:.1f} GB of memory, and models may use 0.0 GB "
+        "(a larger memory_limit in the config, or a smaller model)"
+    )
+
+
+def test_errors_keep_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that can't be had is named, and the error says what it was before."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DownloadError, match=r"^mlx/small: not downloaded, and .*llm tiered downl"):
+        store.ready(SMALL, memory_limit=None)
 
 
 def test_model_that_does_not_fit_the_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +238,7 @@ def test_limit_of_the_config_holds(folder: Path, config_file: Path) -> None:
     """A model beyond the config's memory_limit is refused, and answers once that is raised."""
     models = [{"id": "store", "path": str(folder)}]
     config_file.write_text(json.dumps({"models": models, "memory_limit": "500kB"}))
-    with pytest.raises(ModelUnavailable, match=r"^needs .* of memory"):
+    with pytest.raises(ModelUnavailable, match=r"^mlx/store: needs .* of memory"):
         llm.get_model("mlx/store").prompt("Hello", max_tokens=3).text()
     config_file.write_text(json.dumps({"models": models, "memory_limit": "500MB"}))
     assert llm.get_model("mlx/store").prompt("Hello", max_tokens=3).text()
