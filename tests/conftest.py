@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llm
+import llm_gemini
 import pytest
-from llm.plugins import load_plugins
+from llm.plugins import load_plugins, pm
 
 from llm_tiered import routed
 from llm_tiered.chain import Cooldowns
@@ -18,11 +20,19 @@ from llm_tiered.mlx.engine import ENGINE
 from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["smollm2_folder", "smollm2_wheel"]
 
-SETTINGS = (*ENVIRONMENT, "LLM_GEMINI_KEY", "LLM_MODEL", "HF_HUB_OFFLINE", "HF_ENDPOINT")
+SETTINGS = (
+    *ENVIRONMENT,
+    *("LLM_GEMINI_KEY", "LLM_MODEL", "HF_HUB_OFFLINE", "HF_ENDPOINT", "SSL_CERT_FILE"),
+)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave all libraries and tests alone: they stay to the end."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +44,8 @@ def user_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.setenv("LLM_USER_PATH", str(path))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    # No certificates: to read those of the machine takes each HTTP client 40 ms, for nothing.
+    monkeypatch.setenv("SSL_CERT_DIR", str(path))
     monkeypatch.setattr(routed, "COOLDOWNS", Cooldowns())
     load_plugins()
     return path
@@ -68,6 +80,24 @@ def config_file(user_path: Path) -> Path:
     path = user_path / "tiered" / "config.yaml"
     path.parent.mkdir()
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _gemini_models() -> Iterator[None]:
+    """Let llm-gemini make its models once. It takes 40 ms, and llm wants them for each prompt."""
+    models: list[tuple[Any, ...]] = []
+    llm_gemini.register_models(lambda *both, aliases: models.append((*both, aliases)))
+
+    def register_models(register: Callable[..., None]) -> None:
+        for registered in models:
+            register(*registered)
+
+    load_plugins()
+    hooks = pm.hook.register_models.get_hookimpls()
+    [hook] = [hook for hook in hooks if hook.plugin is llm_gemini]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hook, "function", register_models)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

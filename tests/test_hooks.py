@@ -155,19 +155,15 @@ def test_example_as_an_installed_distribution(tmp_path: Path, user_path: Path) -
     (info / "METADATA").write_text(METADATA)
     (info / "entry_points.txt").write_text("[llm_tiered]\ncontracts = contracts\n")
 
-    def route(prompt: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "llm", "tiered", "route", "--json", prompt],
-            env=os.environ | {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        facts: dict[str, Any] = json.loads(done.stdout)
-        return facts
-
-    facts = route("Is this contract valid?")
+    prompt = "Is this contract valid? My password for it is swordfish."
+    done = subprocess.run(
+        [sys.executable, "-m", "llm", "tiered", "route", "--json", prompt],
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    facts = json.loads(done.stdout)
     assert (facts["complexity"], facts["source"]) == (9, "estimate")
-    facts = route("My password is swordfish, is that safe?")
     [cloud] = [step for step in facts["chain"] if step["tier"] == "cloud"]
     assert (cloud["outcome"], cloud["reason"]) == ("skipped", "it holds a password")

@@ -193,8 +193,9 @@ def test_left(spend: Callable[..., Decimal]) -> None:
     assert (month.name, month.left) == ("month", Decimal(8))
 
 
-# Asks a cloud model that takes ten cents each time, until the budget says no.
-SPENDER = """
+# Eight processes ask a cloud model that takes ten cents each time, until the budget says no.
+SPENDERS = """
+from multiprocessing import get_context
 import llm
 from llm.plugins import pm
 
@@ -213,13 +214,24 @@ class Plugin:
     def register_models(self, register):
         register(Cloud())
 
+def spend(start):
+    start.wait()
+    for _ in range(4):
+        try:
+            model.prompt("Hello", tier="cloud", fallback="none", max_tokens=40_000).text()
+        except llm.ModelError as error:
+            assert "over budget" in str(error), error
+
 pm.register(Plugin())
 model = llm.get_model("tiered")
-for _ in range(4):
-    try:
-        model.prompt("Hello", tier="cloud", fallback="none", max_tokens=40_000).text()
-    except llm.ModelError as error:
-        assert "over budget" in str(error), error
+forking = get_context("fork")
+start = forking.Barrier(8)
+spenders = [forking.Process(target=spend, args=[start]) for _ in range(8)]
+for spender in spenders:
+    spender.start()
+for spender in spenders:
+    spender.join()
+print([spender.exitcode for spender in spenders])
 """
 
 
@@ -229,15 +241,9 @@ def test_processes_that_spend_at_once(
     """Eight processes overshoot a budget by no more than the calls that were under way."""
     cloud(toys, day=1)
     toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10"}])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SPENDER], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(8)
-    ]
-    assert [(process.wait(), process.communicate()[1].count("Error")) for process in processes] == [
-        (0, 0)
-    ] * 8
+    command = [sys.executable, "-c", SPENDERS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr.count("Error")) == (f"{[0] * 8}\n", 0), done.stderr
     [day] = budget.used(Budget(day=Decimal(1)))
     assert len(logged()) == day.spent * 10
     assert 1 - Decimal("0.1") <= day.spent <= 1 + 8 * Decimal("0.1")

@@ -61,6 +61,21 @@ class PrefixCache:
             self._cache.insert_cache(kind, list(tokens[:held]), cache)
 
 
+def compact(cache: Any) -> None:
+    """Let go of the room that a cache has for tokens to come: it grows by 256 at a time."""
+    import mlx.core as mx
+    from mlx.utils import tree_map
+    from mlx_lm.models.cache import KVCache, QuantizedKVCache
+
+    for layer in cache:
+        if isinstance(layer, (KVCache, QuantizedKVCache)):
+            held = layer.offset
+            layer.keys, layer.values = tree_map(
+                lambda part, held=held: mx.contiguous(part[..., :held, :]),
+                (layer.keys, layer.values),
+            )
+
+
 def length(cache: Any) -> int | None:
     """How many tokens a cache holds, or None where its kind does not say."""
     offset = getattr(cache[0], "offset", None) if cache else None

@@ -135,6 +135,7 @@ class Running:
             return
         with suppress(Exception):
             read = tokens[: kv.length(cache)]
+            kv.compact(cache)
             self.loaded.prefixes.store(read, cache, self._kind)
             if self.request.kv_store is not None:
                 self.request.kv_store.keep(self._source, read, cache)

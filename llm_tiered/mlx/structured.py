@@ -94,11 +94,14 @@ class Constraint:
     def _constrain(self, tokens: Any, logits: Any) -> Any:
         import mlx.core as mx
 
-        # The model goes on while the token before is waited for, which the mask depends on.
-        mx.async_eval(logits)  # type: ignore[no-untyped-call]  # its stub has no types
+        last = tokens[-1]
+        # The model goes on while its last token, which the mask depends on, is waited for: what
+        # is sent to the device first is there first.
+        for wanted in (last, logits):
+            mx.async_eval(wanted)  # type: ignore[no-untyped-call]  # its stub has no types
         matcher = self.grammar.matcher
         if self._started:
-            token = int(tokens[-1].item())
+            token = int(last.item())
             if self._after is not None:
                 # Still thinking: the token that ends it is not part of the JSON.
                 self._after = None if token == self._after else self._after

@@ -1,8 +1,10 @@
-"""Batches in processes of their own: killed, interrupted, shown on a terminal, very long."""
+"""Batches as processes: killed, interrupted, gone on with, shown on a terminal, very long."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import gc
 import json
 import os
 import pty
@@ -11,14 +13,20 @@ import struct
 import subprocess
 import sys
 import termios
+import tracemalloc
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from llm.cli import cli
 
-from tests.batch.echo import OTHER, config
+from tests.batch.echo import OTHER, config, registered
+from tests.batch.process import act
 
 ROOT = Path(__file__).parents[2]
 SOON = 30  # seconds, of which a process under load takes some to get going
@@ -61,6 +69,13 @@ def finish(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
     return printed
 
 
+def go_on(rows: str, output: Path, *arguments: str) -> str:
+    """Run the batch to its end, in this process; gives stderr."""
+    done = CliRunner().invoke(cli, ["tiered", "batch", rows, "-o", str(output), *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stderr
+
+
 def wait_for(path: Path, lines: int, process: subprocess.Popen[str]) -> None:
     """Wait until the file has that many lines."""
     while not path.exists() or path.read_bytes().count(b"\n") < lines:
@@ -91,7 +106,8 @@ def test_killed(tmp_path: Path, output: Path, asked: Path) -> None:
     process.kill()
     finish(process, -signal.SIGKILL)
     assert responses(output) == []
-    _, errors = finish(start(rows, "-o", str(output)), 0)
+    with registered(act):
+        errors = go_on(rows, output)
     assert responses(output) == prompts
     assert sorted(asked.read_text().splitlines()) == sorted(prompts)
     assert "40 rows: 2 answered, 0 failed, 38 skipped as done" in errors
@@ -106,7 +122,8 @@ def test_killed_often(tmp_path: Path, output: Path, asked: Path) -> None:
         wait_for(journal(output), lines, process)
         process.kill()
         finish(process, -signal.SIGKILL)
-    finish(start(rows, "-o", str(output)), 0)
+    with registered(act):
+        go_on(rows, output)
     assert responses(output) == prompts
     # What was under way as it was killed may be asked again, and nothing else.
     assert len(asked.read_text().splitlines()) <= len(prompts) + 2 * 64
@@ -127,7 +144,8 @@ def test_ctrl_c(tmp_path: Path, output: Path, asked: Path) -> None:
     assert errors.splitlines()[-1] == "Stopped: the same command goes on from here"
     assert "3 rows: 3 answered" in errors
     assert responses(output) == ["a", "b", "c"]
-    finish(start(rows, "-o", str(output)), 0)
+    with registered(act):
+        go_on(rows, output)
     assert responses(output) == prompts
     assert sorted(asked.read_text().splitlines()) == sorted(prompts)
 
@@ -163,19 +181,27 @@ def test_stdout_closed(tmp_path: Path) -> None:
 # On a terminal
 
 
-def test_progress(tmp_path: Path, output: Path) -> None:
+def read(terminal: int) -> bytes:
+    """All that is written to the terminal, until nobody has it open any more; closes it."""
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody is left
+        while data := os.read(terminal, 10_000):
+            shown += data
+    os.close(terminal)
+    return shown
+
+
+def test_progress(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal there is a bar with tokens a second, money and time left."""
     rows = write_rows(tmp_path, "a", "b", "oops")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    process = start(rows, "-o", str(output), stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # how a terminal says that nobody is left
-        while data := os.read(ours, 10_000):
-            shown += data
-    os.close(ours)
-    finish(process, 0)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read, ours)
+        with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch, registered(act):
+            patch.setattr(sys, "stderr", terminal)
+            cli(["tiered", "batch", rows, "-o", str(output)], standalone_mode=False)
+    shown = reading.result()
     assert b"3/3" in shown
     assert b"tokens/s, $0.0000" in shown
     assert b"3 rows: 3 answered" in shown
@@ -183,45 +209,33 @@ def test_progress(tmp_path: Path, output: Path) -> None:
 
 def test_no_progress(tmp_path: Path, output: Path) -> None:
     """Elsewhere there is none."""
-    _, errors = finish(start(write_rows(tmp_path, "a"), "-o", str(output)), 0)
+    with registered():
+        errors = go_on(write_rows(tmp_path, "a"), output)
     assert "\r" not in errors
     assert len(errors.splitlines()) == 2
 
 
 # Very long
 
-MEMORY = """\
-import resource, sys
-from collections import deque
-from pathlib import Path
-from llm.cli import cli
-from tests.batch.echo import OTHER, registered
 
-def peak(rows):
-    output = rows.with_suffix(".out")
-    arguments = ["tiered", "batch", str(rows), "-m", OTHER, "-o", str(output), "-n"]
-    assert not cli(arguments, standalone_mode=False)
-    with rows.open() as asked, output.open() as answered:
-        assert sum(1 for _ in asked) == sum(1 for _ in answered)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def test_memory(tmp_path: Path, output: Path) -> None:
+    """At the last of many rows, those before it are no longer in memory."""
+    prompts = [f"{row} {'x' * 5_000}" for row in range(1000)]
+    in_use = []
 
-with registered() as echoes:
-    echoes.asked = echoes.prompts = deque(maxlen=1)
-    print(*(peak(Path(name)) for name in sys.argv[1:]))
-"""
+    async def measure(model: str, prompt: str) -> str:
+        await asyncio.sleep(0)
+        if prompt == prompts[200]:
+            tracemalloc.start()
+        elif prompt == prompts[-1]:
+            gc.collect()
+            in_use.append(tracemalloc.get_traced_memory()[0])
+        return prompt
 
-
-def test_memory(tmp_path: Path) -> None:
-    """Ten thousand rows take no more memory than two thousand."""
-    names = []
-    for number in (2_000, 10_000):
-        path = tmp_path / f"{number}.jsonl"
-        line = json.dumps({"prompt": "x" * 2_000}) + "\n"
-        path.write_text(line * number)
-        names.append(str(path))
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, *names], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    before, after = map(int, done.stdout.split())
-    assert after - before < 5_000_000
+    with registered(measure) as echoes:
+        echoes.asked = echoes.prompts = deque(maxlen=1)  # type: ignore[assignment]  # keeps none
+        try:
+            go_on(write_rows(tmp_path, *prompts), output, "-m", OTHER, "-n")
+        finally:
+            tracemalloc.stop()
+    assert 0 < in_use[0] < 800 * 5_000 / 2

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from llm_tiered.bench import pairs
 from llm_tiered.bench.home import Subject, home
 from llm_tiered.bench.parts import Bench, Plan
 from llm_tiered.mlx import device
@@ -40,8 +41,11 @@ def other_subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 
 @pytest.fixture
-def benches(subject: Subject, other_subject: Subject, tmp_path: Path) -> Iterator[list[Bench]]:
-    """Give both on the bench, in a home of their own."""
+def benches(
+    subject: Subject, other_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Bench]]:
+    """Give both on the bench, in a home of their own; small differences get few rounds, too."""
+    monkeypatch.setattr(pairs, "MORE_ROUNDS", 2)
     subjects = [subject, other_subject]
     with home(tmp_path / "home", subjects, subject, None):
         yield [Bench(one, PLAN, device.detect().budget) for one in subjects]

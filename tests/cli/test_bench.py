@@ -8,9 +8,10 @@ from xml.etree.ElementTree import parse
 import llm
 import pytest
 
-from llm_tiered.bench import synthetic
+from llm_tiered.bench import masks, pairs, startup, synthetic
 from llm_tiered.bench.measure import PARTS
 from llm_tiered.mlx.engine import ENGINE
+from tests.bench.test_startup import TRACE
 from tests.bench.test_synthetic import shrunken
 from tests.cli.commands import EMBEDDED, configure, cut_short, refused, run, run_json, tier
 from tests.tiny_models import build
@@ -27,7 +28,7 @@ FIGURES = {
     "chat": ["turn_2", "turn_3"],
     "switch": ["switch", "exchange", "exchange_memory"],
     "overhead": ["tiered"],
-    "start": ["start", "register"],
+    "start": ["start", "register", "models list"],
 }
 
 
@@ -37,11 +38,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("qwen2", tmp_path_factory.mktemp("bench") / "tiny", context=4096)
 
 
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give small differences no more rounds than the rest."""
+    monkeypatch.setattr(pairs, "MORE_ROUNDS", 1)
+
+
 @pytest.fixture
 def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrink the shapes of the random models."""
     for name in synthetic.SHAPES:
-        monkeypatch.setitem(synthetic.SHAPES, name, shrunken(name))
+        # Without Metal, half the precision takes many times as long.
+        shape = shrunken(name) | {"num_hidden_layers": 1, "torch_dtype": "float32"}
+        monkeypatch.setitem(synthetic.SHAPES, name, shape)
 
 
 def names(figures: list[dict[str, Any]], model: str | None) -> list[tuple[str, str]]:
@@ -49,11 +58,14 @@ def names(figures: list[dict[str, Any]], model: str | None) -> list[tuple[str, s
     return [(one["part"], one["name"]) for one in figures if one["model"] == model]
 
 
-def test_measures_everything(tiny_tiers: Path, tmp_path: Path) -> None:
+def test_measures_everything(
+    tiny_tiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each part has its figures, as JSON and in the plot, and progress goes to stderr.
 
     But for the start of llm, which test_plugin_only measures.
     """
+    monkeypatch.setattr(masks, "WIDE", 2048)
     plot = tmp_path / "plot.svg"
     parts = [part for part in PARTS if part != "start"]
     only = ("--only", ",".join(parts))
@@ -142,8 +154,10 @@ def test_synthetic(shapes: None) -> None:
     ]
 
 
-def test_plugin_only(no_mlx: None) -> None:
+def test_plugin_only(no_mlx: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The start of llm needs no model, and no MLX."""
+    # tests/bench/test_startup.py starts the real one.
+    monkeypatch.setattr(startup, "_trace", lambda _: TRACE)
     found = run_json("bench", "--only", "start", *SHORT)["figures"]
     assert names(found, None) == [("start", name) for name in FIGURES["start"]]
 

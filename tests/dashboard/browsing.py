@@ -10,13 +10,35 @@ from unittest.mock import patch
 
 from datasette import __version__
 from datasette.app import Datasette
+from jinja2 import BytecodeCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from jinja2.bccache import Bucket
+
 # Datasette 1.0 took the settings out of the metadata.
 RULES = "metadata" if __version__.startswith("0.") else "config"
+
+
+class Compiled(BytecodeCache):
+    """The templates as code, of which each Datasette would compile its own."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Give the code of a template, if it is there."""
+        if bucket.key in self.kept:
+            bucket.bytecode_from_string(self.kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep the code of a template."""
+        self.kept[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = Compiled()
 
 
 class Page(HTMLParser):
@@ -116,8 +138,10 @@ def opened(*paths: Path, rules: dict[str, Any] | None = None, **settings: Any) -
             made.append(connection)
         return connection
 
-    with patch("sqlite3.connect", remember):
+    # Datasette would print each page that is not found as a traceback in colour: half a second.
+    with patch("sqlite3.connect", remember), patch("datasette.handle_exception.rich", None):
         datasette = Datasette([str(path) for path in paths], settings=settings, **given)
+        _environment(datasette).bytecode_cache = COMPILED
         try:
             yield Site(datasette)
         finally:
@@ -125,6 +149,10 @@ def opened(*paths: Path, rules: dict[str, Any] | None = None, **settings: Any) -
             _close(datasette)
             for connection in made:
                 connection.close()
+
+
+def _environment(datasette: Datasette) -> Any:
+    return getattr(datasette, "jinja_env", None) or datasette._jinja_env
 
 
 def _close(datasette: Datasette) -> None:

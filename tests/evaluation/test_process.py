@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from llm.cli import cli
 
-from tests.batch.echo import config
+from tests.batch.echo import config, registered
+from tests.batch.process import act
 
 ROOT = Path(__file__).parents[2]
 SOON = 30  # seconds, of which a process under load takes some to get going
@@ -38,13 +41,13 @@ def suite(tmp_path: Path) -> Path:
     return path
 
 
-def start(suite: Path, hold: str = "nothing") -> subprocess.Popen[str]:
-    """Start `llm tiered eval …`; prompts with `hold` in them are never answered."""
+def start(suite: Path) -> subprocess.Popen[str]:
+    """Start `llm tiered eval …`; the prompt "hold" is never answered."""
     command = [sys.executable, "-m", "tests.batch.process", "tiered", "eval", str(suite), "--json"]
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=os.environ | {"HOLD": hold},
+        env=os.environ | {"HOLD": "hold"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -61,18 +64,18 @@ def wait_for_answers(suite: Path, number: int, process: subprocess.Popen[str]) -
 
 
 def finish(suite: Path, asked: Path) -> None:
-    """Run it to its end: all rows have their answer, and nobody was asked twice."""
-    process = start(suite)
-    printed, errors = process.communicate(timeout=SOON)
-    assert process.returncode == 0, errors
-    tiers = json.loads(printed)["all"]["tiers"]
+    """Run it to its end, in this process: all rows have their answer, nobody was asked twice."""
+    with registered(act):
+        done = CliRunner().invoke(cli, ["tiered", "eval", str(suite), "--json"])
+    assert done.exit_code == 0, done.output
+    tiers = json.loads(done.stdout)["all"]["tiers"]
     assert [(tier["answered"], tier["quality"]) for tier in tiers] == [(5, 1)] * 3
     assert sorted(asked.read_text().splitlines()) == sorted(3 * PROMPTS)
 
 
 def test_killed(suite: Path, asked: Path) -> None:
     """An evaluation that is killed goes on where it was."""
-    process = start(suite, hold="hold")
+    process = start(suite)
     # The small tier waits at its fourth row, the medium one behind it; the cloud has four.
     wait_for_answers(suite, 3 + 4, process)
     process.kill()
@@ -82,7 +85,7 @@ def test_killed(suite: Path, asked: Path) -> None:
 
 def test_ctrl_c(suite: Path, asked: Path) -> None:
     """Ctrl-C ends it with 130 and says how to go on; it can."""
-    process = start(suite, hold="hold")
+    process = start(suite)
     wait_for_answers(suite, 3 + 4, process)
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=SOON)
