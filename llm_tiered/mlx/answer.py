@@ -37,7 +37,7 @@ class Answer:
         self._prompt = prompt
         self._response = response
         self._text = ""
-        self._told = False
+        self._corrected: BadToolCall | None = None
         self._calls: list[ToolCall] = []
         self._bar = PrefillBar()
         self.bad_call: BadToolCall | None = None
@@ -74,9 +74,9 @@ class Answer:
         bad, self.bad_call = self.bad_call, None
         if bad is None:
             return None
-        if self._told:
+        if self._corrected:
             raise EngineError(f"{request.model} wrote a bad tool call, twice: {bad.reason}")
-        self._told = True
+        self._corrected = bad
         said: dict[str, Any] = {"role": "assistant", "content": f"{self._text}{bad.text}"}
         if self._calls:
             said["tool_calls"] = [messages.tool_call(it.name, it.arguments) for it in self._calls]
@@ -110,9 +110,12 @@ class Answer:
 
     def _finish(self, done: Done) -> None:
         schema: Any = self._prompt.schema
-        details = {"cached_tokens": done.cached_tokens} if done.cached_tokens else None
+        parts = [part for part in (self._corrected, done) if part]
+        cached = sum(part.cached_tokens for part in parts)
         self._response.set_usage(
-            input=done.prompt_tokens, output=done.generation_tokens, details=details
+            input=sum(part.prompt_tokens for part in parts),
+            output=sum(part.generation_tokens for part in parts),
+            details={"cached_tokens": cached} if cached else None,
         )
         self._response.response_json = _stats(done)
         self._check_whole(done)

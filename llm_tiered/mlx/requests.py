@@ -108,10 +108,16 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class BadToolCall:
-    """A tool call that can't be read, or does not fit the tool, and why."""
+    """A tool call that can't be read, or does not fit the tool, and why.
+
+    The tokens are those of the answer up to it.
+    """
 
     text: str
     reason: str
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generation_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,13 @@ class Running:
         try:
             return tools.parse(self.loaded.tokenizer.tool_parser, written.text, self.request.tools)
         except ValueError as error:
-            return BadToolCall(written.text, str(error))
+            return BadToolCall(
+                text=written.text,
+                reason=str(error),
+                prompt_tokens=len(self.prompt),
+                cached_tokens=self._cached or 0,
+                generation_tokens=len(self._generated),
+            )
 
     def _cut_off_by(self, finish_reason: str) -> CutOff | None:
         """What ended a JSON answer before it was whole."""

@@ -54,5 +54,5 @@ def test_llm_that_does_not_start_is_told(
     """Where llm can't be started, its own last words are told."""
     monkeypatch.setenv("LLM_USER_PATH", str(config_file.parent / "config.yaml"))
     config_file.write_text("")
-    with pytest.raises(TieredError, match=r"llm aliases list fails: .*Exists"):
+    with pytest.raises(TieredError, match=r"llm models list fails: .*Exists"):
         startup.start(1)

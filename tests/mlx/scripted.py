@@ -19,6 +19,8 @@ class Scripts:
     def __init__(self, encode: Callable[..., list[int]]) -> None:
         self.read: list[str] = []
         """What the models were given to read, one text for each request."""
+        self.lengths: list[int] = []
+        """How many tokens that was."""
         self._encode = encode
         self._waiting: deque[tuple[tuple[str, ...], bool]] = deque()
         self._tokenizer: Any = None
@@ -35,6 +37,7 @@ class Scripts:
         prompt = self._encode(tokenizer, chat, **options)
         self._tokenizer = tokenizer
         self.read.append(tokenizer.decode(prompt))
+        self.lengths.append(len(prompt))
         return prompt
 
     def sampler(self, _: Mapping[str, float]) -> Callable[[Any], Any]:

@@ -270,6 +270,20 @@ def test_bad_call_is_given_back(
     assert reason not in scripts.read[2]
 
 
+def test_bad_call_counts(
+    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
+    """The tokens of an answer are those of the bad call, too."""
+    scripts.say(call("double", number="two"))
+    scripts.say("4.")
+    response = models[QWEN2].prompt("2 * 2?", tools=calculator.tools)
+    assert response.text() == "4."
+    usage = response.usage()
+    assert usage.input == sum(scripts.lengths)
+    assert len(scripts.lengths) == 2
+    assert (usage.output or 0) > 10
+
+
 @pytest.mark.parametrize("case", BAD)
 async def test_bad_call_twice(
     case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
