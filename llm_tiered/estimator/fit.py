@@ -87,7 +87,7 @@ def _logistic(
     least = np.array(
         [-np.inf] + [LEAST.get(name, 0.0) for name in FEATURES] + [-np.inf] * len(groups)
     )
-    solution = np.zeros(design.shape[1])
+    solution: NDArray[float64] = np.zeros(design.shape[1])
     for _ in range(50):
         chance = 1 / (1 + np.exp(-design @ solution))
         curvature = (design * (importance * chance * (1 - chance))[:, None]).T @ design
