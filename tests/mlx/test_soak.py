@@ -1,11 +1,16 @@
-"""Everything at once, for some seconds: nothing hangs, nothing leaks, nothing is wrong."""
+"""Everything at once, for some seconds: nothing hangs, nothing leaks, nothing is wrong.
+
+LLM_TIERED_SOAK=120 goes on with it for so many seconds: `pytest -s` shows what came of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
 import gc
+import itertools
 import json
+import os
 import random
 import threading
 import time
@@ -47,6 +52,7 @@ SCHEMA: dict[str, Any] = {
 }
 THREADS, OPERATIONS, LOOPS, TASKS = 3, 8, 2, 8
 WATCHDOG = 120  # seconds; all of it takes a few
+SECONDS = float(os.environ.get("LLM_TIERED_SOAK", "0"))
 SPARE = 1_000_000  # bytes that may come or go without anybody's doing
 
 
@@ -323,7 +329,12 @@ def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
         saboteur.disturb(PrefixCache, "store", 0.03)
         saboteur.disturb(GenerationBatch, "_step", 0.02)
         saboteur.disturb(BatchGenerator, "insert", 0.03)
-        watch(storm(traffic, outcomes, seed=1))
+        end = time.monotonic() + SECONDS
+        for seed in itertools.count(1):
+            watch(storm(traffic, outcomes, seed=seed))
+            if time.monotonic() >= end:
+                break
+    print(f"{seed} storms: {outcomes.ended}, {outcomes.faults}, {len(loads)} loads")  # noqa: T201 - for whoever wants more of it
     assert outcomes.mistakes == []
     assert sum(outcomes.ended.values()) > sum(outcomes.faults.values()) > 0
     assert len(saboteur.faults) > 1
