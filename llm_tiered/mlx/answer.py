@@ -40,7 +40,7 @@ class Answer:
         self._corrected: BadToolCall | None = None
         self._calls: list[ToolCall] = []
         self._bar = PrefillBar()
-        self.bad_call: BadToolCall | None = None
+        self._bad_call: BadToolCall | None = None
 
     def take(self, event: Event) -> list[StreamEvent] | None:
         """The events for llm, or None once the answer is complete. Raises TieredError."""
@@ -59,7 +59,7 @@ class Answer:
             self._calls.append(event)
             return []
         if isinstance(event, BadToolCall):
-            self.bad_call = event
+            self._bad_call = event
             return None
         if isinstance(event, Failed):
             raise event.error
@@ -71,7 +71,7 @@ class Answer:
 
         Raises EngineError the second time.
         """
-        bad, self.bad_call = self.bad_call, None
+        bad, self._bad_call = self._bad_call, None
         if bad is None:
             return None
         if self._corrected:

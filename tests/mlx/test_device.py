@@ -5,6 +5,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
+import mlx.core as mx
 import pytest
 from click.testing import CliRunner
 from llm.cli import cli
@@ -81,3 +82,22 @@ def test_command_line_without_mlx(tmp_path: Path, config_file: Path) -> None:
     assert asked.stdout == ""
     [line] = asked.stderr.splitlines()
     assert "MLX" in line
+
+
+def test_memory_is_wired_on_metal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What models keep in memory is held on to as far as Metal recommends, and let go again."""
+    limits: list[int] = []
+
+    def limit(size: int) -> int:
+        limits.append(size)
+        return 7
+
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 1000})
+    monkeypatch.setattr(mx, "set_wired_limit", limit)
+    with device.wired():
+        assert limits == [1000]
+    assert limits == [1000, 7]
+    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    with device.wired():
+        assert limits == [1000, 7]
