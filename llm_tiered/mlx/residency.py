@@ -5,7 +5,6 @@ Everything here runs on the engine's worker thread, apart from `folders`.
 
 from __future__ import annotations
 
-import gc
 import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -66,6 +65,15 @@ class Loaded:
     def kv_bytes(self, tokens: int) -> int:
         """Bytes that the KV cache of so many tokens takes."""
         return tokens * (self.files.kv_bytes_per_token or 0)
+
+    def let_go(self) -> None:
+        """Free its weights and what it has read at once; it is of no use afterwards.
+
+        Were it left to Python, a model that refers to itself would stay until the next collection.
+        """
+        for module in self.model.modules():
+            module.clear()
+        self.prefixes = PrefixCache(0)
 
     def grammar_tokenizer(self) -> Any:
         """Llguidance's view of the tokenizer, made at first use."""
@@ -154,8 +162,7 @@ class Residents:
     def _evict(self, name: str) -> None:
         import mlx.core as mx
 
-        del self._loaded[name]
-        gc.collect()
+        self._loaded.pop(name).let_go()
         mx.clear_cache()
 
 
