@@ -105,8 +105,7 @@ def _resident(spec: ModelSpec) -> Path | None:
 
 
 def _folder(spec: ModelSpec, memory_limit: int | None) -> Path:
-    resident = _resident(spec)
-    return resident or store.ready(spec, memory_limit=memory_limit)
+    return _resident(spec) or store.ready(spec, memory_limit=memory_limit)
 
 
 def _generate(request: GenerationRequest, answer: Answer) -> Iterator[StreamEvent]:
