@@ -95,8 +95,11 @@ class Texts:
         self._numbers = count()
 
     def system(self) -> str:
-        """A system prompt that has not been read before: it makes everything behind it new."""
-        return f"{next(self._numbers)} is your number. You tell stories."
+        """A system prompt that has not been read before: it makes everything behind it new.
+
+        All are of the same length: a GPU may compile kernels anew for another one.
+        """
+        return f"{next(self._numbers):06} is your number. You tell stories."
 
     def story(self, tokens: int) -> str:
         """A user's prompt of about so many tokens."""

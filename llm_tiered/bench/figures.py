@@ -95,6 +95,14 @@ def in_turn(
             yield first, other(number)
 
 
+def warmed_up(rounds: int, one: Callable[[int], T], other: Callable[[int], T]) -> list[tuple[T, T]]:
+    """The same, after a round that does not count: in it a GPU compiles what is new to it.
+
+    For that, the sizes of all rounds have to be the same.
+    """
+    return list(in_turn(rounds + 1, one, other))[1:]
+
+
 def as_text(value: float, unit: str) -> str:
     """A value as people read it: with its unit, and no more digits than mean something."""
     if unit == "bytes":

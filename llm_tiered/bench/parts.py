@@ -14,7 +14,7 @@ from ..mlx import device, files
 from ..mlx.engine import ENGINE
 from . import masks
 from .ask import Answer, Texts, ask, rest, submit
-from .figures import Figure, Measured, in_turn
+from .figures import Figure, Measured, in_turn, warmed_up
 from .raw import Raw
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Bench:
         return Measured(part, self.subject.model_id)
 
     def systems(self) -> list[str]:
-        """A new system prompt for each round."""
-        return [self.texts.system() for _ in range(self.plan.runs)]
+        """A new system prompt for each round, and for one to warm up."""
+        return [self.texts.system() for _ in range(self.plan.runs + 1)]
 
     def raw(self) -> Raw:
         """The model without this package."""
@@ -116,14 +116,10 @@ def raw(bench: Bench) -> list[Figure]:
     story = bench.texts.story(PROMPT_SHARE * tokens)
     empty()
     with bench.raw() as raw:
-        raw.ask("Hello", max_tokens=2)
-        ask(bench.model, "Hello", max_tokens=2)
-        pairs = list(
-            in_turn(
-                bench.plan.runs,
-                lambda n: ask(bench.model, story, system=systems[n], max_tokens=tokens),
-                lambda n: raw.ask(story, system=systems[n], max_tokens=tokens),
-            )
+        pairs = warmed_up(
+            bench.plan.runs,
+            lambda n: ask(bench.model, story, system=systems[n], max_tokens=tokens),
+            lambda n: raw.ask(story, system=systems[n], max_tokens=tokens),
         )
     measured = bench.measured("raw")
     read, said = pairs[-1][0].prompt_tokens, pairs[-1][0].tokens
@@ -165,8 +161,7 @@ def batch(bench: Bench) -> list[Figure]:
         rest(seconds / tokens)
         return generated / seconds
 
-    asyncio.run(answer())
-    pairs = list(in_turn(bench.plan.runs, lambda _: rate(together), lambda _: rate(one_by_one)))
+    pairs = warmed_up(bench.plan.runs, lambda _: rate(together), lambda _: rate(one_by_one))
     note = f"{number} prompts"
     return [bench.measured("batch").beside("batch", "tokens/s", pairs, "one by one", note)]
 
@@ -180,8 +175,7 @@ def schema(bench: Bench) -> list[Figure]:
         system = bench.texts.system()
         return submit(bench.model, story, system=system, schema=schema, max_tokens=tokens)
 
-    submit(bench.model, "Hello", schema=masks.SCHEMA, max_tokens=2)
-    pairs = list(in_turn(bench.plan.runs, lambda _: answer(masks.SCHEMA), lambda _: answer(None)))
+    pairs = warmed_up(bench.plan.runs, lambda _: answer(masks.SCHEMA), lambda _: answer(None))
     rates = [(one.rate, other.rate) for one, other in pairs]
     spent = [(one.processor, other.processor) for one, other in pairs]
     measured = bench.measured("schema")
@@ -206,7 +200,8 @@ def chat(bench: Bench) -> list[Figure]:
             pairs[turn].append((kept, ask(bench.model, None, messages=messages, max_tokens=1)))
     measured = bench.measured("chat")
     figures = []
-    for turn, answers in pairs.items():
+    # The first round only warms up.
+    for turn, (_, *answers) in pairs.items():
         firsts = [(1e3 * kept.first, 1e3 * anew.first) for kept, anew in answers]
         last = answers[-1][0]
         note = f"{last.prompt_tokens} tokens, {last.cached_tokens} of them kept"

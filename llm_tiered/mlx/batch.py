@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from .logprobs import Sampled
 from .residency import brief
 
 if TYPE_CHECKING:
@@ -117,14 +118,16 @@ class Batch:
         for response in read:
             if response.uid in self._running and not response.end_of_prompt:
                 self._running[response.uid].prefilled(*response.progress)
-        for response in generated:
-            if response.uid in self._running:
-                self._take(response)
+        if generated:
+            sampled = Sampled([one.token for one in generated], [one.logprobs for one in generated])
+            for row, response in enumerate(generated):
+                if response.uid in self._running:
+                    self._take(response, sampled, row)
 
-    def _take(self, response: Any) -> None:
+    def _take(self, response: Any, sampled: Sampled, row: int) -> None:
         running = self._running[response.uid]
         try:
-            ended = running.push(response.token, response.logprobs, response.finish_reason)
+            ended = running.push(response.token, response.finish_reason, sampled, row)
         except Exception as error:
             running.fail(error)
             ended = "failed"

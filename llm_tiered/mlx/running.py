@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .job import Job
+    from .logprobs import Sampled
     from .requests import CutOff
     from .residency import Loaded
 
@@ -93,16 +94,18 @@ class Running:
         if not self._generated:
             self._job.emit(Prefill(done, total))
 
-    def push(self, token: int, logprobs: Any, finish_reason: str | None) -> str | None:
+    def push(
+        self, token: int, finish_reason: str | None, sampled: Sampled, row: int = 0
+    ) -> str | None:
         """Take the next token; gives why the answer is complete, or None if it is not.
 
-        `logprobs` is over the whole vocabulary. Whatever goes wrong with this request ends it,
-        and no other.
+        `sampled` has its log-probability in that row. Whatever goes wrong with this request ends
+        it, and no other.
         """
         if not self._generated:
             self._first = time.perf_counter()
         self._generated.append(token)
-        self._logprobs.add(token, logprobs)
+        self._logprobs.add(sampled, row)
         if self.constraint and self.constraint.error:
             raise EngineError(f"{self.request.model}: the schema's mask: {self.constraint.error}")
         # The token that ended the turn is not part of the answer.

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import RequestError
+from .logprobs import Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -71,7 +72,8 @@ class Solo:
                 self._read()
                 return
             token, logprobs, *_ = next(self._steps)
-            ended = running.push(token, logprobs, self._finish_reason(token))
+            sampled = Sampled([token], [logprobs])
+            ended = running.push(token, self._finish_reason(token), sampled)
         except Exception as error:
             self.fail(error)
             ended = "failed"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_tiered.bench.figures import Measured, as_text, in_turn
+from llm_tiered.bench.figures import Measured, as_text, in_turn, warmed_up
 
 MEASURED = Measured("part", "mlx/model")
 
@@ -46,6 +46,18 @@ def test_in_turn_lets_each_be_first() -> None:
     pairs = list(in_turn(3, lambda n: note("a", n), lambda n: note("b", n)))
     assert order == ["a0", "b0", "b1", "a1", "a2", "b2"]
     assert pairs == [("a0", "b0"), ("a1", "b1"), ("a2", "b2")]
+
+
+def test_warming_up_does_not_count() -> None:
+    """A round before the first is done in full, and its figures are dropped."""
+    done: list[int] = []
+
+    def note(number: int) -> int:
+        done.append(number)
+        return number
+
+    assert warmed_up(2, note, lambda n: -n) == [(1, -1), (2, -2)]
+    assert done == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

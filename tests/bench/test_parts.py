@@ -63,6 +63,12 @@ def test_a_new_system_prompt_keeps_nothing(bench: Bench) -> None:
     assert [answer.cached_tokens > 20 for answer in asked] == [False, False, True]
 
 
+def test_system_prompts_are_of_one_length(bench: Bench) -> None:
+    """The hundredth is as long as the first: else a GPU would compile kernels in between."""
+    texts = Texts(bench.tokenizer)
+    assert len({len(bench.tokenizer.encode(texts.system())) for _ in range(120)}) == 1
+
+
 # Of one model
 
 
