@@ -25,7 +25,7 @@ logger = logging.getLogger("llm_tiered")
 
 
 class Batch:
-    """The running requests of one model. Only on the worker's thread.
+    """The running requests of one model, as long as there are several. On the worker's thread.
 
     MLX fails for all of them at once. Then each goes on by itself, one after the other, from
     where it was; one that fails by itself has failed.
@@ -46,6 +46,11 @@ class Batch:
     def is_open(self) -> bool:
         """Whether others may join."""
         return not self._has_failed
+
+    @property
+    def is_down_to_one(self) -> bool:
+        """Whether a single request is left, which does better by itself."""
+        return self.is_open and len(self._running) == 1
 
     @property
     def kv_bytes(self) -> int:
@@ -75,15 +80,26 @@ class Batch:
 
     def step(self) -> None:
         """Read or generate the next tokens of all requests, and end those that are complete."""
-        together = len(self._running)
+        together = 0
         try:
             self._drop_cancelled()
             if self._apart and not self._running:
                 self.go_on(self._apart.popleft())
-            if self._running:
+            together = len(self._running)
+            if together:
                 self._advance()
         except Exception as error:
             self._take_apart(error, together)
+
+    def hand_over(self) -> Running:
+        """The request that is left, to go on by itself: what it has read is kept."""
+        left, self._running = self._running, {}
+        # What can't be kept is read again.
+        with suppress(Exception):
+            self._remove(left)
+        self.close()
+        (running,) = left.values()
+        return running
 
     def fail(self, error: Exception) -> None:
         """End all requests with an error."""
@@ -150,8 +166,12 @@ class Batch:
         dropped = {uid: self._running.pop(uid) for uid in uids}
         for running in dropped.values():
             running.end()
-        caches = self._ready().remove(uids, return_prompt_caches=True)
-        for uid, running in dropped.items():
+        self._remove(dropped)
+
+    def _remove(self, taken: dict[int, Running]) -> None:
+        """Take requests out of the generator, and keep what they have read."""
+        caches = self._ready().remove(list(taken), return_prompt_caches=True)
+        for uid, running in taken.items():
             known, tokens = caches.get(uid, (None, []))
             if known:
                 running.keep(list(tokens), known)

@@ -32,7 +32,7 @@ class Solo:
 
     Other models' requests go on between its tokens. When another request wants the same model,
     this one can go on in a batch with it, unless it has a seed, a quantised KV cache or a draft
-    model.
+    model; the last one of a batch goes on here.
     """
 
     def __init__(self, running: Running, draft: Loaded | None = None) -> None:

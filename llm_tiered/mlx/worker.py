@@ -65,6 +65,9 @@ class Worker(threading.Thread):
         for runner in [runner for runner in self._runners if not len(runner)]:
             runner.close()
             self._runners.remove(runner)
+        for position, runner in enumerate(self._runners):
+            if isinstance(runner, Batch) and runner.is_down_to_one:
+                self._runners[position] = Solo(runner.hand_over())
 
     def _receive(self, *, wait: bool) -> None:
         """Take in all jobs that have come; wait for one if there is nothing else to do."""

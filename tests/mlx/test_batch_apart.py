@@ -218,24 +218,6 @@ async def test_request_that_breaks_its_batch(
     ]
 
 
-async def test_alone(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that is by itself in its batch by now is not tried again."""
-    expected = await ask(model, "Hello", **GREEDY)
-    company = Company(monkeypatch, 2)
-    company.fail(8)
-    short, failed = await asyncio.gather(
-        ask(model, "Hi", **GREEDY | {"max_tokens": 4}),
-        ask(model, "Hello", **GREEDY),
-        return_exceptions=True,
-    )
-    assert isinstance(short, str)
-    assert isinstance(failed, EngineError)
-    assert str(failed) == f"{NAME}: Fault: out of memory"
-    assert company.failures == 1
-    monkeypatch.undo()
-    assert await ask(model, "Hello", **GREEDY) == expected
-
-
 async def test_one_by_one(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """While requests go on one by one, newcomers are served, and those that wait may leave."""
     expected = await ask(model, "Hello", **GREEDY)

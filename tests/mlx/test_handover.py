@@ -1,4 +1,4 @@
-"""A request by itself goes on in a batch as soon as another one wants the same model."""
+"""A request by itself goes on in a batch as soon as another one wants the same model, and back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.errors import EngineError
 from llm_tiered.mlx import solo
 from llm_tiered.mlx.batch import Batch
 from llm_tiered.mlx.engine import ENGINE
@@ -21,6 +22,8 @@ from llm_tiered.mlx.requests import (
     Text,
     Ticket,
 )
+from llm_tiered.mlx.running import Running
+from llm_tiered.mlx.solo import Solo
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -143,30 +146,50 @@ def test_newcomer(
     assert answers[0][1].cached_tokens == 0
 
 
+@pytest.mark.parametrize("settings", ALL_SORTS)
+def test_the_last_one_goes_on_by_itself(
+    folder: Path, batches: list[Batch], monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """When all others are done, the batch ends, and what is left of the last answer is the same."""
+    expected = alone(folder, "And you?", **settings)
+    solos: list[Solo] = []
+    init = Solo.__init__
+
+    def noted(self: Solo, *args: Any) -> None:
+        solos.append(self)
+        init(self, *args)
+
+    monkeypatch.setattr(Solo, "__init__", noted)
+    first = Asked(folder, "Hello", max_tokens=6)
+    second = Asked(folder, "And you?", **settings)
+    first.on_event = after(2, Text, second.submit)
+    first.submit()
+    first.answer()
+    assert second.answer()[0] == expected
+    assert len(batches) == 1
+    assert [solo._running.request for solo in solos] == [first.request, second.request]
+
+
 def test_handover_reads_nothing_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch goes on with what was read before it: a single token is left."""
-    unread: list[int] = []
-    start = Batch.add
+    """Each goes on with what was read before, into the batch and out of it: one token is left."""
+    unread: list[tuple[str, int]] = []
+    start = Running.start
 
-    def noted(self: Batch, running: Any) -> None:
-        fetch = running.start
-
-        def fetched() -> Any:
-            known, left = fetch()
-            unread.append(len(left))
-            return known, left
-
-        running.start = fetched
-        start(self, running)
+    def noted(self: Running, *kind: str) -> tuple[Any, list[int]]:
+        known, left = start(self, *kind)
+        unread.append((self.request.chat[0]["content"], len(left)))
+        return known, left
 
     ENGINE.close()
-    monkeypatch.setattr(Batch, "add", noted)
-    first, second = Asked(folder, LONG), Asked(folder, "And you?")
+    monkeypatch.setattr(Running, "start", noted)
+    first, second = Asked(folder, LONG, max_tokens=12), Asked(folder, "And you?", max_tokens=60)
     first.on_event = after(3, Text, second.submit)
     first.submit()
     first.answer()
     second.answer()
-    assert unread[0] == 1
+    begun = [prompt for prompt, _ in unread]
+    assert begun == [LONG, LONG, "And you?", "And you?"]
+    assert [unread[1], unread[3]] == [(LONG, 1), ("And you?", 1)]
 
 
 def test_cancelled_after_the_handover(folder: Path) -> None:
@@ -178,6 +201,32 @@ def test_cancelled_after_the_handover(folder: Path) -> None:
     second.on_event = after(2, Text, first.ticket.cancel)
     first.submit()
     assert second.answer()[0] == expected
+
+
+def test_failure_of_the_one_that_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that fails when the other has just left the batch has failed, and is not tried again."""
+    from mlx_lm.generate import GenerationBatch
+
+    expected = alone(folder, "And you?")
+    step, failures = GenerationBatch._step, 0
+    first, second = Asked(folder, "Hello", max_tokens=4000), Asked(folder, "And you?")
+    first.on_event = after(3, Text, second.submit)
+    second.on_event = after(2, Text, first.ticket.cancel)
+
+    def fail(batch: Any) -> Any:
+        nonlocal failures
+        if first.ticket.cancelled.is_set():
+            failures += 1
+            raise RuntimeError("out of memory")
+        return step(batch)
+
+    monkeypatch.setattr(GenerationBatch, "_step", fail)
+    first.submit()
+    with pytest.raises(EngineError, match=r"^mlx/handover: RuntimeError: out of memory$"):
+        second.answer()
+    assert failures == 1
+    monkeypatch.undo()
+    assert alone(folder, "And you?") == expected
 
 
 def test_request_with_a_seed_stays_alone(folder: Path, batches: list[Batch]) -> None:
