@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from llm_tiered.mlx import embedded
+from tests.loopback import serving
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,13 +51,8 @@ class PackageIndex:
         class Handler(_Handler):
             package_index = index
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # Its threads are joined on closing, so that none outlives a test.
-        self._server.daemon_threads = False
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
-        )
-        self._thread.start()
+        self._serving = ExitStack()
+        self._port = self._serving.enter_context(serving(Handler, self.release))
         return self
 
     def __exit__(
@@ -64,15 +61,12 @@ class PackageIndex:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._serving.close()
 
     @property
     def host(self) -> str:
         """Host and port."""
-        return f"127.0.0.1:{self._server.server_address[1]}"
+        return f"127.0.0.1:{self._port}"
 
     @property
     def url(self) -> str:

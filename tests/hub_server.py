@@ -8,11 +8,14 @@ import json
 import random
 import struct
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from math import prod
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+
+from tests.loopback import serving
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -89,13 +92,8 @@ class HubServer:
         class Handler(_Handler):
             server_hub = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # Its threads are joined on closing, so that none outlives a test.
-        self._server.daemon_threads = False
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
-        )
-        self._thread.start()
+        self._serving = ExitStack()
+        self._port = self._serving.enter_context(serving(Handler, self.closing))
         return self
 
     def __exit__(
@@ -104,15 +102,12 @@ class HubServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._serving.close()
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._server.server_address[1])
+        return self._port
 
     @property
     def url(self) -> str:
