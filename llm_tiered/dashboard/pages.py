@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,6 +161,7 @@ async def _context(request: Request, datasette: Datasette, database: Database) -
         "row": lambda table, id_: datasette.urls.row(database.name, table, tilde_encode(str(id_))),
         "page": lambda id_: f"{here}/{tilde_encode(str(id_))}",
         "query": lambda name: datasette.urls.query(database.name, name),
+        "quoted": shlex.quote,
         "as_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
         "visible": text.visible,
         "line": text.line,

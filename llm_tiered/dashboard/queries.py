@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 PREFIX = "tiered_"
 
+# SQLite is free to look at a row's JSON before it leaves the row out for being damaged.
 _REQUESTS = f"""
 with asked as not materialized (
   {{asked}}
@@ -21,16 +22,18 @@ requests as (
     input_tokens, output_tokens, duration_ms,
     {turns.DETAILS.strip()} as details,
     case when input_tokens = 0 and output_tokens = 0
-      then json_extract(response_json, '$.tiered.cached_from') end as repeats,
-    json_extract(response_json, '$.tiered.tier') as tier,
-    json_extract(response_json, '$.tiered.task') as task,
-    json_extract(response_json, '$.tiered.attempts[0].reason') as fallback,
-    json_extract(response_json, '$.tiered.cached_from') is not null as cached,
-    json_extract(response_json, '$.response.modelVersion') as version,
+      then json_extract(sound_json, '$.tiered.cached_from') end as repeats,
+    json_extract(sound_json, '$.tiered.tier') as tier,
+    json_extract(sound_json, '$.tiered.task') as task,
+    json_extract(sound_json, '$.tiered.attempts[0].reason') as fallback,
+    json_extract(sound_json, '$.tiered.cached_from') is not null as cached,
+    json_extract(sound_json, '$.response.modelVersion') as version,
     resolved_model glob '{prices.LOCAL_PREFIX}*' as is_local
-  from asked
+  from (
+    select *, case when json_valid(response_json) then response_json end as sound_json from asked
+  )
   where model = 'tiered' and date(datetime_utc) is not null
-    and (response_json is null or json_valid(response_json))
+    and (response_json is null or sound_json is not null)
     and (:since = '' or datetime_utc >= :since)
     and (:until = '' or datetime_utc < :until)
 )

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.dashboard.serving import DATASETTE, free_port, serving
 from tests.dashboard.texts import add_texts
-from tests.make_log import empty_log, make_log
+from tests.make_log import CLOUD, MODELS, add, attempt, empty_log, make_log, turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 # The system's, else the one that Playwright has installed.
 CHROMIUM = shutil.which("chromium")
 
-WIDE, NARROW = (1280, 900), (390, 844)
+WIDE, MIDDLE, NARROW = (1280, 900), (1024, 768), (390, 844)
 ASKED = "<b>Is this bold?</b>"
+LONG = "/home/" + "a_folder_with_a_long_name/" * 20
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve a log with data, an empty one and a large one."""
+    """Serve a log with data, an empty one, a large one and one with long words."""
     home = tmp_path_factory.mktemp("site")
     end = datetime.now(timezone.utc) - timedelta(minutes=5)
-    some, none, many = (home / f"{name}.db" for name in ("some", "none", "many"))
+    some, none, many, long = (home / f"{name}.db" for name in ("some", "none", "many", "long"))
     make_log(some, 300, end=end)
     with closing(sqlite3.connect(some)) as database:
         last = "select id from turns where model = 'tiered' order by id desc limit 30"
@@ -42,7 +43,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     empty_log(none)
     make_log(many, 5_000, end=end)
     _repeat(many, 20)
-    command = [*DATASETTE, "serve", *map(str, (some, none, many)), "--port", str(free_port())]
+    empty_log(long)
+    failed = [attempt("medium", MODELS["medium"], LONG), attempt("cloud", CLOUD)]
+    add(long, [turn(end, id="1", model=CLOUD, task="progression_generation", attempts=failed)])
+    add_texts(long, {"1": (LONG, LONG)})
+    logs = map(str, (some, none, many, long))
+    command = [*DATASETTE, "serve", *logs, "--port", str(free_port())]
     with serving(home, *command) as address:
         yield address
 
@@ -121,6 +127,21 @@ def test_the_page(page: Page, path: str) -> None:
     charts = page.locator("section.content").get_by_role("img")
     assert charts.count() == (0 if path.startswith("/none") else 6)
     assert fits(page)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [(WIDE, "light"), (MIDDLE, "dark"), (NARROW, "light")],
+    ids=["wide", "middle", "narrow"],
+    indirect=True,
+)
+@pytest.mark.parametrize("path", ["/long/-/tiered", "/long/-/tiered/1", "/some/-/tiered"])
+def test_long_words(page: Page, path: str) -> None:
+    """No word makes the page wider than the window, and no table is cut off."""
+    page.goto(path)
+    assert fits(page)
+    cut = "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+    assert page.locator(".tiered-section").evaluate_all(cut) == 0
 
 
 @EACH_WINDOW

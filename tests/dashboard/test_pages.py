@@ -167,6 +167,13 @@ async def test_a_period(
     assert len(page.tables["tiered-latest"]) == requests + 1
 
 
+async def test_the_command_for_the_same(filled: Path, browse: Callable[..., Site]) -> None:
+    """The command that gives the same figures can be typed as it is shown."""
+    page = await browse(filled).page("/logs/-/tiered?since=2000-01-01+15:00&until=15h")
+    command = "llm tiered savings --since '2000-01-01 15:00' --until 15h --by day"
+    assert command in page.text
+
+
 @pytest.mark.parametrize("asked", ["since=soon", "since=today&until=yesterday", "since=9999999d"])
 async def test_no_time(filled: Path, browse: Callable[..., Site], asked: str) -> None:
     """What is no time is told, and the form is there to mend it."""

@@ -110,6 +110,15 @@ async def test_fallbacks(year: Path, browse: Callable[..., Site]) -> None:
     assert any("…" in row["reason"] for row in rows)
 
 
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_damaged_row(year: Path, browse: Callable[..., Site], name: str) -> None:
+    """A row whose JSON is broken is left out, and does not end the query."""
+    site = browse(year)
+    sound = await site.rows(address(name))
+    add(year, [turn(NOW) | {"response_json": "{broken"}])
+    assert await site.rows(address(name)) == sound
+
+
 async def test_the_links_ask_for_the_same_time(year: Path, browse: Callable[..., Site]) -> None:
     """A query that is opened from a chart tells of the requests that the chart shows."""
     site = browse(year)
