@@ -61,6 +61,7 @@ class Routed:
             conversation_tier=past.tier,
             conversation_complexity=past.complexity,
             conversation_source=past.source,
+            conversation_kept_local=past.kept_local,
             estimate=self._estimate(past),
         )
         self.decision: Decision = decide(request, self.settings)
@@ -203,6 +204,7 @@ class Routed:
                 "cached_from": self.recalled.turn_id if self.recalled else None,
                 "key": key,
                 "escalates": self.escalates,
+                "local_only": decision.keep_local,
                 **rollout,
             },
             "response": response_json,
@@ -250,11 +252,16 @@ class Routed:
         said = (options.cache, task.cache if task else None, cache.enabled)
         if not next(value for value in said if value is not None):
             return False
+        return cache.temperature_max is None or self._temperature() <= cache.temperature_max
+
+    def _temperature(self) -> float:
         tier = self.settings.tier(self.decision.tier)
-        temperature = self.requested.get(
-            "temperature", (tier.options if tier else {}).get("temperature", UNSAID_TEMPERATURE)
-        )
-        return cache.temperature_max is None or temperature <= cache.temperature_max
+        said = self.requested.get("temperature", tier and tier.options.get("temperature"))
+        try:
+            # The config may have it as text, as the model's own options do.
+            return UNSAID_TEMPERATURE if said is None else float(said)
+        except (TypeError, ValueError):
+            return UNSAID_TEMPERATURE
 
     def _escalates(self) -> bool:
         """Whether weak answers go up: the request says, else its task, else its tier."""

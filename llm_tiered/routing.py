@@ -26,10 +26,10 @@ class Request:
     """What a request says about where it wants to go.
 
     `conversation_tier` and `conversation_complexity` are those of the conversation's last turn, and
-    `conversation_source` is how it came to them. `estimate` is what the text and what comes with
-    it say of the complexity; without one, `default_complexity` holds. `fallback` is None where the
-    config decides. `text` is what the user said last: a rollout
-    goes by it.
+    `conversation_source` is how it came to them; `conversation_kept_local` says that some turn of
+    it was not to leave this machine. `estimate` is what the text and what comes with it say of the
+    complexity; without one, `default_complexity` holds. `fallback` is None where the config
+    decides. `text` is what the user said last: a rollout goes by it.
     """
 
     complexity: int | None = None
@@ -40,6 +40,7 @@ class Request:
     conversation_tier: str | None = None
     conversation_complexity: int | None = None
     conversation_source: str | None = None
+    conversation_kept_local: bool = False
     estimate: Estimate | None = None
     text: str = ""
 
@@ -79,8 +80,10 @@ def decide(request: Request, settings: Settings) -> Decision:
     Raises RequestError for an unknown tier or task, with the nearest names.
     """
     # Privacy only ever tightens: the option, the environment and the config can each keep a
-    # request on this machine, and none of them can take that back.
-    keep_local = request.local_only or settings.local_only
+    # request on this machine, and none of them can take that back: a later turn would send what
+    # an earlier one has kept here.
+    kept_local = request.local_only or request.conversation_kept_local
+    keep_local = kept_local or settings.local_only
     cloud_only = settings.force_local is False and not keep_local
     tier, complexity, source, reason = _wanted(request, settings)
     rollout = _rollout(tier, source, request, settings)
@@ -94,6 +97,8 @@ def decide(request: Request, settings: Settings) -> Decision:
     if name != tier.name:
         why = "nothing may leave this machine" if keep_local else "FORCE_LOCAL_LLM=false"
         reason = f"{reason}; {why}, so {name} takes it"
+        # Where the lots don't decide, the request says nothing of either side.
+        rollout = None
     return Decision(
         tier=name,
         model=model,

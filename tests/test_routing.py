@@ -168,6 +168,14 @@ def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
     assert "the conversation is with cloud" in decisions[0].reason
 
 
+@pytest.mark.parametrize(("share", "force_local"), [("0%", True), ("100%", False)])
+def test_rollout_that_something_else_overrides(share: str, force_local: bool) -> None:
+    """A request that privacy or the rollback sends elsewhere is on neither side of a rollout."""
+    request, rollout = Request(complexity=6), {"medium": share}
+    assert decide(request, _settings(rollout=rollout)).rollout is not None
+    assert decide(request, _settings(force_local, rollout=rollout)).rollout is None
+
+
 def test_default_complexity_is_named() -> None:
     """A request that says nothing goes to the default, and the reason says so."""
     decision = decide(Request(), _settings())
@@ -250,14 +258,16 @@ def test_unknown_name(request_: Request, message: str) -> None:
 @pytest.mark.parametrize("force_local", [None, True, False])
 @pytest.mark.parametrize("in_config", [False, True])
 @pytest.mark.parametrize("in_request", [False, True])
+@pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("tier", MODELS)
 def test_privacy_only_tightens(
-    tier: str, in_request: bool, in_config: bool, force_local: bool | None
+    tier: str, before: bool, in_request: bool, in_config: bool, force_local: bool | None
 ) -> None:
-    """Request, config and environment each keep a prompt here; none of them can take it back."""
+    """Request, conversation, config and environment keep a prompt here; none takes it back."""
     settings = _settings(force_local, local_only=in_config)
-    decision = decide(Request(tier=tier, local_only=in_request), settings)
-    private = in_request or in_config or force_local is True
+    request = Request(tier=tier, local_only=in_request, conversation_kept_local=before)
+    decision = decide(request, settings)
+    private = before or in_request or in_config or force_local is True
     assert decision.keep_local is private
     assert decision.cloud_only is (force_local is False and not private)
     if private:

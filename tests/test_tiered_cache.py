@@ -119,6 +119,24 @@ async def test_config(  # noqa: PLR0913, PLR0917 - fixtures and cases
     assert len(logged()) == 2
 
 
+@pytest.mark.parametrize(("temperature", "hit"), [("0.2", True), ("0.9", False), (None, False)])
+async def test_temperature_of_the_tier(
+    ask: Ask,
+    toys: Toys,
+    logged: Callable[[], list[Any]],
+    temperature: str | None,
+    hit: bool,
+) -> None:
+    """A tier's temperature counts as the model takes it: as text, or left empty."""
+    small, *others = toys.keys["tiers"]
+    small = small | {"options": {"temperature": temperature}}
+    toys.configure(cache={"temperature_max": 0.3}, tiers=[small, *others])
+    for _ in range(2):
+        last = await ask("Hello", complexity=2)
+    assert (record(last)["cached_from"] is not None) == hit
+    assert len(logged()) == 2
+
+
 async def test_too_old(ask: Ask, toys: Toys, logs: Path, logged: Callable[[], list[Any]]) -> None:
     """An answer older than the ttl is not given again."""
     toys.configure(cache={"ttl": "7d"})

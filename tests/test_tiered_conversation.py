@@ -143,6 +143,40 @@ async def test_loaded_from_the_log(
     assert {turn["thread_id"] for turn in logged()} == {started.id}
 
 
+@pytest.mark.parametrize("way", ["option", "environment", "config"])
+async def test_what_was_to_stay_here_stays(
+    way: str, ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No later turn sends away what was said in one that was not to leave this machine."""
+    conversation = ask.model.conversation()
+    if way == "environment":
+        monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
+    toys.configure(local_only=way == "config")
+    kept = {"local_only": True} if way == "option" else {}
+    await ask("My diary", to=conversation, complexity=2, **kept)
+    monkeypatch.delenv("FORCE_LOCAL_LLM", raising=False)
+    toys.configure(local_only=False)
+    await stays_here(ask, conversation)
+
+
+async def test_what_was_to_stay_here_stays_in_the_log(
+    ask: Ask, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Neither does a turn of a conversation that is taken up from the log."""
+    await ask("My diary", to=ask.model.conversation(), complexity=2, local_only=True)
+    assert len(logged()) == 1
+    await stays_here(ask, load_conversation(None, async_=ask.asynchronous))
+
+
+async def stays_here(ask: Ask, conversation: Any) -> None:
+    """Ask for the cloud in several ways, and see that it is not."""
+    for said in ({"tier": "cloud"}, {"complexity": 9, "local_only": False}, {}):
+        answer = await ask("Sum it up", to=conversation, **said)
+        record = answer.response_json["tiered"]
+        assert [attempt["model"] for attempt in record["attempts"]] == ["mlx/toy-medium"]
+        assert record["local_only"]
+
+
 @pytest.mark.parametrize("prompt", ["", None])
 async def test_empty_prompt(
     ask: Ask,

@@ -64,6 +64,7 @@ async def test_record(
             "attempts": [{"tier": "cloud", "model": gemini.MODEL, "outcome": "ok", "reason": None}],
             "cached_from": None,
             "escalates": False,
+            "local_only": False,
         },
         "response": {
             "candidates": [{"index": 0, "finishReason": "STOP"}],

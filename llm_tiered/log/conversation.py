@@ -1,4 +1,4 @@
-"""Which tier a conversation is with, as far as the log knows."""
+"""Which tier a conversation is with, and whether it may leave, as far as the log knows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ _TURNS = "select response_json from turns where thread_id = ? order by id desc"
 class Past(NamedTuple):
     """Where the last turn of a conversation went, and why; None for what is not known.
 
-    `source` is that of the last turn that was not decided by the conversation itself.
+    `source` is that of the last turn that was not decided by the conversation itself. `kept_local`
+    says that some turn of it was not to leave this machine.
     """
 
     tier: str | None = None
     complexity: int | None = None
     source: str | None = None
+    kept_local: bool = False
 
 
 UNKNOWN = Past()
@@ -50,24 +52,24 @@ def last_turn(conversation: _BaseConversation | None) -> Past:
 
 def _last(turns: Iterable[Any]) -> Past:
     """What the turns say, the last one first."""
-    last: Past | None = None
-    for response_json in turns:
-        turn = _of(response_json)
-        last = last or turn
-        if turn.source != "conversation":
-            return last._replace(source=turn.source)
-    return last or UNKNOWN
+    past = [_of(response_json) for response_json in turns]
+    if not past:
+        return UNKNOWN
+    decided = next((turn for turn in past if turn.source != "conversation"), past[0])
+    kept_local = any(turn.kept_local for turn in past)
+    return past[0]._replace(source=decided.source, kept_local=kept_local)
 
 
 def _of(response_json: Any) -> Past:
     record = response_json.get("tiered") if isinstance(response_json, dict) else None
     if not isinstance(record, dict):
         return UNKNOWN
-    tier, complexity, source = (record.get(name) for name in Past._fields)
+    tier, complexity, source = (record.get(name) for name in ("tier", "complexity", "source"))
     return Past(
         tier if isinstance(tier, str) else None,
         complexity if isinstance(complexity, int) else None,
         source if isinstance(source, str) else None,
+        kept_local=record.get("local_only") is True,
     )
 
 
@@ -76,9 +78,17 @@ def _from_log(thread_id: str) -> Past:
     try:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             rows = database.execute(_TURNS, (thread_id,))
-            return _last(json.loads(text) if text else None for (text,) in rows)
-    except (sqlite3.Error, ValueError):
+            return _last(_parsed(text) for (text,) in rows)
+    except sqlite3.Error:
         return UNKNOWN
+
+
+def _parsed(text: Any) -> Any:
+    """What a row holds; a damaged one hides none of the others."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
 
 
 def _database() -> Path:

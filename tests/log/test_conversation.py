@@ -65,9 +65,9 @@ async def test_this_process(ask: Ask) -> None:
     """After a turn of this process, its tier and complexity hold, logged or not."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=2)
-    assert last_turn(conversation) == ("small", 2, "option")
+    assert last_turn(conversation) == ("small", 2, "option", False)
     await ask("Hello", to=conversation, tier="medium")
-    assert last_turn(conversation) == ("medium", None, "tier")
+    assert last_turn(conversation) == ("medium", None, "tier", False)
 
 
 async def test_turn_of_another_model(ask: Ask) -> None:
@@ -92,7 +92,7 @@ def test_log(write: Callable[[str, str, str | None], None]) -> None:
     write("1", "a", json.dumps({"tiered": {"tier": "small", "complexity": 1}}))
     write("2", "a", CLOUD)
     write("3", "b", json.dumps({"tiered": {"tier": "medium", "complexity": 6}}))
-    assert last_turn(loaded("a")) == ("cloud", 8, None)
+    assert last_turn(loaded("a")) == ("cloud", 8, None, False)
 
 
 async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]]]) -> None:
@@ -100,7 +100,7 @@ async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, task="content_validation")
     assert len(logged()) == 1
-    assert last_turn(loaded(conversation.id)) == ("small", 3, "task")
+    assert last_turn(loaded(conversation.id)) == ("small", 3, "task", False)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,22 @@ def test_last_row_without_an_answer_of_its_own(
     assert last_turn(loaded("a")) == Past()
 
 
+KEPT = json.dumps({"tiered": {"tier": "small", "source": "option", "local_only": True}})
+
+
+@pytest.mark.parametrize("later", [CLOUD, "{broken", None, '{"candidates": []}'])
+def test_turn_that_was_to_stay_here(
+    write: Callable[[str, str, str | None], None], later: str | None
+) -> None:
+    """One turn that was not to leave this machine holds for all that come, whatever they are."""
+    write("1", "a", "{broken")
+    write("2", "a", KEPT)
+    write("3", "a", later)
+    write("4", "b", CLOUD)
+    assert last_turn(loaded("a")).kept_local
+    assert not last_turn(loaded("b")).kept_local
+
+
 def test_unknown_thread(write: Callable[[str, str, str | None], None]) -> None:
     """A conversation that is not in the log has no tier."""
     write("1", "a", CLOUD)
@@ -173,4 +189,4 @@ def test_path_with_strange_characters(
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     with closing(sqlite3.connect(folder / "logs.db")) as database, database:
         database.execute(f"insert into turns ({names}) values ({marks})", row)
-    assert last_turn(loaded("a")) == ("cloud", 8, None)
+    assert last_turn(loaded("a")) == ("cloud", 8, None, False)
