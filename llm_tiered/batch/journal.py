@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
-from .output import encode
+from .output import close_quietly, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,8 @@ class Journal:
                     f"{output} is there already, and is no work of this command's",
                     fix="another -o, or --restart to overwrite it",
                 )
-            self._file = stack.enter_context(self.path.open("a+b"))
+            self._file = self.path.open("a+b")
+            stack.callback(close_quietly, self._file)
             self._load(restart=restart)
             self.close = stack.pop_all().close
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
@@ -51,5 +51,16 @@ class Output:
 def open_output(path: Path, *, restart: bool) -> Iterator[Output]:
     """A file for answers. Raises OSError."""
     old = path.is_file() and not restart
-    with path.open("r+b" if old else "wb") as file:
+    file = path.open("r+b" if old else "wb")
+    try:
         yield Output(file, old=old)
+    except BaseException:
+        close_quietly(file)
+        raise
+    file.close()
+
+
+def close_quietly(file: BinaryIO) -> None:
+    """Close a file. What a full disk did not take is tried again now, and has been told before."""
+    with suppress(OSError):
+        file.close()

@@ -6,7 +6,9 @@ import codecs
 import csv
 import hashlib
 import json
-from dataclasses import dataclass, field
+import math
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -35,6 +37,8 @@ FIELDS = ("prompt", "system", *DIRECTIONS, "schema", "options", "id")
 
 # Characters. The csv module's own limit is 128 KB, less than a long prompt has.
 _LARGEST_CELL = 10_000_000
+
+_ID_TYPES = (str, int, type(None))
 
 _Record: TypeAlias = "tuple[int, dict[str, Any] | ValueError]"
 
@@ -111,19 +115,34 @@ def parse_schema(text: str) -> dict[str, Any]:
 
 
 def _rows(records: Iterable[_Record], defaults: Defaults) -> Iterator[Row | BadRow]:
+    seen: Counter[str] = Counter()
     for line, record in records:
         if isinstance(record, ValueError):
             yield BadRow(line, None, str(record))
             continue
         fields = {name: value for name, value in record.items() if value is not None}
         id_ = fields.get("id")
-        if not isinstance(id_, (str, int, float, type(None))):
+        if not _may_be_id(id_):
             yield BadRow(line, None, f"id: found {_shown(id_)}, expected text or a number")
             continue
         try:
-            yield _row(line, id_, fields, defaults)
+            row = _row(line, id_, fields, defaults)
         except ValueError as error:
             yield BadRow(line, id_, str(error))
+            continue
+        yield row if id_ is None else _told_apart(row, seen)
+
+
+def _told_apart(row: Row, seen: Counter[str]) -> Row:
+    """The row; one that repeats an earlier one gets a key, and so an answer, of its own."""
+    times = seen[row.key]
+    seen[row.key] += 1
+    return replace(row, key=f"{row.key}-{times}") if times else row
+
+
+def _may_be_id(value: Any) -> bool:
+    # JSON has no numbers like NaN, and the output has to be JSON.
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, _ID_TYPES)
 
 
 def _row(

@@ -238,9 +238,12 @@ async def _describe(row: Row, response: llm.AsyncResponse) -> dict[str, Any]:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        # A number too large for Python has become infinite, and JSON has no word for that.
+        json.dumps(found, allow_nan=False)
     except ValueError:
         return None
+    return found
 
 
 def _tier(response_json: dict[str, Any] | None) -> str | None:

@@ -127,7 +127,7 @@ class Answer:
         if done.cut_off_by == "length":
             raise RequestError(
                 f"the JSON was cut off after {done.generation_tokens} tokens",
-                fix="-o max_tokens allows more",
+                fix="a larger max_tokens",
             )
         if done.cut_off_by == "stop string":
             raise RequestError("the JSON was cut off by a stop string")

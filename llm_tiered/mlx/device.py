@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..errors import ModelUnavailable
+from ..errors import EngineError, ModelUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +58,25 @@ def detect() -> Device:
     return Device(kind, name, int(memory), int(budget))
 
 
+def claim() -> None:
+    """Say that MLX is about to compute in this process.
+
+    Raises EngineError in a process forked from one where it did: its threads are not there, and
+    it would wait for them forever.
+    """
+    if _first_process() != os.getpid():
+        raise EngineError(
+            "MLX can't be used in a process forked from one that has used it",
+            fix="start processes by multiprocessing's 'spawn'",
+        )
+
+
+@functools.cache
+def _first_process() -> int:
+    """The id of the process that computed first."""
+    return os.getpid()
+
+
 def clear_streams() -> None:
     """Let go of this thread's streams: MLX aborts the process if they outlive the thread."""
     if "mlx.core" in sys.modules:
@@ -82,7 +101,11 @@ def wired() -> Iterator[None]:
 
 
 def run_apart(work: Callable[[], T]) -> T:
-    """Run something that uses MLX on a thread of its own, whichever thread asks for it."""
+    """Run something that uses MLX on a thread of its own, whichever thread asks for it.
+
+    Raises EngineError in a process forked from one that has used MLX.
+    """
+    claim()
 
     def task() -> T:
         try:

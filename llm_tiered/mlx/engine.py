@@ -7,6 +7,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import EngineError
+from . import device
 from .job import Emit, Job
 from .worker import Worker
 
@@ -29,6 +31,7 @@ class Engine:
         self._places = threading.BoundedSemaphore(IN_FLIGHT)
         self._lock = threading.Lock()
         self._worker: Worker | None = None
+        self._ended = False
 
     def submit(
         self, request: GenerationRequest, emit: Emit, ticket: Ticket, *, wait: bool = True
@@ -36,8 +39,12 @@ class Engine:
         """Queue a request. Where too many are under way it waits, or gives False without `wait`.
 
         `emit` gets its events, on the worker's thread, Done or Failed last. After
-        `ticket.cancel()` nothing more is promised to come.
+        `ticket.cancel()` nothing more is promised to come. Raises EngineError where the process
+        ends, or was forked from one that has used MLX.
         """
+        device.claim()
+        if self._ended:
+            raise EngineError("the process ends: no model answers any more")
         if not self._places.acquire(blocking=wait):
             return False
         with self._lock:
@@ -62,6 +69,8 @@ class Engine:
             worker.join(GOODBYE)
 
     def _close_at_exit(self) -> None:
+        # Nobody would put down another worker, and MLX aborts a process that ends with one.
+        self._ended = True
         # Whoever presses Ctrl-C now wants it sooner, and no traceback.
         with suppress(KeyboardInterrupt):
             self.close()

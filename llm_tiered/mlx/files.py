@@ -158,7 +158,7 @@ def _find_weights(path: Path, fix: str | None) -> list[Path]:
     found = f"only {others[0]}" if others else "no weights"
     raise ModelUnavailable(
         f"{path} holds {found}: MLX wants safetensors ({WEIGHTS})",
-        fix=MLX_BUILD,
+        fix=MLX_BUILD if others else fix or MLX_BUILD,
     )
 
 

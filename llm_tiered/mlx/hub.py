@@ -85,7 +85,7 @@ def find(repo: str) -> Path | None:
     # Importing the whole library takes half a second: only where there is something to find.
     if not os.path.isdir(_repo_cache(repo)):
         return None
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(
@@ -94,7 +94,8 @@ def find(repo: str) -> Path | None:
             allow_patterns=list(ALLOW_PATTERNS),
             local_files_only=True,
         )
-    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+    except (OSError, ValueError):
+        # The library's own errors for what is not there, and those of a damaged cache.
         return None
     return Path(folder) if files.has_weights(Path(folder)) else None
 

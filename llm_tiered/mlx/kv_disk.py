@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 # Shorter beginnings are read faster than they are loaded.
@@ -68,8 +68,12 @@ class KvStore:
     def _of(self, model: str) -> Path:
         return self.folder / hashlib.sha256(model.encode()).hexdigest()[:16]
 
-    def _entries(self, model: str) -> Iterator[Path]:
-        return self._of(model).glob("*.ids")
+    def _entries(self, model: str) -> list[Path]:
+        try:
+            return list(self._of(model).glob("*.ids"))
+        except OSError:
+            # Another user's, as after sudo: the prompt can be read instead.
+            return []
 
     def _load(self, ids: Path, common: int, held: int) -> tuple[Any, int]:
         import mlx.core as mx
@@ -97,7 +101,7 @@ class KvStore:
 
     def _drop_prefixes(self, model: str, kept: Path, tokens: Sequence[int]) -> None:
         """Remove the entries that the new one holds anyway."""
-        for ids in list(self._entries(model)):
+        for ids in self._entries(model):
             held = _read_ids(ids)
             if ids.stem != kept.stem and list(held) == list(tokens[: len(held)]):
                 _remove(ids)

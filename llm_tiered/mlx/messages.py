@@ -23,12 +23,14 @@ def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMe
     Reasoning is left out, as the templates want it. With `tools`, tool calls and their results
     stay what they are; a template that knows none gets them as text, since another model may
     have made them earlier in the conversation. Raises RequestError if there is nothing to
-    answer.
+    answer, or a text is no Unicode.
     """
     chat: list[ChatMessage] = []
     for message in messages:
         for entry in _with_tools(message) if tools else _as_text(message):
             _append(chat, entry)
+    for entry in chat:
+        _check_text(entry["content"])
     if not any(message["role"] != "system" for message in chat):
         raise RequestError("the prompt is empty")
     return tuple(chat)
@@ -41,6 +43,17 @@ def _append(chat: list[ChatMessage], entry: ChatMessage) -> None:
         chat[-1]["content"] += f"\n\n{entry['content']}"
     else:
         chat.append(entry)
+
+
+def _check_text(text: str) -> None:
+    """Raise RequestError for halves of characters: so Python reads what is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        place = f"character {error.start + 1} of {len(text)} is {text[error.start]!a}"
+        raise RequestError(
+            f"the prompt is no valid Unicode: {place}", fix="convert it to UTF-8"
+        ) from None
 
 
 def _as_text(message: Message) -> list[ChatMessage]:

@@ -6,6 +6,7 @@ Everything here runs on the engine's worker thread, apart from `folders`.
 from __future__ import annotations
 
 import json
+import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -185,8 +186,12 @@ def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loa
 
     folder = request.folder
     adapter = str(request.adapter) if request.adapter else None
+    # We say ourselves that a prompt is too long; transformers would warn on stderr.
+    endless = {"model_max_length": sys.maxsize}
     try:
-        model, tokenizer = mlx_lm.load(str(folder), adapter_path=adapter, lazy=False)[:2]
+        model, tokenizer = mlx_lm.load(
+            str(folder), tokenizer_config=endless, adapter_path=adapter, lazy=False
+        )[:2]
     except FileNotFoundError as error:
         raise ModelUnavailable(f"{name}: a file is missing: {error.filename or error}") from None
     except ValueError as error:
@@ -195,6 +200,13 @@ def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loa
         raise EngineError(f"{name}: not enough memory to load it") from None
     except (RuntimeError, KeyError, TypeError) as error:
         raise DamagedModel(f"{name} in {folder} can't be loaded: {brief(error)}") from None
+    except AttributeError:
+        if adapter is None:
+            raise
+        # Such as those of PEFT, whose adapter_config.json says other things.
+        raise ModelUnavailable(
+            f"{name}: this adapter is not in the form of mlx_lm", fix="make it with mlx_lm.lora"
+        ) from None
     vocabulary = tokenizer.get_vocab()
     for token in TURN_ENDS:
         if token in vocabulary:
@@ -233,7 +245,6 @@ def import_mlx_lm() -> None:
     """
     import importlib
     import resource
-    import sys
 
     if "mlx_lm" in sys.modules:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,11 @@ from llm_tiered.batch.rows import BadRow, Row
 from llm_tiered.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+# Bytes, where the disk is small.
+LIMIT = 10_000
 
 
 def make_row(name: str, line: int = 1) -> Row:
@@ -237,3 +242,29 @@ def test_output_restarted(output: Path) -> None:
 def test_output_is_utf_8() -> None:
     """Answers are readable text, even with half a surrogate pair in them."""
     assert encode({"response": "é\ud800\n"}) == '{"response": "é\\ud800\\n"}\n'.encode()
+
+
+@pytest.fixture
+def _small_disk() -> Iterator[None]:
+    """Let no file grow beyond LIMIT."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def overfill(output: Path) -> None:
+    """Write more into the output than the disk takes, and tell it."""
+    with open_output(output, restart=True) as answers:
+        with pytest.raises(OSError, match="large"):
+            answers.write(make_answer("a" * LIMIT))
+        raise RequestError("told")
+
+
+@pytest.mark.usefixtures("_small_disk")
+def test_disk_full(output: Path) -> None:
+    """What a full disk did not take is an error once, and not again when the files are closed."""
+    with closing(Journal(output, restart=False)) as journal, pytest.raises(OSError, match="large"):
+        journal.add(make_row("a"), make_answer("a" * LIMIT))
+    with pytest.raises(RequestError, match="told"):
+        overfill(output)

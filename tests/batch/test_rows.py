@@ -91,6 +91,8 @@ def test_other_fields() -> None:
         ('{"prompt": 5}', "prompt: found 5, expected text"),
         ('{"prompt": "a", "system": ["b"]}', 'system: found ["b"], expected text'),
         ('{"prompt": "a", "id": [1]}', "id: found [1], expected text or a number"),
+        ('{"prompt": "a", "id": NaN}', "id: found NaN, expected text or a number"),
+        ('{"prompt": "a", "id": 1e999}', "id: found Infinity, expected text or a number"),
         ('{"prompt": "a", "options": 1}', "options: found 1, expected an object"),
         ('{"prompt": "a", "schema": 1}', "schema: found 1, expected an object"),
         ('{"prompt": "a", "schema": "{1"}', "schema: not JSON: "),
@@ -277,6 +279,15 @@ def test_key_with_settings() -> None:
     row = {"id": "a", "prompt": "a"}
     assert read_one(row).key != read_one(row, options={"temperature": "1"}).key
     assert read_one(row).key != read_one(row, system="Be brief").key
+
+
+def test_key_of_what_is_asked_again() -> None:
+    """Rows that say the same under the same id have keys of their own, the same ones each time."""
+    same = '{"id": 1, "prompt": "a"}\n'
+    keys = [[row.key for row in read(same * 3) if isinstance(row, Row)] for _ in range(2)]
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == 3
+    assert keys[0][0] == read_one({"id": 1, "prompt": "a"}).key
 
 
 def test_key_with_half_a_surrogate_pair() -> None:

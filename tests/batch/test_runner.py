@@ -74,9 +74,11 @@ async def test_answer_of_a_fallback(echoes: Echoes, config_file: Path) -> None:
     assert (answer["model"], answer["tier"]) == (SMALL, "small")
 
 
-@pytest.mark.parametrize(("text", "parsed"), [('{"a": [1]}', {"a": [1]}), ('{"a": [1', None)])
+@pytest.mark.parametrize(
+    ("text", "parsed"), [('{"a": [1]}', {"a": [1]}), ('{"a": [1', None), ('{"a": 1e999}', None)]
+)
 async def test_answer_with_a_schema(echoes: Echoes, text: str, parsed: Any) -> None:
-    """With a schema, the answer is there parsed as well; null where it is no JSON."""
+    """With a schema, the answer is there parsed as well; null where it is no JSON, or can't be."""
     [answer] = await Run({"prompt": text, "schema": "a", "complexity": 2})()
     assert (answer["response"], answer["json"]) == (text, parsed)
 

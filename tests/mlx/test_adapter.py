@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -98,3 +99,14 @@ def test_adapter_of_another_model(adapter: Path, tmp_path: Path) -> None:
         local(wide, adapter).prompt("Hello", **GREEDY).text()
     assert str(adapter) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_adapter_of_another_library(folder: Path, adapter: Path, tmp_path: Path) -> None:
+    """An adapter as PEFT writes it is refused, and the model itself still answers."""
+    other = shutil.copytree(adapter, tmp_path / "peft")
+    settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
+    (other / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelUnavailable, match="not in the form of mlx_lm") as refused:
+        local(folder, other).prompt("Hello", **GREEDY).text()
+    assert str(other) in str(refused.value)
+    assert local(folder).prompt("Hello", **GREEDY).text()

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
-from llm_tiered.errors import ModelUnavailable
+from llm_tiered.errors import EngineError, ModelUnavailable
 from llm_tiered.mlx import device
 
 if TYPE_CHECKING:
@@ -101,3 +101,14 @@ def test_memory_is_wired_on_metal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx.metal, "is_available", lambda: False)
     with device.wired():
         assert limits == [1000, 7]
+
+
+def test_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process forked from one that has used MLX gets an error: it would wait forever."""
+    device.run_apart(lambda: mx.eval(mx.zeros(1)))
+    device.claim()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(EngineError, match="forked from one that has used it"):
+        device.claim()
+    with pytest.raises(EngineError):
+        device.run_apart(lambda: None)

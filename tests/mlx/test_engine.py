@@ -265,24 +265,77 @@ def test_close_fails_what_is_under_way(engine: Engine, folder: Path) -> None:
 
 def test_emit_that_raises_harms_nobody_else(folder: Path) -> None:
     """A request whose emit raises, as that of a closed event loop does, is dropped."""
-    # In a process of its own: without its worker, MLX aborts the whole process.
-    code = f"""
-import queue
-from pathlib import Path
-from llm_tiered.mlx.engine import Engine
-from llm_tiered.mlx.requests import GenerationRequest, Prefill, Ticket
-
+    done = apart(
+        folder,
+        """
 def closed(event):
     raise RuntimeError("Event loop is closed")
 
+engine.submit(request, closed, Ticket())
+print(ask())
+""",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Text\n", "")
+
+
+def test_nothing_is_begun_once_the_process_ends(folder: Path) -> None:
+    """A prompt at the very end gets an error; another worker would make MLX abort the process."""
+    done = apart(
+        folder,
+        """
+def late():
+    try:
+        ask()
+    except EngineError as error:
+        print(error)
+
+atexit.register(late)
+print(ask())
+""",
+    )
+    expected = "Text\nthe process ends: no model answers any more\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+def test_forked_process(folder: Path) -> None:
+    """A prompt in a process forked from one that has used MLX gets an error, and no waiting."""
+    done = apart(
+        folder,
+        """
+print(ask(), flush=True)
+if os.fork() == 0:
+    try:
+        ask()
+    except EngineError as error:
+        print(error.message)
+else:
+    os.wait()
+    print(ask())
+""",
+    )
+    expected = "Text\nMLX can't be used in a process forked from one that has used it\nText\n"
+    assert (done.returncode, done.stdout) == (0, expected)
+
+
+def apart(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own: where something goes wrong, MLX aborts it all."""
+    before = f"""
+import atexit, os, queue
+from pathlib import Path
+from llm_tiered.errors import EngineError
+from llm_tiered.mlx.engine import Engine
+from llm_tiered.mlx.requests import GenerationRequest, Prefill, Ticket
+
 chat = ({{"role": "user", "content": "Hello"}},)
 request = GenerationRequest("mlx/tiny", Path({str(folder)!r}), 10**9, chat, max_tokens=3)
-engine, events = Engine(), queue.SimpleQueue()
-engine.submit(request, closed, Ticket())
-engine.submit(request, events.put, Ticket())
-while isinstance(event := events.get(timeout=10), Prefill):
-    pass
-print(type(event).__name__)
+engine = Engine()
+
+def ask():
+    events = queue.SimpleQueue()
+    engine.submit(request, events.put, Ticket())
+    while isinstance(event := events.get(timeout=10), Prefill):
+        pass
+    return type(event).__name__
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Text\n", "")
+    arguments = [sys.executable, "-c", before + code]
+    return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=PATIENCE)

@@ -170,8 +170,12 @@ def test_tells_another_format(folder: Path, name: str) -> None:
 def test_tells_that_the_weights_are_missing(folder: Path) -> None:
     """A folder without any weights is told."""
     (folder / WEIGHTS).unlink()
-    with pytest.raises(ModelUnavailable, match=r"no weights: .*model\*\.safetensors"):
+    with pytest.raises(ModelUnavailable, match=r"no weights: .*model\*\.safetensors") as raised:
         files.inspect(folder)
+    assert raised.value.fix == files.MLX_BUILD
+    with pytest.raises(ModelUnavailable) as raised:
+        files.inspect(folder, fix="download it")
+    assert raised.value.fix == "download it"
 
 
 def test_tells_that_the_tokenizer_is_missing(folder: Path) -> None:

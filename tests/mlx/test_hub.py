@@ -206,6 +206,13 @@ def test_finds_nothing_under_a_strange_name(server: HubServer, repo: str) -> Non
     assert hub.find(repo) is None
 
 
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"\xff" * 40])
+def test_finds_nothing_in_a_damaged_cache(server: HubServer, damage: bytes) -> None:
+    """Where a power cut has left nonsense in the cache, the model is just not found."""
+    (hub.download(REPO).parents[1] / "refs" / "main").write_bytes(damage)
+    assert hub.find(REPO) is None
+
+
 def test_tells_how_much_is_to_come(server: HubServer) -> None:
     """remote_bytes() counts the files a download would fetch, and none that is there."""
     wanted = ("config.json", "tokenizer.json", WEIGHTS)

@@ -260,6 +260,22 @@ def test_folder_that_can_not_be_written(folder: Path, tmp_path: Path) -> None:
     assert (text, cached) == ask(folder, None, QUESTION)
 
 
+def test_folder_that_can_not_be_read(
+    folder: Path, kept: KvStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the folder is another user's, as after sudo, the answer comes all the same."""
+    expected = ask(folder, None, QUESTION)[0]
+    glob = Path.glob
+
+    def refuse(path: Path, pattern: str) -> Any:
+        if pattern == "*.ids":
+            raise PermissionError
+        return glob(path, pattern)
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    assert ask(folder, kept, QUESTION)[0] == expected
+
+
 @pytest.mark.parametrize("error", [OSError, RuntimeError])
 def test_disk_that_is_full(
     error: type[Exception], folder: Path, kept: KvStore, monkeypatch: pytest.MonkeyPatch

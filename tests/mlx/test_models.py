@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -29,12 +30,19 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     found = {f"models-{family}": build(family, root / family) for family in FAMILIES}
     found["models-short"] = build("qwen3", root / "short", context=SHORT_CONTEXT)
+    limit_tokenizer(root / "short", SHORT_CONTEXT)
     found["models-terse"] = build("phi3", root / "terse", eos_bias=44.0)
     found["models-silent"] = build("phi3", root / "silent", eos_bias=1000.0)
     found["models-lively"] = build("qwen2", root / "lively")
     generation = {"do_sample": True, "temperature": 1.0}
     (root / "lively" / "generation_config.json").write_text(json.dumps(generation))
     return found
+
+
+def limit_tokenizer(folder: Path, tokens: int) -> None:
+    """Let the tokenizer say how long a text may be, as those of many repositories do."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": tokens}))
 
 
 @pytest.fixture(autouse=True)
@@ -266,6 +274,19 @@ async def test_prompt_longer_than_the_context() -> None:
         await llm.get_async_model("mlx/models-short").prompt("one two " * 50).text()
     assert str(refused_async.value) == str(refused.value)
     assert ask("mlx/models-short", **GREEDY).text()
+
+
+def test_too_long_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A prompt that is too long is an error, and nothing else: transformers does not warn, too."""
+    # What it logs goes to no other logger.
+    transformers = logging.getLogger("transformers")
+    transformers.addHandler(caplog.handler)
+    try:
+        with pytest.raises(PromptTooLong):
+            ask("mlx/models-short", "one two " * 50)
+    finally:
+        transformers.removeHandler(caplog.handler)
+    assert caplog.messages == []
 
 
 def test_max_tokens_is_clipped_to_the_context() -> None:
