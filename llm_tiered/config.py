@@ -52,6 +52,9 @@ SECTIONS: dict[Any, type[BaseModel]] = {
     "electricity": Electricity,
 }
 
+# What pydantic calls by their Python names, as YAML has them.
+KINDS = {"tuple_type": "a list", "dict_type": "keys and values", "model_type": "keys and values"}
+
 ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
 
 
@@ -144,6 +147,11 @@ def _describe(error: Any) -> str:
         return f"{key}: unknown key{meant}"
     if error["type"] == "missing":
         return f"{key.rpartition('.')[0]}: {error['loc'][-1]!r} is missing"
+    if error["type"] in KINDS:
+        expected = KINDS[error["type"]]
+        if error["type"] == "model_type":
+            expected += f": {', '.join(SECTIONS[error['loc'][0]].model_fields)}"
+        return f"{key}: found {error['input']!r}, expected {expected}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message

@@ -39,6 +39,10 @@ def parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}:{where} this is no valid YAML: {problem}") from None
     except ValueError as error:  # a date or a number that can't be
         raise ConfigError(f"{path}: this is no valid YAML: {error}") from None
+    except (LookupError, AttributeError):  # `!!bool perhaps`
+        raise ConfigError(f"{path}: this is no valid YAML: a value contradicts its tag") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: this is no valid YAML: it is nested too deeply") from None
     if document is None:
         return {}
     if not isinstance(document, dict):

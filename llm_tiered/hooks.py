@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
 from .estimator import Estimate
+from .terms import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
     import llm
@@ -62,24 +63,33 @@ def estimate(prompt: llm.Prompt) -> Estimate | None:
 
     A plugin that fails, or says something that is no complexity, is told of and left out.
     """
-    said = _ask("estimate_complexity", prompt=prompt)
-    if said is None or isinstance(said, Estimate):
-        return said
-    if isinstance(said, int) and 1 <= said <= 10:
+    try:
+        said = manager().hook.estimate_complexity(prompt=prompt)
+    except Exception as error:  # it is someone else's code, and the prompt can go on without it
+        logger.warning("a plugin's estimate_complexity failed: %s", _brief(error))
+        return None
+    if said is None:
+        return None
+    complexity = said.complexity if isinstance(said, Estimate) else said
+    if type(complexity) is int and LOWEST <= complexity <= HIGHEST:
+        if isinstance(said, Estimate):
+            return said
         return Estimate(score=said / 10, complexity=said, confidence=1.0, reasons=("a plugin",))
     logger.warning("a plugin's estimate_complexity gave %r, which is not from 1 to 10", said)
     return None
 
 
 def veto(tier: str, model: str, prompt: llm.Prompt) -> str | None:
-    """Why a plugin keeps the prompt from this tier, or None if none does."""
-    said = _ask("veto_tier", tier=tier, model=model, prompt=prompt)
+    """Why a plugin keeps the prompt from this tier, or None if none does.
+
+    One that fails keeps it, too: who knows what it would have seen.
+    """
+    try:
+        said = manager().hook.veto_tier(tier=tier, model=model, prompt=prompt)
+    except Exception as error:
+        return f"a plugin's veto_tier failed: {_brief(error)}"
     return None if said is None else str(said)
 
 
-def _ask(name: str, **arguments: Any) -> Any:
-    try:
-        return getattr(manager().hook, name)(**arguments)
-    except Exception as error:  # it is someone else's code, and the prompt can go on without it
-        logger.warning("a plugin's %s failed: %s: %s", name, type(error).__name__, error)
-        return None
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import llm
 from llm.parts import AttachmentPart
 
-from .errors import RequestError
+from .errors import ModelUnavailable, RequestError
 from .mlx.models import LocalModel
 
 if TYPE_CHECKING:
@@ -25,8 +25,13 @@ def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | No
     _check_capabilities(inner, prompt)
     if isinstance(inner, LocalModel):
         inner.check(allow_cpu=settings.allow_cpu)
-    else:
+        return
+    try:
         inner.get_key(key)
+    except ValueError as error:
+        path = llm.user_dir() / "keys.json"
+        fix = "correct it, or remove it"
+        raise ModelUnavailable(f"{path} is no JSON: {error}", fix=fix) from error
 
 
 def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:
@@ -54,13 +59,17 @@ def _has(inner: _BaseModel, tool: llm.ServerSideTool) -> bool:
     )
 
 
-def _type(attachment: Attachment) -> str | None:
+def _type(attachment: Attachment) -> str:
     """The attachment's media type; for an address without one, its server is asked."""
+    name = attachment.path or attachment.url or "without a name"
     try:
         kind: str | None = attachment.resolve_type()
     except Exception as error:
-        name = attachment.path or attachment.url
         raise RequestError(f"can't read the attachment {name}: {error}") from error
+    if kind is None:
+        raise RequestError(
+            f"can't read the attachment {name}: it is not there, or of no type that llm knows"
+        )
     return kind
 
 

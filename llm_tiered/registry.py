@@ -122,7 +122,8 @@ def _declared() -> tuple[UserModel, ...]:
 
 
 def _find_local(name: str) -> ModelSpec | None:
-    for spec in local_models():
+    # As with llm, the last one wins.
+    for spec in reversed(local_models()):
         if name == spec.model_id or name in spec.aliases:
             return spec
     return None

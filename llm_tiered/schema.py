@@ -148,14 +148,18 @@ class Electricity(_Section):
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
+# What lies further back is before any date that Python knows.
+_OLDEST = timedelta(weeks=52_000)
+
 
 def _parse_age(value: Any) -> Any:
     if value is None or isinstance(value, timedelta):
         return value
     match = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", str(value))
-    if not match or not int(match[1]):
+    age = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
+    if not timedelta() < age <= _OLDEST:
         raise ValueError(f"found {value!r}, expected an age such as 12h, 7d or 4w")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    return age
 
 
 class Cache(_Section):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytest_plugins = ("tests.toys",)
 
 README = Path(__file__).parents[1] / "README.md"
+ESTIMATE_OF_11 = Estimate(1.0, 11, 1.0, ("off the scale",))
 METADATA = "Metadata-Version: 2.1\nName: llm-tiered-contracts\nVersion: 0.1\n"
 
 
@@ -61,8 +62,12 @@ class Says:
 
     @hookimpl
     def veto_tier(self, tier: str, model: str, prompt: llm.Prompt) -> Any:
-        """Keep everything from one tier."""
-        return "not with us" if tier == self.veto_ else None
+        """Keep everything from one tier, or fail there."""
+        if tier != self.veto_:
+            return None
+        if isinstance(self.complexity, Exception):
+            raise self.complexity
+        return "not with us"
 
 
 async def test_plugin_estimates(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
@@ -99,7 +104,7 @@ async def test_request_beats_plugins(ask: Ask, toys: Toys, plug: Callable[[Any],
     assert plugin.prompts == []
 
 
-@pytest.mark.parametrize("wrong", [0, 11, "hard", 3.5, ValueError("broken")])
+@pytest.mark.parametrize("wrong", [0, 11, "hard", 3.5, True, ESTIMATE_OF_11, ValueError("broken")])
 async def test_wrong_plugin(
     ask: Ask,
     toys: Toys,
@@ -129,6 +134,16 @@ async def test_veto(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
     response = await ask("Hello", tier="medium")
     first, second = response.response_json["tiered"]["attempts"]
     assert (first["outcome"], first["reason"]) == ("skipped", "not with us")
+    assert second["tier"] == "small"
+    assert toys.medium.prompts == []
+
+
+async def test_veto_that_fails(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
+    """A plugin that fails to say whether a tier may see a prompt does not let it through."""
+    plug(Says(ValueError("broken"), veto="medium"))
+    response = await ask("Hello", tier="medium")
+    first, second = response.response_json["tiered"]["attempts"]
+    assert first["reason"] == "a plugin's veto_tier failed: ValueError: broken"
     assert second["tier"] == "small"
     assert toys.medium.prompts == []
 

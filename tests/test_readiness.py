@@ -151,6 +151,14 @@ def test_attachment_that_cannot_be_looked_up(model: Model) -> None:
         check(model, asked, SETTINGS, None)
 
 
+def test_attachment_that_is_not_there(model: Model) -> None:
+    """A file that does not exist is named."""
+    model.attachment_types = {"image/png"}
+    asked = prompt(model, attachments=[llm.Attachment(path="/nowhere/dot.png")])
+    with pytest.raises(RequestError, match=r"/nowhere/dot\.png: it is not there"):
+        check(model, asked, SETTINGS, None)
+
+
 def test_key(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that needs a key takes one: the request's, or llm's own."""
     model.needs_key, model.key_env_var = "toy", "TOY_KEY"
@@ -159,6 +167,14 @@ def test_key(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     check(model, prompt(model), SETTINGS, "key")
     monkeypatch.setenv("TOY_KEY", "key")
     check(model, prompt(model), SETTINGS, None)
+
+
+def test_keys_that_are_no_json(model: Model, user_path: Path) -> None:
+    """A keys.json that can't be read is named."""
+    model.needs_key = "toy"
+    (user_path / "keys.json").write_text("{")
+    with pytest.raises(ModelUnavailable, match=r"keys\.json is no JSON"):
+        check(model, prompt(model), SETTINGS, None)
 
 
 @pytest.mark.parametrize("kind", [MlxModel, AsyncMlxModel])

@@ -183,6 +183,20 @@ def test_users_alias_wins_over_ours(config_file: Path) -> None:
     assert llm.get_model("phi").model_id == "mlx/mine"
 
 
+def test_alias_means_the_same_to_a_local_model(config_file: Path) -> None:
+    """As a draft model, too, an alias is the config's own where it takes ours."""
+    config_file.write_text("models: [{id: mine, repo: me/mine, aliases: [phi]}]")
+    model = llm.get_model("qwen")
+    assert isinstance(model, MlxModel)
+    found = [model.find(name) for name in ("phi", "qwen", "mlx/mine", "nobody")]
+    assert [spec and spec.model_id for spec in found] == [
+        "mlx/mine",
+        "mlx/Qwen2.5-7B-Instruct-4bit",
+        "mlx/mine",
+        None,
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -9,7 +9,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import llm
@@ -24,6 +24,7 @@ from ..batch.report import Once, Report
 from ..batch.runner import Batch, Job
 from ..errors import RequestError, TieredError
 from ..failures import explain
+from .schema import read, schema_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ class WrongUsage(click.ClickException):
     metavar="KEY VALUE",
     help="Option of the model, for rows without it",
 )
-@click.option("schema", "--schema", help="JSON schema, llm's concise form of one, or a file")
+@schema_option
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
@@ -165,19 +166,11 @@ def _defaults(
     options = get_model_options(model.model_id) | options
     try:
         model.Options(**options)
-        return rows.Defaults(model.model_id, model.Options, system, _schema(schema), options)
+        return rows.Defaults(model.model_id, model.Options, system, read(schema), options)
     except ValidationError as error:
         raise RequestError(explain(error).reason) from None
     except ValueError as error:
         raise RequestError(str(error)) from None
-
-
-def _schema(text: str | None) -> dict[str, Any] | None:
-    if not text:
-        return None
-    path = Path(text)
-    is_file = not text.lstrip().startswith("{") and path.is_file()
-    return rows.parse_schema(path.read_text("utf-8") if is_file else text)
 
 
 @contextmanager
@@ -186,6 +179,8 @@ def _open(file: str) -> Iterator[BinaryIO]:
         with Path(file).open("rb") as stream:
             yield stream
         return
+    if sys.stdin is None:
+        raise RequestError("standard input is closed")
     stdin = sys.stdin.buffer
     # A buffer of its own: Python can't end while a thread waits for input with that of sys.stdin.
     raw = getattr(stdin, "raw", None)
@@ -194,6 +189,8 @@ def _open(file: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _open_output(path: Path | None, *, restart: bool) -> Iterator[Output]:
+    if path is None and sys.stdout is None:
+        raise RequestError("standard output is closed", fix="-o FILE")
     if path is None:
         yield Output(sys.stdout.buffer)
         return

@@ -21,7 +21,7 @@ from ..errors import ModelUnavailable, RequestError
 from ..mlx import store
 from ..mlx.catalog import EMBEDDED
 from ..registry import local_models
-from .lookup import tiered_model
+from .lookup import local_model, tiered_model
 from .output import echo_json, echo_table, json_option
 from .status import device_facts
 
@@ -103,16 +103,23 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     needed = not {*parts} <= {*OF_THE_PLUGIN}
     subjects = _subjects(names, default=not shapes) if needed else []
     report = measure(subjects, shapes if needed else (), plan, _tell)
-    if plot:
-        plot.write_text(svg(report.figures), "utf-8")
     if json_:
         echo_json(_facts(report, plan))
     else:
         echo_table([_row(figure) for figure in report.figures], HEADERS)
+    if plot:
+        _write(plot, svg(report.figures))
     for failure in report.failures:
         _tell(f"{failure.model or 'llm'}: {failure.part} failed: {failure.error}")
     if report.failures:
         context.exit(1)
+
+
+def _write(plot: Path, drawing: str) -> None:
+    try:
+        plot.write_text(drawing, "utf-8")
+    except OSError as error:
+        raise RequestError(f"the plot can't be written to {plot}: {error.strerror}") from None
 
 
 def _tell(line: str) -> None:
@@ -128,9 +135,9 @@ def _subjects(names: tuple[str, ...], *, default: bool) -> list[Subject]:
 
 
 def _find(name: str) -> ModelSpec:
-    for spec in local_models():
-        if name == spec.model_id or name in spec.aliases:
-            return spec
+    spec = local_model(name)
+    if spec:
+        return spec
     raise RequestError(f"no local model is called {name!r}", fix="llm tiered models")
 
 

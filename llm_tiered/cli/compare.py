@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from pydantic import ValidationError
 
-from ..batch.rows import parse_schema
 from ..compare import figures
 from ..compare.page import page
 from ..compare.runs import Column, Question, compare
 from ..errors import RequestError, TieredError
-from ..evaluation import scoring, tiers
+from ..evaluation import tiers
 from ..failures import explain
 from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
+from .schema import read, schema_option
 
 if TYPE_CHECKING:
     from ..tiered import TieredModel
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("prompt")
 @click.option("names", "--tiers", metavar="TIER,…", help="Tiers to ask; without it, all of them")
 @click.option("-s", "--system", help="System prompt to use")
-@click.option("schema", "--schema", help="JSON schema, llm's concise form of one, or a file")
+@schema_option
 @click.option(
     "options", "-o", "--option", type=(str, str), multiple=True, help="Options of `tiered`"
 )
@@ -68,7 +68,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     wanted = tiers.find(names)
     if html and not html.absolute().parent.is_dir():
         raise RequestError(f"there is no folder {html.absolute().parent} for the page")
-    question = Question(prompt, system, _schema(schema), _options(model, dict(options)), runs)
+    question = Question(prompt, system, read(schema), _options(model, dict(options)), runs)
     columns = []
     for column in compare(model, wanted, question):
         columns.append(column)
@@ -86,19 +86,6 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         )
     if not any(column.answers for column in columns):
         context.exit(1)
-
-
-def _schema(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    path = Path(text)
-    try:
-        is_file = not text.lstrip().startswith("{") and path.is_file()
-        schema = parse_schema(path.read_text("utf-8") if is_file else text)
-        scoring.check_schema(schema)
-    except (ValueError, OSError) as error:
-        raise RequestError(f"--schema: {str(error).removeprefix('schema: ')}") from None
-    return schema
 
 
 def _options(model: TieredModel, given: dict[str, str]) -> dict[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import config
@@ -112,13 +115,30 @@ def _end(node: Any) -> Any:
 
 def _write(path: Path, text: str) -> None:
     before = path.read_text("utf-8") if path.exists() else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    _replace(path, text)
     try:
         config.load()
     except ConfigError:
         if before is None:
             path.unlink()
         else:
-            path.write_text(before, "utf-8")
+            _replace(path, before)
         raise
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all: half a config may still be a right one."""
+    # Where it is a link, what it leads to is replaced.
+    target = path.resolve()
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, "utf-8")
+        if target.exists():
+            shutil.copymode(target, unfinished)
+        unfinished.replace(target)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()

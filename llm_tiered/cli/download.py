@@ -10,6 +10,7 @@ from ..mlx import store
 from ..mlx.catalog import EMBEDDED, ModelSpec
 from ..registry import local_models
 from ..routing import EMBEDDED_TIER
+from .lookup import local_model
 from .output import gigabytes
 
 
@@ -50,9 +51,9 @@ def _unknown() -> list[str]:
 def _find(name: str) -> ModelSpec:
     tier = config.load().tier(name)
     wanted = EMBEDDED.model_id if name == EMBEDDED_TIER else tier.model if tier else name
-    for spec in local_models():
-        if wanted == spec.model_id or wanted in spec.aliases:
-            return spec
+    spec = local_model(wanted)
+    if spec:
+        return spec
     if tier:
         raise RequestError(f"{tier.model}, the model of {name}, is not local")
     raise RequestError(f"no tier and no local model is called {name!r}", fix="llm tiered models")

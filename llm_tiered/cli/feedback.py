@@ -9,6 +9,7 @@ import llm
 
 from ..errors import RequestError
 from ..log import answers, feedback, turns
+from ..log.visible import line
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
@@ -113,6 +114,5 @@ def _describe(answer: Answer) -> str:
 
 
 def _short(text: str | None) -> str:
-    words = " ".join((text or "").split())
-    shown = words if len(words) <= SHOWN else f"{words[: SHOWN - 1]}…"
+    shown = line(text or "", SHOWN)
     return f'"{shown}"' if shown else ""

@@ -8,8 +8,10 @@ import llm
 from llm import get_model_aliases
 
 from ..errors import TieredError
+from ..mlx.models import MlxModel
 
 if TYPE_CHECKING:
+    from ..mlx.catalog import ModelSpec
     from ..tiered import TieredModel
 
 
@@ -20,6 +22,12 @@ def tiered_model() -> TieredModel:
         raise TieredError("llm has not registered the model 'tiered'", fix="llm plugins")
     found: TieredModel = model
     return found
+
+
+def local_model(name: str) -> ModelSpec | None:
+    """The local model that llm means by an id or an alias, or None if it is none."""
+    model = get_model_aliases().get(name)
+    return model.spec if isinstance(model, MlxModel) else None
 
 
 def gemini_key_source() -> str | None:

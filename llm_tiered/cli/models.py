@@ -19,7 +19,8 @@ from . import config_edit
 from .output import echo_json, echo_table, gigabytes, json_option
 from .status import file_facts
 
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+# Neither part begins with a dot: that is a folder.
+REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @click.group("models", invoke_without_command=True)

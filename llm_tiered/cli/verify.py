@@ -14,6 +14,7 @@ import llm
 from .. import chain, config
 from ..errors import DamagedModel, TieredError
 from ..failures import explain
+from ..log import turns
 from ..mlx import device, store
 from ..mlx.models import MlxModel
 from ..nested import inner_options, respond
@@ -135,14 +136,15 @@ def _log() -> Finding:
     uri = path.absolute().as_uri() + "?mode=rw"
     try:
         if path.exists():
-            with closing(sqlite3.connect(uri, uri=True)) as database:
+            with closing(sqlite3.connect(uri, uri=True, timeout=turns.PATIENCE)) as database:
                 # What stands in the header goes in again: SQLite has to be able to write it.
                 [[version]] = database.execute("pragma user_version")
                 database.execute(f"pragma user_version = {version}")
         elif not os.access(path.parent, os.W_OK):
             raise PermissionError(f"{path.parent} is read-only")
     except (sqlite3.Error, OSError) as error:
-        fix = "correct its permissions, or move it away"
+        locked = "locked" in str(error)
+        fix = "try again in a moment" if locked else "correct its permissions, or move it away"
         return Finding("log", "fail", f"{path} can't be written to: {error}", fix)
     budget = config.load().config.budget
     limited = budget.day is not None or budget.month is not None

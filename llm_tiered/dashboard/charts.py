@@ -9,8 +9,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..log import prices
+from ..log.visible import line, visible
 from . import drawing, queries
-from .text import line, money, number, percent, seconds, visible
+from .numbers import money, number, percent, seconds
 
 if TYPE_CHECKING:
     from .drawing import Picture

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .text import visible
+from ..log.visible import visible
 
 if TYPE_CHECKING:
     import sqlite3

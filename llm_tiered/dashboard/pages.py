@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 
 from ..errors import RequestError, TieredError
 from ..log import prices, turns
-from . import access, charts, figures, queries, requests, text
+from ..log.visible import line, visible
+from . import access, charts, figures, numbers, queries, requests
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -78,7 +79,7 @@ async def request(request: Request, datasette: Datasette) -> Response:
         context |= {"asked": found, "energy": energy, "sources": SOURCES}
         if found is None:
             status = 404
-            context["error"] = f"no request to tiered has the id {text.line(id_, 80)}"
+            context["error"] = f"no request to tiered has the id {line(id_, 80)}"
     except TieredError as error:
         status = 503
         context["error"] = str(error)
@@ -163,14 +164,14 @@ async def _context(request: Request, datasette: Datasette, database: Database) -
         "query": lambda name: datasette.urls.query(database.name, name),
         "quoted": shlex.quote,
         "as_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
-        "visible": text.visible,
-        "line": text.line,
-        "money": text.money,
-        "dollars": text.dollars,
-        "unpriced": text.unpriced,
-        "percent": text.percent,
-        "seconds": text.seconds,
-        "number": text.number,
+        "visible": visible,
+        "line": line,
+        "money": numbers.money,
+        "dollars": numbers.dollars,
+        "unpriced": numbers.unpriced,
+        "percent": numbers.percent,
+        "seconds": numbers.seconds,
+        "number": numbers.number,
     }
 
 

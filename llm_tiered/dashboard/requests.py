@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..log import prices, turns
+from ..log.visible import line, visible
 from . import messages
-from .text import line, number, seconds, visible
+from .numbers import number, seconds
 
 if TYPE_CHECKING:
     import sqlite3

@@ -81,7 +81,8 @@ def find(database: sqlite3.Connection, start: str | None) -> Answer:
     if not _has_turns(database):
         raise RequestError("the log has no answer of tiered yet", fix="llm -m tiered 'Hello'")
     if start is None:
-        answer = next(latest(database, 1), None)
+        # The last one that is not damaged.
+        answer = next(latest(database, -1), None)
         if answer is None:
             raise RequestError("the log has no answer of tiered yet", fix="llm -m tiered 'Hello'")
         return answer

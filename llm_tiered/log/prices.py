@@ -148,7 +148,9 @@ def dollars(amount: Decimal | None) -> str:
     if amount is None:
         return "unknown"
     size = abs(amount)
-    digits = f"{size:,.2f}" if size >= 1 else f"{Decimal(f'{size:.2g}'):f}"
+    # From here on two digits round to a dollar.
+    cents = size >= Decimal("0.995")
+    digits = f"{size:,.2f}" if cents else f"{Decimal(f'{size:.2g}'):f}"
     return f"{'-' if amount < 0 else ''}${digits if size else 0}"
 
 

@@ -99,8 +99,9 @@ and (datetime_utc >= :since and datetime_utc < :until
      or date(datetime_utc) is null or datetime_utc not like '____-__-__%')
 """
 
-# What differs in reasons that are the same: "cooling down for 42 s more", "has 5,321 tokens".
-_VARIES = re.compile(r"\d[\d.,]*\s?(?=(?:s|ms|MB|GB|tokens)\b)")
+# What differs in reasons that are the same: "cooling down for 42 s more", "has 5,321 tokens",
+# "$0.99 of $1.00 spent".
+_VARIES = re.compile(r"\d[\d.,]*\s?(?=(?:s|ms|MB|GB|tokens)\b)|\$\d+(?:[.,]\d+)*\s?")
 
 # After any year.
 _NEVER = "a"
@@ -290,12 +291,13 @@ def parse(datetime_utc: str) -> datetime:
 
 def without_numbers(reason: str) -> str:
     """A reason without what differs from one time to the next, so that equal ones are equal."""
-    return _VARIES.sub("… ", reason)
+    return _VARIES.sub("… ", reason).rstrip()
 
 
 def as_logged(time: datetime) -> str:
     """A time as it compares with those of the log, to the second."""
-    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    # Not strftime: it writes the year 26 with two digits.
+    return time.astimezone(timezone.utc).isoformat()[:19]
 
 
 def select_from(database: sqlite3.Connection, table: str) -> str | None:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import huggingface_hub
 import pytest
+import yaml
 
 from llm_tiered.mlx import device, embedded
 from llm_tiered.mlx.engine import ENGINE
+from tests.batch.echo import Echoes, config, registered
 from tests.cli.commands import CLOUD, configure, tier
 from tests.hub_server import HubServer
 from tests.tiny_models import build
@@ -75,3 +77,17 @@ def no_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every import of MLX fail, as it does where it has no backend."""
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     device.detect.cache_clear()
+
+
+@pytest.fixture
+def echoes(config_file: Path) -> Iterator[Echoes]:
+    """Echoes as tiers, which log nothing and fall back on nobody."""
+    config_file.write_text(yaml.safe_dump(config()))
+    with registered() as plugin:
+        yield plugin
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where the answers go; nothing is there."""
+    return tmp_path / "answers.jsonl"

@@ -3,77 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
+import click
 import llm
 import pytest
 import yaml
 from click.testing import CliRunner
 from llm.cli import cli
 
-from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config, registered
-from tests.cli.commands import invoke, prompt, run
+from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
+from tests.cli.batching import (
+    asked,
+    batch,
+    parse,
+    responses,
+    small,
+    write_rows,
+    wrong_usage,
+)
+from tests.cli.commands import invoke, prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from click.testing import Result
-
-
-@pytest.fixture
-def echoes(config_file: Path) -> Iterator[Echoes]:
-    """Echoes as tiers, which log nothing and fall back on nobody."""
-    config_file.write_text(yaml.safe_dump(config()))
-    with registered() as plugin:
-        yield plugin
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    """Where the answers go; nothing is there."""
-    return tmp_path / "answers.jsonl"
-
-
-def write_rows(tmp_path: Path, *rows: Any, name: str = "rows.jsonl") -> str:
-    """A file with those rows; gives its name. A text is a line as it stands."""
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    return str(tmp_path / name)
-
-
-def small(*prompts: str) -> list[dict[str, Any]]:
-    """Rows for the small tier."""
-    return [{"prompt": text, "complexity": 2} for text in prompts]
-
-
-def parse(text: str) -> list[dict[str, Any]]:
-    """The answers in an output."""
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def responses(text: str) -> list[str]:
-    """The responses and errors in an output."""
-    return [answer.get("response") or answer["error"] for answer in parse(text)]
-
-
-def asked(echoes: Echoes) -> list[str]:
-    """The prompts that were asked since the last time."""
-    found = [text for _, text in echoes.asked]
-    echoes.asked.clear()
-    return found
-
-
-def batch(*args: str, code: int = 0) -> Result:
-    """Run `llm tiered batch …`."""
-    return run("batch", *args, code=code)
-
-
-def wrong_usage(*args: str) -> str:
-    """Run `llm tiered batch …`, which has to end with 2 and an error at the end of stderr."""
-    result = batch(*args, code=2)
-    assert result.stdout == ""
-    return result.stderr.splitlines()[-1].removeprefix("Error: ")
 
 
 # What goes in and comes out
@@ -185,7 +138,7 @@ def test_options_for_all(echoes: Echoes, tmp_path: Path) -> None:
     assert [vars(prompt.options)["temperature"] for prompt in echoes.prompts] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("form", ["json", "concise", "file"])
+@pytest.mark.parametrize("form", ["json", "concise", "longer than a file's name", "file"])
 def test_schema(echoes: Echoes, tmp_path: Path, form: str) -> None:
     """A schema is JSON, llm's concise form or the name of a file."""
     schema = llm.schema_dsl("name, age int")
@@ -193,6 +146,7 @@ def test_schema(echoes: Echoes, tmp_path: Path, form: str) -> None:
     given = {
         "json": json.dumps(schema),
         "concise": "name, age int",
+        "longer than a file's name": f"name, {' ' * 5000}age int",
         "file": str(tmp_path / "schema.json"),
     }
     batch(write_rows(tmp_path, *small("{}")), "--schema", given[form])
@@ -236,6 +190,18 @@ def test_warnings_once(
 # Wrong usage
 
 
+@pytest.mark.parametrize(("stream", "file"), [("stdin", "-"), ("stdout", "{rows}")])
+def test_closed_stream(
+    echoes: Echoes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str, file: str
+) -> None:
+    """Standard input or output that was closed beforehand is told."""
+    monkeypatch.setattr(sys, stream, None)
+    name = file.format(rows=write_rows(tmp_path, *small("a")))
+    with pytest.raises(click.ClickException, match="is closed") as raised:
+        cli(["tiered", "batch", name], standalone_mode=False)
+    assert raised.value.exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -244,6 +210,9 @@ def test_warnings_once(
         (("{rows}", "--option", "complexity", "11"), "less than or equal to 10"),
         (("{rows}", "--option", "colour", "red"), "colour"),
         (("{rows}", "--schema", "{{1}}"), "schema: not JSON"),
+        (("{rows}", "--schema", '{{"type": "integr"}}'), "--schema: 'integr' is not valid"),
+        (("{rows}", "--schema", "schema.json"), "--schema: there is no file schema.json"),
+        (("{rows}", "--schema", "{folder}/schema"), "--schema: there is no file "),
         (("{rows}", "--concurrency", "0"), "--concurrency"),
         (("{rows}", "--rate", "0"), "--rate"),
         (("{rows}", "--limit", "0"), "--limit"),
@@ -273,104 +242,6 @@ def test_wrong_config(echoes: Echoes, tmp_path: Path, config_file: Path) -> None
     """A config with a mistake ends it with 2 as well."""
     config_file.write_text("fallback: somebody")
     assert "fallback" in wrong_usage(write_rows(tmp_path, *small("a")))
-
-
-# Taken up again
-
-
-def test_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """A batch that is complete asks nothing, and leaves the output as it is."""
-    arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
-    batch(*arguments)
-    before = output.read_bytes()
-    asked(echoes)
-    result = batch(*arguments)
-    assert asked(echoes) == []
-    assert output.read_bytes() == before
-    assert "2 rows: 0 answered, 0 failed, 2 skipped as done" in result.stderr
-
-
-def test_failed_rows_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """What failed is asked again, and its answer stands where its error did."""
-
-    async def act(model: str, prompt: str) -> str:
-        if prompt == "b":
-            raise llm.ModelError("out of order")
-        return prompt
-
-    arguments = (write_rows(tmp_path, *small("a", "b", "c"), "oops"), "-o", str(output))
-    echoes.act, before = act, echoes.act
-    batch(*arguments, code=1)
-    assert asked(echoes) == ["a", "b", "c"]
-    echoes.act = before
-    batch(*arguments, code=1)
-    assert asked(echoes) == ["b"]
-    assert responses(output.read_text())[:3] == ["a", "b", "c"]
-    write_rows(tmp_path, *small("a", "b", "c", "d"))
-    batch(*arguments)
-    assert asked(echoes) == ["d"]
-    assert responses(output.read_text()) == ["a", "b", "c", "d"]
-
-
-def test_failed_rows_again_unordered(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """Unordered, each row still has one line in the end."""
-    rows = small(*"abcdef")
-    arguments = (write_rows(tmp_path, rows[0], "oops", *rows[1:]), "-o", str(output), "--unordered")
-    batch(*arguments, code=1)
-    write_rows(tmp_path, rows[0], {"prompt": "new", "complexity": 2}, *rows[1:])
-    asked(echoes)
-    batch(*arguments)
-    assert asked(echoes) == ["new"]
-    assert sorted(responses(output.read_text())) == [*"abcdef", "new"]
-
-
-def test_lost_output(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """An output that is gone is written again from the journal, without asking."""
-    arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
-    batch(*arguments)
-    asked(echoes)
-    output.unlink()
-    batch(*arguments)
-    assert (asked(echoes), responses(output.read_text())) == ([], ["a", "b"])
-
-
-def test_edited_rows(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """A row that was edited is asked again, whether it has an id or not."""
-    rows = [*small("a", "b"), {"id": "x", "prompt": "c", "complexity": 2}]
-    arguments = (write_rows(tmp_path, *rows), "-o", str(output))
-    batch(*arguments)
-    asked(echoes)
-    write_rows(tmp_path, rows[0], rows[1] | {"prompt": "B"}, rows[2] | {"prompt": "C"})
-    batch(*arguments)
-    assert asked(echoes) == ["B", "C"]
-    assert responses(output.read_text()) == ["a", "B", "C"]
-
-
-@pytest.mark.parametrize("change", ["prompts", "settings"])
-def test_other_input(echoes: Echoes, tmp_path: Path, output: Path, change: str) -> None:
-    """An output with answers to other prompts, or other settings, is left alone."""
-    name = write_rows(tmp_path, *small("a", "b"))
-    batch(name, "-o", str(output))
-    before = output.read_bytes()
-    given = ("-s", "Be brief") if change == "settings" else ()
-    if change == "prompts":
-        write_rows(tmp_path, *small("c", "d"))
-    error = wrong_usage(name, "-o", str(output), *given)
-    assert "holds answers to other prompts" in error
-    assert "--restart" in error
-    assert output.read_bytes() == before
-    asked(echoes)
-    batch(name, "-o", str(output), *given, "--restart")
-    assert len(asked(echoes)) == 2
-
-
-def test_restart(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """Begun anew, everything is asked again."""
-    arguments = (write_rows(tmp_path, *small("a")), "-o", str(output))
-    for _ in range(2):
-        batch(*arguments, "--restart")
-        assert asked(echoes) == ["a"]
-        assert responses(output.read_text()) == ["a"]
 
 
 # A real model

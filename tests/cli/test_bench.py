@@ -138,7 +138,8 @@ def test_default_is_what_can_run_here(
 
 def test_names_and_their_order(tiny_tiers: Path) -> None:
     """Models are measured as they are named, by id or alias, and switched between in turn."""
-    found = run_json("bench", "mlx/larger", "wee", *SHORT, "--only", "switch")["figures"]
+    llm.set_alias("mine", "mlx/tiny")
+    found = run_json("bench", "mlx/larger", "mine", *SHORT, "--only", "switch")["figures"]
     assert {figure["model"] for figure in found} == {"mlx/larger"}
     assert all("mlx/tiny" in figure["note"] for figure in found)
 
@@ -193,6 +194,19 @@ def test_a_plot_without_a_folder_is_told(tmp_path: Path) -> None:
     """A plot that can't be written is told before anything is measured."""
     message = refused("bench", "--plot", str(tmp_path / "no" / "plot.svg"))
     assert message == f"there is no folder {tmp_path / 'no'} for the plot"
+
+
+def test_a_plot_that_can_not_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured is printed before the plot is drawn, and not lost with it."""
+    monkeypatch.setattr(startup, "_trace", lambda _: TRACE)
+    plot = tmp_path / "loop.svg"
+    plot.symlink_to(plot)
+    result = run("bench", "--only", "start", *SHORT, "--plot", str(plot), code=1)
+    assert "register" in result.stdout
+    [line] = result.stderr.splitlines()[-1:]
+    assert line.startswith(f"Error: the plot can't be written to {plot}: ")
 
 
 def test_without_mlx(tiny_tiers: Path, no_mlx: None) -> None:

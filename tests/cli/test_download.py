@@ -11,6 +11,7 @@ import termios
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import llm
 import pytest
 
 from llm_tiered.mlx import hub
@@ -68,6 +69,14 @@ def test_downloads_what_is_named(server: HubServer, name: str) -> None:
     assert result.stdout == result_line()
     assert result.stderr == ""
     assert (folder() / WEIGHTS).read_bytes() == server.repos[REPO][WEIGHTS]
+
+
+def test_downloads_what_llm_calls_so(server: HubServer) -> None:
+    """An alias is what llm takes it for: the user's own, or that of the model that took it over."""
+    models = [{"id": "mlx/remote", "repo": REPO, "aliases": ["smollm2"]}]
+    configure(tier("cloud", "1-10", CLOUD), models=models)
+    llm.set_alias("mine", "mlx/remote")
+    assert run("download", "mine").stdout == run("download", "smollm2").stdout == result_line()
 
 
 def test_downloads_all_local_tiers(embedded_model: Path) -> None:

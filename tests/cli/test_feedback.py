@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
+from llm.cli import cli
 
 from llm_tiered.log import feedback
 from tests.cli.commands import refused, run, run_json
@@ -64,6 +66,13 @@ def test_remove_one_of_many(log: Path) -> None:
     feedback.mark("01abd", "down")
     assert refused("feedback", "remove", "01a").startswith("more than one marked answer")
     assert len(feedback.marks()) == 2
+
+
+def test_control_characters_are_shown_as_text(log: Path) -> None:
+    """What a prompt holds for the terminal does not reach it."""
+    answered(log, "Is \x1b[31mthis\x07 red?")
+    said = CliRunner().invoke(cli, ["tiered", "feedback", "up"], color=True).stdout
+    assert '"Is [U+001B][31mthis[U+0007] red?"' in said
 
 
 def test_list(log: Path) -> None:

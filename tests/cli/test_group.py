@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
+from llm.cli import cli
 
 from tests.cli.commands import refused, run
 
@@ -113,3 +115,9 @@ def test_a_command_imports_only_its_own() -> None:
     modules = imported_by("tiered", "config", "path")
     assert "llm_tiered.cli.config" in modules
     assert modules.isdisjoint({"llm_tiered.cli.verify", "llm_tiered.cli.download", *HEAVY})
+
+
+def test_an_encoding_that_lacks_signs() -> None:
+    """Where output has no arrows, as in a file on Windows, the report is there without them."""
+    result = CliRunner(charset="cp1252").invoke(cli, ["tiered", "route"], catch_exceptions=False)
+    assert "\\u2192" in result.stdout

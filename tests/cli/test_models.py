@@ -160,7 +160,9 @@ def test_adds_to_the_example(tiny: Path) -> None:
     assert path.read_text("utf-8") == before
 
 
-@pytest.mark.parametrize("what", ["an empty folder", "a file", "damage", "nothing", "three/part/s"])
+@pytest.mark.parametrize(
+    "what", ["an empty folder", "a file", "damage", "nothing", "three/part/s", "./none", "../none"]
+)
 def test_refuses_what_is_no_model(tmp_path: Path, tiny: Path, what: str) -> None:
     """What is neither a model's folder nor a repository is refused, and no config appears."""
     source = tmp_path / "source"

@@ -139,6 +139,21 @@ def test_shows_a_model_that_llm_does_not_know(model: str) -> None:
     assert "llm knows no such model" in tiers()["all"]["error"]
 
 
+def test_shows_a_local_model_by_an_alias_of_the_users_own(tiny: Path) -> None:
+    """A name that `llm aliases set` gave a local model is that model, whatever the name."""
+    configure(tier("all", "1-10", "mlx/favourite"), models=[{"id": "mlx/tiny", "path": str(tiny)}])
+    llm.set_alias("mlx/favourite", "mlx/tiny")
+    assert tiers()["all"]["path"] == str(tiny)
+    assert line("all").endswith(str(tiny))
+
+
+def test_shows_that_a_model_is_local_by_name_only() -> None:
+    """A tier whose model has the name of a local one, and is none, is told."""
+    configure(tier("all", "1-10", "mlx/not-really"))
+    llm.set_alias("mlx/not-really", CLOUD)
+    assert "has the name of a local model, and is none" in line("all")
+
+
 def test_shows_the_device() -> None:
     """The device has a kind, a name, its memory, and what models may use of it."""
     found = status()["device"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -235,6 +237,20 @@ def test_a_log_that_is_no_database_is_a_failure(logs: Path) -> None:
     before = logs.read_bytes()
     assert verify(code=1)["log"]["state"] == "fail"
     assert logs.read_bytes() == before
+
+
+@pytest.mark.usefixtures("one_tier")
+def test_a_log_that_is_locked_is_not_to_be_moved(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process has the log, it takes patience, and nothing else."""
+    monkeypatch.setattr("llm_tiered.log.turns.PATIENCE", 0.01)
+    with closing(sqlite3.connect(logs, isolation_level=None)) as database:
+        database.execute("create table turns (id)")
+        database.execute("begin exclusive")
+        finding = verify(code=1)["log"]
+    assert "locked" in finding["detail"]
+    assert finding["fix"] == "try again in a moment"
 
 
 @pytest.mark.usefixtures("one_tier", "embedded_model")

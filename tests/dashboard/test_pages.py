@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.dashboard.text import money
+from llm_tiered.dashboard.numbers import money
 from tests.cli.commands import configure, run_json
 from tests.dashboard.conftest import ANSWERED, ASKED, FLASH, HOUR, NOW
 from tests.dashboard.texts import add_texts

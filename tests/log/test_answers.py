@@ -133,6 +133,7 @@ def test_damaged_rows(log: Path, broken: str) -> None:
     answered(log)
     add(log, [turn() | {"id": "zz", "response_json": broken}])
     assert len(latest(log)) == 1
+    assert find(log, None) == latest(log)[0]
     if broken != '{"tiered": {"attempts": [null]}}':
         with pytest.raises(RequestError, match="damaged"):
             find(log, "zz")

@@ -99,10 +99,14 @@ def test_long_prompts_stand_by_themselves(log: Path) -> None:
         ("needs 4.4 GB of memory", "needs … GB of memory"),
         ("Please retry in 36.6s.", "Please retry in … s."),
         ("HTTP status 503 for Phi-3.5-mini", "HTTP status 503 for Phi-3.5-mini"),
+        (
+            "over budget: $0.99 of $1.00 spent this day, and this may cost $0.0038",
+            "over budget: … of … spent this day, and this may cost …",
+        ),
     ],
 )
 def test_reasons_that_differ_in_a_number_are_one(log: Path, reason: str, told: str) -> None:
-    """Seconds, sizes and counts of tokens don't make another reason; other numbers do."""
+    """Seconds, sizes, tokens and dollars don't make another reason; other numbers do."""
     add(log, [turn(attempts=[attempt("cloud", CLOUD, reason)])])
     found, _ = read(log)
     assert [route.fallback for route in found] == [told]
@@ -138,6 +142,13 @@ def test_the_day_is_that_of_this_place(log: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv("TZ")
         time.tzset()
     assert [route.key for route in found] == ["2026-07-02"]
+
+
+def test_a_period_since_long_ago_has_everything(log: Path) -> None:
+    """A year is compared with those of the log as a number of four digits."""
+    add(log, [turn()])
+    found, _ = read(log, Period(since=datetime(26, 11, 1, tzinfo=timezone.utc)))
+    assert sum(map(len, found.values())) == 1
 
 
 def test_a_period_has_its_beginning_but_not_its_end(log: Path) -> None:

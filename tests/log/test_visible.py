@@ -1,10 +1,10 @@
-"""Text and numbers as people read them."""
+"""What was said, as it can be shown."""
 
 from __future__ import annotations
 
 import pytest
 
-from llm_tiered.dashboard import text
+from llm_tiered.log.visible import LONGEST, line, visible
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ from llm_tiered.dashboard import text
 )
 def test_control_characters_can_be_seen(given: str, shown: str) -> None:
     """What would be invisible, or turn the text around, is a sign of its own."""
-    assert text.visible(given) == shown
+    assert visible(given) == shown
 
 
 def test_long_text_is_cut() -> None:
     """A long text ends with how much more there is."""
-    shown = text.visible("x" * (text.LONGEST + 1_234))
+    shown = visible("x" * (LONGEST + 1_234))
     assert shown.endswith("x\n(… and 1,234 more characters)")
-    assert len(shown) < text.LONGEST + 40
+    assert len(shown) < LONGEST + 40
 
 
 @pytest.mark.parametrize(
@@ -35,18 +35,4 @@ def test_long_text_is_cut() -> None:
 )
 def test_a_line(given: str, shown: str) -> None:
     """The beginning of a text, on one line."""
-    assert text.line(given, 20) == shown
-
-
-@pytest.mark.parametrize(
-    ("dollars", "unpriced", "shown"),
-    [
-        ("1.5", 0, "$1.50"),
-        ("0", 0, "$0"),
-        (None, 3, "unknown"),
-        ("0.25", 3, "$0.25, price unknown for 3"),
-    ],
-)
-def test_money(dollars: str | None, unpriced: int, shown: str) -> None:
-    """What is unknown is said, and is not zero."""
-    assert text.money({"dollars": dollars, "unpriced_requests": unpriced}) == shown
+    assert line(given, 20) == shown

@@ -1,30 +1,11 @@
-"""Text and numbers as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
-import unicodedata
 from decimal import Decimal
 from typing import Any
 
 from ..log import prices
-
-# Letters of a text that a page shows; the row in the log has all of them.
-LONGEST = 20_000
-
-_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
-
-
-def visible(text: str) -> str:
-    """The text with its control characters as signs that can be seen, and cut if it is long."""
-    shown = "".join(map(_sign, text[:LONGEST]))
-    more = len(text) - LONGEST
-    return f"{shown}\n(… and {more:,} more characters)" if more > 0 else shown
-
-
-def line(text: str, width: int) -> str:
-    """The beginning of a text on one line."""
-    words = " ".join(text[: 4 * width].split())
-    return visible(words if len(words) <= width else f"{words[: width - 1]}…")
 
 
 def money(amount: dict[str, Any]) -> str:
@@ -57,10 +38,3 @@ def seconds(milliseconds: float | None) -> str:
 def number(value: float | None) -> str:
     """A whole number."""
     return "unknown" if value is None else f"{value:,}"
-
-
-def _sign(character: str) -> str:
-    control = unicodedata.category(character) == "Cc" and character not in "\n\t"
-    if control or character in _BIDIRECTIONAL:
-        return f"[U+{ord(character):04X}]"
-    return character

@@ -1,0 +1,56 @@
+"""`llm tiered batch` as tests run it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.cli.commands import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from tests.batch.echo import Echoes
+
+
+def write_rows(tmp_path: Path, *rows: Any, name: str = "rows.jsonl") -> str:
+    """A file with those rows; gives its name. A text is a line as it stands."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return str(tmp_path / name)
+
+
+def small(*prompts: str) -> list[dict[str, Any]]:
+    """Rows for the small tier."""
+    return [{"prompt": text, "complexity": 2} for text in prompts]
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """The answers in an output."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def responses(text: str) -> list[str]:
+    """The responses and errors in an output."""
+    return [answer.get("response") or answer["error"] for answer in parse(text)]
+
+
+def asked(echoes: Echoes) -> list[str]:
+    """The prompts that were asked since the last time."""
+    found = [text for _, text in echoes.asked]
+    echoes.asked.clear()
+    return found
+
+
+def batch(*args: str, code: int = 0) -> Result:
+    """Run `llm tiered batch …`."""
+    return run("batch", *args, code=code)
+
+
+def wrong_usage(*args: str) -> str:
+    """Run `llm tiered batch …`, which has to end with 2 and an error at the end of stderr."""
+    result = batch(*args, code=2)
+    assert result.stdout == ""
+    return result.stderr.splitlines()[-1].removeprefix("Error: ")

@@ -1,0 +1,127 @@
+"""`llm tiered batch`, taken up again: what is kept, and what is asked once more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import llm
+import pytest
+
+from tests.cli.batching import asked, batch, responses, small, write_rows, wrong_usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.batch.echo import Echoes
+
+
+def test_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
+    """A batch that is complete asks nothing, and leaves the output as it is."""
+    arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
+    batch(*arguments)
+    before = output.read_bytes()
+    asked(echoes)
+    result = batch(*arguments)
+    assert asked(echoes) == []
+    assert output.read_bytes() == before
+    assert "2 rows: 0 answered, 0 failed, 2 skipped as done" in result.stderr
+
+
+def test_again_with_the_same_twice(echoes: Echoes, tmp_path: Path, output: Path) -> None:
+    """Rows that say the same under the same id keep an answer each."""
+    said = iter("abc")
+
+    async def act(model: str, prompt: str) -> str:
+        return next(said)
+
+    echoes.act = act
+    row = {"id": 1, "prompt": "say a letter", "complexity": 2}
+    arguments = (write_rows(tmp_path, row, row, row), "-o", str(output))
+    batch(*arguments)
+    before = output.read_text()
+    assert sorted(responses(before)) == ["a", "b", "c"]
+    batch(*arguments)
+    assert output.read_text() == before
+
+
+def test_failed_rows_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
+    """What failed is asked again, and its answer stands where its error did."""
+
+    async def act(model: str, prompt: str) -> str:
+        if prompt == "b":
+            raise llm.ModelError("out of order")
+        return prompt
+
+    arguments = (write_rows(tmp_path, *small("a", "b", "c"), "oops"), "-o", str(output))
+    echoes.act, before = act, echoes.act
+    batch(*arguments, code=1)
+    assert asked(echoes) == ["a", "b", "c"]
+    echoes.act = before
+    batch(*arguments, code=1)
+    assert asked(echoes) == ["b"]
+    assert responses(output.read_text())[:3] == ["a", "b", "c"]
+    write_rows(tmp_path, *small("a", "b", "c", "d"))
+    batch(*arguments)
+    assert asked(echoes) == ["d"]
+    assert responses(output.read_text()) == ["a", "b", "c", "d"]
+
+
+def test_failed_rows_again_unordered(echoes: Echoes, tmp_path: Path, output: Path) -> None:
+    """Unordered, each row still has one line in the end."""
+    rows = small(*"abcdef")
+    arguments = (write_rows(tmp_path, rows[0], "oops", *rows[1:]), "-o", str(output), "--unordered")
+    batch(*arguments, code=1)
+    write_rows(tmp_path, rows[0], {"prompt": "new", "complexity": 2}, *rows[1:])
+    asked(echoes)
+    batch(*arguments)
+    assert asked(echoes) == ["new"]
+    assert sorted(responses(output.read_text())) == [*"abcdef", "new"]
+
+
+def test_lost_output(echoes: Echoes, tmp_path: Path, output: Path) -> None:
+    """An output that is gone is written again from the journal, without asking."""
+    arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
+    batch(*arguments)
+    asked(echoes)
+    output.unlink()
+    batch(*arguments)
+    assert (asked(echoes), responses(output.read_text())) == ([], ["a", "b"])
+
+
+def test_edited_rows(echoes: Echoes, tmp_path: Path, output: Path) -> None:
+    """A row that was edited is asked again, whether it has an id or not."""
+    rows = [*small("a", "b"), {"id": "x", "prompt": "c", "complexity": 2}]
+    arguments = (write_rows(tmp_path, *rows), "-o", str(output))
+    batch(*arguments)
+    asked(echoes)
+    write_rows(tmp_path, rows[0], rows[1] | {"prompt": "B"}, rows[2] | {"prompt": "C"})
+    batch(*arguments)
+    assert asked(echoes) == ["B", "C"]
+    assert responses(output.read_text()) == ["a", "B", "C"]
+
+
+@pytest.mark.parametrize("change", ["prompts", "settings"])
+def test_other_input(echoes: Echoes, tmp_path: Path, output: Path, change: str) -> None:
+    """An output with answers to other prompts, or other settings, is left alone."""
+    name = write_rows(tmp_path, *small("a", "b"))
+    batch(name, "-o", str(output))
+    before = output.read_bytes()
+    given = ("-s", "Be brief") if change == "settings" else ()
+    if change == "prompts":
+        write_rows(tmp_path, *small("c", "d"))
+    error = wrong_usage(name, "-o", str(output), *given)
+    assert "holds answers to other prompts" in error
+    assert "--restart" in error
+    assert output.read_bytes() == before
+    asked(echoes)
+    batch(name, "-o", str(output), *given, "--restart")
+    assert len(asked(echoes)) == 2
+
+
+def test_restart(echoes: Echoes, tmp_path: Path, output: Path) -> None:
+    """Begun anew, everything is asked again."""
+    arguments = (write_rows(tmp_path, *small("a")), "-o", str(output))
+    for _ in range(2):
+        batch(*arguments, "--restart")
+        assert asked(echoes) == ["a"]
+        assert responses(output.read_text()) == ["a"]
