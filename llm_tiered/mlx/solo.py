@@ -52,7 +52,8 @@ class Solo:
     @property
     def is_open(self) -> bool:
         """Whether the request can go on together with others."""
-        return not self._over and not self._running.alone
+        cancelled = self._running.ticket.cancelled.is_set()
+        return not (self._over or self._running.alone or cancelled)
 
     @property
     def kv_bytes(self) -> int:

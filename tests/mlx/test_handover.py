@@ -203,6 +203,21 @@ def test_cancelled_after_the_handover(folder: Path) -> None:
     assert second.answer()[0] == expected
 
 
+def test_newcomer_after_a_cancelled_one(folder: Path, batches: list[Batch]) -> None:
+    """Whoever comes joins no request that nobody waits for any more."""
+    expected = alone(folder, "And you?")
+    first, second = Asked(folder, "Hello", max_tokens=4000), Asked(folder, "And you?")
+
+    def leave() -> None:
+        first.ticket.cancel()
+        second.submit()
+
+    first.on_event = after(3, Text, leave)
+    first.submit()
+    assert second.answer()[0] == expected
+    assert batches == []
+
+
 def test_failure_of_the_one_that_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that fails when the other has just left the batch has failed, and is not tried again."""
     from mlx_lm.generate import GenerationBatch
