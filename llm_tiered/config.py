@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from .config_file import config_path, parse
+from .config_file import config_path, parse, user_aliases
 from .errors import ConfigError
 from .mlx.catalog import CATALOG, PREFIX
 from .schema import DEFAULT_TASKS, Budget, Cache, Config, Electricity, Span, Task, Tier
@@ -128,6 +128,8 @@ def _read(path: Path) -> tuple[Config, dict[str, Source]]:
         raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from None
     own = {model.id.removeprefix(PREFIX): model.id for model in config.models}
     own |= {alias: model.id for model in config.models for alias in model.aliases}
+    # As with llm: what the user has named elsewhere wins.
+    own |= user_aliases()
     tiers = tuple(
         tier.model_copy(update={"model": own.get(tier.model) or canonical_model(tier.model)})
         for tier in config.tiers

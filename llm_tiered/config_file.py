@@ -1,7 +1,8 @@
-"""Where the config file is, and what it holds before anybody looks whether it makes sense."""
+"""What the user has written, before anybody looks whether it makes sense: config and aliases."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ def read(path: Path) -> str:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is no UTF-8 text") from None
+
+
+def user_aliases() -> dict[str, str]:
+    """The names that the user has given to models (`llm aliases set`), and the models' ids.
+
+    Raises ConfigError.
+    """
+    path = Path(llm.user_dir()) / "aliases.json"
+    try:
+        aliases: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from None
+    return aliases
 
 
 def parse(path: Path) -> dict[str, Any]:

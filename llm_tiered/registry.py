@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import config_file
 from .errors import ConfigError, ModelUnavailable
@@ -97,7 +97,7 @@ def register(register: Callable[..., None], models: list[ModelWithAliases]) -> N
     """
     from .tiered import AsyncTieredModel, TieredModel
 
-    taken = _user_aliases()
+    taken = set(config_file.user_aliases())
     for entry in models:
         taken |= {entry.model.model_id, *entry.aliases}
     for spec in local_models():
@@ -135,15 +135,3 @@ def _limits() -> Limits:
 
     settings = config.load().config
     return Limits(memory=settings.memory_limit, kv_disk=settings.kv_disk)
-
-
-def _user_aliases() -> set[str]:
-    import json
-
-    import llm
-
-    path = llm.user_dir() / "aliases.json"
-    if not path.exists():
-        return set()
-    aliases: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return set(aliases)

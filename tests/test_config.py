@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from decimal import Decimal
@@ -193,6 +194,17 @@ def test_aliases_in_tiers_become_ids(config_file: Path, name: str, expected: str
         + "\nmodels: [{id: my-model, repo: me/my-model, aliases: [mine]}]"
     )
     assert config.load().tiers[0].model == expected
+
+
+@pytest.mark.parametrize("name", ["big", "phi"])
+def test_alias_of_the_user_in_a_tier(config_file: Path, user_path: Path, name: str) -> None:
+    """A name that the user has given to a model means that model, and so where it runs."""
+    config_file.write_text(tiers(SMALL, MEDIUM.replace("qwen", name), CLOUD))
+    aliases = {"big": "mlx/Qwen3-8B-4bit", "phi": "gemini/gemini-2.5-flash"}
+    (user_path / "aliases.json").write_text(json.dumps(aliases))
+    tier = config.load().tiers[1]
+    assert tier.model == llm.get_model(name).model_id
+    assert tier.local is (name == "big")
 
 
 def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:

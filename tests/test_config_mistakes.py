@@ -135,6 +135,14 @@ def test_every_mistake_has_its_line(config_file: Path) -> None:
     assert all(line.startswith(f"{config_file}: ") for line in lines)
 
 
+def test_aliases_that_are_damaged(config_file: Path, user_path: Path) -> None:
+    """A damaged aliases.json is named."""
+    config_file.write_text("fallback: any")
+    (user_path / "aliases.json").write_text("{broken")
+    with pytest.raises(ConfigError, match=r"aliases\.json can't be read"):
+        config.load()
+
+
 def test_file_that_is_no_utf8(config_file: Path) -> None:
     """A file in another encoding is told as such."""
     config_file.write_bytes("fallback: any # größer".encode("latin-1"))
