@@ -14,7 +14,6 @@ from ..log.prices import dollars
 from ..mlx import device, store
 from ..mlx.catalog import EMBEDDED, PREFIX
 from ..mlx.engine import ENGINE
-from ..mlx.models import MlxModel
 from ..registry import local_models
 from ..routing import EMBEDDED_TIER
 from .config import in_force
@@ -94,15 +93,12 @@ def _budget(limits: Budget) -> list[dict[str, Any]]:
 def _other_facts(model: str) -> dict[str, Any]:
     local = model.startswith(PREFIX)
     try:
-        found = tiered_model().registry.get(model)
+        tiered_model().registry.get(model)
     except TieredError as error:
         return {"local": local, "error": str(error)}
-    if not local:
-        return {"local": False}
-    # The user has names of their own for models.
-    if isinstance(found, MlxModel):
-        return file_facts(found.spec)
-    return {"local": True, "error": "has the name of a local model, and is none"}
+    if local:
+        return {"local": True, "error": "has the name of a local model, and is none"}
+    return {"local": False}
 
 
 def device_facts() -> dict[str, Any]:

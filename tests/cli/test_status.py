@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
+from llm.plugins import pm
 
 from tests.cli.commands import (
     CLOUD,
@@ -20,6 +21,7 @@ from tests.cli.commands import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.hub_server import HubServer
@@ -147,11 +149,42 @@ def test_shows_a_local_model_by_an_alias_of_the_users_own(tiny: Path) -> None:
     assert line("all").endswith(str(tiny))
 
 
+class NotReally(llm.Model):
+    """Another plugin's model, named as ours are."""
+
+    model_id = "mlx/not-really"
+
+    def execute(self, *_: Any) -> Any:
+        """Answer."""
+        yield "Hello"
+
+
+class Plugin:
+    """Another plugin."""
+
+    @llm.hookimpl
+    def register_models(self, register: Callable[..., None]) -> None:
+        """Register its model."""
+        register(NotReally())
+
+
 def test_shows_that_a_model_is_local_by_name_only() -> None:
     """A tier whose model has the name of a local one, and is none, is told."""
+    configure(tier("all", "1-10", NotReally.model_id))
+    plugin = Plugin()
+    pm.register(plugin)
+    try:
+        assert "has the name of a local model, and is none" in line("all")
+    finally:
+        pm.unregister(plugin)
+
+
+def test_shows_a_cloud_model_by_an_alias_that_looks_local() -> None:
+    """A name that `llm aliases set` gave a cloud model is that model, whatever the name."""
     configure(tier("all", "1-10", "mlx/not-really"))
     llm.set_alias("mlx/not-really", CLOUD)
-    assert "has the name of a local model, and is none" in line("all")
+    assert tiers()["all"]["model"] == CLOUD
+    assert tiers()["all"]["local"] is False
 
 
 def test_shows_the_device() -> None:
