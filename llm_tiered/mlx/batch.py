@@ -92,13 +92,14 @@ class Batch:
             self._take_apart(error, together)
 
     def hand_over(self) -> Running:
-        """The request that is left, to go on by itself: what it has read is kept."""
-        left, self._running = self._running, {}
-        # What can't be kept is read again.
+        """The request that is left, to go on by itself, and what it has read."""
+        ((uid, running),) = self._running.items()
+        self._running.clear()
+        # What can't be taken along is read again.
         with suppress(Exception):
-            self._remove(left)
+            cache, _ = self._ready().extract_cache([uid])[uid]
+            running.hold(cache)
         self.close()
-        (running,) = left.values()
         return running
 
     def fail(self, error: Exception) -> None:
@@ -166,12 +167,8 @@ class Batch:
         dropped = {uid: self._running.pop(uid) for uid in uids}
         for running in dropped.values():
             running.end()
-        self._remove(dropped)
-
-    def _remove(self, taken: dict[int, Running]) -> None:
-        """Take requests out of the generator, and keep what they have read."""
-        caches = self._ready().remove(list(taken), return_prompt_caches=True)
-        for uid, running in taken.items():
+        caches = self._ready().remove(uids, return_prompt_caches=True)
+        for uid, running in dropped.items():
             known, tokens = caches.get(uid, (None, []))
             if known:
                 running.keep(list(tokens), known)

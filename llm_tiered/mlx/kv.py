@@ -37,18 +37,8 @@ class PrefixCache:
 
         At least one token is left. The cache is a copy of its own, or None.
         """
-        from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
-
-        wanted = list(tokens)
-        cache, rest = self._cache.fetch_nearest_cache(kind, wanted)
-        if cache is None:
-            return None, wanted
-        if not rest:
-            if not can_trim_prompt_cache(cache):
-                return None, wanted
-            trim_prompt_cache(cache, 1)
-            rest = wanted[-1:]
-        return cache, list(rest)
+        cache, _ = self._cache.fetch_nearest_cache(kind, list(tokens))
+        return resume(cache, tokens) if cache else (None, list(tokens))
 
     def store(self, tokens: Sequence[int], cache: Any, kind: str = PLAIN) -> None:
         """Keep the cache of these tokens, as far as it holds them."""
@@ -61,8 +51,29 @@ class PrefixCache:
             self._cache.insert_cache(kind, list(tokens[:held]), cache)
 
 
+def resume(cache: Any, tokens: Sequence[int]) -> tuple[Any, list[int]]:
+    """A cache that holds a beginning of the tokens, and those left to read: at least one.
+
+    Instead of a cache that can't be cut for that it gives None, and all tokens.
+    """
+    from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
+
+    held = length(cache)
+    if held is None:
+        return None, list(tokens)
+    most = len(tokens) - 1
+    if held > most:
+        if not can_trim_prompt_cache(cache):
+            return None, list(tokens)
+        trim_prompt_cache(cache, held - most)
+    return cache, list(tokens[min(held, most) :])
+
+
 def compact(cache: Any) -> None:
-    """Let go of the room that a cache has for tokens to come: it grows by 256 at a time."""
+    """Let go of the room that a cache has for tokens to come: it grows by 256 at a time.
+
+    And of the batch that it was cut out of: it is computed.
+    """
     import mlx.core as mx
     from mlx.utils import tree_map
     from mlx_lm.models.cache import KVCache, QuantizedKVCache
@@ -74,6 +85,7 @@ def compact(cache: Any) -> None:
                 lambda part, held=held: mx.contiguous(part[..., :held, :]),
                 (layer.keys, layer.values),
             )
+    mx.eval([layer.state for layer in cache])
 
 
 def length(cache: Any) -> int | None:

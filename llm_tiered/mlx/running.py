@@ -67,6 +67,8 @@ class Running:
         )
         self._kind = kv.PLAIN
         self._cached: int | None = None
+        # What it has read, on its way from one generator to another.
+        self._held: Any = None
         self._opened = messages.opens_thinking(tokenizer, self.prompt)
         self._decoder = Decoder(
             tokenizer, request.stop, tools=bool(request.tools), opened=self._opened
@@ -143,6 +145,12 @@ class Running:
             if self.request.kv_store is not None:
                 self.request.kv_store.keep(self._source, read, cache)
 
+    def hold(self, cache: Any) -> None:
+        """Take along what it has read of its tokens, to where it goes on."""
+        with suppress(Exception):
+            kv.compact(cache)
+            self._held = cache
+
     @property
     def processors(self) -> list[Callable[[Any, Any], Any]]:
         """What changes the logits before a token is sampled."""
@@ -174,6 +182,9 @@ class Running:
         if self.request.seed is not None:
             # It repeats to the last bit only where everything is read in the same way.
             return None, tokens
+        held, self._held = self._held, None
+        if held:
+            return kv.resume(held, tokens)
         cache, unread = self.loaded.prefixes.fetch(tokens, self._kind)
         if self.request.kv_store is not None:
             stored, held = self.request.kv_store.find(self._source, tokens)

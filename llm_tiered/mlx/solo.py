@@ -91,14 +91,14 @@ class Solo:
         """End the request, keep what it has read, and let go of its state."""
         if not self._over:
             self._running.end()
-            self._let_go()
+            self._let_go(lambda cache: self._running.keep(self._running.tokens, cache))
 
     def hand_over(self) -> Running:
-        """The request, for a batch to go on with: what it has read is kept. Only while open."""
-        self._let_go()
+        """The request, for a batch to go on with, and what it has read. Only while open."""
+        self._let_go(self._running.hold)
         return self._running
 
-    def _let_go(self) -> None:
+    def _let_go(self, take: Callable[[Any], None]) -> None:
         self._over = True
         # Nobody waits for this, and the thread has others to serve.
         with suppress(Exception):
@@ -108,7 +108,7 @@ class Solo:
             if self._caches:
                 cache = [layer for layers in self._caches for layer in layers]
                 _level(cache)
-                self._running.keep(self._running.tokens, cache)
+                take(cache)
         self._caches = []
 
     def _read(self) -> None:

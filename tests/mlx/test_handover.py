@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.errors import EngineError
-from llm_tiered.mlx import solo
+from llm_tiered.mlx import residency, solo
 from llm_tiered.mlx.batch import Batch
 from llm_tiered.mlx.engine import ENGINE
 from llm_tiered.mlx.requests import (
@@ -170,8 +170,12 @@ def test_the_last_one_goes_on_by_itself(
     assert [solo._running.request for solo in solos] == [first.request, second.request]
 
 
-def test_handover_reads_nothing_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each goes on with what was read before, into the batch and out of it: one token is left."""
+@pytest.mark.parametrize("share", [residency.PREFIX_SHARE, 0])
+def test_handover_reads_nothing_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Each goes on with what was read before, also where nothing is kept: one token is left."""
+    monkeypatch.setattr(residency, "PREFIX_SHARE", share)
     unread: list[tuple[str, int]] = []
     start = Running.start
 
