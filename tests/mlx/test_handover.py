@@ -57,15 +57,20 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     """Collect the batches that are begun."""
-    begun: list[Batch] = []
-    init = Batch.__init__
+    return collect(monkeypatch, Batch)
 
-    def noted(self: Batch, *args: Any) -> None:
-        begun.append(self)
+
+def collect(monkeypatch: pytest.MonkeyPatch, kind: type[Any]) -> list[Any]:
+    """Give the objects of that class that are made from now on."""
+    made: list[Any] = []
+    init = kind.__init__
+
+    def noted(self: Any, *args: Any) -> None:
+        made.append(self)
         init(self, *args)
 
-    monkeypatch.setattr(Batch, "__init__", noted)
-    return begun
+    monkeypatch.setattr(kind, "__init__", noted)
+    return made
 
 
 class Asked:
@@ -152,14 +157,7 @@ def test_the_last_one_goes_on_by_itself(
 ) -> None:
     """When all others are done, the batch ends, and what is left of the last answer is the same."""
     expected = alone(folder, "And you?", **settings)
-    solos: list[Solo] = []
-    init = Solo.__init__
-
-    def noted(self: Solo, *args: Any) -> None:
-        solos.append(self)
-        init(self, *args)
-
-    monkeypatch.setattr(Solo, "__init__", noted)
+    solos: list[Solo] = collect(monkeypatch, Solo)
     first = Asked(folder, "Hello", max_tokens=6)
     second = Asked(folder, "And you?", **settings)
     first.on_event = after(2, Text, second.submit)
