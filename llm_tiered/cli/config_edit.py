@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .. import config
+from .. import config, whole_file
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -127,18 +124,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all: half a config may still be a right one."""
-    # Where it is a link, what it leads to is replaced.
-    target = path.resolve()
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+    """Write the config; half a one may still be a right one."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, "utf-8")
-        if target.exists():
-            shutil.copymode(target, unfinished)
-        unfinished.replace(target)
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        whole_file.write(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
+from .. import whole_file
 from .model import Coefficients, shipped
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ def save(coefficients: Coefficients, learned: Mapping[str, Any]) -> Path:
     file = path()
     file.parent.mkdir(exist_ok=True)
     if file.exists():
-        _write(_before(file), file.read_bytes())
+        whole_file.write(_before(file), file.read_bytes())
     else:
         _before(file).unlink(missing_ok=True)
     content = {"about": ABOUT, "learned": dict(learned)} | coefficients.as_dict()
-    _write(file, (json.dumps(content, indent=2) + "\n").encode())
+    whole_file.write(file, (json.dumps(content, indent=2) + "\n").encode())
     return file
 
 
@@ -90,13 +90,3 @@ def undo() -> Path | None:
 
 def _before(file: Path) -> Path:
     return file.with_name("estimator-before.json")
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it finds all of it, whatever happens."""
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
