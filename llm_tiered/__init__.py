@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @llm.hookimpl(trylast=True)
 def register_models(register: Callable[..., None], model_aliases: list[ModelWithAliases]) -> None:
     """Register the local models and `tiered`, after everybody else's."""
-    from . import registry
+    from .router import registry
 
     registry.register(register, model_aliases)
 

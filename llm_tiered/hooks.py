@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from .config.terms import HIGHEST, LOWEST
 from .estimator import Estimate
-from .terms import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
     import llm

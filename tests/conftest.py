@@ -13,10 +13,10 @@ import llm_gemini
 import pytest
 from llm.plugins import load_plugins, pm
 
-from llm_tiered import routed
-from llm_tiered.chain import Cooldowns
-from llm_tiered.config import ENVIRONMENT
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.config.settings import ENVIRONMENT
+from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.router import request as routed
+from llm_tiered.router.attempts import Cooldowns
 from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
 
 if TYPE_CHECKING:

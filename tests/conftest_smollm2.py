@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.mlx import embedded
+from llm_tiered.mlx.weights import embedded
 from tests.loopback import serving
 
 if TYPE_CHECKING:

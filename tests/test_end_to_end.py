@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
-from llm_tiered.mlx import embedded
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.weights import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

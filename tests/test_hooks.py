@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import llm
 
-    from .toys import Ask, Toys
+    from tests.toys import Ask, Toys
 
 pytest_plugins = ("tests.toys",)
 

@@ -171,8 +171,13 @@ def test_listing_imports_nothing_heavy(home: Path, arguments: list[str]) -> None
 
 
 REGISTERED = {
-    *("llm_tiered", "llm_tiered.cli", "llm_tiered.errors", "llm_tiered.registry"),
-    *("llm_tiered.tiered", "llm_tiered.options", "llm_tiered.terms", "llm_tiered.config_file"),
+    *("llm_tiered", "llm_tiered.cli", "llm_tiered.errors", "llm_tiered.router.registry"),
+    *(
+        "llm_tiered.router.model",
+        "llm_tiered.router.options",
+        "llm_tiered.config.terms",
+        "llm_tiered.config.file",
+    ),
     *("llm_tiered.mlx", "llm_tiered.mlx.catalog", "llm_tiered.mlx.models"),
     "llm_tiered.mlx.options",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlite_utils
 from llm.logs import LogStore
 
-from .make_log import make_log
+from tests.make_log import make_log
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ import yaml
 from click.testing import CliRunner
 from llm.cli import cli
 
-from llm_tiered.mlx import embedded
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.weights import embedded
 from tests import gemini
 from tests.tiny_models import build
 

@@ -19,10 +19,9 @@ from llm.parts import StreamEvent
 from llm.plugins import pm
 
 from llm_tiered.mlx.catalog import ModelSpec
+from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
-from llm_tiered.mlx.requests import Limits
-
-from . import gemini
+from tests import gemini
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -182,8 +181,8 @@ def toys(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     async def sleep(seconds: float) -> None:
         plugin.delays.append(seconds)
 
-    monkeypatch.setattr("llm_tiered.drivers.time.sleep", plugin.delays.append)
-    monkeypatch.setattr("llm_tiered.drivers.asyncio.sleep", sleep)
+    monkeypatch.setattr("llm_tiered.router.drivers.time.sleep", plugin.delays.append)
+    monkeypatch.setattr("llm_tiered.router.drivers.asyncio.sleep", sleep)
     pm.register(plugin, name="toys")
     yield plugin
     pm.unregister(plugin)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 
-from ..registry import Registry
-from ..tiered import AsyncTieredModel
+from ..router.model import AsyncTieredModel
+from ..router.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator

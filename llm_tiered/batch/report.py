@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ..log import prices
+from ..costs import prices
 
 if TYPE_CHECKING:
     import logging

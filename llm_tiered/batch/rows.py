@@ -16,7 +16,7 @@ import llm
 from pydantic import ValidationError
 
 from ..errors import RequestError
-from ..failures import explain
+from ..router.failures import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

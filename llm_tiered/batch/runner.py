@@ -8,12 +8,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import config
+from ..config import settings as config
 from ..errors import TieredError
-from ..failures import explain
-from ..log import api
-from ..routed import Routed
-from ..tiered import AsyncTieredModel
+from ..log import writer as api
+from ..router.failures import explain
+from ..router.model import AsyncTieredModel
+from ..router.request import Routed
 from .ctrl_c import on_ctrl_c
 from .feed import feed
 from .limits import LOCAL_CONCURRENCY, is_local

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
-from ..mlx.asking import make_request
-from ..mlx.engine import ENGINE
-from ..mlx.requests import Done, Event, Failed, Reasoning, Text, Ticket
+from ..mlx.engine.engine import ENGINE
+from ..mlx.engine.requests import Done, Event, Failed, Reasoning, Text, Ticket
+from ..mlx.prompt import make_request
 
 if TYPE_CHECKING:
     from ..mlx.models import MlxModel

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import ENVIRONMENT
+from ..config.settings import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

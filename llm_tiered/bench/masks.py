@@ -8,7 +8,8 @@ from statistics import fmean, quantiles
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError
-from ..mlx import device, structured
+from ..mlx import device
+from ..mlx.tokens import structured
 from .figures import Figure
 from .synthetic import make_tokenizer
 

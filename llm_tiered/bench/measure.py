@@ -9,11 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import config
-from ..failures import explain
+from ..config import settings as config
 from ..mlx import device
-from ..mlx.engine import ENGINE
-from ..mlx.residency import import_mlx_lm
+from ..mlx.engine.engine import ENGINE
+from ..mlx.engine.residency import import_mlx_lm
+from ..router.failures import explain
 from . import masks, pairs, parts, startup, synthetic
 from .figures import Failure, Figure
 from .home import Subject, home

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..errors import ModelUnavailable
-from ..mlx import device, files
-from ..mlx.engine import ENGINE
+from ..mlx import device
+from ..mlx.engine.engine import ENGINE
+from ..mlx.weights import inspect as files
 from . import masks
 from .ask import Answer, Texts, ask, rest, submit
 from .figures import Figure, Measured, in_turn, warmed_up

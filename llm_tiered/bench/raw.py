@@ -6,8 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..mlx import device, messages
-from ..mlx.residency import import_mlx_lm
+from ..mlx import device
+from ..mlx.engine.residency import import_mlx_lm
+from ..mlx.tokens import messages
 from .ask import Answer, Clock
 
 if TYPE_CHECKING:

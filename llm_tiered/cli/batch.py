@@ -15,15 +15,15 @@ import click
 import llm
 from pydantic import ValidationError
 
-from .. import config
 from ..batch import rows
 from ..batch.journal import Journal
 from ..batch.limits import limit
 from ..batch.output import Output, open_output
 from ..batch.report import Once, Report
 from ..batch.runner import Batch, Job
+from ..config import settings as config
 from ..errors import RequestError, TieredError
-from ..failures import explain
+from ..router.failures import explain
 from .schema import read, schema_option
 
 if TYPE_CHECKING:

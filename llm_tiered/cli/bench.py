@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import config
 from ..bench.figures import as_text
 from ..bench.home import Subject
 from ..bench.measure import OF_THE_PLUGIN, PARTS, measure
 from ..bench.parts import Plan
 from ..bench.plot import svg
 from ..bench.synthetic import SHAPES
+from ..config import settings as config
 from ..errors import ModelUnavailable, RequestError
-from ..mlx import store
 from ..mlx.catalog import EMBEDDED
-from ..registry import local_models
+from ..mlx.weights import store
+from ..router.registry import local_models
 from .lookup import local_model, tiered_model
 from .output import echo_json, echo_table, json_option
 from .status import device_facts

@@ -13,13 +13,13 @@ from ..compare.page import page
 from ..compare.runs import Column, Question, compare
 from ..errors import RequestError, TieredError
 from ..evaluation import tiers
-from ..failures import explain
+from ..router.failures import explain
 from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
 from .schema import read, schema_option
 
 if TYPE_CHECKING:
-    from ..tiered import TieredModel
+    from ..router.model import TieredModel
 
 
 @click.command("compare")

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from .. import config
+from ..config import settings as config
 from ..errors import ConfigError, TieredError
-from ..failures import explain
-from ..nested import inner_options
-from ..routing import Request, decide
+from ..router.decision import Request, decide
+from ..router.failures import explain
+from ..router.inner import inner_options
 from .lookup import tiered_model
 from .output import echo_json, json_option
 
@@ -46,7 +46,7 @@ def init() -> None:
     target = config.config_path()
     if target.exists():
         raise ConfigError(f"{target} is there already", fix="edit it, or remove it first")
-    text = files("llm_tiered").joinpath("config_example.yaml").read_text("utf-8")
+    text = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import llm
 
+from ..costs import requests as turns
 from ..errors import RequestError, TieredError
-from ..log import turns
 
 HOST = "127.0.0.1"
 

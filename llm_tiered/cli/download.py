@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from .. import config
+from ..config import settings as config
 from ..errors import DownloadError, ModelUnavailable, RequestError
-from ..mlx import store
 from ..mlx.catalog import EMBEDDED, ModelSpec
-from ..registry import local_models
-from ..routing import EMBEDDED_TIER
+from ..mlx.weights import store
+from ..router.decision import EMBEDDED_TIER
+from ..router.registry import local_models
 from .lookup import local_model
 from .output import gigabytes
 

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import config
 from ..batch.journal import Journal
 from ..batch.output import encode
+from ..config import edit as config_edit
+from ..config import settings as config
+from ..costs.prices import dollars
 from ..errors import RequestError, TieredError
 from ..evaluation import report, suite, tiers
 from ..evaluation.asking import Asking
 from ..evaluation.run import find_judges, run
 from ..evaluation.significance import MARGIN
-from ..log.prices import dollars
-from . import config_edit
 from .batch import WrongUsage
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..config import Tier
+    from ..config.settings import Tier
     from ..evaluation.asking import Failures
     from ..evaluation.report import Group, Quality
     from ..evaluation.run import Outcome

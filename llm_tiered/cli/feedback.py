@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import llm
 
+from ..costs import requests as turns
 from ..errors import RequestError
-from ..log import answers, feedback, turns
-from ..log.visible import line
+from ..log import answers, feedback
+from ..wording import line
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:

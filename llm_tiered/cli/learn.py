@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import llm
 
-from .. import config
+from ..config import settings as config
+from ..costs import requests as turns
 from ..errors import RequestError, TieredError
 from ..estimator import current, learned
 from ..estimator.changes import Prompt, changes
@@ -17,13 +18,13 @@ from ..estimator.examples import Examples, burden
 from ..estimator.features import measure
 from ..estimator.learning import ENOUGH, FEWEST, learn
 from ..estimator.model import shipped
-from ..log import answers, feedback, turns
+from ..log import answers, feedback
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..config import Settings
+    from ..config.settings import Settings
     from ..estimator.changes import Changes
     from ..estimator.learning import Figure, Learned
     from ..log.answers import Answer

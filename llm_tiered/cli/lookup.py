@@ -12,7 +12,7 @@ from ..mlx.models import MlxModel
 
 if TYPE_CHECKING:
     from ..mlx.catalog import ModelSpec
-    from ..tiered import TieredModel
+    from ..router.model import TieredModel
 
 
 def tiered_model() -> TieredModel:

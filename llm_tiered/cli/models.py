@@ -9,13 +9,13 @@ from typing import Any
 import click
 from llm import get_model_aliases
 
-from .. import config
+from ..config import edit as config_edit
+from ..config import settings as config
 from ..errors import RequestError
-from ..mlx import files
 from ..mlx.catalog import PREFIX
 from ..mlx.models import MlxModel
-from ..registry import local_models
-from . import config_edit
+from ..mlx.weights import inspect as files
+from ..router.registry import local_models
 from .output import echo_json, echo_table, gigabytes, json_option
 from .status import file_facts
 

@@ -9,15 +9,15 @@ import llm
 from pydantic import ValidationError
 
 from ..errors import RequestError
-from ..mlx import store
 from ..mlx.models import MlxModel
-from ..routed import Routed
+from ..mlx.weights import store
+from ..router.request import Routed
 from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
-    from ..chain import Candidate
-    from ..tiered import TieredModel
+    from ..router.attempts import Candidate
+    from ..router.model import TieredModel
 
 
 @click.command("route")

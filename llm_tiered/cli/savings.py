@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, get_args
 import click
 import llm
 
+from ..costs import comparison as basis
+from ..costs import requests as turns
+from ..costs import savings
+from ..costs.periods import period_of
+from ..costs.prices import dollars
 from ..errors import RequestError, TieredError
-from ..log import basis, savings, turns
-from ..log.periods import period_of
-from ..log.prices import dollars
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
-    from ..log.savings import Report
-    from ..log.tally import Money, Percentiles, Tally
-    from ..log.turns import By
+    from ..costs.requests import By
+    from ..costs.savings import Report
+    from ..costs.tally import Money, Percentiles, Tally
 
 
 @click.command("savings")

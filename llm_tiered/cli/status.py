@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import budget, config
+from ..config import settings as config
+from ..costs.prices import dollars
 from ..errors import TieredError
-from ..log.prices import dollars
-from ..mlx import device, store
+from ..mlx import device
 from ..mlx.catalog import EMBEDDED, PREFIX
-from ..mlx.engine import ENGINE
-from ..registry import local_models
-from ..routing import EMBEDDED_TIER
+from ..mlx.engine.engine import ENGINE
+from ..mlx.weights import store
+from ..router import budget
+from ..router.decision import EMBEDDED_TIER
+from ..router.registry import local_models
 from .config import in_force
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, echo_table, gigabytes, json_option
 
 if TYPE_CHECKING:
-    from ..config import Budget
+    from ..config.settings import Budget
     from ..mlx.catalog import ModelSpec
 
 

@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Literal
 import click
 import llm
 
-from .. import chain, config
+from ..config import settings as config
+from ..costs import requests as turns
 from ..errors import DamagedModel, TieredError
-from ..failures import explain
-from ..log import turns
-from ..mlx import device, store
+from ..mlx import device
 from ..mlx.models import MlxModel
-from ..nested import inner_options, respond
-from ..routed import Routed
-from ..routing import Request, decide
+from ..mlx.weights import store
+from ..router import attempts as chain
+from ..router.decision import Request, decide
+from ..router.failures import explain
+from ..router.inner import inner_options, respond
+from ..router.request import Routed
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..chain import Candidate
-    from ..tiered import TieredModel
+    from ..router.attempts import Candidate
+    from ..router.model import TieredModel
 
 QUESTION = "Say hello in three words."
 

@@ -12,9 +12,9 @@ from ..evaluation import scoring, tiers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..config import Tier
+    from ..config.settings import Tier
     from ..evaluation.tiers import Answer
-    from ..tiered import TieredModel
+    from ..router.model import TieredModel
 
 
 @dataclass(frozen=True)

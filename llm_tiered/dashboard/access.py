@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..log import turns
+from ..costs import requests as turns
 from .requests import TABLES
 
 if TYPE_CHECKING:

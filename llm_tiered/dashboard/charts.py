@@ -8,8 +8,8 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ..log import prices
-from ..log.visible import line, visible
+from ..costs import prices
+from ..wording import line, visible
 from . import drawing, queries
 from .numbers import money, number, percent, seconds
 

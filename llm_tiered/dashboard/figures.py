@@ -7,14 +7,16 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..costs import comparison as basis
+from ..costs import requests as turns
+from ..costs import savings
+from ..costs.periods import period_of
 from ..errors import TieredError
-from ..log import basis, savings, turns
-from ..log.periods import period_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..log import prices
+    from ..costs import prices
 
 BYS: tuple[turns.By, ...] = ("day", "tier", "task")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from datetime import date
 
-from ..log import prices, turns
-from . import messages
+from ..costs import prices
+from ..costs import requests as turns
+from ..log import messages
 from .access import MIGRATIONS
 
 

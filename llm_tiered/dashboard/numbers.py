@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from ..log import prices
+from ..costs import prices
 
 
 def money(amount: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from ..costs import prices
+from ..costs import requests as turns
 from ..errors import RequestError, TieredError
-from ..log import prices, turns
-from ..log.visible import line, visible
+from ..wording import line, visible
 from . import access, charts, figures, numbers, queries, requests
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..log import prices, turns
+from ..costs import prices
+from ..costs import requests as turns
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,16 +8,17 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ..log import prices, turns
-from ..log.visible import line, visible
-from . import messages
+from ..costs import prices
+from ..costs import requests as turns
+from ..log import messages
+from ..wording import line, visible
 from .numbers import number, seconds
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-    from .messages import Message
+    from ..log.messages import Message
 
 # How many of the latest requests are shown.
 LATEST = 25

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .. import whole_file
+from .. import atomic as whole_file
 from .model import Coefficients, shipped
 
 if TYPE_CHECKING:

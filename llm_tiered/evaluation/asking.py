@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from .. import config
 from ..batch.limits import is_local
+from ..config import settings as config
 from ..errors import BrokenAnswer, RequestError, TieredError
-from ..log import api
-from ..tiered import AsyncTieredModel
+from ..log import writer as api
+from ..router.model import AsyncTieredModel
 from . import tiers
 from .tiers import Answer
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..batch.journal import Journal
     from ..batch.limits import AsyncModel
     from ..batch.rows import Row
-    from ..config import Tier
+    from ..config.settings import Tier
 
 
 @dataclass(frozen=True)

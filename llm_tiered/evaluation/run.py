@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
-from .. import config
 from ..batch.ctrl_c import on_ctrl_c
 from ..batch.limits import is_local
+from ..config import settings as config
 from ..errors import RequestError
-from ..options import Options
+from ..router.options import Options
 from . import judge, scoring
 from .asking import Question
 from .report import Score
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ..batch.limits import AsyncModel
-    from ..config import Tier
+    from ..config.settings import Tier
     from .asking import Asking, Failures
     from .suite import Case
     from .tiers import Answer

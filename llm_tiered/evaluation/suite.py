@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..batch import rows
 from ..batch.rows import BadRow, Row
 from ..errors import RequestError
-from ..options import Options
+from ..router.options import Options
 from . import scoring, tiers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..config import Tier
+    from ..config.settings import Tier
     from .scoring import Expected
 
 

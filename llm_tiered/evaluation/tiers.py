@@ -7,11 +7,11 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from .. import config
 from ..batch.report import cost
+from ..config import settings as config
 from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
-from ..failures import explain
-from ..routed import Routed
+from ..router.failures import explain
+from ..router.request import Routed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import llm
     from llm.models import _BaseResponse
 
-    from ..config import Tier
+    from ..config.settings import Tier
 
 # What a tier answers by itself: no other model in its place, no answer from earlier on.
 _ALONE = {"fallback": "none", "cache": False, "escalate": False}

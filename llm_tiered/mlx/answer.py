@@ -10,9 +10,7 @@ import llm
 from llm.parts import StreamEvent
 
 from ..errors import EngineError, RequestError
-from . import messages, structured
-from .progress import PrefillBar
-from .requests import (
+from .engine.requests import (
     BadToolCall,
     Done,
     Event,
@@ -23,6 +21,8 @@ from .requests import (
     Text,
     ToolCall,
 )
+from .progress import PrefillBar
+from .tokens import messages, structured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

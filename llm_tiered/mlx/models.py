@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llm.parts import StreamEvent
 
     from .catalog import ModelSpec
-    from .requests import Limits
+    from .engine.requests import Limits
 
 
 class LocalModel:
@@ -50,13 +50,13 @@ class LocalModel:
         """Whether the model's chat template knows tools."""
         if self.spec.tools is not None:
             return self.spec.tools
-        from . import store
+        from .weights import store
 
         return store.knows_tools(self.spec)
 
     def check(self, *, allow_cpu: bool) -> None:
         """Raise ModelUnavailable if the model is known not to work on this machine just now."""
-        from . import asking
+        from . import prompt as asking
 
         asking.check(self, allow_cpu=allow_cpu)
 
@@ -74,7 +74,7 @@ class MlxModel(LocalModel, llm.Model):  # type: ignore[override]  # computed the
         conversation: llm.Conversation | None,
     ) -> Iterator[StreamEvent]:
         """The answer, in pieces. Reading it raises TieredError."""
-        from . import asking
+        from . import prompt as asking
 
         return asking.ask(self, prompt, response)
 
@@ -92,6 +92,6 @@ class AsyncMlxModel(LocalModel, llm.AsyncModel):  # type: ignore[override]  # co
         conversation: llm.AsyncConversation | None,
     ) -> AsyncGenerator[StreamEvent, None]:
         """The answer, in pieces. Reading it raises TieredError."""
-        from . import asking
+        from . import prompt as asking
 
         return asking.ask_async(self, prompt, response)

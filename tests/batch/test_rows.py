@@ -11,7 +11,7 @@ import pytest
 from llm_tiered.batch import rows
 from llm_tiered.batch.rows import BadRow, Defaults, Format, Row
 from llm_tiered.errors import RequestError
-from llm_tiered.options import Options
+from llm_tiered.router.options import Options
 from tests.batch.echo import Options as EchoOptions
 
 TIERED = Defaults("tiered", Options)

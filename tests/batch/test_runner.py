@@ -20,7 +20,7 @@ from llm_tiered.batch.limits import LOCAL_CONCURRENCY
 from llm_tiered.batch.output import Output, open_output
 from llm_tiered.batch.runner import Batch, Job
 from llm_tiered.errors import TieredError
-from llm_tiered.log import api
+from llm_tiered.log import writer as api
 from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
 from tests.batch.running import Held, Run, prompts, settle
 

@@ -9,7 +9,7 @@ from llm_tiered.bench import pairs
 from llm_tiered.bench.home import Subject, home
 from llm_tiered.bench.parts import Bench, Plan
 from llm_tiered.mlx import device
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.engine.engine import ENGINE
 from tests.tiny_models import build
 
 if TYPE_CHECKING:

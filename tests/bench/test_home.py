@@ -6,8 +6,8 @@ from typing import Any
 import llm
 import pytest
 
-from llm_tiered import config
 from llm_tiered.bench.home import Subject, home
+from llm_tiered.config import settings as config
 
 SUBJECT = Subject("mlx/mine", Path("/models/mine"), Path("/adapters/mine"))
 

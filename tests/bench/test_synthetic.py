@@ -10,7 +10,7 @@ import pytest
 
 from llm_tiered.bench import synthetic
 from llm_tiered.errors import RequestError
-from llm_tiered.mlx import files
+from llm_tiered.mlx.weights import inspect as files
 
 if TYPE_CHECKING:
     from pathlib import Path

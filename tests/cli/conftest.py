@@ -8,8 +8,9 @@ import huggingface_hub
 import pytest
 import yaml
 
-from llm_tiered.mlx import device, embedded
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx import device
+from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.weights import embedded
 from tests.batch.echo import Echoes, config, registered
 from tests.cli.commands import CLOUD, configure, tier
 from tests.hub_server import HubServer

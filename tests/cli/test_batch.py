@@ -14,15 +14,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 
 from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
-from tests.cli.batching import (
-    asked,
-    batch,
-    parse,
-    responses,
-    small,
-    write_rows,
-    wrong_usage,
-)
+from tests.cli.batching import asked, batch, parse, responses, small, write_rows, wrong_usage
 from tests.cli.commands import invoke, prompt
 
 if TYPE_CHECKING:

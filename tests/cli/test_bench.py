@@ -10,7 +10,7 @@ import pytest
 
 from llm_tiered.bench import masks, pairs, startup, synthetic
 from llm_tiered.bench.measure import PARTS
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.engine.engine import ENGINE
 from tests.bench.test_startup import TRACE
 from tests.bench.test_synthetic import shrunken
 from tests.cli.commands import EMBEDDED, configure, cut_short, refused, run, run_json, tier

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import llm
 import pytest
 
-from llm_tiered.mlx import hub
+from llm_tiered.mlx.weights import hub
 from tests.cli.commands import CLOUD, EMBEDDED, configure, cut_short, refused, run, tier
 from tests.conftest_smollm2 import PackageIndex
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.engine.engine import ENGINE
 from tests.cli.commands import (
     CLOUD,
     EMBEDDED,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.costs import requests as turns
+from llm_tiered.costs import savings
 from llm_tiered.dashboard import figures
 from llm_tiered.dashboard.figures import Asked
 from llm_tiered.errors import RequestError, TieredError
-from llm_tiered.log import savings, turns
 from tests.dashboard.conftest import NOW
 from tests.make_log import add, turn
 

@@ -13,9 +13,9 @@ import pytest
 
 from llm_tiered.dashboard.numbers import money
 from tests.cli.commands import configure, run_json
+from tests.costs.test_requests import older_log
 from tests.dashboard.conftest import ANSWERED, ASKED, FLASH, HOUR, NOW
 from tests.dashboard.texts import add_texts
-from tests.log.test_turns import older_log
 from tests.make_log import MODELS, add, attempt, make_log, turn
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from llm_tiered.log import turns
+    from llm_tiered.costs import requests as turns
     from tests.dashboard.browsing import Site
 
 NAMES = ("money", "days", "tiers", "tasks", "latency", "fallbacks", "latest")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.mlx import messages
+from llm_tiered.mlx.tokens import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +63,6 @@ class Scripts:
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Scripts:
     """The scripts that every request follows from now on."""
     scripts = Scripts(messages.encode)
-    monkeypatch.setattr("llm_tiered.mlx.messages.encode", scripts.encode)
-    monkeypatch.setattr("llm_tiered.mlx.sampling.sampler", scripts.sampler)
+    monkeypatch.setattr("llm_tiered.mlx.tokens.messages.encode", scripts.encode)
+    monkeypatch.setattr("llm_tiered.mlx.tokens.sampling.sampler", scripts.sampler)
     return scripts

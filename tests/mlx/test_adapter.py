@@ -13,9 +13,9 @@ import pytest
 from llm_tiered.errors import ModelUnavailable, TieredError
 from llm_tiered.mlx import device
 from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine import ENGINE
+from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.requests import Limits
 from tests.tiny_models import build
 
 if TYPE_CHECKING:

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine import ENGINE
-from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
-from llm_tiered.mlx.progress import LONG, PrefillBar
-from llm_tiered.mlx.requests import (
+from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.engine.requests import (
     Done,
     Event,
     Failed,
@@ -23,6 +21,8 @@ from llm_tiered.mlx.requests import (
     Prefill,
     Ticket,
 )
+from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
+from llm_tiered.mlx.progress import LONG, PrefillBar
 from tests.tiny_models import build
 
 if TYPE_CHECKING:

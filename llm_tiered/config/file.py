@@ -1,0 +1,64 @@
+"""What the user has written, before anybody looks whether it makes sense: config and aliases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import llm
+
+from ..errors import ConfigError
+
+
+def config_path() -> Path:
+    """Where the config file is, or would be."""
+    return Path(llm.user_dir()) / "tiered" / "config.yaml"
+
+
+def read(path: Path) -> str:
+    """The text of the config file. Raises ConfigError."""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is no UTF-8 text") from None
+
+
+def user_aliases() -> dict[str, str]:
+    """The names that the user has given to models (`llm aliases set`), and the models' ids.
+
+    Raises ConfigError.
+    """
+    path = Path(llm.user_dir()) / "aliases.json"
+    try:
+        aliases: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from None
+    return aliases
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """The keys and values of the config file. Raises ConfigError with the line and the column."""
+    import yaml
+
+    text = read(path)
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "can't be read"
+        raise ConfigError(f"{path}:{where} this is no valid YAML: {problem}") from None
+    except ValueError as error:  # a date or a number that can't be
+        raise ConfigError(f"{path}: this is no valid YAML: {error}") from None
+    except (LookupError, AttributeError):  # `!!bool perhaps`
+        raise ConfigError(f"{path}: this is no valid YAML: a value contradicts its tag") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: this is no valid YAML: it is nested too deeply") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: found {type(document).__name__}, expected keys and values")
+    return document

@@ -1,0 +1,206 @@
+"""The config file and the environment → settings, validated once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import ConfigError
+from ..mlx.catalog import CATALOG, PREFIX
+from .file import config_path, parse, user_aliases
+from .sections import DEFAULT_TASKS, Budget, Cache, Config, Electricity, Span, Task, Tier
+from .terms import HIGHEST, LOWEST, Fallback
+from .user_models import UserModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "DEFAULT_TASKS",
+    "HIGHEST",
+    "LOWEST",
+    "Budget",
+    "Cache",
+    "Config",
+    "Electricity",
+    "Fallback",
+    "Settings",
+    "Span",
+    "Task",
+    "Tier",
+    "UserModel",
+    "canonical_model",
+    "config_path",
+    "load",
+]
+
+Source = Literal["default", "config", "environment"]
+
+# The thresholds that the environment can move, with the tier whose upper end each one is.
+THRESHOLDS = {"COMPLEXITY_SMALL": "small", "COMPLEXITY_MEDIUM": "medium"}
+# The keys of the config that have keys of their own.
+SECTIONS: dict[Any, type[BaseModel]] = {
+    "tiers": Tier,
+    "models": UserModel,
+    "tasks": Task,
+    "budget": Budget,
+    "cache": Cache,
+    "electricity": Electricity,
+}
+
+# What pydantic calls by their Python names, as YAML has them.
+KINDS = {"tuple_type": "a list", "dict_type": "keys and values", "model_type": "keys and values"}
+
+ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for a request, apart from its own options.
+
+    `force_local` is FORCE_LOCAL_LLM: True keeps everything on this machine, False sends
+    everything to the cloud, None leaves it to the tiers. `sources` says where each value that
+    is not the default came from.
+    """
+
+    config: Config = field(default_factory=Config)
+    force_local: bool | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """All tiers, lowest complexity first."""
+        return self.config.tiers
+
+    @property
+    def local_only(self) -> bool:
+        """Whether no request may leave this machine."""
+        return self.config.local_only or self.force_local is True
+
+    def tier(self, name: str) -> Tier | None:
+        """The tier of that name, or None."""
+        return next((tier for tier in self.tiers if tier.name == name), None)
+
+
+def canonical_model(name: str) -> str:
+    """A catalog model's id for any of its aliases; any other name as it is."""
+    for spec in CATALOG:
+        if name in spec.aliases:
+            return spec.model_id
+    return name
+
+
+def load() -> Settings:
+    """The settings in force, read again only when the file or the environment changed.
+
+    Raises ConfigError, which names the file or the variable, the key, what was found and what
+    is allowed.
+    """
+    path = config_path()
+    try:
+        stat = path.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+    except FileNotFoundError:
+        stamp = None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    key = (path, stamp, tuple(os.environ.get(name) for name in ENVIRONMENT))
+    if _cached.get("key") != key:
+        config, sources = (Config(), {}) if stamp is None else _read(path)
+        _cached.update(key=key, settings=_with_environment(config, sources))
+    settings: Settings = _cached["settings"]
+    return settings
+
+
+_cached: dict[str, Any] = {}
+
+
+def _read(path: Path) -> tuple[Config, dict[str, Source]]:
+    document = parse(path)
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        lines = [_describe(item) for item in error.errors(include_url=False)]
+        raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from None
+    own = {model.id.removeprefix(PREFIX): model.id for model in config.models}
+    own |= {alias: model.id for model in config.models for alias in model.aliases}
+    # As with llm: what the user has named elsewhere wins.
+    own |= user_aliases()
+    tiers = tuple(
+        tier.model_copy(update={"model": own.get(tier.model) or canonical_model(tier.model)})
+        for tier in config.tiers
+    )
+    return config.model_copy(update={"tiers": tiers}), dict.fromkeys(document, "config")
+
+
+def _describe(error: Any) -> str:
+    """One mistake in one line: the key, what was found, what is allowed."""
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    key = where.lstrip(".")
+    if error["type"] == "extra_forbidden":
+        section = SECTIONS.get(error["loc"][0], Config) if error["loc"][1:] else Config
+        known = list(section.model_fields)
+        near = get_close_matches(str(error["loc"][-1]), known, n=1)
+        meant = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+        return f"{key}: unknown key{meant}"
+    if error["type"] == "missing":
+        return f"{key.rpartition('.')[0]}: {error['loc'][-1]!r} is missing"
+    if error["type"] in KINDS:
+        expected = KINDS[error["type"]]
+        if error["type"] == "model_type":
+            expected += f": {', '.join(SECTIONS[error['loc'][0]].model_fields)}"
+        return f"{key}: found {error['input']!r}, expected {expected}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: found {error['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _with_environment(config: Config, sources: dict[str, Source]) -> Settings:
+    settings = Settings(config, _force_local(), sources)
+    found: dict[str, Source] = dict(sources)
+    if settings.force_local is not None:
+        found["force_local"] = "environment"
+    for variable, name in THRESHOLDS.items():
+        text = os.environ.get(variable, "").strip()
+        if text:
+            tiers = _move_threshold(settings.tiers, name, variable, text)
+            config = settings.config.model_copy(update={"tiers": tiers})
+            settings = replace(settings, config=config)
+            found["tiers"] = "environment"
+    return replace(settings, sources=found)
+
+
+def _force_local() -> bool | None:
+    text = os.environ.get("FORCE_LOCAL_LLM", "").strip().lower()
+    if text in ("", "true", "1", "yes", "on", "false", "0", "no", "off"):
+        return text in ("true", "1", "yes", "on") if text else None
+    raise ConfigError(f"FORCE_LOCAL_LLM: found {text!r}, expected true, false or nothing")
+
+
+def _move_threshold(
+    tiers: tuple[Tier, ...], name: str, variable: str, text: str
+) -> tuple[Tier, ...]:
+    """The tiers with the upper end of one of them moved, and the next one starting after it."""
+    names = [tier.name for tier in tiers]
+    if name not in names[:-1]:
+        raise ConfigError(f"{variable} moves the end of the tier {name!r}, and there is no such")
+    position = names.index(name)
+    span = tiers[position].complexity
+    lowest = span.low - 1
+    if not text.isdecimal() or not lowest <= int(text) <= HIGHEST:
+        raise ConfigError(f"{variable}: found {text!r}, expected {lowest} to {HIGHEST}")
+    end = int(text)
+    spans = [tier.complexity for tier in tiers]
+    spans[position] = span._replace(high=end)
+    spans[position + 1] = spans[position + 1]._replace(low=end + 1)
+    for later in range(position + 2, len(spans)):
+        spans[later] = spans[later]._replace(low=max(spans[later].low, end + 1))
+    return tuple(
+        tier.model_copy(update={"complexity": moved})
+        for tier, moved in zip(tiers, spans, strict=True)
+    )

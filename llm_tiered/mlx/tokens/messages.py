@@ -1,0 +1,139 @@
+"""llm's messages → the tokens that a model reads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from llm.parts import TextPart, ToolCallPart, ToolResultPart
+
+from ...errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from llm import Message
+
+ChatMessage = dict[str, Any]
+
+
+def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMessage, ...]:
+    """The messages as chat templates take them.
+
+    Reasoning is left out, as the templates want it. With `tools`, tool calls and their results
+    stay what they are; a template that knows none gets them as text, since another model may
+    have made them earlier in the conversation. Raises RequestError if there is nothing to
+    answer, or a text is no Unicode.
+    """
+    chat: list[ChatMessage] = []
+    for message in messages:
+        for entry in _with_tools(message) if tools else _as_text(message):
+            _append(chat, entry)
+    for entry in chat:
+        _check_text(entry["content"])
+    if not any(message["role"] != "system" for message in chat):
+        raise RequestError("the prompt is empty")
+    return tuple(chat)
+
+
+def _append(chat: list[ChatMessage], entry: ChatMessage) -> None:
+    """Add a message, to the one before it where both are plain text of the same role."""
+    plain = entry.keys() == {"role", "content"} and entry["role"] != "tool"
+    if plain and chat and chat[-1].keys() == entry.keys() and chat[-1]["role"] == entry["role"]:
+        chat[-1]["content"] += f"\n\n{entry['content']}"
+    else:
+        chat.append(entry)
+
+
+def _check_text(text: str) -> None:
+    """Raise RequestError for halves of characters: so Python reads what is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        place = f"character {error.start + 1} of {len(text)} is {text[error.start]!a}"
+        raise RequestError(
+            f"the prompt is no valid Unicode: {place}", fix="convert it to UTF-8"
+        ) from None
+
+
+def _as_text(message: Message) -> list[ChatMessage]:
+    role = "user" if message.role == "tool" else message.role
+    text = "\n".join(filter(None, (_text(part) for part in message.parts)))
+    return [{"role": role, "content": text}] if text else []
+
+
+def _text(part: Any) -> str:
+    if isinstance(part, TextPart):
+        return part.text
+    if isinstance(part, ToolCallPart):
+        return f"[called {part.name} with {json.dumps(part.arguments, ensure_ascii=False)}]"
+    if isinstance(part, ToolResultPart):
+        return f"[{part.name} returned {part.output}]"
+    return ""
+
+
+def _with_tools(message: Message) -> list[ChatMessage]:
+    results = [part for part in message.parts if isinstance(part, ToolResultPart)]
+    if results:
+        return [
+            {"role": "tool", "name": result.name, "content": result.output} for result in results
+        ]
+    text = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+    calls = [
+        tool_call(part.name, part.arguments)
+        for part in message.parts
+        if isinstance(part, ToolCallPart) and not part.server_executed
+    ]
+    if calls:
+        return [{"role": message.role, "content": text, "tool_calls": calls}]
+    return [{"role": message.role, "content": text}] if text else []
+
+
+def tool_call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool call as chat templates take it."""
+    return {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
+
+
+def encode(
+    tokenizer: Any,
+    chat: Sequence[ChatMessage],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    thinking: bool | None = None,
+) -> list[int]:
+    """The tokens of a chat, ready for the model's answer, in its own template's form.
+
+    A template that knows no system role gets the system prompt in front of the first message.
+    """
+    if not tokenizer.has_chat_template:
+        text = "\n\n".join(message["content"] for message in chat)
+        return list(tokenizer.encode(text))
+    from jinja2 import TemplateError
+
+    options: dict[str, Any] = {"tools": list(tools)} if tools else {}
+    if thinking is not None:
+        options["enable_thinking"] = thinking
+    try:
+        return _apply(tokenizer, chat, options)
+    except TemplateError:
+        return _apply(tokenizer, _without_system(chat), options)
+
+
+def opens_thinking(tokenizer: Any, prompt: Sequence[int]) -> bool:
+    """Whether the prompt itself begins the thinking, so that the answer starts inside it."""
+    if not tokenizer.has_thinking:
+        return False
+    tail = tokenizer.decode(list(prompt[-8:]))
+    return bool(tail.rstrip().endswith(tokenizer.think_start))
+
+
+def _apply(tokenizer: Any, chat: Sequence[ChatMessage], options: dict[str, Any]) -> list[int]:
+    return list(tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, **options))
+
+
+def _without_system(chat: Sequence[ChatMessage]) -> list[ChatMessage]:
+    system = [message["content"] for message in chat if message["role"] == "system"]
+    rest = [dict(message) for message in chat if message["role"] != "system"]
+    if rest:
+        rest[0]["content"] = "\n\n".join([*system, rest[0]["content"]])
+    return rest

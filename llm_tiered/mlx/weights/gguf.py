@@ -1,0 +1,178 @@
+"""A Llama model in one GGUF file → the folder that mlx_lm loads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from .. import device
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# GGUF's blocks (Q4_0, Q4_1, Q8_0) are MLX's groups: nothing is quantised again.
+GROUP_SIZE = 32
+BITS = 4  # of most weights; SmolLM2's embeddings have 8
+
+CONTROL_TOKEN = 3  # GGUF's type of tokens that are no text, such as <|im_end|>
+
+TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
+LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Write the model in `gguf` to `folder`, which is there already.
+
+    Takes Llama models with tied embeddings and a byte-level BPE tokenizer that splits numbers
+    into digits. Raises ModelUnavailable where MLX cannot be imported, and OSError where a file
+    cannot be written.
+    """
+    device.detect()
+    import mlx.core as mx
+
+    loaded: Any = mx.load(str(gguf), return_metadata=True)
+    tensors, metadata = loaded
+    facts = {
+        key: value.tolist() if isinstance(value, mx.array) else value
+        for key, value in metadata.items()
+    }
+    weights = _weights(tensors, facts)
+    _write_json(folder / "config.json", _config(facts) | {"quantization": _quantization(weights)})
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(facts))
+    (folder / "tokenizer.json").write_text(_tokenizer(facts), encoding="utf-8")
+    _write_weights(folder / "model.safetensors", weights)
+    del loaded, tensors, metadata, weights
+    mx.clear_cache()
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _config(facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": facts["llama.embedding_length"],
+        "intermediate_size": facts["llama.feed_forward_length"],
+        "num_hidden_layers": facts["llama.block_count"],
+        "num_attention_heads": facts["llama.attention.head_count"],
+        "num_key_value_heads": facts["llama.attention.head_count_kv"],
+        "rms_norm_eps": facts["llama.attention.layer_norm_rms_epsilon"],
+        "rope_theta": facts["llama.rope.freq_base"],
+        "max_position_embeddings": facts["llama.context_length"],
+        "vocab_size": facts["llama.vocab_size"],
+        "tie_word_embeddings": True,
+        "bos_token_id": facts["tokenizer.ggml.bos_token_id"],
+        "eos_token_id": facts["tokenizer.ggml.eos_token_id"],
+    }
+
+
+def _tokenizer_config(facts: dict[str, Any]) -> dict[str, Any]:
+    tokens = facts["tokenizer.ggml.tokens"]
+    return {
+        # The class that takes tokenizer.json as it is; GPT2Tokenizer would not split digits.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": tokens[facts["tokenizer.ggml.bos_token_id"]],
+        "eos_token": tokens[facts["tokenizer.ggml.eos_token_id"]],
+        "pad_token": tokens[facts["tokenizer.ggml.padding_token_id"]],
+        "unk_token": tokens[facts["tokenizer.ggml.unknown_token_id"]],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": facts["llama.context_length"],
+        "chat_template": facts["tokenizer.chat_template"],
+    }
+
+
+def _tokenizer(facts: dict[str, Any]) -> str:
+    """Build the text of tokenizer.json."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    tokens = facts["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ")) for merge in facts["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(
+        models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=False)
+            for token, kind in zip(tokens, facts["tokenizer.ggml.token_type"], strict=True)
+            if kind == CONTROL_TOKEN
+        ]
+    )
+    text: str = tokenizer.to_str()
+    return text
+
+
+def _weights(tensors: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Name and order the tensors as mlx_lm has them.
+
+    The norms stay float32, and so does all that is computed after them: in float16 alone, MLX is
+    some thirty times slower on a CPU.
+    """
+    heads = {
+        "attn_q": facts["llama.attention.head_count"],
+        "attn_k": facts["llama.attention.head_count_kv"],
+    }
+    weights = {}
+    for name, tensor in tensors.items():
+        stem, kind = name.rsplit(".", 1)
+        part = stem.rsplit(".", 1)[-1]
+        weights[f"{_module(stem)}.{kind}"] = (
+            _in_halves(tensor, heads[part]) if part in heads else tensor
+        )
+    return weights
+
+
+def _module(stem: str) -> str:
+    """Name the module of mlx_lm that GGUF calls `stem`."""
+    if stem in TOP_NAMES:
+        return TOP_NAMES[stem]
+    _, layer, part = stem.split(".")
+    return f"model.layers.{layer}.{LAYER_NAMES[part]}"
+
+
+def _in_halves(tensor: Any, heads: int) -> Any:
+    """Order each head's rows as mlx_lm's rope pairs them: by halves, where GGUF has neighbours."""
+    rows, columns = tensor.shape
+    return (
+        tensor.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    )
+
+
+def _quantization(weights: dict[str, Any]) -> dict[str, Any]:
+    """Build what config.json says of the quantisation: modules with other bits by name."""
+    quantization: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": BITS}
+    for name, scales in weights.items():
+        module, _, kind = name.rpartition(".")
+        if kind == "scales":
+            # A row has one scale for each 32 weights, which take as many 32-bit words as bits.
+            bits = weights[f"{module}.weight"].shape[-1] // scales.shape[-1]
+            if bits != BITS:
+                quantization[module] = {"group_size": GROUP_SIZE, "bits": bits}
+    return quantization
+
+
+def _write_weights(file: Path, weights: dict[str, Any]) -> None:
+    import mlx.core as mx
+
+    try:
+        mx.save_safetensors(str(file), weights, metadata={"format": "mlx"})
+    except RuntimeError as error:  # what MLX makes of a full disk
+        raise OSError(f"{file.name}: {error}") from error

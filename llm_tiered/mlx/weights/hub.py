@@ -1,0 +1,360 @@
+"""A Hugging Face repository's files: found in the library's cache, weighed, downloaded.
+
+huggingface_hub keeps the cache and its layout. What it does not do any more is to resume: it
+drops a half-fetched file, and on Ctrl-C it waits for its threads to end. So the large files,
+which the hub names by their SHA-256, are fetched here, one by one and with what is left of an
+earlier try, to where the library then finds them. The rest is the library's own work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import DownloadError, ModelUnavailable
+from . import inspect as files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What mlx_lm asks for, less "*.py": code out of a repository is never run.
+ALLOW_PATTERNS = (
+    "*.json",
+    files.WEIGHTS,
+    "tokenizer.model",
+    "*.tiktoken",
+    "tiktoken.model",
+    "*.txt",
+    "*.jsonl",
+    "*.jinja",
+)
+DISK_MARGIN = 1.05
+DOWNLOAD_TIMEOUT = 10.0
+RESUME = "try again: the download goes on where it stopped"
+
+
+@dataclass(frozen=True)
+class _RemoteFile:
+    """A file of the repository, and where the cache keeps its content."""
+
+    name: str
+    size: int
+    sha256: str | None
+    blob: Path
+
+    @property
+    def partial(self) -> Path:
+        return self.blob.with_name(f"{self.blob.name}.incomplete")
+
+    def is_whole(self) -> bool:
+        return _size(self.blob) == self.size
+
+    def matches(self, path: Path) -> bool:
+        """Whether a file has the content that gave the blob its name, as LFS or as git does it."""
+        digest = hashlib.sha256() if self.sha256 else hashlib.sha1(usedforsecurity=False)
+        if not self.sha256:
+            digest.update(b"blob %d\0" % self.size)
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest() == self.blob.name
+
+    def missing_bytes(self) -> int:
+        return 0 if self.is_whole() else self.size - min(_size(self.partial) or 0, self.size)
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def find(repo: str) -> Path | None:
+    """Return the model's folder in the cache if all its files are there, else None.
+
+    Asks no network. Whether the files are sound is for `files.inspect` to say.
+    """
+    # Importing the whole library takes half a second: only where there is something to find.
+    if not os.path.isdir(_repo_cache(repo)):
+        return None
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repo,
+            cache_dir=_cache(),
+            allow_patterns=list(ALLOW_PATTERNS),
+            local_files_only=True,
+        )
+    except (OSError, ValueError):
+        # The library's own errors for what is not there, and those of a damaged cache.
+        return None
+    return Path(folder) if files.has_weights(Path(folder)) else None
+
+
+def remote_bytes(repo: str, *, timeout: float = 5.0) -> int:
+    """Return how many bytes of the model are still to be downloaded.
+
+    `timeout` is in seconds. Raises DownloadError if the hub can't be asked or has no such model.
+    """
+    return sum(file.missing_bytes() for file in _ask(repo, timeout))
+
+
+def model_bytes(repo: str, *, timeout: float = 5.0) -> int:
+    """Return how many bytes the model has in all, whether they are here or not.
+
+    Otherwise like `remote_bytes`.
+    """
+    return sum(file.size for file in _ask(repo, timeout))
+
+
+def download(repo: str, *, show_progress: bool | None = None) -> Path:
+    """Bring the model's files into the cache and return their folder.
+
+    What is there is kept, damaged files are fetched again, an interrupted download goes on where
+    it stopped. The progress goes to stderr; None shows it on a terminal only. Raises
+    DownloadError, and ModelUnavailable if what came is no MLX model.
+    """
+    try:
+        wanted = _ask(repo, DOWNLOAD_TIMEOUT)
+    except DownloadError:
+        folder = find(repo)
+        if folder is None:
+            raise
+    else:
+        folder = _fetch(repo, wanted, show_progress)
+        try:
+            files.inspect(folder)
+        except ModelUnavailable:
+            _drop_damaged(wanted)
+            folder = _fetch(repo, wanted, show_progress)
+    files.inspect(folder, fix=f"delete {_repo_cache(repo)} and download it again")
+    return folder
+
+
+def _ask(repo: str, timeout: float) -> list[_RemoteFile]:
+    """Ask the hub for the files that a model needs."""
+    if offline():
+        raise DownloadError(
+            f"{repo} can't be fetched: HF_HUB_OFFLINE forbids the network",
+            fix="unset HF_HUB_OFFLINE",
+        )
+    with _library(repo, fix="check the network, and HF_ENDPOINT if it is set, or try again later"):
+        from huggingface_hub import HfApi
+
+        info = HfApi(endpoint=_endpoint()).model_info(repo, timeout=timeout, files_metadata=True)
+    wanted = [
+        sibling
+        for sibling in info.siblings or ()
+        if any(fnmatchcase(sibling.rfilename, pattern) for pattern in ALLOW_PATTERNS)
+    ]
+    if not any(fnmatchcase(sibling.rfilename, files.WEIGHTS) for sibling in wanted):
+        raise DownloadError(
+            f"{repo} has no weights for MLX ({files.WEIGHTS})",
+            fix="take an MLX build of the model, such as those of huggingface.co/mlx-community",
+        )
+    return [file for sibling in wanted if (file := _remote_file(repo, sibling))]
+
+
+def _remote_file(repo: str, sibling: Any) -> _RemoteFile | None:
+    """Return what the hub says of a file, or None if that is too little, as with some mirrors."""
+    sha256 = sibling.lfs.sha256 if sibling.lfs else None
+    key = sha256 or sibling.blob_id or ""
+    # The key becomes a path, and it comes from outside.
+    if sibling.size is None or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", key):
+        return None
+    return _RemoteFile(
+        name=sibling.rfilename,
+        size=sibling.size,
+        sha256=sha256,
+        blob=_repo_cache(repo) / "blobs" / key,
+    )
+
+
+def _fetch(repo: str, wanted: list[_RemoteFile], show_progress: bool | None) -> Path:
+    """Download what is missing, or of the wrong size."""
+    _check_room(repo, sum(file.missing_bytes() for file in wanted))
+    with _library(repo, fix=RESUME):
+        from huggingface_hub import snapshot_download
+
+        for file in wanted:
+            if file.is_whole():
+                continue
+            if file.sha256:
+                _fetch_large(repo, file, _bar(show_progress))
+            else:
+                file.blob.unlink(missing_ok=True)
+        return Path(
+            snapshot_download(
+                repo,
+                cache_dir=_cache(),
+                endpoint=_endpoint(),
+                allow_patterns=list(ALLOW_PATTERNS),
+                tqdm_class=_bar(show=False),
+            )
+        )
+
+
+def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
+    """Download one file to where the library's cache has it, going on with an earlier try."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it has no __all__
+        WeakFileLock,
+        build_hf_headers,
+    )
+
+    # The library's own lock: whoever else fetches this file, with or without us, waits for it.
+    lock = _cache() / ".locks" / _repo_cache(repo).name / f"{file.sha256}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file.blob.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if file.is_whole():
+            return
+        if (_size(file.partial) or 0) > file.size:
+            file.partial.unlink()
+        with file.partial.open("ab") as stream:
+            http_get(
+                hf_hub_url(repo, file.name, endpoint=_endpoint()),
+                stream,
+                resume_size=stream.tell(),
+                headers=build_hf_headers(),
+                expected_size=file.size,
+                displayed_filename=file.name,
+                tqdm_class=bar,
+            )
+        if not file.matches(file.partial):
+            file.partial.unlink()
+            raise DownloadError(
+                f"{file.name} of {repo} did not arrive as {_hub_name()} has it", fix="try again"
+            )
+        file.partial.replace(file.blob)
+
+
+def _drop_damaged(wanted: list[_RemoteFile]) -> None:
+    """Remove files that have the right size, but not the right content."""
+    for file in wanted:
+        if file.is_whole() and not file.matches(file.blob):
+            file.blob.unlink()
+
+
+def _check_room(repo: str, needed: int) -> None:
+    disk = _cache()
+    while not disk.exists():
+        disk = disk.parent
+    free = shutil.disk_usage(disk).free
+    if needed and needed * DISK_MARGIN > free:
+        raise DownloadError(
+            f"{repo} needs {needed * DISK_MARGIN / 1e9:.1f} GB on disk, "
+            f"and {_cache()} has {free / 1e9:.1f} GB free",
+            fix="make room, or set HF_HUB_CACHE to a folder on a larger disk",
+        )
+
+
+@contextmanager
+def _library(repo: str, *, fix: str) -> Iterator[None]:
+    """Run huggingface_hub as this process is set up now, silent, and with errors for people.
+
+    `fix` is what to do about a network or a hub that fails.
+    """
+    from huggingface_hub import constants, errors
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
+
+    # It read these from the environment when it was first imported, perhaps long ago.
+    constants.HF_HUB_OFFLINE = offline()
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    verbosity = get_verbosity()
+    set_verbosity(max(verbosity, logging.ERROR))
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise DownloadError(
+            f"{repo!r} is no name of a Hugging Face repository", fix="write it as owner/name"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise _refusal(repo, error.response.status_code, fix) from error
+    except OSError as error:
+        raise _failure(repo, error, fix) from error
+    except (
+        errors.HTTPError  # type: ignore[attr-defined]  # of httpx or httpx2, as the library has it
+    ) as error:
+        raise DownloadError(f"{_hub_name()} can't be reached for {repo}", fix=fix) from error
+    except (ValueError, KeyError) as error:
+        raise DownloadError(
+            f"{_hub_name()} does not answer like a Hugging Face hub", fix="check HF_ENDPOINT"
+        ) from error
+    finally:
+        set_verbosity(verbosity)
+
+
+def _refusal(repo: str, status: int, fix: str) -> DownloadError:
+    """Say why the hub said no. What it wrote is left out: it may quote the token."""
+    if status == 404:
+        return DownloadError(f"{_hub_name()} has no repository {repo}", fix="check the name")
+    if status in (401, 403):
+        return DownloadError(
+            f"{_hub_name()} does not let you have {repo}: it is private, gated or does not exist",
+            fix="check the name, accept the terms on its page, and run: hf auth login",
+        )
+    return DownloadError(f"{_hub_name()} answered with HTTP status {status} for {repo}", fix=fix)
+
+
+def _failure(repo: str, error: OSError, fix: str) -> DownloadError:
+    """Say what an OSError is about: the disk if it names an error of the system, else the hub."""
+    if error.errno is None:
+        return DownloadError(f"{_hub_name()} broke off while sending {repo}", fix=fix)
+    return DownloadError(
+        f"{repo} can't be written to {_cache()}: {os.strerror(error.errno)}",
+        fix="make room there, or set HF_HUB_CACHE to another folder",
+    )
+
+
+def _bar(show: bool | None) -> type[Any]:
+    """Return a progress bar class; None draws on a terminal only."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs["disable"] = None if show is None else not show
+            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # as it is there
+
+    return Bar
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _hub_name() -> str:
+    """Return the hub's address as messages have it: without a password that may stand in it."""
+    address = (_endpoint() or "https://huggingface.co").rpartition("://")[2]
+    return address.partition("/")[0].rpartition("@")[2]
+
+
+def _cache() -> Path:
+    """Return the cache's folder as the environment has it now, else as the library had it."""
+    from huggingface_hub import constants
+
+    folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if not folder and os.environ.get("HF_HOME"):
+        folder = os.path.join(os.environ["HF_HOME"], "hub")
+    return Path(os.path.expandvars(folder or constants.HF_HUB_CACHE)).expanduser()
+
+
+def _repo_cache(repo: str) -> Path:
+    return _cache() / "--".join(["models", *repo.split("/")])
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,118 @@
+"""The budget: whether a request to a cloud model may still be made, before it is made."""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import llm
+from llm.parts import AttachmentPart
+
+from ..costs import prices, spending
+from ..costs.prices import dollars
+from ..errors import OverBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llm.models import _BaseModel
+
+    from ..config.settings import Budget
+
+logger = logging.getLogger("llm_tiered")
+
+# The share of a limit from which it is told that it comes near.
+WARNING = Decimal("0.8")
+
+# Google's rule of thumb for English (https://ai.google.dev/gemini-api/docs/tokens); other scripts
+# have fewer, and the budget is a matter of cents there.
+CHARACTERS_A_TOKEN = 4
+
+# An attachment counts as a picture of four tiles of 258 tokens, at the address above.
+ATTACHMENT_TOKENS = 1_032
+
+# What an answer is expected to take where no max_tokens limits it.
+ANSWER_TOKENS = 1_000
+
+# The limits that were warned of, with the time since which they hold: once for each is enough.
+_warned: set[tuple[str, str]] = set()
+
+
+class Limit(NamedTuple):
+    """A limit of the budget, and how far it is used up. All are dollars."""
+
+    name: str
+    limit: Decimal
+    spent: Decimal
+
+    @property
+    def left(self) -> Decimal:
+        """What may still be spent; nothing where it is overspent."""
+        return max(self.limit - self.spent, Decimal(0))
+
+
+def used(budget: Budget) -> list[Limit]:
+    """How far each limit is used up, as the log of all processes has it. Raises TieredError."""
+    day, month = spending.starts()
+    spent = spending.spent(Path(llm.user_dir()) / "logs.db", day=day, month=month)
+    sums = {"day": spent.day, "month": spent.month}
+    return [
+        Limit(name, limit, sums[name])
+        for name, limit in (("day", budget.day), ("month", budget.month))
+        if limit is not None
+    ]
+
+
+def check(budget: Budget, inner: _BaseModel, prompt: llm.Prompt, options: llm.Options) -> None:
+    """Raise OverBudget, with the numbers, if this request might cost more than is left."""
+    if budget.day is None and budget.month is None:
+        return
+    cost = expected_cost(inner.model_id, prompt, options)
+    if cost is None:
+        if budget.unpriced == "allow":
+            return
+        raise OverBudget(
+            f"the price of {inner.model_id} is unknown, and there is a budget",
+            fix="unpriced: allow under budget in the config",
+        )
+    for limit in used(budget):
+        if limit.spent + cost > limit.limit:
+            raise OverBudget(
+                f"over budget: {dollars(limit.spent)} of {dollars(limit.limit)} spent this "
+                f"{limit.name}, and this may cost {dollars(cost)}",
+                fix="raise budget in the config",
+            )
+        if limit.spent + cost >= WARNING * limit.limit:
+            _warn(limit)
+
+
+def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> Decimal | None:
+    """Dollars that a request is expected to cost, or None if nobody knows the model's price."""
+    said = options.model_dump(exclude_none=True)
+    limits = (said.get(name) for name in ("max_output_tokens", "max_tokens"))
+    answer = next((limit for limit in limits if limit), ANSWER_TOKENS)
+    return prices.estimate(model_id, sum(_tokens(prompt)), answer)
+
+
+def _tokens(prompt: llm.Prompt) -> Iterator[int]:
+    for message in prompt.messages:
+        for part in message.parts:
+            if isinstance(part, AttachmentPart):
+                yield ATTACHMENT_TOKENS
+            else:
+                yield len(str(part.to_dict())) // CHARACTERS_A_TOKEN
+
+
+def _warn(limit: Limit) -> None:
+    day, month = spending.starts()
+    since = (day if limit.name == "day" else month).isoformat()
+    if (limit.name, since) not in _warned:
+        _warned.add((limit.name, since))
+        logger.warning(
+            "%s of the budget of %s for this %s is spent",
+            dollars(limit.spent),
+            dollars(limit.limit),
+            limit.name,
+        )

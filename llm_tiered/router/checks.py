@@ -1,0 +1,83 @@
+"""Model and prompt → why it is known not to work, before it is tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import llm
+from llm.parts import AttachmentPart
+
+from ..errors import ModelUnavailable, RequestError
+from ..mlx.models import LocalModel
+
+if TYPE_CHECKING:
+    from llm.models import Attachment, _BaseModel
+
+    from ..config.settings import Config
+
+
+def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | None) -> None:
+    """Raise if the model is known not to be able to answer this prompt, here and now.
+
+    RequestError where it lacks what the prompt needs, ModelUnavailable where it can't run,
+    llm.NeedsKeyException where there is no key.
+    """
+    _check_capabilities(inner, prompt)
+    if isinstance(inner, LocalModel):
+        inner.check(allow_cpu=settings.allow_cpu)
+        return
+    try:
+        inner.get_key(key)
+    except ValueError as error:
+        path = llm.user_dir() / "keys.json"
+        fix = "correct it, or remove it"
+        raise ModelUnavailable(f"{path} is no JSON: {error}", fix=fix) from error
+
+
+def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:
+    if prompt.schema and not inner.supports_schema:
+        raise RequestError("can't do schemas")
+    server_side = [tool for tool in prompt.tools if isinstance(tool, llm.ServerSideTool)]
+    if len(server_side) < len(prompt.tools) and not inner.supports_tools:
+        raise RequestError("can't do tools")
+    for tool in server_side:
+        if not _has(inner, tool):
+            raise RequestError(f"has no server-side tool {type(tool).__name__}")
+    for attachment in _attachments(prompt):
+        if not inner.attachment_types:
+            raise RequestError("can't read attachments")
+        kind = _type(attachment)
+        if kind not in inner.attachment_types:
+            raise RequestError(f"can't read attachments of type {kind}")
+
+
+def _has(inner: _BaseModel, tool: llm.ServerSideTool) -> bool:
+    """Whether llm lets the model have the tool: the base class stands for itself alone."""
+    return any(
+        type(tool) is kind if kind is llm.ServerSideTool else isinstance(tool, kind)
+        for kind in inner.supported_server_side_tools
+    )
+
+
+def _type(attachment: Attachment) -> str:
+    """The attachment's media type; for an address without one, its server is asked."""
+    name = attachment.path or attachment.url or "without a name"
+    try:
+        kind: str | None = attachment.resolve_type()
+    except Exception as error:
+        raise RequestError(f"can't read the attachment {name}: {error}") from error
+    if kind is None:
+        raise RequestError(
+            f"can't read the attachment {name}: it is not there, or of no type that llm knows"
+        )
+    return kind
+
+
+def _attachments(prompt: llm.Prompt) -> list[Attachment]:
+    """Those of this turn and of the whole conversation: the model has to see them again."""
+    return [
+        part.attachment
+        for message in prompt.messages
+        for part in message.parts
+        if isinstance(part, AttachmentPart) and part.attachment
+    ]

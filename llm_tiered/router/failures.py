@@ -1,0 +1,90 @@
+"""An exception that a model raised → what to tell people, and whether it passes by itself."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import llm
+from pydantic import ValidationError
+
+from ..errors import EngineError, ModelUnavailable, TieredError
+from .attempts import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# llm-gemini hands on the message of Google's error, not its status code. These are the words of
+# 429, 500, 502, 503 and 504 (https://ai.google.dev/gemini-api/docs/troubleshooting).
+_PASSES = re.compile(
+    r"overloaded|rate.?limit|quota|exhausted|too many requests|try again|unavailable"
+    r"|internal error|deadline|timed? ?out|high demand",
+    re.IGNORECASE,
+)
+_WRONG_KEY = re.compile(
+    r"api.?key|authentication credential|unauthenticated|permission denied", re.IGNORECASE
+)
+_GOOGLE_KEY = re.compile(r"AIza[\w-]{20,}")
+_KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"
+_LONGEST = 300
+
+
+def explain(error: Exception, *, secrets: Iterable[str | None] = ()) -> Problem:
+    """What went wrong, in one line for people and without any of the secrets."""
+    problem = _explain(error)
+    return Problem(
+        reason=" ".join(redact(problem.reason, secrets).split())[:_LONGEST],
+        fix=problem.fix,
+        transient=problem.transient,
+        cools=problem.cools or problem.transient,
+    )
+
+
+def redact(text: str, secrets: Iterable[str | None] = ()) -> str:
+    """The text without keys: the ones given, and whatever looks like one of Google's."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[key]")
+    return _GOOGLE_KEY.sub("[key]", text)
+
+
+def _explain(error: Exception) -> Problem:
+    if isinstance(error, TieredError):
+        cools = isinstance(error, (EngineError, ModelUnavailable))
+        return Problem(error.message, error.fix, cools=cools)
+    if isinstance(error, llm.NeedsKeyException):
+        return Problem("no key", str(error).removeprefix("No key found - "))
+    if isinstance(error, llm.ModelError):
+        return _model_error(str(error) or "the service gave no reason")
+    if isinstance(error, ValidationError):
+        wrong = ", ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        return Problem(f"wrong options: {wrong}")
+    package = type(error).__module__.partition(".")[0]
+    if package in ("httpx", "httpcore", "httpx2", "httpcore2"):
+        return _http_error(error)
+    # llm-gemini takes the last event of the stream, whether or not there is one.
+    if package == "ijson" or isinstance(error, IndexError):
+        return Problem("the service sent no usable answer", transient=True)
+    return Problem(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def _model_error(message: str) -> Problem:
+    if _WRONG_KEY.search(message):
+        return Problem(message, _KEY_FIX)
+    return Problem(message, transient=bool(_PASSES.search(message)))
+
+
+def _http_error(error: Exception) -> Problem:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "TimeoutException" in kinds:
+        return Problem("no answer in time", "timeout in the tier's options", transient=True)
+    if "ConnectError" in kinds:
+        return Problem(f"can't be reached: {error}", "check the network", transient=True)
+    if "LocalProtocolError" in kinds:
+        # It quotes the header that it refuses, which may be the key.
+        return Problem("the request can't be sent: is there a line break in the key?", _KEY_FIX)
+    if "TransportError" in kinds:
+        return Problem(f"the connection broke: {error}", transient=True)
+    return Problem(f"{type(error).__name__}: {error}")

@@ -1,0 +1,237 @@
+"""What a mistake in the config file is answered with."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.config import settings as config
+from llm_tiered.config.settings import Config, Tier
+from llm_tiered.config.user_models import declared_models
+from llm_tiered.errors import ConfigError
+from llm_tiered.mlx.catalog import CATALOG
+from llm_tiered.router.registry import local_models
+from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+MISTAKES = [
+    ("teirs: []", ["teirs: unknown key", "did you mean 'tiers'"]),
+    ("zebra: red", ["zebra: unknown key", *Config.model_fields]),
+    (
+        tiers(SMALL, MEDIUM, CLOUD.replace("}", ", optoins: {}}")),
+        ["tiers[2].optoins: unknown key", "did you mean 'options'"],
+    ),
+    (
+        tiers(SMALL, MEDIUM, CLOUD.replace("}", ", colour: red}")),
+        ["tiers[2].colour: unknown key", *Tier.model_fields],
+    ),
+    (
+        "models: [{id: x, repo: a/b, alias: [x]}]",
+        ["models[0].alias: unknown key", "did you mean 'aliases'"],
+    ),
+    (
+        "models: [{id: x, repo: a/b, colour: red}]",
+        ["models[0].colour: unknown key", *config.UserModel.model_fields],
+    ),
+    (tiers(SMALL, MEDIUM, "{name: cloud, complexity: 8-10}"), ["tiers[2]", "'model' is missing"]),
+    (tiers(SMALL, MEDIUM, "{name: cloud, model: x}"), ["tiers[2]", "'complexity' is missing"]),
+    ("models: [{repo: a/b}]", ["models[0]", "'id' is missing"]),
+    ("tiers: []", ["tiers:", "complexity 1;", "each of 1-10"]),
+    ("tiers: small", ["tiers:", "'small'", "expected a list"]),
+    (
+        tiers(SMALL.replace("1-4", "1-5"), MEDIUM, CLOUD),
+        ["tiers:", "complexity 5", "small and medium"],
+    ),
+    (tiers(SMALL.replace("1-4", "1-3"), MEDIUM, CLOUD), ["tiers:", "complexity 4", "1-10"]),
+    (tiers(SMALL, MEDIUM), ["tiers:", "complexity 8", "1-10"]),
+    *[
+        (
+            tiers(SMALL.replace("1-4", span), MEDIUM, CLOUD),
+            ["tiers[0].complexity", repr(span), "such as '1-4' within 1-10"],
+        )
+        for span in ("0-4", "4-1", "1-11", "low", "1-4-7", "1.5-4")
+    ],
+    (
+        tiers(SMALL, MEDIUM.replace("name: medium", "name: small"), CLOUD),
+        ["tiers:", "same name", "small, small, cloud"],
+    ),
+    (tiers(SMALL.replace("small", "Small"), MEDIUM, CLOUD), ["tiers[0].name", "'Small'", "a-z"]),
+    ("memory_limit: lots", ["memory_limit", "'lots'", "GB"]),
+    ("memory_limit: 12 parsecs", ["memory_limit", "'12 parsecs'", "GB"]),
+    ("memory_limit: -5", ["memory_limit", "-5", "GB"]),
+    ("memory_limit: 0", ["memory_limit", "0"]),
+    ("tasks: {haiku: 11}", ["tasks", "haiku", "found 11", "1 to 10"]),
+    ("tasks: {haiku: 0}", ["tasks", "haiku", "found 0", "1 to 10"]),
+    ("tasks: {haiku: hard}", ["tasks.haiku", "found 'hard'", "integer"]),
+    ("budget: {day: lots}", ["budget.day", "found 'lots'"]),
+    ("budget: {day: -1}", ["budget.day", "found -1", "greater than or equal to 0"]),
+    ("budget: {day: .nan}", ["budget.day", "finite"]),
+    ("budget: {week: 1}", ["budget.week: unknown key; known are day, month, unpriced"]),
+    ("budget: {unpriced: maybe}", ["budget.unpriced", "found 'maybe'", "'skip' or 'allow'"]),
+    ("budget: 5", ["budget", "found 5", "expected keys and values: day, month, unpriced"]),
+    ("cache: {ttl: 7}", ["cache.ttl", "found 7", "such as 12h, 7d or 4w"]),
+    ("cache: {ttl: 0d}", ["cache.ttl", "found '0d'"]),
+    ("cache: {ttl: 999999w}", ["cache.ttl", "found '999999w'", "such as 12h, 7d or 4w"]),
+    ("cache: {temperature_max: -1}", ["cache.temperature_max", "found -1"]),
+    ("cache: often", ["cache", "found 'often'", "expected keys and values: enabled, ttl"]),
+    ("electricity: {watts: 40}", ["electricity", "'price_per_kwh' is missing"]),
+    ("electricity: {price_per_kwh: 0.3, watts: 0}", ["electricity.watts", "found 0"]),
+    ("tasks: {haiku: {cache: true}}", ["tasks.haiku", "'complexity' is missing"]),
+    ("tasks: {haiku: {complexity: 2, cash: true}}", ["tasks.haiku.cash", "did you mean 'cache'?"]),
+    ("tasks: [haiku]", ["tasks", "found ['haiku']", "expected keys and values"]),
+    ("rollout: 25%", ["rollout", "found '25%'", "expected keys and values"]),
+    ("models: x", ["models", "found 'x'", "expected a list"]),
+    ("default_complexity: 11", ["default_complexity", "found 11", "10"]),
+    ("default_complexity: 0", ["default_complexity", "found 0", "1"]),
+    ("fallback: maybe", ["fallback", "found 'maybe'", "'any', 'local' or 'none'"]),
+    ("local_only: perhaps", ["local_only", "found 'perhaps'", "boolean"]),
+    ("models: [{id: x}]", ["models[0]", "either 'repo' or 'path'"]),
+    ("models: [{id: x, repo: a/b, path: c}]", ["models[0]", "either 'repo' or 'path'"]),
+    ("models: [{id: x, repo: b}]", ["models[0].repo", "found 'b'", "/"]),
+    ("models: [{id: '', repo: a/b}]", ["models[0].id", "found ''", "at least 1 character"]),
+    ("models: [{id: x, path: ~nobody-of-that-name/x}]", ["models[0].path", "~nobody-of-that-name"]),
+    ("models: [x]", ["models[0]", "found 'x'", "expected keys and values: id, repo, path"]),
+    ("1: 2", ["1", "keys should be strings"]),
+    ("- tiers", ["found list", "keys and values"]),
+    ("tiers", ["found str", "keys and values"]),
+    ("fallback: any\ntiers: [", ["line 2, column 9", "YAML"]),
+    ("fallback: any\na: b: c", ["line 2, column 5", "YAML", "not allowed here"]),
+    ("fallback: \t\x00", ["YAML"]),
+    ("models:\n- {id: 2024-13-01, repo: a/b}", ["YAML", "month"]),
+    ("models: !!bool perhaps", ["YAML"]),
+    ("models: !!int ''", ["YAML"]),
+    ("models: !!timestamp soon", ["YAML"]),
+    ("models: " + "[" * 1_000, ["YAML", "nested"]),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), MISTAKES)
+def test_mistake_is_told_in_one_line(config_file: Path, text: str, words: list[str]) -> None:
+    """A mistake gives one line: the file, the key, what was found, what is allowed."""
+    config_file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    message = str(caught.value)
+    assert message.startswith(f"{config_file}: ")
+    assert len(message.splitlines()) == 1
+    said = message.removeprefix(f"{config_file}: ")
+    assert [word for word in words if word not in said] == []
+
+
+def test_every_mistake_has_its_line(config_file: Path) -> None:
+    """Several mistakes are told at once, each in its line with the file."""
+    config_file.write_text("fallback: maybe\nteirs: []\ndefault_complexity: 11")
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{config_file}: ") for line in lines)
+
+
+def test_aliases_that_are_damaged(config_file: Path, user_path: Path) -> None:
+    """A damaged aliases.json is named."""
+    config_file.write_text("fallback: any")
+    (user_path / "aliases.json").write_text("{broken")
+    with pytest.raises(ConfigError, match=r"aliases\.json can't be read"):
+        config.load()
+
+
+def test_file_that_is_no_utf8(config_file: Path) -> None:
+    """A file in another encoding is told as such."""
+    config_file.write_bytes("fallback: any # größer".encode("latin-1"))
+    with pytest.raises(ConfigError, match="no UTF-8") as caught:
+        config.load()
+    assert str(config_file) in str(caught.value)
+
+
+def test_folder_in_the_place_of_the_file(config_file: Path) -> None:
+    """A folder of that name can't be read, and is named."""
+    config_file.mkdir()
+    with pytest.raises(ConfigError, match="can't be read: Is a directory") as caught:
+        config.load()
+    assert str(config_file) in str(caught.value)
+    assert declared_models() == ()
+
+
+def test_file_in_the_place_of_the_folder(config_file: Path) -> None:
+    """A file where the folder belongs is told as a mistake of the config."""
+    config_file.parent.rmdir()
+    config_file.parent.write_text("")
+    with pytest.raises(ConfigError, match="can't be read: Not a directory") as caught:
+        config.load()
+    assert str(config_file) in str(caught.value)
+    assert declared_models() == ()
+
+
+@pytest.fixture(params=["file", "folder"])
+def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A config file that can't be read: it, or its folder, is somebody else's."""
+    # pytest's own folders are closed to others, and root may read everything: this one is open,
+    # and the test gives root's rights up for its duration.
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.setenv("LLM_USER_PATH", name)
+        path = config.config_path()
+        path.parent.mkdir()
+        path.write_text("models: [{id: x, repo: a/b}]")
+        closed = path if request.param == "file" else path.parent
+        was_root = os.geteuid() == 0
+        Path(name).chmod(0o755)
+        closed.chmod(0)
+        if was_root:
+            os.seteuid(65534)
+        try:
+            yield path
+        finally:
+            if was_root:
+                os.seteuid(0)
+            closed.chmod(0o700)
+
+
+def test_file_that_may_not_be_read(locked: Path) -> None:
+    """A file without permission is told as a mistake of the config."""
+    with pytest.raises(ConfigError, match="can't be read: Permission denied") as caught:
+        config.load()
+    assert str(locked) in str(caught.value)
+
+
+@pytest.mark.usefixtures("locked")
+def test_file_that_may_not_be_read_declares_no_models() -> None:
+    """A file without permission does not stop llm from starting."""
+    assert declared_models() == ()
+    assert len(local_models()) == len(CATALOG)
+
+
+@pytest.mark.parametrize("text", [text for text, _ in MISTAKES])
+def test_mistake_leaves_declared_models_working(config_file: Path, text: str) -> None:
+    """Whatever the file says, the models can be asked for without an error."""
+    config_file.write_text(text)
+    assert isinstance(declared_models(), tuple)
+
+
+def test_mistake_elsewhere_keeps_the_models(config_file: Path) -> None:
+    """A mistake in another section does not take the user's models away."""
+    config_file.write_text("fallback: maybe\nmodels: [{id: x, repo: a/b}]")
+    assert [model.id for model in declared_models()] == ["mlx/x"]
+
+
+def test_wrong_model_leaves_the_others(config_file: Path) -> None:
+    """A model that is described wrongly is left out; those beside it are there."""
+    config_file.write_text("models: [{id: x, repo: a/b}, {id: y}, nonsense, {id: z, path: z}]")
+    assert [model.id for model in declared_models()] == ["mlx/x", "mlx/z"]
+
+
+def test_mistake_is_told_every_time(config_file: Path) -> None:
+    """A file that is wrong stays wrong until it is changed."""
+    config_file.write_text("fallback: maybe")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="maybe"):
+            config.load()
+    config_file.write_text("fallback: local")
+    assert config.load().config.fallback == "local"

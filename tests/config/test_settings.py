@@ -1,0 +1,298 @@
+"""The config file: what holds with it and without it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import llm
+import pytest
+import yaml
+
+from llm_tiered.config import settings as config
+from llm_tiered.config.settings import Budget, Cache, Config, Settings, Span, Task, Tier
+from llm_tiered.config.user_models import declared_models
+from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
+
+
+def _spans(settings: Settings) -> list[str]:
+    return [str(tier.complexity) for tier in settings.tiers]
+
+
+def _touch(path: Path) -> None:
+    """Make the file a second older, so that its time has changed for sure."""
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+
+
+# The defaults and the example
+
+
+def test_no_file_gives_the_defaults() -> None:
+    """Without a file, everything is a default and nothing has another source."""
+    assert config.load() == Settings(Config(), None, {})
+
+
+def test_default_tiers() -> None:
+    """Out of the box there is a small, a medium and a cloud tier."""
+    assert [
+        (tier.name, str(tier.complexity), tier.model, tier.local) for tier in Config().tiers
+    ] == [
+        ("small", "1-4", "mlx/Phi-3.5-mini-instruct-4bit", True),
+        ("medium", "5-7", "mlx/Qwen2.5-7B-Instruct-4bit", True),
+        ("cloud", "8-10", "gemini/gemini-flash-latest", False),
+    ]
+
+
+def test_example_file_equals_the_defaults(config_file: Path) -> None:
+    """The example file, put in place as it is, changes nothing."""
+    example = files("llm_tiered").joinpath("config_example.yaml").read_text("utf-8")
+    config_file.write_text(example, "utf-8")
+    assert config.load().config == Config()
+
+
+def test_example_file_shows_every_key() -> None:
+    """The example file has every key there is, in the order of the code."""
+    example = files("llm_tiered").joinpath("config_example.yaml").read_text("utf-8")
+    assert list(yaml.safe_load(example)) == list(Config.model_fields)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "---\n"])
+def test_empty_file_gives_the_defaults(config_file: Path, text: str) -> None:
+    """A file that says nothing changes nothing."""
+    config_file.write_text(text)
+    assert config.load() == Settings()
+
+
+def test_byte_order_mark_does_not_matter(config_file: Path) -> None:
+    """A file that an editor saved with a byte order mark is read like any other."""
+    config_file.write_text("fallback: local\n", "utf-8-sig")
+    assert config.load().config.fallback == "local"
+
+
+# What the file says
+
+
+def test_users_tasks_are_added_to_the_defaults(config_file: Path) -> None:
+    """A task of the user's is added, or changes one that is there; the others stay."""
+    config_file.write_text("tasks: {haiku: 2, tutorial_generation: 9}")
+    own = {name: Task(complexity=n) for name, n in (("haiku", 2), ("tutorial_generation", 9))}
+    assert config.load().config.tasks == config.DEFAULT_TASKS | own
+
+
+def test_task_with_more_to_say(config_file: Path) -> None:
+    """A task can say more than its complexity, and is shown as it was written."""
+    config_file.write_text("tasks: {haiku: {complexity: 2, cache: true}, ode: 3}")
+    loaded = config.load().config
+    assert loaded.tasks["haiku"] == Task(complexity=2, cache=True)
+    shown = loaded.model_dump(mode="json")["tasks"]
+    assert (shown["haiku"], shown["ode"]) == ({"complexity": 2, "cache": True}, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("true", Cache()),
+        ("false", Cache(enabled=False)),
+        ("{ttl: 7d}", Cache(ttl=timedelta(days=7))),
+        ("{ttl: 90m, temperature_max: 0.5}", Cache(ttl=timedelta(hours=1.5), temperature_max=0.5)),
+        ("{enabled: false, ttl: 2w}", Cache(enabled=False, ttl=timedelta(weeks=2))),
+    ],
+)
+def test_cache(config_file: Path, text: str, expected: Cache) -> None:
+    """The cache is a switch, or says how old and how random an answer may be."""
+    config_file.write_text(f"cache: {text}")
+    assert config.load().config.cache == expected
+
+
+def test_budget_in_dollars(config_file: Path) -> None:
+    """The budget is exact: what is written is what holds."""
+    config_file.write_text("budget: {day: 0.10, month: 20}")
+    assert config.load().config.budget == Budget(day=Decimal("0.1"), month=Decimal(20))
+
+
+def test_tiers_are_sorted_by_complexity(config_file: Path) -> None:
+    """The order of the tiers in the file does not matter."""
+    config_file.write_text(tiers(CLOUD, SMALL, MEDIUM))
+    assert [tier.name for tier in config.load().tiers] == ["small", "medium", "cloud"]
+
+
+def test_tier_of_one_number(config_file: Path) -> None:
+    """A range may be a single number."""
+    config_file.write_text(
+        tiers("{name: all, complexity: 1 - 9, model: phi}", "{name: top, complexity: 10, model: x}")
+    )
+    assert _spans(config.load()) == ["1-9", "10"]
+
+
+def test_memory_limit_is_in_bytes(config_file: Path) -> None:
+    """A memory limit is written with its unit and read as bytes."""
+    config_file.write_text("memory_limit: 12GB")
+    assert config.load().config.memory_limit == 12_000_000_000
+
+
+@pytest.mark.parametrize("name", ["small", "cloud"])
+def test_tier_by_name(name: str) -> None:
+    """A tier is found by its name."""
+    tier = Settings().tier(name)
+    assert tier is not None
+    assert tier.name == name
+
+
+def test_no_tier_of_that_name() -> None:
+    """A tier that is not there is None."""
+    assert Settings().tier("huge") is None
+
+
+def test_settings_can_not_be_changed() -> None:
+    """Settings are shared by all requests, so nobody can write to them."""
+    with pytest.raises(ValueError, match="frozen"):
+        config.load().config.local_only = True
+
+
+@pytest.mark.parametrize(
+    ("in_file", "force", "expected"),
+    [
+        (False, None, False),
+        (False, False, False),
+        (False, True, True),
+        (True, None, True),
+        (True, False, True),
+        (True, True, True),
+    ],
+)
+def test_local_only_is_never_taken_back(in_file: bool, force: bool | None, expected: bool) -> None:
+    """The file and the environment can each keep requests here; neither can loosen that."""
+    assert Settings(Config(local_only=in_file), force).local_only is expected
+
+
+# Names of models
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("phi", "mlx/Phi-3.5-mini-instruct-4bit"),
+        ("qwen3", "mlx/Qwen3-8B-4bit"),
+        ("smollm2", "mlx/SmolLM2-135M-Instruct"),
+        ("mlx/Qwen3-4B-4bit", "mlx/Qwen3-4B-4bit"),
+        ("gemini-flash-latest", "gemini-flash-latest"),
+        ("mine", "mlx/my-model"),
+        ("mlx/my-model", "mlx/my-model"),
+        ("my-model", "mlx/my-model"),
+    ],
+)
+def test_aliases_in_tiers_become_ids(config_file: Path, name: str, expected: str) -> None:
+    """A tier may name its model as the catalog or the config's own models do."""
+    config_file.write_text(
+        tiers(f"{{name: all, complexity: 1-10, model: {name}}}")
+        + "\nmodels: [{id: my-model, repo: me/my-model, aliases: [mine]}]"
+    )
+    assert config.load().tiers[0].model == expected
+
+
+@pytest.mark.parametrize("name", ["big", "phi"])
+def test_alias_of_the_user_in_a_tier(config_file: Path, user_path: Path, name: str) -> None:
+    """A name that the user has given to a model means that model, and so where it runs."""
+    config_file.write_text(tiers(SMALL, MEDIUM.replace("qwen", name), CLOUD))
+    aliases = {"big": "mlx/Qwen3-8B-4bit", "phi": "gemini/gemini-2.5-flash"}
+    (user_path / "aliases.json").write_text(json.dumps(aliases))
+    tier = config.load().tiers[1]
+    assert tier.model == llm.get_model(name).model_id
+    assert tier.local is (name == "big")
+
+
+def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:
+    """An alias that the config takes from the catalog means the same to a tier and to llm."""
+    config_file.write_text(
+        tiers("{name: all, complexity: 1-10, model: phi}")
+        + "\nmodels: [{id: mlx/mine, repo: me/mine, aliases: [phi]}]"
+    )
+    assert config.load().tiers[0].model == llm.get_model("phi").model_id
+
+
+@pytest.mark.parametrize(
+    ("id_", "expected"), [("my-model", "mlx/my-model"), ("mlx/my-model", "mlx/my-model")]
+)
+def test_users_model_has_the_prefix(config_file: Path, id_: str, expected: str) -> None:
+    """The id of a model of the user's begins with mlx/, whether or not it is written so."""
+    config_file.write_text(f"models: [{{id: {id_}, repo: me/my-model}}]")
+    assert config.load().config.models[0].id == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("my-model", "{folder}/my-model"),
+        ("../my-model", "{folder}/../my-model"),
+        ("~/models/my-model", "{home}/models/my-model"),
+        ("/models/my-model", "/models/my-model"),
+    ],
+)
+def test_path_of_a_model(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str
+) -> None:
+    """A path is relative to the config's folder, and ~ is the home directory."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config_file.write_text(f"models: [{{id: my-model, path: {path}}}]")
+    wanted = Path(expected.format(folder=config_file.parent, home="/home/somebody"))
+    assert config.load().config.models[0].path == wanted
+    assert declared_models()[0].path == wanted
+
+
+# Reading it again
+
+
+def test_unchanged_file_is_not_read_again(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing changes, the settings are those of the first time."""
+    config_file.write_text("fallback: local")
+    first = config.load()
+
+    def read(*_: Any, **__: Any) -> str:
+        raise AssertionError("the file was read again")
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert config.load() is first
+
+
+def test_changed_file_is_read_again(config_file: Path) -> None:
+    """A file that came, changed or went counts from the next request on."""
+    config_file.write_text("default_complexity: 3")
+    assert config.load().config.default_complexity == 3
+    config_file.write_text("default_complexity: 4")
+    _touch(config_file)
+    assert config.load().config.default_complexity == 4
+    config_file.unlink()
+    assert config.load().config.default_complexity == 5
+
+
+def test_changed_environment_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that changed counts from the next request on."""
+    assert config.load().force_local is None
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
+    assert config.load().force_local is True
+    monkeypatch.setenv("COMPLEXITY_SMALL", "3")
+    assert _spans(config.load()) == ["1-3", "4-7", "8-10"]
+
+
+def test_other_user_directory_has_its_own_config(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The config belongs to llm's user directory."""
+    config_file.write_text("fallback: local")
+    assert config.load().config.fallback == "local"
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "other"))
+    assert config.load().config.fallback == "any"
+
+
+def test_empty_span_covers_nothing() -> None:
+    """A range that the environment emptied covers no complexity."""
+    tier = Tier(name="small", complexity=Span(5, 4), model="phi")
+    assert not any(tier.covers(complexity) for complexity in range(1, 11))

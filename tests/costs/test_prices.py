@@ -1,0 +1,274 @@
+"""Prices: those of genai-prices, under the names that models have in llm."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from genai_prices import Usage, calc_price
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices
+
+from llm_tiered.costs import prices
+from llm_tiered.costs.prices import (
+    LONG_PROMPT,
+    Energy,
+    Tokens,
+    cost,
+    count,
+    estimate,
+    is_local,
+    price_list,
+    same_model,
+    with_version,
+)
+
+FLASH, PRO = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-pro"
+DAY = date(2026, 11, 1)
+MILLION = 1_000_000
+
+
+def dollars(model: str, tokens: Tokens, on: date = DAY) -> str | None:
+    """Give the price as it is printed, without zeros at the end."""
+    amount = cost(model, tokens, on)
+    return None if amount is None else f"{amount.normalize():f}"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (Tokens(MILLION, 0), "0.3"),
+        (Tokens(0, MILLION), "2.5"),
+        (Tokens(1, 1), "0.0000028"),
+        (Tokens(MILLION, 0, cached=MILLION), "0.03"),
+        (Tokens(MILLION, 0, cached=400_000), "0.192"),
+        (Tokens(MILLION, 0, audio=MILLION), "1"),
+        (Tokens(MILLION, 0, MILLION, MILLION, MILLION), "0.1"),
+        (Tokens(0, 0), "0"),
+    ],
+)
+def test_what_each_kind_of_token_costs(tokens: Tokens, expected: str) -> None:
+    """Input, output, cached and audio tokens each have a price of their own, to the last digit."""
+    assert dollars(FLASH, tokens) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (Tokens(200_000, 1000), "0.26"),
+        (Tokens(200_001, 1000), "0.5150025"),
+    ],
+)
+def test_long_prompts_cost_more(tokens: Tokens, expected: str) -> None:
+    """Above a model's limit all tokens have the higher price, at it they do not."""
+    assert dollars(PRO, tokens) == expected
+
+
+def test_no_model_counts_a_short_prompt_as_long() -> None:
+    """Requests with prompts up to LONG_PROMPT can be added up: no limit is below it."""
+    prices = [
+        price
+        for provider in get_snapshot().providers
+        for model in provider.models
+        for price in (
+            [model.prices]
+            if isinstance(model.prices, ModelPrice)
+            else [conditional.prices for conditional in model.prices]
+        )
+    ]
+    limits = [
+        tier.start
+        for price in prices
+        for value in vars(price).values()
+        if isinstance(value, TieredPrices)
+        for tier in value.tiers
+    ]
+    assert min(limits) >= LONG_PROMPT
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        Tokens(1000, 500),
+        Tokens(32_000, 7, cached=31_000),
+        Tokens(200_001, 9, cached=150_000),
+        Tokens(5000, 50, cached=1000, audio=3000, cached_audio=500),
+    ],
+)
+@pytest.mark.parametrize("provider", ["google", "openai", "anthropic", "perplexity"])
+def test_prices_are_those_of_the_library(provider: str, tokens: Tokens) -> None:
+    """For every model with a price it is what genai-prices works out for the same request."""
+    noon = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=timezone.utc)
+    usage = Usage(
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        cache_read_tokens=tokens.cached,
+        input_audio_tokens=tokens.audio,
+        cache_audio_read_tokens=tokens.cached_audio,
+    )
+    [known] = [known for known in get_snapshot().providers if known.id == provider]
+    compared = 0
+    for model in known.models:
+        amount = cost(f"{provider}/{model.id}", tokens, DAY)
+        if amount is not None:
+            found = calc_price(usage, model.id, provider_id=provider, genai_request_timestamp=noon)
+            assert amount == found.total_price, model.id
+            compared += 1
+    assert compared
+
+
+def test_a_price_is_that_of_its_day() -> None:
+    """Where a price changes, each request has the price of its own day."""
+    changes = [
+        (model.id, condition.constraint.start_date)
+        for provider in get_snapshot().providers
+        if provider.id == "google"
+        for model in provider.models
+        if isinstance(model.prices, list)
+        for condition in model.prices
+        if isinstance(condition.constraint, StartDateConstraint)
+    ]
+    assert changes
+    tokens, usage = Tokens(1000, 500), Usage(input_tokens=1000, output_tokens=500)
+    for model, change in changes:
+        for day in (change - timedelta(days=1), change):
+            noon = datetime(day.year, day.month, day.day, 12, tzinfo=timezone.utc)
+            found = calc_price(usage, model, provider_id="google", genai_request_timestamp=noon)
+            assert cost(f"gemini/{model}", tokens, day) == found.total_price
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gemini/gemini-2.5-flash", "gemini-2.5-flash", "google/gemini-2.5-flash"],
+)
+def test_names_with_and_without_a_provider(name: str) -> None:
+    """A model is found by its name in llm, with the plugin's prefix or without."""
+    assert dollars(name, Tokens(MILLION, 0)) == "0.3"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [
+        ("gemini/gemini-flash-latest", "gemini-2.5-flash", "gemini/gemini-2.5-flash"),
+        ("gemini-flash-latest", "gemini-2.5-flash", "gemini-2.5-flash"),
+        ("gemini/gemini-2.5-flash", None, "gemini/gemini-2.5-flash"),
+    ],
+)
+def test_the_version_that_answered_is_what_costs(
+    name: str, version: str | None, expected: str
+) -> None:
+    """An alias such as `latest` costs what the version behind it costs."""
+    assert with_version(name, version) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gemini/gemini-9-nonesuch",
+        "gemini/gemma-3-27b-it",
+        "nobody/knows",
+        "nobody",
+        "gemini/",
+        "",
+        "ollama/mistral",
+    ],
+)
+def test_an_unknown_price_is_none(name: str) -> None:
+    """A model that nobody knows, or that is listed without a price, does not cost nothing."""
+    assert cost(name, Tokens(1, 1), DAY) is None
+    assert price_list(name, DAY) is None
+    assert estimate(name, 1, 1) is None
+
+
+def test_local_models_cost_nothing() -> None:
+    """What runs on this machine is free, even what nobody has heard of."""
+    assert is_local("mlx/Qwen2.5-7B-Instruct-4bit")
+    assert not is_local("gemini/gemini-2.5-flash")
+    assert cost("mlx/own", Tokens(MILLION, MILLION), DAY) == 0
+    assert estimate("mlx/own", MILLION, MILLION) == 0
+
+
+def test_estimate() -> None:
+    """Before a request: its input, and as many output tokens as are allowed."""
+    assert estimate(FLASH, 10_000, 2000) == Decimal("0.008")
+
+
+def test_energy() -> None:
+    """An hour at 30 watts and 40 cents a kWh costs 1.2 cents."""
+    assert Energy(watts=30, price_per_kwh=Decimal("0.4")).cost(3_600_000) == Decimal("0.012")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("gemini/gemini-flash-latest", "gemini-flash-latest", True),
+        ("gemini/gemini-flash-latest", "gemini/gemini-flash-latest", True),
+        ("gemini/gemini-flash-latest", "gemini/gemini-2.5-flash", False),
+    ],
+)
+def test_same_model(one: str, other: str, same: bool) -> None:
+    """A model is the same with the plugin's prefix and without."""
+    assert same_model(one, other) is same
+
+
+def test_counts_of_llm_gemini() -> None:
+    """What llm-gemini keeps becomes cached and audio tokens; thoughts are output already."""
+    details = {
+        "candidatesTokenCount": 30,
+        "thoughtsTokenCount": 70,
+        "cachedContentTokenCount": 600,
+        "promptTokensDetails": [
+            {"modality": "TEXT", "tokenCount": 700},
+            {"modality": "AUDIO", "tokenCount": 300},
+        ],
+        "cacheTokensDetails": [
+            {"modality": "TEXT", "tokenCount": 500},
+            {"modality": "AUDIO", "tokenCount": 100},
+        ],
+    }
+    tokens = count(1000, 100, json.dumps(details))
+    assert tokens == Tokens(1000, 100, cached=600, audio=300, cached_audio=100)
+    # 200 plain, 500 cached, 200 audio, 100 cached audio, 100 output
+    assert dollars(FLASH, tokens) == "0.000535"
+
+
+@pytest.mark.parametrize("details", [None, "", "{}", '{"thoughtsTokenCount": 5}'])
+def test_counts_without_details(details: str | None) -> None:
+    """Without details all tokens are plain ones."""
+    assert count(10, 20, details) == Tokens(10, 20)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"cachedContentTokenCount": 11},
+        {"cachedContentTokenCount": -1},
+        {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 11}]},
+        {"cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}]},
+        [],
+        "text",
+    ],
+)
+def test_contradictory_counts_are_refused(details: Any) -> None:
+    """More cached or audio tokens than there is input: the numbers are wrong."""
+    with pytest.raises(ValueError, match="tokens"):
+        count(10, 20, json.dumps(details))
+
+
+def test_nothing_is_fetched(connections: list[Any]) -> None:
+    """The prices are those that came with the package."""
+    price_list.cache_clear()
+    assert cost(FLASH, Tokens(1, 1), DAY)
+    assert connections == []
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [("0", "$0"), ("0.0038", "$0.0038"), ("0.99", "$0.99"), ("0.99998", "$1.00"), ("1", "$1.00")],
+)
+def test_dollars_as_people_read_them(amount: str, shown: str) -> None:
+    """What rounds to a dollar has its cents, as a dollar has."""
+    assert prices.dollars(Decimal(amount)) == shown

@@ -1,0 +1,324 @@
+"""The report: its sums against sums made by hand, and what is said where nothing is known."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from contextlib import closing
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from llm_tiered.costs import prices
+from llm_tiered.costs.requests import Period
+from llm_tiered.costs.savings import report
+from llm_tiered.costs.tally import Percentiles
+from llm_tiered.errors import TieredError
+from tests import gemini
+from tests.costs.reports import FLASH, ask
+from tests.make_log import END, MODELS, add, attempt, gemini_response, make_log, turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
+
+    from llm_tiered.costs.requests import By
+    from tests.toys import Ask
+
+pytest_plugins = ("tests.toys",)
+
+SMALL, MEDIUM = MODELS["small"], MODELS["medium"]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def test_sums_made_by_hand(log: Path) -> None:
+    """What it cost, what it would have cost and what was saved, to the last digit."""
+    in_cloud: dict[str, Any] = {
+        "model": FLASH,
+        "tier": "cloud",
+        "response": gemini_response("gemini-2.5-flash"),
+    }
+    cached = {"cachedContentTokenCount": 6000, "thoughtsTokenCount": 100}
+    add(
+        log,
+        [
+            turn(model=SMALL, tier="small", input=2000, output=400),
+            turn(model=MEDIUM, input=1000, output=100),
+            turn(**in_cloud, input=10_000, output=800),
+            turn(**in_cloud, input=10_000, output=800, details=cached),
+            turn(**in_cloud, input=500, output=200, cached_from="01kapbk00hp3s08ybhck4stbtx"),
+        ],
+    )
+    total = ask(log).total
+    local = Decimal("0.0016") + Decimal("0.00055")
+    paid = Decimal("0.005") + Decimal("0.00338")
+    hit = Decimal("0.00065")
+    assert total.spent.dollars == paid
+    assert total.in_cloud.dollars == local + paid + hit
+    assert total.saved.dollars == local + hit
+    assert (total.requests, total.local, total.cloud, total.cached) == (5, 2, 2, 1)
+    assert (total.input_tokens, total.output_tokens) == (23_500, 2300)
+    assert [money.unpriced for money in (total.spent, total.in_cloud, total.saved)] == [0, 0, 0]
+
+
+def test_what_the_cache_saved(log: Path) -> None:
+    """An answer out of the cache saves what the earlier one would cost in the cloud, each time."""
+    first = turn(model=SMALL, input=2000, output=400)
+    again = [turn(model=SMALL, input=0, output=0, cached_from=first["id"]) for _ in range(3)]
+    add(log, [first, *again])
+    total = ask(log).total
+    assert total.saved.dollars == 4 * Decimal("0.0016")
+    assert (total.input_tokens, total.output_tokens) == (2000, 400)
+    assert total.spent.dollars == 0
+
+
+def test_cache_whose_earlier_answer_is_gone(log: Path) -> None:
+    """What a repeated answer saved is unknown when the first one is no longer in the log."""
+    add(log, [turn(model=SMALL, input=0, output=0, cached_from="gone")])
+    total = ask(log).total
+    assert (total.saved.unpriced, total.cached, total.uncounted) == (1, 1, 1)
+
+
+def test_rollout_side_by_side(log: Path) -> None:
+    """What was rolled out and what went as before are counted apart."""
+    rows = [turn(model=MEDIUM), turn(model=MEDIUM), turn(model=FLASH, ms=9000), turn()]
+    for row, included in zip(rows, (True, True, False), strict=False):
+        record = json.loads(row["response_json"])
+        record["tiered"]["rollout"] = {"name": "medium", "share": 0.5, "included": included}
+        row["response_json"] = json.dumps(record)
+    add(log, rows)
+    groups = ask(log, by="rollout").groups
+    assert {key: tally.requests for key, tally in groups.items()} == {
+        "medium, rolled out": 2,
+        "medium, as before": 1,
+        None: 1,
+    }
+    assert groups["medium, as before"].latency == Percentiles(9000, 9000)
+
+
+def test_shares(log: Path) -> None:
+    """Shares are of all requests."""
+    failed = [attempt("medium", MEDIUM, "no room"), attempt("cloud", FLASH)]
+    add(log, [turn(), turn(cached_from="x"), turn(), turn(model=FLASH, attempts=failed)])
+    facts = ask(log).total.as_dict()
+    assert facts["local_share"] == 0.5
+    assert facts["cache_hit_rate"] == 0.25
+    assert facts["fallback_rate"] == 0.25
+
+
+def test_month_and_year(log: Path) -> None:
+    """What was saved in ten days, for a month and for a year."""
+    add(log, [turn(END - 10 * DAY, input=1_000_000, output=0)])
+    made = ask(log)
+    assert made.days == 10
+    assert made.saved_per_year == Decimal("0.3") / 10 * Decimal("365.25")
+    assert made.saved_per_month == Decimal("0.3") / 10 * Decimal("365.25") / 12
+
+
+@pytest.mark.parametrize(
+    ("period", "days"),
+    [
+        (Period(), 20),
+        (Period(since=END - 10 * DAY), 10),
+        (Period(since=END - 100 * DAY), 20),
+        (Period(until=END - 5 * DAY), 15),
+        (Period(since=END - 10 * DAY, until=END + 5 * DAY), 10),
+        (Period(since=END - HOUR), 1),
+    ],
+)
+def test_the_time_that_rates_are_made_of(log: Path, period: Period, days: int) -> None:
+    """From the beginning of the period or of the log to its end or now, a day at least."""
+    add(log, [turn(END - 20 * DAY), turn(END - 7 * DAY), turn(END - HOUR / 2)])
+    assert ask(log, period=period).days == days
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], None),
+        ([7], Percentiles(7, 7)),
+        ([1, 2], Percentiles(1.5, 1.95)),
+        (list(range(101)), Percentiles(50, 95)),
+        ([5, 1, 3], Percentiles(3, 4.8)),
+        ([0] * 19 + [100], Percentiles(0, 5)),
+    ],
+)
+def test_percentiles(values: list[int], expected: Percentiles | None) -> None:
+    """The 50th and 95th, interpolated between neighbours."""
+    found = Percentiles.of(values)
+    assert (found and vars(found)) == pytest.approx(expected and vars(expected))
+
+
+def test_times_and_speed(log: Path) -> None:
+    """Times are those of all requests, speed that of the models: the cache's tell nothing."""
+    add(
+        log,
+        [
+            turn(ms=1000, ttft=100, output=50),
+            turn(ms=3000, ttft=300, output=150),
+            turn(ms=2, ttft=2, output=500, cached_from="x"),
+            turn(ms=None, ttft=None, output=70),
+        ],
+    )
+    total = ask(log).total
+    assert total.latency == Percentiles(1000, 2800)
+    assert total.first_output == Percentiles(100, 280)
+    assert total.tokens_per_second == 50
+
+
+def test_fallbacks_by_reason(log: Path) -> None:
+    """Why the first model did not answer, most frequent first; numbers in it are no difference."""
+
+    def fell_back(reason: str) -> dict[str, Any]:
+        attempts = [attempt("medium", MEDIUM, reason), attempt("small", SMALL)]
+        return turn(model=SMALL, attempts=attempts)
+
+    waits = [fell_back(f"cooling down for {seconds} s more after: boom") for seconds in (7, 42)]
+    add(log, [turn(), fell_back("can't do tools"), *waits])
+    assert ask(log).as_dict()["fallbacks"] == [
+        {"reason": "cooling down for … s more after: boom", "requests": 2, "rate": 0.5},
+        {"reason": "can't do tools", "requests": 1, "rate": 0.25},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("day", {"2026-11-20": 1, "2026-11-22": 3}),
+        ("tier", {"medium": 2, "cloud": 1, "small": 1}),
+        ("task", {None: 3, "theory_analysis": 1}),
+        ("model", {MEDIUM: 3, FLASH: 1}),
+    ],
+)
+def test_groups(log: Path, by: By, expected: dict[str | None, int]) -> None:
+    """Groups come by day, or the largest first, and add up to the total."""
+    noon = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+    add(
+        log,
+        [
+            turn(noon - 2 * DAY),
+            turn(noon, task="theory_analysis"),
+            turn(noon, tier="cloud", model=FLASH),
+            turn(noon, tier="small"),
+        ],
+    )
+    made = ask(log, by=by)
+    assert list(made.groups) == list(expected)
+    assert {key: tally.requests for key, tally in made.groups.items()} == expected
+    assert sum(tally.spent.known for tally in made.groups.values()) == made.total.spent.dollars
+    assert sum(tally.saved.known for tally in made.groups.values()) == made.total.saved.dollars
+    assert sum(tally.input_tokens for tally in made.groups.values()) == made.total.input_tokens
+
+
+def test_other_models_are_apart(log: Path) -> None:
+    """What other models were asked directly is in no sum."""
+    add(log, [turn(), turn(model=FLASH) | {"model": FLASH}])
+    add(log, [turn(model=None) | {"model": "gpt-4o"}], table="responses")
+    made = ask(log)
+    assert made.total.requests == 1
+    assert [(other.model, other.requests) for other in made.others] == [(FLASH, 1), ("gpt-4o", 1)]
+
+
+def test_requests_of_an_older_log_count(log: Path) -> None:
+    """Requests to `tiered` in the table of an older llm are in the sums."""
+    add(log, [turn()])
+    add(log, [turn(END - DAY)], table="responses")
+    made = ask(log)
+    assert made.total.requests == 2
+    assert made.total.in_cloud.dollars == 2 * Decimal("0.00055")
+
+
+def test_no_requests(log: Path) -> None:
+    """A log without a request to `tiered` is a report of nothing."""
+    facts = ask(log).as_dict()
+    assert facts["total"]["requests"] == 0
+    assert facts["total"]["local_share"] is facts["total"]["latency_ms"] is None
+    assert facts["period"]["start"] is facts["saved_per_month"] is None
+
+
+def test_a_period_without_requests(log: Path) -> None:
+    """A period that begins after now is a report of nothing, too."""
+    add(log, [turn()])
+    made = ask(log, period=Period(since=END + DAY))
+    assert made.total.requests == 0
+    assert made.days == 1
+    assert made.saved_per_year == 0
+
+
+def test_clocks_that_were_wrong(log: Path) -> None:
+    """A request dated in the future is in the sums and told; its time counts, not its id's."""
+    far = END + 400 * DAY
+    id_of_long_ago = turn(END - 900 * DAY)["id"]
+    add(log, [turn(END - 2 * DAY, id=id_of_long_ago), turn(far), turn(END)])
+    made = ask(log)
+    assert made.total.requests == 3
+    assert made.future == 1
+    assert made.days == 2
+    assert ask(log, period=Period(since=END - 3 * DAY, until=END + HOUR)).total.requests == 2
+
+
+def test_damaged_rows_are_in_no_sum(log: Path) -> None:
+    """Rows that can't be understood are counted, and nothing else of them."""
+    broken = [turn() | {"response_json": "{"}, turn() | {"datetime_utc": "?"}]
+    add(log, [turn(), *broken])
+    made = ask(log)
+    assert (made.total.requests, made.unreadable) == (1, 2)
+
+
+def test_a_database_of_something_else(logs: Path) -> None:
+    """A database without llm's tables is one clear error."""
+    with closing(sqlite3.connect(logs)) as database:
+        database.execute("create table cats (name text)")
+    with pytest.raises(TieredError, match="is no log of llm"):
+        ask(logs)
+
+
+@pytest.mark.parametrize("by", [None, "day", "tier", "task", "model"])
+def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
+    """On a made log, the sums are those of a plain loop over its rows."""
+    make_log(logs, 500)
+    latest = MODELS["cloud"]
+    spent = in_cloud = Decimal(0)
+    unpriced, durations = 0, []
+    with closing(sqlite3.connect(logs)) as database:
+        database.row_factory = sqlite3.Row
+        for row in database.execute("select * from turns where model = 'tiered'"):
+            record = json.loads(row["response_json"])
+            local = row["resolved_model"].startswith("mlx/")
+            tokens = prices.count(row["input_tokens"], row["output_tokens"], row["token_details"])
+            on = date.fromisoformat(row["datetime_utc"][:10])
+            model = latest if local else "gemini/" + record["response"]["modelVersion"]
+            amount = prices.cost(model, tokens, on)
+            unpriced += amount is None
+            in_cloud += amount or 0
+            spent += 0 if local or record["tiered"]["cached_from"] else amount or 0
+            durations.append(row["duration_ms"])
+    made = ask(logs, cloud_model=latest, by=by)
+    assert made.total.requests == len(durations) == 450
+    assert made.total.spent.dollars == spent > 0
+    assert made.total.in_cloud.dollars == in_cloud > spent
+    assert made.total.in_cloud.unpriced == unpriced > 0
+    assert sorted(made.total.durations) == sorted(durations)
+    assert math.isclose(made.total.share(made.total.cached) or 0, 0.08, abs_tol=0.04)
+
+
+async def test_what_tiered_logs(
+    ask: Ask, httpx_mock: HTTPXMock, logs: Path, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Real prompts through `tiered` are found, with their route, their tokens and their price."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    await ask("Say hello", complexity=8)
+    await ask("Say hello", complexity=2)
+    assert len(logged()) == 2
+    made = report(logs, cloud_model=gemini.MODEL, by="tier")
+    assert set(made.groups) == {"cloud", "small"}
+    name = prices.with_version(gemini.MODEL, gemini.VERSION)
+    assert made.total.spent.dollars == prices.cost(name, prices.Tokens(7, 5))
+    assert (made.total.local, made.total.cloud) == (1, 1)
+    assert (made.total.input_tokens, made.total.output_tokens) == (12, 7)
+    assert made.unreadable == made.future == 0

@@ -1,0 +1,381 @@
+"""Prompts made through the Python API in llm's log: all of them, once, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+import llm
+import pytest
+import sqlite_utils
+from click.testing import CliRunner
+from llm.cli import cli
+from llm.logs import LogStore
+
+from llm_tiered.log import writer as api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.toys import Ask, Toys
+
+pytest_plugins = ("tests.toys",)
+
+
+def verify(logs: Path) -> list[str]:
+    """What is broken in the log."""
+    with closing(sqlite3.connect(logs)) as database:
+        broken: list[str] = LogStore(sqlite_utils.Database(database)).verify()
+    return broken
+
+
+async def test_first_prompt(ask: Ask, toys: Toys, logs: Path) -> None:
+    """The first prompt of all makes the log, and is its one row."""
+    toys.configure(log_api=True)
+    response = await ask("Hello", complexity=2)
+    with closing(sqlite3.connect(logs)) as database:
+        rows = database.execute("select id, model, resolved_model from turns").fetchall()
+    assert rows == [(response.id, "tiered", "mlx/toy-small")]
+    assert verify(logs) == []
+
+
+async def test_conversation(
+    ask: Ask, logs: Path, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Each turn of a conversation is a row in the thread of the conversation's id."""
+    conversation = ask.model.conversation()
+    await ask("Hello", to=conversation, complexity=2)
+    await ask("Bye", to=conversation)
+    await ask("Another")
+    assert [turn["thread_id"] == conversation.id for turn in logged()] == [True, True, False]
+    assert verify(logs) == []
+    with closing(sqlite3.connect(logs)) as database:
+        messages = LogStore(sqlite_utils.Database(database)).thread_messages(conversation.id)
+    assert [message.role for message in messages] == ["user", "assistant"] * 2
+
+
+async def test_chain(ask: Ask, logs: Path, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """A chain without tool calls is one row."""
+    await ask.finish(ask.model.chain("Hello", options={"complexity": 2}))
+    assert len(logged()) == 1
+    assert verify(logs) == []
+
+
+async def test_written_once(
+    ask: Ask, logs: Path, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """A caller who writes the response to the log as well does not make a second row."""
+    response = await ask("Hello", to=ask.model.conversation(), complexity=2)
+    with closing(sqlite3.connect(logs)) as database:
+        response.log_to_db(sqlite_utils.Database(database))
+    (turn,) = logged()
+    assert turn["thread_id"] == response.conversation.id
+    assert verify(logs) == []
+
+
+async def test_written_once_without_conversation(
+    ask: Ask, logs: Path, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Outside of a conversation it is one row as well."""
+    response = await ask("Hello", complexity=2)
+    with closing(sqlite3.connect(logs)) as database:
+        response.log_to_db(sqlite_utils.Database(database))
+    assert len(logged()) == 1
+
+
+async def test_read_twice(ask: Ask, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """A response that is read again is not written again."""
+    response = await ask("Hello", complexity=2)
+    await ask.finish(response)
+    assert len(await ask.events(response)) == 2
+    assert len(logged()) == 1
+
+
+async def test_asked_again_after_an_error(
+    ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """A response that failed and is asked for once more is one row."""
+    toys.small.does = [RuntimeError("it broke")]
+    response = ask.model.prompt("Hello", complexity=1, fallback="none")
+    with pytest.raises(llm.ModelError):
+        await ask.finish(response)
+    toys.small.does = ["small answer"]
+    if ask.asynchronous:
+        del response._generator  # llm keeps the one that failed
+    await ask.finish(response)
+    assert len(logged()) == 1
+
+
+async def test_logs_off(
+    ask: Ask, user_path: Path, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """After `llm logs off` nothing is written, until `llm logs on`."""
+    assert CliRunner().invoke(cli, ["logs", "off"]).exit_code == 0
+    await ask("Hello", complexity=2)
+    assert logged() == []
+    assert CliRunner().invoke(cli, ["logs", "on"]).exit_code == 0
+    await ask("Hello", complexity=2)
+    assert len(logged()) == 1
+
+
+async def test_log_api_false(
+    ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """With `log_api: false` nothing is written."""
+    toys.configure(log_api=False)
+    await ask("Hello", complexity=2)
+    assert logged() == []
+
+
+@pytest.mark.parametrize("options", [[], ["--async"], ["--no-stream"]])
+def test_command(
+    toys: Toys, logged: Callable[[], list[dict[str, Any]]], options: list[str]
+) -> None:
+    """Llm's own command writes its prompt itself: one row."""
+    result = CliRunner().invoke(cli, ["-m", "tiered", *options, "Hello"])
+    assert result.output == "medium answer\n"
+    assert len(logged()) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--async"]])
+def test_command_without_log(
+    toys: Toys, logged: Callable[[], list[dict[str, Any]]], options: list[str]
+) -> None:
+    """`llm -n` writes nothing."""
+    result = CliRunner().invoke(cli, ["-m", "tiered", "-n", *options, "Hello"])
+    assert result.output == "medium answer\n"
+    assert logged() == []
+
+
+@pytest.mark.parametrize("options", [[], ["--async"]])
+def test_command_with_database(
+    toys: Toys,
+    tmp_path: Path,
+    logged: Callable[[], list[dict[str, Any]]],
+    options: list[str],
+) -> None:
+    """`llm -d` writes to that database only."""
+    other = tmp_path / "other.db"
+    CliRunner().invoke(cli, ["-m", "tiered", "-d", str(other), *options, "Hello"])
+    assert logged() == []
+    with closing(sqlite3.connect(other)) as database:
+        assert database.execute("select model from turns").fetchall() == [("tiered",)]
+
+
+def test_chat(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """`llm chat` writes its prompts itself: one row each."""
+    CliRunner().invoke(cli, ["chat", "-m", "tiered"], input="Hello\nBye\nexit\n")
+    assert len(logged()) == 2
+
+
+def test_another_command(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """A prompt that some other command makes through the API is written."""
+
+    @click.command()
+    def other() -> None:
+        llm.get_model("tiered").prompt("Hello").text()
+
+    assert CliRunner().invoke(other).exit_code == 0
+    assert len(logged()) == 1
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the package warned of."""
+    return [record.getMessage() for record in caplog.records if record.name == "llm_tiered"]
+
+
+async def test_read_only_log(
+    ask: Ask,
+    logs: Path,
+    logged: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the log can't be written to, the answer is given all the same, with one warning."""
+    connect = sqlite3.connect
+
+    def read_only(path: Path, **options: Any) -> sqlite3.Connection:
+        # File modes do not hold root back, and tests may be run by root.
+        opened: sqlite3.Connection = connect(f"{path.as_uri()}?mode=ro", uri=True, **options)
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llm_tiered.log.writer.sqlite3.connect", read_only)
+        response = await ask("Hello", complexity=2)
+    assert response.text_or_raise() == "small answer"
+    assert warned(caplog) == [
+        f"the answer could not be logged in {logs}: attempt to write a readonly database"
+    ]
+    assert logged() == []
+
+
+async def test_log_that_is_none(
+    ask: Ask, toys: Toys, logs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where logs.db is no database, the answer is given with a warning, and the file is kept."""
+    toys.configure(log_api=True)
+    content = b"this is no database at all" * 100
+    logs.write_bytes(content)
+    response = await ask("Hello", complexity=2)
+    assert response.text_or_raise() == "small answer"
+    assert warned(caplog) == [f"the answer could not be logged in {logs}: file is not a database"]
+    assert logs.read_bytes() == content
+
+
+@pytest.fixture
+def lock(logs: Path, logged: Callable[[], list[dict[str, Any]]]) -> Iterator[sqlite3.Connection]:
+    """Another writer, in the middle of a transaction."""
+    with closing(sqlite3.connect(logs, check_same_thread=False)) as other:
+        other.execute("begin immediate")
+        yield other
+
+
+async def test_locked_log(
+    ask: Ask,
+    lock: sqlite3.Connection,
+    logged: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A log that stays locked is given up on, with one warning; the answer is kept."""
+    monkeypatch.setattr(api, "PATIENCE", 0.01)
+    response = await ask("Hello", complexity=2)
+    assert response.text_or_raise() == "small answer"
+    (warning,) = warned(caplog)
+    assert warning.endswith("database is locked")
+    lock.rollback()
+    assert logged() == []
+
+
+async def test_log_that_gets_free(
+    ask: Ask,
+    lock: sqlite3.Connection,
+    logged: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A log that is locked for a while is waited for, and nothing is lost."""
+    connect, reached = sqlite3.connect, threading.Event()
+
+    def noted(path: Path, **options: Any) -> sqlite3.Connection:
+        reached.set()
+        opened: sqlite3.Connection = connect(path, **options)
+        return opened
+
+    def free() -> None:
+        reached.wait(timeout=60)
+        lock.rollback()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llm_tiered.log.writer.sqlite3.connect", noted)
+        other = threading.Thread(target=free)
+        other.start()
+        try:
+            await ask("Hello", complexity=2)
+        finally:
+            reached.set()
+            other.join()
+    assert len(logged()) == 1
+    assert warned(caplog) == []
+
+
+async def test_writers_in_each_others_way(
+    ask: Ask,
+    logged: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A write that SQLite turns away at once, so that another can end, is made again."""
+    log, turned_away = LogStore.log, [True, True, False]
+
+    def busy(store: LogStore, *args: Any) -> Any:
+        if turned_away.pop(0):
+            raise sqlite3.OperationalError("database is locked")
+        return log(store, *args)
+
+    monkeypatch.setattr(LogStore, "log", busy)
+    await ask("Hello", complexity=2)
+    assert len(logged()) == 1
+    assert warned(caplog) == []
+
+
+async def test_many_tasks(toys: Toys, logs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Prompts that end at the same time in one process are all logged, the log's first ones too."""
+    toys.configure(log_api=True)
+    model = llm.get_async_model("tiered")
+
+    async def ask_once() -> None:
+        await model.prompt("Hello", complexity=2)
+
+    await asyncio.gather(*(ask_once() for _ in range(4)))
+    assert warned(caplog) == []
+    with closing(sqlite3.connect(logs)) as database:
+        (rows,) = database.execute("select count(*) from turns").fetchone()
+    assert rows == 4
+    assert verify(logs) == []
+
+
+PROCESSES = """
+from multiprocessing import get_context
+from pathlib import Path
+import llm
+from llm.plugins import load_plugins, pm
+from llm_tiered.mlx.catalog import ModelSpec
+from llm_tiered.mlx.models import MlxModel
+from llm_tiered.mlx.requests import Limits
+
+class Toy(MlxModel):
+    def __init__(self):
+        spec = ModelSpec(model_id="mlx/toy-small", path=Path("toy"))
+        super().__init__(spec, Limits, lambda _: None)
+
+    def check(self, *, allow_cpu):
+        pass
+
+    def execute(self, prompt, stream, response, conversation):
+        yield "answer to " + prompt.prompt
+
+class Plugin:
+    @llm.hookimpl
+    def register_models(self, register):
+        register(Toy())
+
+def prompt(start, name):
+    start.wait()
+    conversation = model.conversation()
+    for number in range(10):
+        conversation.prompt(f"{name} {number}", tier="small", fallback="none").text()
+
+load_plugins()
+pm.register(Plugin(), name="toy")
+model = llm.get_model("tiered")
+forking = get_context("fork")
+start = forking.Barrier(8)
+processes = [forking.Process(target=prompt, args=[start, name]) for name in range(8)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+print([process.exitcode for process in processes])
+"""
+
+
+def test_many_processes(toys: Toys, logs: Path) -> None:
+    """Eight processes that write at once lose nothing, and none has to have made the log first."""
+    toys.configure(log_api=True)
+    command = [sys.executable, "-W", "error", "-c", PROCESSES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{[0] * 8}\n", "")
+    with closing(sqlite3.connect(logs)) as database:
+        (rows,) = database.execute("select count(*) from turns").fetchone()
+        threads = database.execute("select count(*) from turns group by thread_id").fetchall()
+    assert rows == 80
+    assert threads == [(10,)] * 8
+    assert verify(logs) == []

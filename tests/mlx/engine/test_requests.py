@@ -1,0 +1,67 @@
+"""What goes into the engine and comes out of it is plain data, fit for another process."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_tiered.errors import PromptTooLong
+from llm_tiered.mlx.engine.kv_disk import KvStore
+from llm_tiered.mlx.engine.requests import (
+    BadToolCall,
+    Done,
+    Failed,
+    GenerationRequest,
+    Prefill,
+    Reasoning,
+    Text,
+    ToolCall,
+)
+
+REQUEST = GenerationRequest(
+    model="mlx/one",
+    folder=Path("/models/one"),
+    budget=10**9,
+    chat=({"role": "user", "content": "Hello"},),
+    max_tokens=5,
+    sampling={"temperature": 0.5},
+    stop=("\n",),
+    schema={"type": "string"},
+    tools=({"type": "function", "function": {"name": "now"}},),
+    adapter=Path("/adapters/one"),
+    draft=("mlx/two", Path("/models/two")),
+    kv_store=KvStore(Path("/kv"), 10**6),
+)
+EVENTS = [
+    Prefill(1, 2),
+    Text("Hi"),
+    Reasoning("He greets."),
+    ToolCall("now", {"zone": "UTC"}),
+    BadToolCall("{", "not in the form of a tool call"),
+    Done("stop", 9, 4, 2, 10.0, 5.0, 10**6, -0.5, -1.0),
+]
+
+
+@pytest.mark.parametrize("thing", [REQUEST, *EVENTS], ids=lambda thing: type(thing).__name__)
+def test_plain_data(thing: Any) -> None:
+    """A request and the events of its answer arrive in another process as they are here."""
+    assert pickle.loads(pickle.dumps(thing)) == thing
+
+
+def test_failure_is_plain_data() -> None:
+    """An error arrives with its kind, its message and what mends it."""
+    error = pickle.loads(pickle.dumps(Failed(PromptTooLong("too long", fix="say less")))).error
+    assert (type(error), error.message, error.fix) == (PromptTooLong, "too long", "say less")
+    assert str(error) == "too long (say less)"
+
+
+def test_request_to_the_draft_model() -> None:
+    """The draft model is asked the same, without the adapter of the one it guesses for."""
+    drafting = REQUEST.drafting
+    assert drafting
+    assert (drafting.model, drafting.folder) == REQUEST.draft
+    assert (drafting.adapter, drafting.draft, drafting.drafting) == (None, None, None)
+    assert (drafting.chat, drafting.budget) == (REQUEST.chat, REQUEST.budget)

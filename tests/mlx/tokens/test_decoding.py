@@ -1,0 +1,255 @@
+"""Tokens are taken for what they mean, whichever way the model cuts its text into them."""
+
+from __future__ import annotations
+
+from copy import copy
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from llm_tiered.mlx.engine.requests import Reasoning, Text, ToolText
+from llm_tiered.mlx.tokens.decoding import Channel, Decoder, Splitter
+from tests.tiny_models import build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Markers = dict[Channel, dict[str, Channel]]
+    Pieces = list[tuple[str, str]]
+
+THINKING: Markers = {
+    "text": {"<think>": "reasoning", "<call>": "tool", "STOP": "end", "OPEN": "end"},
+    "reasoning": {"</think>": "text"},
+    "tool": {"</call>": "text"},
+}
+
+many = settings(max_examples=120, deadline=None, derandomize=True, database=None)
+
+
+def joined(pieces: Iterable[tuple[str, str]]) -> Pieces:
+    """Put neighbours of one kind together, and leave out what is empty."""
+    groups = groupby((piece for piece in pieces if piece[1]), key=lambda piece: piece[0])
+    return [(kind, "".join(text for _, text in group)) for kind, group in groups]
+
+
+def split_slowly(text: str, markers: Markers, channel: Channel = "text") -> Pieces:
+    """Split a text one character at a time: a marker counts as soon as its last one is there."""
+    pieces: Pieces = []
+    seen = ""
+    for character in text:
+        seen += character
+        ends = [marker for marker in markers.get(channel, {}) if seen.endswith(marker)]
+        if ends:
+            marker = max(ends, key=len)
+            pieces.append((channel, seen.removesuffix(marker)))
+            channel, seen = markers[channel][marker], ""
+        if channel == "end":
+            return joined(pieces)
+    return joined([*pieces, (channel, seen)])
+
+
+def cut(draw: st.DrawFn, text: str) -> list[str]:
+    """Cut a text in any way."""
+    places = draw(st.sets(st.integers(0, len(text)), max_size=8))
+    bounds = [0, *sorted(places), len(text)]
+    return [text[start:end] for start, end in pairwise(bounds)]
+
+
+@st.composite
+def cut_texts(draw: st.DrawFn) -> list[str]:
+    """Texts full of markers, and of what begins like one, cut in any way."""
+    parts = st.sampled_from(
+        ["<think>", "</think>", "<call>", "</call>", "STOP", "OPEN", "<", "</", "<th", "ST", "O"]
+    )
+    words = st.text(alphabet="ab \nSTOPEN</>thinkcl♭🎵", max_size=4)
+    return cut(draw, "".join(draw(st.lists(parts | words, max_size=8))))
+
+
+@st.composite
+def cut_texts_and_markers(draw: st.DrawFn) -> tuple[list[str], Markers]:
+    """Texts of two letters, and any markers of them, cut in any way."""
+    marker = st.text(alphabet="ab", min_size=1, max_size=4)
+    channels: tuple[Channel, ...] = ("text", "reasoning", "tool")
+    markers: Markers = {
+        channel: draw(
+            st.dictionaries(marker, st.sampled_from([*channels, "end"]), max_size=4),
+        )
+        for channel in channels
+    }
+    return cut(draw, draw(st.text(alphabet="ab", max_size=16))), markers
+
+
+def split(pieces: Sequence[str], markers: Markers, channel: Channel = "text") -> Pieces:
+    """Split a text that comes in these pieces."""
+    splitter = Splitter(markers, channel)
+    found = [part for piece in pieces for part in splitter.push(piece)]
+    return joined([*found, splitter.flush()])
+
+
+@many
+@given(cut_texts())
+def test_cut_makes_no_difference(pieces: list[str]) -> None:
+    """A text is split at the same places in whatever pieces it comes, and all of it is there."""
+    assert split(pieces, THINKING) == split_slowly("".join(pieces), THINKING)
+
+
+@many
+@given(cut_texts())
+def test_cut_makes_no_difference_inside_thoughts(pieces: list[str]) -> None:
+    """That holds too where the prompt has begun the thinking."""
+    found = split(pieces, THINKING, "reasoning")
+    assert found == split_slowly("".join(pieces), THINKING, "reasoning")
+
+
+@many
+@given(cut_texts_and_markers())
+def test_any_markers(case: tuple[list[str], Markers]) -> None:
+    """Markers that overlap, begin or end alike, or hold each other change nothing of that."""
+    pieces, markers = case
+    assert split(pieces, markers) == split_slowly("".join(pieces), markers)
+
+
+@many
+@given(cut_texts())
+def test_nothing_is_held_back_for_long(pieces: list[str]) -> None:
+    """Only what may yet become a marker is kept waiting."""
+    splitter = Splitter(THINKING)
+    for piece in pieces:
+        splitter.push(piece)
+        _, held = copy(splitter).flush()
+        markers = THINKING.get(splitter.channel, {})
+        assert not held or any(marker.startswith(held) for marker in markers)
+        assert held not in markers
+
+
+@pytest.mark.parametrize("cuts", [["xabcd"], ["xa", "bc", "d"], ["x", "abc", "d"], [*"xabcd"]])
+def test_stop_string_inside_another(cuts: list[str]) -> None:
+    """Of two stop strings that overlap, the one that is complete first ends the answer."""
+    assert split(cuts, {"text": {"abcd": "end", "bc": "end"}}) == [("text", "xa")]
+
+
+@pytest.mark.parametrize("cuts", [["xabc"], ["xab", "c"], [*"xabc"]])
+def test_stop_string_that_begins_another(cuts: list[str]) -> None:
+    """A stop string is one although it might go on as another."""
+    assert split(cuts, {"text": {"abc": "reasoning", "ab": "end"}}) == [("text", "x")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Give the tokenizer of a model that thinks and calls tools."""
+    from mlx_lm.utils import load_tokenizer
+
+    return load_tokenizer(build("qwen3", tmp_path_factory.mktemp("decoding"), layers=1))
+
+
+STOP = "STOP"
+WRITTEN: Markers = {
+    "text": {"<think>": "reasoning", "<tool_call>": "tool", STOP: "end"},
+    "reasoning": {"</think>": "text"},
+    "tool": {"</tool_call>": "text"},
+}
+
+
+@st.composite
+def written(draw: st.DrawFn) -> list[str]:
+    """What a model could write, in pieces that are tokenised one by one."""
+    parts = st.sampled_from(
+        ["<think>", "</think>", "<tool_call>", "</tool_call>", STOP, "<", "</think", "ST", "\n"]
+    )
+    words = st.text(alphabet="ab {}:\n\"'éß♭🎵🙂你", max_size=4)
+    pieces = draw(st.lists(parts | words, max_size=8))
+    text = "".join(pieces)
+    # Detokenisers leave out the blank that many models begin with.
+    assume(not text.startswith(" "))
+    return cut(draw, text) if draw(st.booleans()) else pieces
+
+
+def decode(tokenizer: Any, pieces: Sequence[str], *, opened: bool = False) -> Pieces:
+    """What the events say of a text whose pieces are tokenised one by one."""
+    decoder = Decoder(tokenizer, [STOP], tools=True, opened=opened)
+    events: list[Text | Reasoning | ToolText] = []
+    for piece in pieces:
+        for token in tokenizer.encode(piece, add_special_tokens=False):
+            if not decoder.stopped:
+                events += decoder.push(token)
+    events += decoder.finish()
+    kinds = {Text: "text", Reasoning: "reasoning", ToolText: "tool"}
+    return joined((kinds[type(event)], event.text) for event in events)
+
+
+def trimmed(pieces: Pieces, *, opened: bool = False) -> Pieces:
+    """Without the blanks and line breaks that stand between thoughts or calls and the answer."""
+    found: Pieces = []
+    after = opened
+    for kind, text in pieces:
+        answer = text.lstrip() if kind == "text" and after else text
+        found.append((kind, answer))
+        after = kind != "text" or (after and not answer)
+    return joined(found)
+
+
+@many
+@given(pieces=written(), opened=st.booleans())
+def test_tokens_become_events(tokenizer: Any, pieces: list[str], opened: bool) -> None:
+    """Answer, thoughts and calls come apart, whole, and without markers, however tokenised."""
+    start: Channel = "reasoning" if opened else "text"
+    expected = trimmed(split_slowly("".join(pieces), WRITTEN, start), opened=opened)
+    assert decode(tokenizer, pieces, opened=opened) == expected
+
+
+@many
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<")))
+def test_text_stays_what_it_is(tokenizer: Any, text: str) -> None:
+    """A text without markers arrives as it was written, its characters of several bytes whole."""
+    text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)).lstrip(" ")
+    assume(STOP not in text)
+    assert decode(tokenizer, [text]) == joined([("text", text)])
+
+
+def test_character_in_several_tokens(tokenizer: Any) -> None:
+    """A character that takes several tokens comes once, when its last token is there."""
+    tokens = tokenizer.encode("𝄞", add_special_tokens=False)
+    assert len(tokens) > 1
+    decoder = Decoder(tokenizer, [], tools=False)
+    events = [decoder.push(token) for token in tokens]
+    assert events == [*[[]] * (len(tokens) - 1), [Text("𝄞")]]
+
+
+def test_broken_character_at_the_end(tokenizer: Any) -> None:
+    """Half a character at the end of an answer comes as the mark that stands for one."""
+    tokens = tokenizer.encode("a𝄞", add_special_tokens=False)
+    decoder = Decoder(tokenizer, [], tools=False)
+    events = [event for token in tokens[:-1] for event in decoder.push(token)]
+    assert joined(("text", event.text) for event in [*events, *decoder.finish()]) == [
+        ("text", "a\ufffd")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("<tool_call>a</tool_call>\n<tool_call>b</tool_call>", ["a", "b"]),
+        ("<tool_call></tool_call>", [""]),
+        ("<tool_call>", [""]),
+        ("<tool_call>a</tool_call><tool_call></tool_call>", ["a", ""]),
+        ("<tool_call>a", ["a"]),
+    ],
+)
+def test_every_call_counts(tokenizer: Any, text: str, calls: list[str]) -> None:
+    """Each call is one event, also one with nothing in it and one that is never closed."""
+    decoder = Decoder(tokenizer, [], tools=True)
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    events = [event for token in tokens for event in decoder.push(token)]
+    assert [*events, *decoder.finish()] == [ToolText(call) for call in calls]
+
+
+def test_stopped(tokenizer: Any) -> None:
+    """After a stop string the decoder says so, and gives no more."""
+    decoder = Decoder(tokenizer, ["b"], tools=False)
+    found = [decoder.push(tokenizer.encode(letter)[0]) for letter in "abc"]
+    assert found == [[Text("a")], [], []]
+    assert decoder.stopped
+    assert decoder.finish() == []

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+from llm.parts import (
+    AttachmentPart,
+    Message,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    assistant,
+    system,
+    user,
+)
+
+from llm_tiered.errors import RequestError
+from llm_tiered.mlx.tokens.messages import encode, to_chat
+from tests.tiny_models import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PICTURE = AttachmentPart(attachment=llm.Attachment(type="image/png", content=b"png"))
+
+# As Gemma's and some of Mistral's do.
+STRICT_TEMPLATE = """\
+{%- for message in messages %}
+    {%- if message.role not in ["user", "assistant"] %}
+        {{- raise_exception("System role not supported") }}
+    {%- endif %}
+    {%- if (message.role == "user") != (loop.index0 % 2 == 0) %}
+        {{- raise_exception("Conversation roles must alternate") }}
+    {%- endif %}
+    {{- "[" ~ message.role ~ "]" ~ message.content }}
+{%- endfor %}
+{{- "[assistant]" if add_generation_prompt }}"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a model."""
+    return build("qwen2", tmp_path_factory.mktemp("messages"))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a model's tokenizer as the backend does."""
+    from mlx_lm.utils import load_tokenizer as load
+
+    return load(folder)
+
+
+def set_template(folder: Path, template: str | None) -> None:
+    """Give the tokenizer another chat template, or none."""
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    settings.pop("chat_template", None)
+    file.write_text(json.dumps(settings | ({"chat_template": template} if template else {})))
+
+
+def said(role: str, content: str) -> dict[str, str]:
+    """A message as templates take it."""
+    return {"role": role, "content": content}
+
+
+CHAT = [
+    said("system", "Be brief."),
+    said("user", "Hello"),
+    said("assistant", "Hi!"),
+    said("user", "And then?"),
+]
+
+
+def test_turns_keep_their_roles() -> None:
+    """System, user and assistant messages come as templates take them."""
+    chat = to_chat([system("Be brief."), user("Hello"), assistant("Hi!"), user("And then?")])
+    assert list(chat) == CHAT
+
+
+def test_messages_of_one_role_become_one() -> None:
+    """Neighbours of one role are merged, because templates want roles to alternate."""
+    chat = to_chat([system("Be"), system("brief."), user("One"), user("Two"), assistant("Three")])
+    assert list(chat) == [
+        said("system", "Be\n\nbrief."),
+        said("user", "One\n\nTwo"),
+        said("assistant", "Three"),
+    ]
+
+
+def test_parts_of_a_message_become_its_lines() -> None:
+    """The texts of one message stand below each other."""
+    [message] = to_chat([user(TextPart("One"), TextPart("Two"))])
+    assert message == said("user", "One\nTwo")
+
+
+def test_tool_calls_become_text() -> None:
+    """What another model did with tools stands in the conversation as text."""
+    chat = to_chat(
+        [
+            user("How warm is it in Köln?"),
+            assistant(ToolCallPart(name="weather", arguments={"city": "Köln"})),
+            Message("tool", [ToolResultPart(name="weather", output="21 degrees")]),
+            user("And then?"),
+        ]
+    )
+    assert list(chat) == [
+        said("user", "How warm is it in Köln?"),
+        said("assistant", '[called weather with {"city": "Köln"}]'),
+        said("user", "[weather returned 21 degrees]\n\nAnd then?"),
+    ]
+
+
+def test_reasoning_is_left_out() -> None:
+    """The thoughts of an earlier turn don't come back, and a turn of thoughts alone is none."""
+    thought = ReasoningPart(text="He greets.")
+    chat = to_chat([user("Hello"), assistant(thought, TextPart("Hi!")), assistant(thought)])
+    assert list(chat) == [said("user", "Hello"), said("assistant", "Hi!")]
+
+
+def test_attachments_are_ignored() -> None:
+    """The model sees the text beside an attachment."""
+    assert list(to_chat([user(TextPart("Hello"), PICTURE)])) == [said("user", "Hello")]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[], [user("")], [system("Be brief.")], [system("Be brief."), user(PICTURE)]],
+    ids=["none", "empty", "system prompt", "attachment"],
+)
+def test_nothing_to_answer(messages: list[Message]) -> None:
+    """Without a text that asks anything there is nothing to send to a model."""
+    with pytest.raises(RequestError, match="the prompt is empty"):
+        to_chat(messages)
+
+
+def test_tokens_are_those_of_the_template(folder: Path) -> None:
+    """A chat is encoded in the model's own form, ready for its answer."""
+    tokenizer = load_tokenizer(folder)
+    tokens = encode(tokenizer, CHAT)
+    assert all(type(token) is int for token in tokens)
+    assert tokenizer.decode(tokens) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
+        "<|im_start|>assistant\nHi!<|im_end|>\n<|im_start|>user\nAnd then?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_template_without_a_system_role(tmp_path: Path) -> None:
+    """Where a template refuses system messages, the first question carries the system prompt."""
+    set_template(build("qwen2", tmp_path), STRICT_TEMPLATE)
+    tokenizer = load_tokenizer(tmp_path)
+    text = tokenizer.decode(encode(tokenizer, CHAT))
+    assert text == "[user]Be brief.\n\nHello[assistant]Hi![user]And then?[assistant]"
+    assert CHAT[0] == said("system", "Be brief.")
+
+
+def test_no_template_at_all(tmp_path: Path) -> None:
+    """Without a chat template the model reads the texts as they are."""
+    set_template(build("qwen2", tmp_path), None)
+    tokenizer = load_tokenizer(tmp_path)
+    text = tokenizer.decode(encode(tokenizer, CHAT))
+    assert text == "Be brief.\n\nHello\n\nHi!\n\nAnd then?"
+
+
+@pytest.mark.parametrize("message", [user("gr\udcfc\udcdfe"), system("\ud83d")])
+def test_half_characters_are_refused(message: Message) -> None:
+    """What is no Unicode, as Python reads a file in another encoding, is told as that."""
+    with pytest.raises(RequestError, match=r"no valid Unicode: character \d of \d is '.ud"):
+        to_chat([user("Hello"), assistant("Hi"), message])

@@ -1,0 +1,143 @@
+"""Schemas that guide no model, and answers that end before their JSON is whole."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+
+from llm_tiered.errors import RequestError, TieredError
+from llm_tiered.mlx.catalog import ModelSpec
+from llm_tiered.mlx.engine.requests import Limits
+from llm_tiered.mlx.models import MlxModel
+from tests.tiny_models import Family, build
+
+if TYPE_CHECKING:
+    from tests.mlx.scripted import Scripts
+
+pytest_plugins = ("tests.mlx.scripted",)
+
+Schema = dict[str, Any]
+
+FAMILIES: tuple[Family, ...] = ("qwen2", "qwen3")
+
+HOT: dict[str, Any] = {"temperature": 1, "max_tokens": 100}
+DIGIT: Schema = {"type": "integer", "minimum": 0, "maximum": 9}
+
+IMPOSSIBLE: dict[str, tuple[Schema, str]] = {
+    "look-ahead": ({"type": "string", "pattern": "^(?=a)a+$"}, r"\^\(\?=a\)a\+\$.*look-around"),
+    "broken pattern": ({"type": "string", "pattern": "("}, "unclosed group"),
+    "contradiction": ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum .*maximum"),
+    "impossible property": (
+        {"type": "object", "properties": {"a": False}, "required": ["a"]},
+        "'a' is unsatisfiable",
+    ),
+    "no such reference": ({"$ref": "#/$defs/none"}, "/\\$defs/none"),
+    "reference elsewhere": ({"$ref": "http://127.0.0.1:9/s.json"}, "http://127.0.0.1:9/s.json"),
+    "no such type": ({"type": "strin"}, "strin"),
+    "properties in a list": ({"type": "object", "properties": ["a"]}, "properties must be"),
+    "neither of two": ({"allOf": [{"type": "string"}, {"type": "null"}]}, "incompatible types"),
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, llm.Model]:
+    """Give two models."""
+    root = tmp_path_factory.mktemp("structured")
+    found: dict[str, llm.Model] = {}
+    for family in FAMILIES:
+        folder = build(family, root / family, layers=1, context=4096)
+        spec = ModelSpec(model_id=f"mlx/structured-{family}", path=folder)
+        found[family] = MlxModel(spec, Limits, lambda _: None)
+    return found
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_schema_that_can_not_be_used(
+    case: str,
+    models: dict[str, llm.Model],
+    capfd: pytest.CaptureFixture[str],
+    connections: list[Any],
+) -> None:
+    """A schema that guides no model is refused in one line that names what is wrong with it."""
+    schema, named = IMPOSSIBLE[case]
+    with pytest.raises(RequestError, match=f"this schema can't be used.*{named}") as refused:
+        next(iter(models["qwen2"].prompt("Go.", schema=schema, **HOT)))
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+    assert connections == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "named"),
+    [
+        ({**DIGIT, "not": {"minimum": "x"}}, "the schema itself is wrong: 'x' is not of type"),
+        ({**DIGIT, "not": {"$ref": "#/none"}}, "the schema refers to .*/none"),
+    ],
+    ids=["wrong", "no such reference"],
+)
+def test_schema_that_nothing_can_be_checked_against(
+    schema: Schema, named: str, models: dict[str, llm.Model]
+) -> None:
+    """Where a part that could not guide the model is wrong, the error says what it is."""
+    with pytest.raises(TieredError, match=named):
+        models["qwen2"].prompt("Go.", schema=schema, **HOT).text()
+
+
+def test_cut_off(models: dict[str, llm.Model]) -> None:
+    """JSON that max_tokens cuts off is an error that says so; if it is just whole it is none."""
+    schema: Schema = {"const": {"abc": ["def", 12]}}
+    model = models["qwen2"]
+    whole = model.prompt("Go.", schema=schema, max_tokens=100)
+    assert json.loads(whole.text()) == schema["const"]
+    tokens = whole.usage().output
+    assert tokens
+    for limit in range(1, tokens - 1):
+        with pytest.raises(RequestError) as failed:
+            model.prompt("Go.", schema=schema, max_tokens=limit).text()
+        expected = f"the JSON was cut off after {limit} tokens (a larger max_tokens)"
+        assert str(failed.value) == expected
+    # The last token only ends the turn.
+    assert model.prompt("Go.", schema=schema, max_tokens=tokens - 1).text() == whole.text()
+
+
+def test_number_cut_off(models: dict[str, llm.Model]) -> None:
+    """Digits that might go on are cut off too, although they are JSON as they stand."""
+    schema: Schema = {"type": "integer", "minimum": 10**12}
+    with pytest.raises(RequestError, match="cut off after 3 tokens"):
+        models["qwen2"].prompt("Go.", schema=schema, max_tokens=3).text()
+
+
+def test_stop_string(models: dict[str, llm.Model]) -> None:
+    """JSON that a stop string cuts off is an error too; one that never comes changes nothing."""
+    schema: Schema = {"const": {"abc": "def"}}
+    with pytest.raises(RequestError, match="the JSON was cut off by a stop string"):
+        models["qwen2"].prompt("Go.", schema=schema, stop="de").text()
+    assert models["qwen2"].prompt("Go.", schema=schema, stop="xyz").text() == '{"abc":"def"}'
+
+
+def test_tools_and_schema(models: dict[str, llm.Model]) -> None:
+    """Tools and a schema at once are refused."""
+
+    def now() -> str:
+        return "noon"
+
+    with pytest.raises(RequestError, match="can't take tools and a schema at once"):
+        models["qwen2"].prompt("Go.", schema=DIGIT, tools=[llm.Tool.function(now)]).text()
+
+
+def test_thoughts_cut_off(models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """Thoughts that leave no room for the JSON are an error that says how to make room."""
+    scripts.say("<think>Which of them, now? Let me think about that.", free=True)
+    with pytest.raises(RequestError, match=r"cut off after 8 tokens.*max_tokens"):
+        models["qwen3"].prompt("Go.", schema=DIGIT, thinking=True, max_tokens=8).text()
+
+
+@pytest.mark.parametrize("said", ["<think>Well.", "", "No."])
+def test_thoughts_without_json(said: str, models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """A model that ends its turn before the JSON is an error, not an answer."""
+    scripts.say(said)
+    with pytest.raises(TieredError, match="mlx/structured-qwen3 ended its turn before"):
+        models["qwen3"].prompt("Go.", schema=DIGIT, thinking=True).text()

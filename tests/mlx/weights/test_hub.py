@@ -1,0 +1,357 @@
+"""Models of the hub: downloaded once, gone on with after a break, found again without it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+from huggingface_hub import constants
+
+from llm_tiered.errors import DownloadError
+from llm_tiered.mlx.weights import hub
+from llm_tiered.mlx.weights import inspect as files
+from tests.hub_server import REPO, model_files, safetensors
+
+if TYPE_CHECKING:
+    from tests.hub_server import HubServer
+
+pytest_plugins = ("tests.mlx.weights.local_hub",)
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = "model.safetensors"
+SHARDS = ["model-1.safetensors", "model-2.safetensors"]
+CHUNK = constants.DOWNLOAD_CHUNK_SIZE  # what the library writes to disk at once
+
+
+def blob(name: str = WEIGHTS) -> Path:
+    """Return where the cache keeps a file's content."""
+    folder = hub.find(REPO)
+    assert folder
+    return (folder / name).resolve()
+
+
+def partial(tmp_path: Path) -> Path:
+    """Return the half-fetched file."""
+    [file] = tmp_path.rglob("*.incomplete")
+    return file
+
+
+def run_download(**options: Any) -> subprocess.Popen[bytes]:
+    """Download in a process of its own, which Ctrl-C reaches even where the tests ignore it."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from llm_tiered.mlx import hub; hub.download({REPO!r}, **{options!r})"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_downloads_the_files_of_a_model(server: HubServer) -> None:
+    """A download brings config, tokenizer and weights, and find() has them from then on."""
+    assert hub.find(REPO) is None
+    folder = hub.download(REPO)
+    assert hub.find(REPO) == folder
+    assert (folder / WEIGHTS).read_bytes() == server.repos[REPO][WEIGHTS]
+    assert files.inspect(folder).parameters == 1_000
+
+
+def test_leaves_code_and_prose_out(server: HubServer) -> None:
+    """Python files and readmes are not fetched."""
+    folder = hub.download(REPO)
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"config.json", "tokenizer.json", WEIGHTS}
+
+
+def test_fetches_nothing_twice(server: HubServer) -> None:
+    """A second download asks what there is, and fetches nothing."""
+    folder = hub.download(REPO)
+    server.forget()
+    assert hub.download(REPO) == folder
+    assert server.requests
+    assert all(request.path.startswith("/api/") for request in server.requests)
+
+
+def test_downloads_at_once_share_their_work(server: HubServer) -> None:
+    """Two downloads of one model at a time fetch its weights once."""
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(hub.download, [REPO, REPO]))
+    assert folders[0] == folders[1]
+    assert server.sent(WEIGHTS) == len(server.repos[REPO][WEIGHTS])
+
+
+def test_goes_on_where_the_connection_broke(server: HubServer, tmp_path: Path) -> None:
+    """After a broken connection only what is missing is fetched."""
+    server.repos[REPO] = model_files(12_000_000)
+    size = len(server.repos[REPO][WEIGHTS])
+    server.cut_after[WEIGHTS] = CHUNK + 1_000
+    with pytest.raises(DownloadError, match="goes on where it stopped"):
+        hub.download(REPO)
+    assert hub.find(REPO) is None
+    assert partial(tmp_path).stat().st_size == CHUNK
+    assert hub.remote_bytes(REPO) < size - CHUNK + 1_000
+
+    server.refused.clear()
+    server.forget()
+    folder = hub.download(REPO)
+    assert server.sent(WEIGHTS) == size - CHUNK
+    assert (folder / WEIGHTS).read_bytes() == server.repos[REPO][WEIGHTS]
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_stops_at_once_on_ctrl_c(server: HubServer, tmp_path: Path) -> None:
+    """Ctrl-C ends a download in the middle of a file, and the next one goes on from there."""
+    server.repos[REPO] = model_files(18_000_000)
+    size = len(server.repos[REPO][WEIGHTS])
+    server.stall_after[WEIGHTS] = 3 * CHUNK + 1_000
+    with run_download() as process:
+        try:
+            assert server.stalled.wait(60)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == -signal.SIGINT
+        finally:
+            process.kill()
+
+    fetched = partial(tmp_path).stat().st_size
+    assert fetched >= CHUNK
+    server.forget()
+    hub.download(REPO)
+    assert server.sent(WEIGHTS) == size - fetched
+
+
+def test_does_not_trust_what_it_goes_on_from(server: HubServer, tmp_path: Path) -> None:
+    """A half-fetched file with wrong bytes in it is told, thrown away, and fetched anew."""
+    data = server.repos[REPO][WEIGHTS]
+    hub.download(REPO)
+    whole = blob()
+    whole.rename(whole.with_name(f"{whole.name}.incomplete"))
+    partial(tmp_path).write_bytes(bytes(len(data) // 2))
+    with pytest.raises(DownloadError, match="did not arrive as"):
+        hub.download(REPO)
+    assert (hub.download(REPO) / WEIGHTS).read_bytes() == data
+
+
+def test_starts_over_a_file_that_is_too_long(server: HubServer, tmp_path: Path) -> None:
+    """A half-fetched file that is longer than the whole is thrown away."""
+    data = server.repos[REPO][WEIGHTS]
+    hub.download(REPO)
+    whole = blob()
+    whole.rename(whole.with_name(f"{whole.name}.incomplete"))
+    partial(tmp_path).write_bytes(bytes(len(data) + 1))
+    assert (hub.download(REPO) / WEIGHTS).read_bytes() == data
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0"], ids=["cut short", "zeroed"])
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_mends_a_damaged_file(server: HubServer, name: str, damage: bytes) -> None:
+    """A damaged file in the cache is fetched again, and no other."""
+    data = server.repos[REPO][name]
+    hub.download(REPO)
+    server.forget()
+    blob(name).write_bytes(damage * len(data) or data[:50])
+    assert (hub.download(REPO) / name).read_bytes() == data
+    fetched = {request.path.rsplit("/", 1)[-1] for request in server.requests if request.sent}
+    assert name in fetched
+    assert not {WEIGHTS, "config.json", "tokenizer.json"} & fetched - {name}
+
+
+@pytest.fixture
+def sharded(server: HubServer) -> Path:
+    """Give a model in two shards, downloaded."""
+    repo = server.repos[REPO]
+    del repo[WEIGHTS]
+    repo[files.INDEX] = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}).encode()
+    repo |= {name: safetensors({f"{name}.weight": ("F16", [10])}) for name in SHARDS}
+    return hub.download(REPO)
+
+
+def test_finds_no_half_of_a_model(sharded: Path) -> None:
+    """A model of which a shard is missing is not found."""
+    assert hub.find(REPO) == sharded
+    (sharded / SHARDS[1]).unlink()
+    assert hub.find(REPO) is None
+
+
+@pytest.mark.parametrize("missing", [SHARDS[:1], SHARDS, [*SHARDS, files.INDEX]], ids=len)
+def test_finds_no_half_of_what_an_older_library_fetched(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str]
+) -> None:
+    """Nor is it found where the cache has no list of what belongs to the model."""
+    older = tmp_path / "older"
+    shutil.copytree(tmp_path / "hf" / "hub", older, symlinks=True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(older))
+    folder = hub.find(REPO)
+    assert folder
+    shutil.rmtree(folder.parents[1] / "trees")
+    for name in missing:
+        (folder / name).unlink()
+    assert hub.find(REPO) is None
+
+
+@pytest.mark.parametrize("repo", ["no/such-model", "not/a/name", "..", "", "a b"])
+def test_finds_nothing_under_a_strange_name(server: HubServer, repo: str) -> None:
+    """A name that is not in the cache, or that is no name at all, is just not found."""
+    assert hub.find(repo) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"\xff" * 40])
+def test_finds_nothing_in_a_damaged_cache(server: HubServer, damage: bytes) -> None:
+    """Where a power cut has left nonsense in the cache, the model is just not found."""
+    (hub.download(REPO).parents[1] / "refs" / "main").write_bytes(damage)
+    assert hub.find(REPO) is None
+
+
+def test_tells_how_much_is_to_come(server: HubServer) -> None:
+    """remote_bytes() counts the files a download would fetch, and none that is there."""
+    wanted = ("config.json", "tokenizer.json", WEIGHTS)
+    assert hub.remote_bytes(REPO) == sum(len(server.repos[REPO][name]) for name in wanted)
+    hub.download(REPO)
+    assert hub.remote_bytes(REPO) == 0
+
+
+def test_a_mirror_that_gives_no_sizes_will_do(server: HubServer) -> None:
+    """Where the hub lists names only, the library's own download does it all."""
+    server.bare = True
+    folder = hub.download(REPO)
+    assert hub.find(REPO) == folder
+    assert hub.remote_bytes(REPO) == 0
+
+
+def test_asks_before_the_disk_is_full(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for the files nothing is fetched, and the message tells both sizes."""
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    with pytest.raises(DownloadError, match=r"needs 0\.0 GB on disk.* 0\.0 GB free"):
+        hub.download(REPO)
+    assert not server.sent(WEIGHTS)
+
+
+def test_needs_room_only_for_what_is_missing(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk does not matter once the files are there."""
+    folder = hub.download(REPO)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert hub.download(REPO) == folder
+
+
+def test_a_write_that_fails_keeps_what_came(server: HubServer, tmp_path: Path) -> None:
+    """When the system takes no more bytes the message says so, and the next try goes on."""
+    server.repos[REPO] = model_files(12_000_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK + 1_000, hard))
+    try:
+        with pytest.raises(DownloadError, match=r"can't be written to .*File too large"):
+            hub.download(REPO)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    fetched = partial(tmp_path).stat().st_size
+    assert fetched >= CHUNK
+    server.forget()
+    hub.download(REPO)
+    assert server.sent(WEIGHTS) == len(server.repos[REPO][WEIGHTS]) - fetched
+
+
+def test_a_full_disk_is_told(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up while a file comes is named, with a way out."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", fail)
+    with pytest.raises(DownloadError, match=r"No space left on device \(make room there"):
+        hub.download(REPO)
+
+
+def test_a_cache_that_is_no_folder_is_told(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache that can't be written to is named."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DownloadError, match=r"can't be written to .*/file/cache"):
+        hub.download(REPO)
+
+
+def test_follows_the_environment_to_the_cache(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HF_HUB_CACHE beats HF_HOME, also when it is set after the library was imported."""
+    assert hub.download(REPO).is_relative_to(tmp_path / "hf" / "hub")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "other"))
+    assert hub.find(REPO) is None
+    assert hub.download(REPO).is_relative_to(tmp_path / "other")
+
+
+def test_goes_online_again(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was started offline may download once the variable is gone."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    folder = hub.download(REPO)
+    assert hub.find(REPO) == folder
+
+
+def test_is_content_with_what_is_there(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is there needs no hub: neither offline nor with the hub out of reach."""
+    folder = hub.download(REPO)
+    server.status = 503
+    assert hub.download(REPO) == folder
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert hub.download(REPO) == folder
+    assert hub.find(REPO) == folder
+
+
+def test_is_silent(server: HubServer) -> None:
+    """Off a terminal a download prints nothing at all, whatever the hub warns of."""
+    with run_download() as process:
+        assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == 0
+
+
+def test_shows_progress_on_stderr(server: HubServer) -> None:
+    """The progress goes to stderr, and stdout stays free for the answer."""
+    with run_download(show_progress=True) as process:
+        out, err = process.communicate(timeout=60)
+    assert out == b""
+    assert b"model.safetensors: 100%" in err
+
+
+def test_talks_to_the_hub_alone(server: HubServer, connections: list[Any]) -> None:
+    """No connection but those to the hub is made, whichever hub the library knows of itself."""
+    hub.remote_bytes(REPO)
+    hub.download(REPO)
+    assert connections
+    assert {address[1] for address in connections} == {server.port}
+
+
+def test_asks_for_nothing_but_the_model(server: HubServer) -> None:
+    """A new process asks the hub for the model's files: no telemetry, no registry, nothing."""
+    with run_download() as process:
+        process.communicate(timeout=60)
+    assert server.requests
+    assert all(REPO in request.path for request in server.requests)
+
+
+def test_keeps_the_token_with_the_hub(server: HubServer, token: str) -> None:
+    """The token goes to the hub, and not to the host that it redirects to."""
+    hub.download(REPO)
+    senders = {
+        request.path.startswith("/cdn/")
+        for request in server.requests
+        if token in request.headers.get("authorization", "")
+    }
+    assert senders == {False}
+    assert any(request.path.startswith("/cdn/") for request in server.requests)

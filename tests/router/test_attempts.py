@@ -1,0 +1,396 @@
+"""How the models are tried, one after the other, and when the chain gives up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.errors import AllTiersFailed
+from llm_tiered.router.attempts import (
+    COOLDOWN,
+    Attempt,
+    Candidate,
+    Check,
+    Cooldowns,
+    Problem,
+    Recall,
+    Step,
+    Try,
+    Wait,
+    run,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+A = Candidate("small", "mlx/a", local=True)
+B = Candidate("cloud", "gemini/b", local=False)
+C = Candidate("embedded", "mlx/c", local=True)
+
+UNFIT = Problem("not downloaded", fix="llm tiered download mlx/a")
+BROKEN = Problem("wrong options")
+DOWN = Problem("MLX failed", cools=True)
+BUSY = Problem("overloaded", transient=True, cools=True)
+
+
+@dataclass
+class World:
+    """Everything outside the chain: what checks and tries meet, and the time.
+
+    `tries` holds what each try of a model meets, in order; without one it answers.
+    """
+
+    checks: dict[str, Problem] = field(default_factory=dict)
+    tries: dict[str, list[Problem | None]] = field(default_factory=dict)
+    remembered: set[str] = field(default_factory=set)
+    seconds_per_try: float = 0.0
+    now: float = 100.0
+    steps: list[Step] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cooldowns = Cooldowns(self.clock)
+
+    def clock(self) -> float:
+        """The time, in seconds."""
+        return self.now
+
+    def answer(self, step: Step) -> Problem | None:
+        """Do what the chain asks for."""
+        self.steps.append(step)
+        if isinstance(step, Wait):
+            self.now += step.seconds
+            return None
+        if isinstance(step, Check):
+            return self.checks.get(step.candidate.model)
+        if isinstance(step, Recall):
+            return None if step.candidate.model in self.remembered else UNFIT
+        self.now += self.seconds_per_try
+        script = self.tries.get(step.candidate.model)
+        return script.pop(0) if script else None
+
+    def run(
+        self, *candidates: Candidate, ladder: Sequence[Candidate] = (), recall: bool = False
+    ) -> Candidate:
+        """Drive one run of the chain to its end."""
+        self.steps, self.attempts = [], []
+        chain = run(
+            candidates,
+            self.cooldowns,
+            self.attempts,
+            self.clock,
+            ladder=ladder,
+            recall=recall,
+        )
+        reply: Problem | None = None
+        while True:
+            try:
+                step = chain.send(reply)
+            except StopIteration as end:
+                answered: Candidate = end.value
+                return answered
+            reply = self.answer(step)
+
+
+def _outcomes(attempts: Sequence[Attempt]) -> list[tuple[str, str, str | None]]:
+    return [(attempt.model, attempt.outcome, attempt.reason) for attempt in attempts]
+
+
+def test_first_model_answers() -> None:
+    """A model that can answer is checked, tried once, and no other is looked at."""
+    world = World()
+    assert world.run(A, B, C) is A
+    assert world.steps == [Check(A), Try(A)]
+    assert world.attempts == [Attempt("small", "mlx/a", "ok", None, 0)]
+
+
+def test_unfit_model_is_skipped() -> None:
+    """A model that is known not to work is not tried; the next one is."""
+    world = World(checks={A.model: UNFIT})
+    assert world.run(A, B, C) is B
+    assert world.steps == [Check(A), Check(B), Try(B)]
+    assert _outcomes(world.attempts) == [
+        ("mlx/a", "skipped", "not downloaded"),
+        ("gemini/b", "ok", None),
+    ]
+
+
+def test_failing_model_is_followed_by_the_next() -> None:
+    """A model that fails is recorded as failed, and the next one answers."""
+    world = World(tries={A.model: [BROKEN]})
+    assert world.run(A, B, C) is B
+    assert world.steps == [Check(A), Try(A), Check(B), Try(B)]
+    assert _outcomes(world.attempts) == [
+        ("mlx/a", "failed", "wrong options"),
+        ("gemini/b", "ok", None),
+    ]
+
+
+def test_attempts_are_recorded_as_they_end() -> None:
+    """What was attempted can be seen while the chain is still running."""
+    attempts: list[Attempt] = []
+    chain = run([A, B], Cooldowns(), attempts)
+    assert next(chain) == Check(A)
+    assert attempts == []
+    assert chain.send(UNFIT) == Check(B)
+    assert _outcomes(attempts) == [("mlx/a", "skipped", "not downloaded")]
+    assert chain.send(None) == Try(B)
+    assert len(attempts) == 1
+    with pytest.raises(StopIteration) as end:
+        chain.send(None)
+    assert end.value.value is B
+    assert len(attempts) == 2
+
+
+def test_attempt_as_it_stands_in_the_log() -> None:
+    """An attempt is logged with these keys and no others."""
+    assert Attempt("small", "mlx/a", "failed", "overloaded", 12).as_dict() == {
+        "tier": "small",
+        "model": "mlx/a",
+        "outcome": "failed",
+        "reason": "overloaded",
+        "ms": 12,
+    }
+
+
+def test_nothing_answers() -> None:
+    """If nothing answers, the error lists every attempt with its reason and what mends it."""
+    world = World(checks={A.model: UNFIT}, tries={B.model: [BROKEN], C.model: [DOWN]})
+    with pytest.raises(AllTiersFailed) as caught:
+        world.run(A, B, C)
+    assert str(caught.value).splitlines() == [
+        "no model could answer:",
+        "  small (mlx/a) skipped: not downloaded → llm tiered download mlx/a",
+        "  cloud (gemini/b) failed: wrong options",
+        "  embedded (mlx/c) failed: MLX failed",
+    ]
+    assert [attempt.outcome for attempt in world.attempts] == ["skipped", "failed", "failed"]
+
+
+# Retries
+
+
+def test_transient_problem_is_retried_twice() -> None:
+    """A problem that passes by itself is retried after 1 and 4 seconds, and not again."""
+    world = World(tries={A.model: [BUSY] * 5})
+    assert world.run(A, B) is B
+    assert world.steps == [
+        *(Check(A), Try(A), Wait(1.0), Try(A), Wait(4.0), Try(A)),
+        *(Check(B), Try(B)),
+    ]
+    assert _outcomes(world.attempts) == [
+        ("mlx/a", "failed", "overloaded"),
+        ("gemini/b", "ok", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("problems", "waited"), [([BUSY, None], [1.0]), ([BUSY, BUSY, None], [1.0, 4.0])]
+)
+def test_retry_that_helps(problems: list[Problem | None], waited: list[float]) -> None:
+    """A model that answers after a retry has one attempt, and it is ok."""
+    world = World(tries={A.model: problems})
+    assert world.run(A, B) is A
+    assert [step.seconds for step in world.steps if isinstance(step, Wait)] == waited
+    assert _outcomes(world.attempts) == [("mlx/a", "ok", None)]
+
+
+def test_retry_that_meets_another_problem() -> None:
+    """A retry that meets a lasting problem is the last one, and that problem is told."""
+    world = World(tries={A.model: [BUSY, BROKEN]})
+    assert world.run(A, B) is B
+    assert world.steps[:4] == [Check(A), Try(A), Wait(1.0), Try(A)]
+    assert world.attempts[0].reason == "wrong options"
+
+
+@pytest.mark.parametrize("problem", [BROKEN, DOWN])
+def test_lasting_problem_is_not_retried(problem: Problem) -> None:
+    """A problem that does not pass by itself is met once."""
+    world = World(tries={A.model: [problem]})
+    world.run(A, B)
+    assert world.steps.count(Try(A)) == 1
+    assert not any(isinstance(step, Wait) for step in world.steps)
+
+
+def test_skip_is_not_retried() -> None:
+    """A model that is skipped is checked once, even if the reason passes by itself."""
+    world = World(checks={A.model: BUSY})
+    world.run(A, B)
+    assert world.steps == [Check(A), Check(B), Try(B)]
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    ("problems", "milliseconds"),
+    [([], 250), ([BROKEN], 250), ([BUSY, None], 1500), ([BUSY] * 3, 5750)],
+)
+def test_milliseconds_of_an_attempt(problems: list[Problem | None], milliseconds: int) -> None:
+    """An attempt's time is that of all its tries and of the waiting between them."""
+    world = World(tries={A.model: problems}, seconds_per_try=0.25)
+    world.run(A, B)
+    assert world.attempts[0].ms == milliseconds
+
+
+def test_each_attempt_has_its_own_time() -> None:
+    """The time of the attempts before does not count."""
+    world = World(tries={A.model: [BROKEN]}, seconds_per_try=0.25)
+    world.run(A, B)
+    assert [attempt.ms for attempt in world.attempts] == [250, 250]
+
+
+# Cooling down
+
+
+def test_failed_model_cools_down() -> None:
+    """A model that will fail again is left alone for a minute, with the seconds left."""
+    world = World(tries={A.model: [DOWN]})
+    world.run(A, B)
+    world.now += 15
+    assert world.run(A, B) is B
+    assert world.steps == [Check(B), Try(B)]
+    assert _outcomes(world.attempts)[0] == (
+        "mlx/a",
+        "skipped",
+        "cooling down for 45 s more after: MLX failed",
+    )
+
+
+def test_cooldown_runs_out() -> None:
+    """After its minute the model is asked again, not a second earlier."""
+    world = World(tries={A.model: [DOWN]})
+    world.run(A, B)
+    world.now += COOLDOWN - 1
+    assert world.run(A, B) is B
+    world.now += 1
+    assert world.run(A, B) is A
+
+
+def test_skip_of_a_cooling_model_does_not_prolong_it() -> None:
+    """Only a failure starts the minute; asking meanwhile does not start it again."""
+    world = World(tries={A.model: [DOWN]})
+    world.run(A, B)
+    for _ in range(3):
+        world.now += 20
+        answered = world.run(A, B)
+    assert answered is A
+
+
+def test_retries_that_help_start_no_cooldown() -> None:
+    """A model that answered in the end is asked first again."""
+    world = World(tries={A.model: [BUSY, BUSY, None]})
+    assert world.run(A, B) is A
+    assert world.run(A, B) is A
+
+
+def test_retries_in_vain_start_a_cooldown() -> None:
+    """A model that is overloaded for all tries is left alone."""
+    world = World(tries={A.model: [BUSY] * 3})
+    assert world.run(A, B) is B
+    assert world.cooldowns.check(A.model) is not None
+
+
+def test_problem_of_the_request_starts_no_cooldown() -> None:
+    """A problem that only this request has does not keep the next one from the model."""
+    world = World(tries={A.model: [BROKEN]})
+    assert world.run(A, B) is B
+    assert world.run(A, B) is A
+
+
+def test_skipped_model_does_not_cool_down() -> None:
+    """A model that was only checked can be asked as soon as the check finds nothing."""
+    world = World(checks={A.model: DOWN})
+    assert world.run(A, B) is B
+    world.checks.clear()
+    assert world.run(A, B) is A
+
+
+def test_cooldown_is_of_one_model() -> None:
+    """The other models are not left alone, and a failed run cools each model that failed."""
+    world = World(tries={A.model: [DOWN], B.model: [BROKEN]})
+    assert world.run(A, B, C) is C
+    assert world.cooldowns.check(A.model) is not None
+    assert world.cooldowns.check(B.model) is None
+    assert world.cooldowns.check(C.model) is None
+
+
+def test_last_model_cools_down_too() -> None:
+    """A model cools down even if no other is left: the next call must not wait for it."""
+    world = World(tries={A.model: [DOWN]})
+    with pytest.raises(AllTiersFailed):
+        world.run(A)
+    with pytest.raises(AllTiersFailed, match="cooling down for 60 s more after: MLX failed"):
+        world.run(A)
+    assert world.steps == []
+
+
+def test_model_that_never_failed_is_ready() -> None:
+    """Nothing cools down before it failed, even at the beginning of time."""
+    assert Cooldowns(lambda: 0.0).check("mlx/a") is None
+
+
+# Earlier answers
+
+
+def test_earlier_answer_is_enough() -> None:
+    """A model that answered before is neither checked nor asked."""
+    world = World(remembered={A.model}, checks={A.model: UNFIT})
+    assert world.run(A, B, recall=True) is A
+    assert world.steps == [Recall(A)]
+    assert world.attempts == [Attempt("small", "mlx/a", "ok", None, 0)]
+
+
+def test_without_an_earlier_answer_it_is_asked() -> None:
+    """Each model's earlier answers are looked through when it is its turn."""
+    world = World(remembered={B.model}, tries={A.model: [BROKEN]})
+    assert world.run(A, B, recall=True) is B
+    assert world.steps == [Recall(A), Check(A), Try(A), Recall(B)]
+
+
+# Weak answers
+
+WEAK = Problem("escalated: cut off", rises=True, usable=True)
+EMPTY = Problem("escalated: empty", rises=True)
+WRONG = Problem("escalated: no JSON", rises=True, usable=True, correction="no JSON")
+M = Candidate("medium", "mlx/m", local=True)
+LADDER = (C, A, M, B)
+
+
+def test_weak_answer_rises() -> None:
+    """After a weak answer the next model above is tried, not the smaller ones."""
+    world = World(tries={A.model: [WEAK]})
+    assert world.run(A, C, B, ladder=LADDER) is M
+    assert [attempt.model for attempt in world.attempts] == ["mlx/a", "mlx/m"]
+
+
+def test_weak_answer_for_want_of_a_better() -> None:
+    """If nobody above answers, the highest weak answer is the answer."""
+    world = World(tries={A.model: [WEAK], M.model: [WEAK]}, checks={B.model: UNFIT})
+    assert world.run(A, C, B, ladder=LADDER) is M
+    assert _outcomes(world.attempts)[-1] == ("mlx/m", "ok", "nothing above it answered")
+
+
+def test_empty_answer_is_no_answer() -> None:
+    """What can't be shown rises, and if nobody above answers the usual chain goes on."""
+    world = World(tries={A.model: [EMPTY]}, checks={M.model: UNFIT, B.model: UNFIT})
+    assert world.run(A, C, B, ladder=LADDER) is C
+    assert [attempt.model for attempt in world.attempts] == ["mlx/a", "mlx/m", "gemini/b", "mlx/c"]
+
+
+def test_correction_is_tried_once() -> None:
+    """A model is told once what is wrong, and then makes room."""
+    world = World(tries={A.model: [WRONG, None]})
+    assert world.run(A, B, ladder=LADDER) is A
+    assert world.steps == [Check(A), Try(A), Try(A, "no JSON")]
+    world = World(tries={A.model: [WRONG, WRONG]})
+    assert world.run(A, B, ladder=LADDER) is M
+
+
+def test_weak_fallback_rises_past_what_was_tried() -> None:
+    """A fallback's weak answer goes up to what was not attempted yet."""
+    world = World(checks={M.model: UNFIT}, tries={A.model: [WEAK]})
+    assert world.run(M, A, B, C, ladder=LADDER) is B
+    assert [attempt.model for attempt in world.attempts] == ["mlx/m", "mlx/a", "gemini/b"]

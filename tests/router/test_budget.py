@@ -1,0 +1,248 @@
+"""What may be spent on the cloud: counted from the log, checked before each request."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+from ulid import ULID
+
+from llm_tiered.config.settings import Budget
+from llm_tiered.costs import prices
+from llm_tiered.router import budget
+from tests import gemini
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
+
+    from tests.toys import Ask, Toys
+
+pytest_plugins = ("tests.toys",)
+
+# A model of llm-gemini that genai-prices knows: 2.50 dollars for a million output tokens.
+FLASH = "gemini/gemini-2.5-flash"
+A_DOLLAR = 400_000
+NOW = datetime.now(timezone.utc)
+
+
+@pytest.fixture(autouse=True)
+def _not_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test be the first to warn."""
+    monkeypatch.setattr(budget, "_warned", set())
+
+
+@pytest.fixture
+def spend(logged: Callable[[], list[Any]], logs: Path) -> Callable[..., Decimal]:
+    """Log a request of that many output tokens, and give what it cost."""
+
+    def write(tokens: int, *, at: datetime = NOW, model: str = FLASH) -> Decimal:
+        row = {
+            "id": str(ULID.from_datetime(at)).lower(),
+            "thread_id": "a",
+            "model": "tiered",
+            "resolved_model": model,
+            "input_tokens": 0,
+            "output_tokens": tokens,
+            "datetime_utc": at.isoformat(),
+            "response_json": '{"tiered": {"cached_from": null}}',
+        }
+        names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+        with closing(sqlite3.connect(logs)) as database, database:
+            database.execute(f"insert into turns ({names}) values ({marks})", row)
+        return prices.cost(model, prices.Tokens(0, tokens), at.date()) or Decimal(0)
+
+    return write
+
+
+def skipped(response: Any) -> str:
+    """Why the cloud was skipped."""
+    [attempt] = [
+        attempt
+        for attempt in response.response_json["tiered"]["attempts"]
+        if attempt["tier"] == "cloud"
+    ]
+    assert attempt["outcome"] == "skipped"
+    reason: str = attempt["reason"]
+    return reason
+
+
+def cloud(toys: Toys, **limits: Any) -> None:
+    """Let a model with a price be the cloud tier, with that budget."""
+    tiers = [*toys.keys["tiers"][:2], toys.keys["tiers"][2] | {"model": FLASH}]
+    toys.configure(tiers=tiers, budget=limits)
+
+
+@pytest.mark.parametrize("limit", ["day", "month"])
+async def test_over_budget(ask: Ask, toys: Toys, spend: Callable[..., Decimal], limit: str) -> None:
+    """Over budget the cloud is skipped, with the numbers, and a local model answers."""
+    cloud(toys, **{limit: 1})
+    assert spend(A_DOLLAR * 99 // 100) == Decimal("0.99")
+    response = await ask("Hello", complexity=9, max_tokens=8000)
+    assert response.resolved_model == "mlx/toy-medium"
+    assert skipped(response) == (
+        f"over budget: $0.99 of $1.00 spent this {limit}, and this may cost $0.020"
+    )
+
+
+async def test_within_budget(
+    ask: Ask, toys: Toys, spend: Callable[..., Decimal], httpx_mock: HTTPXMock
+) -> None:
+    """What is left may be spent."""
+    cloud(toys, day=1, month=10)
+    spend(A_DOLLAR * 97 // 100)
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Hello", complexity=9, max_tokens=8000)
+    assert response.resolved_model == FLASH
+
+
+async def test_warning_at_four_fifths(
+    ask: Ask,
+    toys: Toys,
+    spend: Callable[..., Decimal],
+    httpx_mock: HTTPXMock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When four fifths are spent it is told, once for a process."""
+    cloud(toys, day=1)
+    spend(A_DOLLAR * 85 // 100)
+    for _ in range(2):
+        gemini.answer(httpx_mock, *gemini.says("Hello"))
+        await ask("Hello", complexity=9, max_tokens=100)
+    assert caplog.messages == ["$0.85 of the budget of $1.00 for this day is spent"]
+
+
+async def test_other_days_are_over(
+    ask: Ask, toys: Toys, spend: Callable[..., Decimal], httpx_mock: HTTPXMock
+) -> None:
+    """What was spent before today does not count for today."""
+    cloud(toys, day=1)
+    spend(A_DOLLAR * 5, at=NOW - timedelta(days=2))
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    assert (await ask("Hello", complexity=9)).resolved_model == FLASH
+
+
+async def test_local_models_are_not_asked_for_their_price(ask: Ask, toys: Toys) -> None:
+    """A budget of nothing leaves the local tiers alone."""
+    toys.configure(budget={"day": 0, "month": 0})
+    assert (await ask("Hello", complexity=2)).resolved_model == "mlx/toy-small"
+
+
+@pytest.mark.parametrize("unpriced", ["skip", "allow"])
+async def test_unknown_price(  # noqa: PLR0913, PLR0917 - fixtures and cases
+    ask: Ask,
+    toys: Toys,
+    logged: Callable[[], list[Any]],
+    httpx_mock: HTTPXMock,
+    monkeypatch: pytest.MonkeyPatch,
+    unpriced: str,
+) -> None:
+    """A model whose price nobody knows is over budget, unless it is allowed."""
+    monkeypatch.setattr(prices, "price_list", lambda model, on: None)
+    cloud(toys, day=1, unpriced=unpriced)
+    if unpriced == "allow":
+        gemini.answer(httpx_mock, *gemini.says("Hello"))
+        assert (await ask("Hello", complexity=9)).resolved_model == FLASH
+    else:
+        assert skipped(await ask("Hello", complexity=9)) == (
+            f"the price of {FLASH} is unknown, and there is a budget"
+        )
+
+
+async def test_unreadable_log(ask: Ask, toys: Toys, logs: Path) -> None:
+    """A log that can't be read is no reason to spend."""
+    logs.write_bytes(b"no database" * 1000)
+    cloud(toys, day=1)
+    assert "can't be read" in skipped(await ask("Hello", complexity=9))
+
+
+def expected(prompt: llm.Prompt, **options: Any) -> Decimal:
+    """What the prompt is expected to cost."""
+    model = llm.get_model(FLASH)
+    cost = budget.expected_cost(FLASH, prompt, model.Options(**options))
+    assert cost is not None
+    return cost
+
+
+def test_expected_cost_grows_with_everything(toys: Toys) -> None:
+    """A longer prompt, more to answer and an attachment make it more."""
+    model = llm.get_model(FLASH)
+    short = llm.Prompt("Hello", model=model)
+    base = expected(short, max_output_tokens=100)
+    picture = llm.Attachment(type="image/png", content=b"x")
+    assert expected(llm.Prompt("Hello " * 1000, model=model), max_output_tokens=100) > base
+    assert expected(llm.Prompt("Hello", model=model, attachments=[picture])) > expected(short)
+    assert expected(short, max_output_tokens=2000) > expected(short) > base
+
+
+def test_left(spend: Callable[..., Decimal]) -> None:
+    """What is left of a limit is never less than nothing."""
+    spend(A_DOLLAR * 2)
+    day, month = budget.used(Budget(day=Decimal(1), month=Decimal(10)))
+    assert (day.name, day.spent, day.left) == ("day", Decimal(2), Decimal(0))
+    assert (month.name, month.left) == ("month", Decimal(8))
+
+
+# Eight processes ask a cloud model that takes ten cents each time, until the budget says no.
+SPENDERS = """
+from multiprocessing import get_context
+import llm
+from llm.plugins import pm
+
+class Cloud(llm.Model):
+    model_id = "gemini/gemini-2.5-flash"
+
+    class Options(llm.Options):
+        max_tokens: int | None = None
+
+    def execute(self, prompt, stream, response, conversation):
+        yield "answer"
+        response.set_usage(input=0, output=40_000)
+
+class Plugin:
+    @llm.hookimpl
+    def register_models(self, register):
+        register(Cloud())
+
+def spend(start):
+    start.wait()
+    for _ in range(4):
+        try:
+            model.prompt("Hello", tier="cloud", fallback="none", max_tokens=40_000).text()
+        except llm.ModelError as error:
+            assert "over budget" in str(error), error
+
+pm.register(Plugin())
+model = llm.get_model("tiered")
+forking = get_context("fork")
+start = forking.Barrier(8)
+spenders = [forking.Process(target=spend, args=[start]) for _ in range(8)]
+for spender in spenders:
+    spender.start()
+for spender in spenders:
+    spender.join()
+print([spender.exitcode for spender in spenders])
+"""
+
+
+def test_processes_that_spend_at_once(
+    toys: Toys, logged: Callable[[], list[Any]], tmp_path: Path
+) -> None:
+    """Eight processes overshoot a budget by no more than the calls that were under way."""
+    cloud(toys, day=1)
+    toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10"}])
+    command = [sys.executable, "-c", SPENDERS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr.count("Error")) == (f"{[0] * 8}\n", 0), done.stderr
+    [day] = budget.used(Budget(day=Decimal(1)))
+    assert len(logged()) == day.spent * 10
+    assert 1 - Decimal("0.1") <= day.spent <= 1 + 8 * Decimal("0.1")

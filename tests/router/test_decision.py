@@ -1,0 +1,373 @@
+"""Where a request goes, and why."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from typing import Any
+
+import pytest
+
+from llm_tiered.config.settings import DEFAULT_TASKS, Config, Settings
+from llm_tiered.errors import ConfigError, RequestError
+from llm_tiered.estimator import Estimate
+from llm_tiered.mlx.catalog import EMBEDDED
+from llm_tiered.router.decision import EMBEDDED_TIER, Decision, Request, decide
+
+PHI, QWEN = "mlx/Phi-3.5-mini-instruct-4bit", "mlx/Qwen2.5-7B-Instruct-4bit"
+GEMINI = "gemini/gemini-flash-latest"
+MODELS = {"small": PHI, "medium": QWEN, "cloud": GEMINI}
+
+SCALE = ["small"] * 4 + ["medium"] * 3 + ["cloud"] * 3
+
+ALL_LOCAL = [{"name": "only", "complexity": "1-10", "model": PHI}]
+ALL_CLOUD = [{"name": "only", "complexity": "1-10", "model": GEMINI}]
+
+
+def _settings(force_local: bool | None = None, **config: Any) -> Settings:
+    return Settings(Config.model_validate(config), force_local)
+
+
+def _forced(tier: str, force_local: bool | None) -> str:
+    """Where a request for the tier goes under FORCE_LOCAL_LLM."""
+    if force_local is False:
+        return "cloud"
+    return "medium" if force_local and tier == "cloud" else tier
+
+
+# The scale
+
+
+@pytest.mark.parametrize("force_local", [None, True, False])
+@pytest.mark.parametrize(("complexity", "tier"), list(enumerate(SCALE, start=1)))
+def test_complexity(complexity: int, tier: str, force_local: bool | None) -> None:
+    """Each complexity goes to the tier that covers it, or where FORCE_LOCAL_LLM sends it."""
+    decision = decide(Request(complexity=complexity), _settings(force_local))
+    expected = _forced(tier, force_local)
+    assert (decision.tier, decision.model) == (expected, MODELS[expected])
+    assert (decision.complexity, decision.source) == (complexity, "option")
+    assert f"complexity {complexity}" in decision.reason
+
+
+@pytest.mark.parametrize("force_local", [None, True, False])
+@pytest.mark.parametrize(
+    ("task", "tier"),
+    [
+        ("content_validation", "small"),
+        ("exercise_generation", "small"),
+        ("progression_generation", "small"),
+        ("theory_analysis", "medium"),
+        ("voicing_generation", "medium"),
+        ("creative_generation", "medium"),
+        ("tutorial_generation", "medium"),
+        ("curriculum_planning", "cloud"),
+    ],
+)
+def test_task(task: str, tier: str, force_local: bool | None) -> None:
+    """Each task goes where its complexity belongs, or where FORCE_LOCAL_LLM sends it."""
+    decision = decide(Request(task=task), _settings(force_local))
+    assert decision.tier == _forced(tier, force_local)
+    assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task].complexity, "task")
+    assert decision.task == task
+    assert task in decision.reason
+
+
+@pytest.mark.parametrize("tier", MODELS)
+@pytest.mark.parametrize("force_local", [None, True, False])
+def test_tier(tier: str, force_local: bool | None) -> None:
+    """A tier that is asked for by name is taken, or where FORCE_LOCAL_LLM sends it."""
+    decision = decide(Request(tier=tier), _settings(force_local))
+    assert decision.tier == _forced(tier, force_local)
+    assert (decision.complexity, decision.source) == (None, "tier")
+
+
+def test_users_task() -> None:
+    """A task of the config's own is as good as any."""
+    decision = decide(Request(task="haiku"), _settings(tasks={"haiku": 9}))
+    assert (decision.tier, decision.complexity) == ("cloud", 9)
+
+
+# What wins
+
+EVERYTHING = {
+    "tier": "cloud",
+    "complexity": 2,
+    "task": "theory_analysis",
+    "conversation_tier": "cloud",
+    "conversation_complexity": 9,
+    "conversation_source": "option",
+    "estimate": Estimate(score=0.7, complexity=6, confidence=0.8, reasons=("formulas",)),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "source", "tier", "complexity"),
+    [
+        (["tier", "complexity", "task", "conversation_tier"], "tier", "cloud", 2),
+        (["tier", "task", "conversation_tier"], "tier", "cloud", None),
+        (["complexity", "task", "conversation_tier"], "option", "small", 2),
+        (["task", "conversation_tier", "conversation_complexity"], "task", "medium", 5),
+        (["conversation_tier", "conversation_complexity"], "conversation", "cloud", 9),
+        (["conversation_tier"], "conversation", "cloud", None),
+        (["conversation_tier", "conversation_source", "estimate"], "conversation", "cloud", None),
+        (["estimate"], "estimate", "medium", 6),
+        (["conversation_complexity"], "default", "small", 3),
+        ([], "default", "small", 3),
+    ],
+)
+def test_precedence(given: list[str], source: str, tier: str, complexity: int | None) -> None:
+    """The tier wins over the complexity, that over the task, the conversation, the estimate."""
+    request = Request(**{name: EVERYTHING[name] for name in given})  # type: ignore[arg-type]  # a mix
+    decision = decide(request, _settings(default_complexity=3))
+    assert (decision.source, decision.tier, decision.complexity) == (source, tier, complexity)
+    assert decision.task == request.task
+
+
+def _estimated(complexity: int) -> Estimate:
+    return Estimate(complexity / 10, complexity, 0.8, ("formulas", "code"))
+
+
+def test_estimate_is_explained() -> None:
+    """The reason for an estimate says what mattered."""
+    decision = decide(Request(estimate=_estimated(9)), _settings())
+    assert decision.tier == "cloud"
+    assert decision.reason == ("complexity 9 is estimated (formulas, code), and cloud covers 8-10")
+
+
+@pytest.mark.parametrize(("complexity", "tier"), list(enumerate(SCALE, start=1)))
+@pytest.mark.parametrize("before", [1, 6, 10])
+def test_conversation_follows_its_estimates(before: int, complexity: int, tier: str) -> None:
+    """A conversation that was estimated goes where the estimate of its next turn says."""
+    request = Request(
+        conversation_tier=SCALE[before - 1],
+        conversation_complexity=before,
+        conversation_source="estimate",
+        estimate=_estimated(complexity),
+    )
+    decision = decide(request, _settings())
+    assert (decision.tier, decision.complexity) == (tier, complexity)
+    assert decision.source == "estimate"
+
+
+def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
+    """While its estimates belong to one tier, a conversation is not drawn lots for again."""
+    decisions = [
+        decide(
+            Request(
+                conversation_tier="cloud",
+                conversation_complexity=6,
+                conversation_source="estimate",
+                estimate=_estimated(5),
+                text=f"turn {number}",
+            ),
+            _settings(rollout={"medium": "50%"}),
+        )
+        for number in range(20)
+    ]
+    assert {decision.tier for decision in decisions} == {"cloud"}
+    assert "the conversation is with cloud" in decisions[0].reason
+
+
+@pytest.mark.parametrize(("share", "force_local"), [("0%", True), ("100%", False)])
+def test_rollout_that_something_else_overrides(share: str, force_local: bool) -> None:
+    """A request that privacy or the rollback sends elsewhere is on neither side of a rollout."""
+    request, rollout = Request(complexity=6), {"medium": share}
+    assert decide(request, _settings(rollout=rollout)).rollout is not None
+    assert decide(request, _settings(force_local, rollout=rollout)).rollout is None
+
+
+def test_default_complexity_is_named() -> None:
+    """A request that says nothing goes to the default, and the reason says so."""
+    decision = decide(Request(), _settings())
+    assert (decision.tier, decision.complexity) == ("medium", 5)
+    assert "default_complexity is 5" in decision.reason
+
+
+def test_conversation_with_a_tier_that_is_gone() -> None:
+    """A conversation whose tier the config no longer has starts over with the default."""
+    request = Request(conversation_tier="huge", conversation_complexity=9)
+    decision = decide(request, _settings())
+    assert (decision.source, decision.tier, decision.complexity) == ("default", "medium", 5)
+
+
+def test_conversation_with_the_embedded_model() -> None:
+    """The embedded model is no tier that a conversation would stay with."""
+    decision = decide(Request(conversation_tier=EMBEDDED_TIER), _settings())
+    assert decision.source == "default"
+
+
+@pytest.mark.parametrize(
+    ("requested", "configured", "expected"),
+    [(None, "any", "any"), (None, "local", "local"), ("none", "any", "none")],
+)
+def test_fallback(requested: Any, configured: str, expected: str) -> None:
+    """Which models may answer instead is the request's word, else the config's."""
+    decision = decide(Request(fallback=requested), _settings(fallback=configured))
+    assert decision.fallback == expected
+
+
+def test_empty_tiers_are_passed_over() -> None:
+    """A tier that a threshold emptied gets nothing by complexity."""
+    settings = _settings()
+    empty = settings.tiers[0].model_copy(
+        update={"complexity": settings.tiers[0].complexity._replace(high=0)}
+    )
+    wider = settings.tiers[1].model_copy(
+        update={"complexity": settings.tiers[1].complexity._replace(low=1)}
+    )
+    config = settings.config.model_copy(update={"tiers": (empty, wider, settings.tiers[2])})
+    assert decide(Request(complexity=1), Settings(config)).tier == "medium"
+
+
+# Unknown names
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(tier="meduim"), "unknown tier 'meduim': did you mean medium?"),
+        (Request(tier="Cloud"), "unknown tier 'Cloud': did you mean cloud?"),
+        (Request(tier="xyz"), "unknown tier 'xyz': known are cloud, medium, small"),
+        (Request(tier=""), "unknown tier '': known are cloud, medium, small"),
+        (Request(tier=EMBEDDED_TIER), "unknown tier 'embedded': known are cloud, medium, small"),
+        (
+            Request(task="theory_analisis"),
+            "unknown task 'theory_analisis': did you mean theory_analysis?",
+        ),
+        (
+            Request(task="x_generation"),
+            "unknown task 'x_generation': did you mean exercise_generation or voicing_generation?",
+        ),
+        (Request(task="xyz"), f"unknown task 'xyz': known are {', '.join(sorted(DEFAULT_TASKS))}"),
+        (
+            Request(tier="small", task="theory_analisis"),
+            "unknown task 'theory_analisis': did you mean theory_analysis?",
+        ),
+    ],
+)
+def test_unknown_name(request_: Request, message: str) -> None:
+    """An unknown tier or task is told with the nearest names, or with all of them."""
+    with pytest.raises(RequestError) as caught:
+        decide(request_, _settings())
+    assert str(caught.value) == message
+
+
+# Privacy
+
+
+@pytest.mark.parametrize("force_local", [None, True, False])
+@pytest.mark.parametrize("in_config", [False, True])
+@pytest.mark.parametrize("in_request", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("tier", MODELS)
+def test_privacy_only_tightens(
+    tier: str, before: bool, in_request: bool, in_config: bool, force_local: bool | None
+) -> None:
+    """Request, conversation, config and environment keep a prompt here; none takes it back."""
+    settings = _settings(force_local, local_only=in_config)
+    request = Request(tier=tier, local_only=in_request, conversation_kept_local=before)
+    decision = decide(request, settings)
+    private = before or in_request or in_config or force_local is True
+    assert decision.keep_local is private
+    assert decision.cloud_only is (force_local is False and not private)
+    if private:
+        assert decision.model == (QWEN if tier == "cloud" else MODELS[tier])
+
+
+def test_cloud_tier_that_is_asked_for_stays_here_with_local_only() -> None:
+    """Asking for the cloud by name does not loosen privacy, and the reason says who takes it."""
+    decision = decide(Request(tier="cloud", local_only=True), _settings())
+    assert decision.tier == "medium"
+    assert decision.reason == (
+        "the request asks for cloud; nothing may leave this machine, so medium takes it"
+    )
+
+
+def test_rollback_is_named() -> None:
+    """A request that FORCE_LOCAL_LLM=false sends to the cloud says so."""
+    decision = decide(Request(complexity=2), _settings(force_local=False))
+    assert decision.reason == (
+        "complexity 2, and small covers 1-4; FORCE_LOCAL_LLM=false, so cloud takes it"
+    )
+
+
+def test_private_request_without_local_tiers() -> None:
+    """With only cloud tiers, what may not leave this machine goes to the embedded model."""
+    decision = decide(Request(complexity=9, local_only=True), _settings(tiers=ALL_CLOUD))
+    assert (decision.tier, decision.model) == (EMBEDDED_TIER, EMBEDDED.model_id)
+
+
+def test_rollback_without_cloud_tiers() -> None:
+    """With only local tiers, sending everything to the cloud is a mistake, with its remedy."""
+    with pytest.raises(ConfigError, match="no tier is there") as caught:
+        decide(Request(complexity=2), _settings(force_local=False, tiers=ALL_LOCAL))
+    assert caught.value.fix == "add a tier with a cloud model to the config, or unset the variable"
+
+
+def test_private_request_without_cloud_tiers_ignores_the_rollback() -> None:
+    """With local_only, FORCE_LOCAL_LLM=false asks for no cloud tier."""
+    settings = _settings(force_local=False, tiers=ALL_LOCAL, local_only=True)
+    assert decide(Request(complexity=2), settings).tier == "only"
+
+
+@pytest.mark.parametrize(
+    ("complexity", "force_local", "expected"),
+    [(9, None, "smart"), (9, False, "smart"), (6, False, "cheap"), (2, False, "cheap")],
+)
+def test_two_cloud_tiers(complexity: int, force_local: bool | None, expected: str) -> None:
+    """The rollback takes the cheapest cloud tier, and leaves what is in the cloud where it is."""
+    tiers = [
+        {"name": "small", "complexity": "1-4", "model": PHI},
+        {"name": "cheap", "complexity": "5-7", "model": "gemini/lite"},
+        {"name": "smart", "complexity": "8-10", "model": "gemini/pro"},
+    ]
+    settings = _settings(force_local, tiers=tiers)
+    assert decide(Request(complexity=complexity), settings).tier == expected
+
+
+# Purity
+
+REQUESTS = [
+    Request(complexity, task, tier, local_only, fallback, conversation_tier)  # type: ignore[arg-type]  # a mix
+    for complexity, task, tier, local_only, fallback, conversation_tier in product(
+        (None, 1, 5, 10),
+        (None, "curriculum_planning"),
+        (None, "small", "cloud"),
+        (False, True),
+        (None, "none"),
+        (None, "cloud", "gone"),
+    )
+]
+SETTINGS = [
+    _settings(force_local, local_only=local_only, default_complexity=default_complexity)
+    for force_local, local_only, default_complexity in product(
+        (None, True, False), (False, True), (2, 9)
+    )
+]
+
+
+def _decisions() -> list[Decision]:
+    return [decide(request, settings) for request, settings in product(REQUESTS, SETTINGS)]
+
+
+def test_same_request_and_settings_give_the_same_decision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A decision depends on its two arguments only, and changes neither."""
+    before = copy.deepcopy((REQUESTS, SETTINGS))
+    first = _decisions()
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
+    monkeypatch.setenv("COMPLEXITY_SMALL", "9")
+    assert _decisions() == first
+    assert before == (REQUESTS, SETTINGS)
+
+
+def test_every_decision_keeps_the_rules() -> None:
+    """Whatever is asked for: private prompts get local models, and the tier fits its model."""
+    for decision in _decisions():
+        assert MODELS[decision.tier] == decision.model
+        assert not (decision.keep_local and decision.cloud_only)
+        assert not (decision.keep_local and not decision.model.startswith("mlx/"))
+        assert not (decision.cloud_only and decision.model.startswith("mlx/"))
+        assert decision.reason
+        assert "\n" not in decision.reason

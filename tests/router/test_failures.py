@@ -1,0 +1,317 @@
+"""What a model raised, told to people, and whether it passes by itself."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import httpx
+import httpx2
+import ijson  # type: ignore[import-untyped]  # it ships no types
+import llm
+import pytest
+from pydantic import ValidationError
+
+from llm_tiered import errors
+from llm_tiered.mlx.options import Options
+from llm_tiered.router.attempts import Problem
+from llm_tiered.router.failures import explain, redact
+
+GOOGLE_KEY = "AIza" + "Sy0123456789_abcdefghij-ABCDEFGHIJK"
+KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"
+
+# What Google says, by the status that llm-gemini does not hand on.
+PASSING = [
+    (429, "Resource has been exhausted (e.g. check quota)."),
+    (
+        429,
+        "You exceeded your current quota, please check your plan and billing details. For more"
+        " information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits.\n"
+        "* Quota exceeded for metric: generativelanguage.googleapis.com/"
+        "generate_content_free_tier_requests, limit: 20, model: gemini-3.5-flash\n"
+        "Please retry in 36.5s.",
+    ),
+    (500, "An internal error has occurred. Please retry or report in https://example.com/help"),
+    (500, "Internal error encountered."),
+    (503, "The model is overloaded. Please try again later."),
+    (503, "The service is currently unavailable."),
+    (
+        503,
+        "This model is currently experiencing high demand. Spikes in demand are usually"
+        " temporary. Please try again later.",
+    ),
+    (504, "Deadline expired before operation could complete."),
+    (504, "The request timed out. Please try again."),
+]
+LASTING = [
+    (400, "Request contains an invalid argument."),
+    (400, "User location is not supported for the API use."),
+    (
+        400,
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    ),
+    (400, "Budget 500 is invalid. Please choose a value between 512 and 24576."),
+    (
+        403,
+        "Generative Language API has not been used in project 123456 before or it is disabled."
+        " Enable it by visiting https://console.developers.google.com/apis/overview then retry."
+        " If you enabled this API recently, wait a few minutes for the action to propagate to our"
+        " systems and retry.",
+    ),
+    (
+        404,
+        "models/gemini-0 is not found for API version v1beta, or is not supported for"
+        " generateContent. Call ListModels to see the list of available models and their"
+        " supported methods.",
+    ),
+]
+WRONG_KEY = [
+    (400, "API key not valid. Please pass a valid API key."),
+    (400, "API key expired. Please renew the API key."),
+    (
+        401,
+        "Request had invalid authentication credentials. Expected OAuth 2 access token, login"
+        " cookie or other valid authentication credential.",
+    ),
+    (401, "API keys are not supported by this API. Expected OAuth2 access token."),
+    (403, "Your API key was reported as leaked. Please use another API key."),
+    (
+        403,
+        "Method doesn't allow unregistered callers (callers without established identity)."
+        " Please use API Key or other form of API consumer identity to call this API.",
+    ),
+]
+
+
+# Google's own errors
+
+
+@pytest.mark.parametrize(("status", "message"), PASSING)
+def test_error_of_google_that_passes(status: int, message: str) -> None:
+    """Overload, quotas and Google's own failures pass, so the model is retried and cools down."""
+    problem = explain(llm.ModelError(message))
+    assert (problem.transient, problem.cools, problem.fix) == (True, True, None), status
+    assert problem.reason == " ".join(message.split())[:300]
+
+
+@pytest.mark.parametrize(("status", "message"), LASTING)
+def test_error_of_google_that_lasts(status: int, message: str) -> None:
+    """What is wrong with the request or the model stays wrong: no retry, no cooldown."""
+    problem = explain(llm.ModelError(message))
+    assert (problem.transient, problem.cools) == (False, False), status
+    assert problem.reason == message
+
+
+@pytest.mark.parametrize(("status", "message"), WRONG_KEY)
+def test_error_of_google_about_the_key(status: int, message: str) -> None:
+    """A key that is refused is told with the command that sets another one."""
+    problem = explain(llm.ModelError(message))
+    assert problem == Problem(message, KEY_FIX), status
+
+
+def test_error_without_a_message() -> None:
+    """A service that gives no reason is told as such."""
+    assert explain(llm.ModelError("")).reason == "the service gave no reason"
+
+
+# The connection
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("name", ["ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout"])
+def test_timeout(library: Any, name: str) -> None:
+    """Every timeout says that no answer came in time, and where the time is set."""
+    assert explain(getattr(library, name)("")) == Problem(
+        "no answer in time", "timeout in the tier's options", transient=True, cools=True
+    )
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_no_connection(library: Any) -> None:
+    """A service that can't be reached points at the network."""
+    assert explain(library.ConnectError("[Errno -2] Name or service not known")) == Problem(
+        "can't be reached: [Errno -2] Name or service not known",
+        "check the network",
+        transient=True,
+        cools=True,
+    )
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("name", ["RemoteProtocolError", "ReadError", "WriteError", "CloseError"])
+def test_broken_connection(library: Any, name: str) -> None:
+    """A connection that breaks passes by itself."""
+    assert explain(getattr(library, name)("peer closed connection")) == Problem(
+        "the connection broke: peer closed connection", transient=True, cools=True
+    )
+
+
+def test_refused_connection() -> None:
+    """A port where nobody listens is told in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(httpx.ConnectError) as caught:
+        httpx.get(f"http://127.0.0.1:{port}")
+    problem = explain(caught.value)
+    assert problem.reason.startswith("can't be reached: ")
+    assert problem.transient
+
+
+def test_other_error_of_httpx() -> None:
+    """An error of httpx that is no failure of the connection does not pass by itself."""
+    assert explain(httpx.DecodingError("bad gzip")) == Problem("DecodingError: bad gzip")
+
+
+# The answer
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>502 Bad Gateway</html>", b'[{"candidates": ['])
+def test_answer_that_is_no_json(body: bytes) -> None:
+    """An answer that is cut off or no JSON passes by itself."""
+    with pytest.raises(ijson.JSONError) as caught:
+        list(ijson.items(body, "item"))
+    assert explain(caught.value) == Problem(
+        "the service sent no usable answer", transient=True, cools=True
+    )
+
+
+def test_answer_without_events() -> None:
+    """An answer without a single event, where llm-gemini takes the last one, passes by itself."""
+    events: list[str] = []
+    with pytest.raises(IndexError) as caught:
+        events[-1]
+    assert explain(caught.value) == Problem(
+        "the service sent no usable answer", transient=True, cools=True
+    )
+
+
+# Keys and options
+
+
+def test_no_key() -> None:
+    """A missing key is told with what llm says about setting one."""
+    with pytest.raises(llm.NeedsKeyException) as caught:
+        llm.get_model("gemini/gemini-flash-latest").get_key(None)
+    problem = explain(caught.value)
+    assert problem.reason == "no key"
+    assert problem.fix == (
+        "add one using 'llm keys set gemini' or set the LLM_GEMINI_KEY environment variable"
+    )
+    assert (problem.transient, problem.cools) == (False, False)
+
+
+def test_wrong_options() -> None:
+    """Each option that the model refuses is named, in one line."""
+    with pytest.raises(ValidationError) as caught:
+        Options.model_validate({"temperature": 3, "colour": "red"})
+    assert explain(caught.value) == Problem(
+        "wrong options: temperature: Input should be less than or equal to 2,"
+        " colour: Extra inputs are not permitted"
+    )
+
+
+# Our own errors
+
+
+@pytest.mark.parametrize(
+    ("kind", "cools"),
+    [
+        (errors.EngineError, True),
+        (errors.ModelUnavailable, True),
+        (errors.DownloadError, True),
+        (errors.DamagedModel, True),
+        (errors.RequestError, False),
+        (errors.PromptTooLong, False),
+        (errors.ConfigError, False),
+        (errors.EmptyAnswer, False),
+        (errors.BrokenAnswer, False),
+    ],
+)
+def test_own_error(kind: type[errors.TieredError], cools: bool) -> None:
+    """An error of ours keeps its words and its remedy; a model that is broken cools down."""
+    problem = explain(kind("it is so", fix="mend it"))
+    assert problem == Problem("it is so", "mend it", cools=cools)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("modelVersion"), "KeyError: 'modelVersion'"),
+        (RuntimeError("odd"), "RuntimeError: odd"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_unknown_error(error: Exception, reason: str) -> None:
+    """An error that nobody foresaw is told by its kind and words, and not retried."""
+    assert explain(error) == Problem(reason)
+
+
+# One short line without secrets
+
+
+def test_reason_is_one_line() -> None:
+    """Whatever was raised, the reason is one line."""
+    problem = explain(llm.ModelError("first\n\n  second\tthird \r\n"))
+    assert problem.reason == "first second third"
+
+
+@pytest.mark.parametrize("error", [llm.ModelError("x" * 1000), RuntimeError("x " * 1000)])
+def test_reason_is_short(error: Exception) -> None:
+    """A reason is cut at 300 characters."""
+    assert len(explain(error).reason) == 300
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        llm.ModelError("no such key: sesame-42!"),
+        httpx.ConnectError("failed: https://example.com/?key=sesame-42!"),
+        httpx.ReadError("sesame-42!"),
+        errors.EngineError("sesame-42! was wrong"),
+        RuntimeError("sesame-42!"),
+    ],
+)
+def test_key_of_the_request_is_not_told(error: Exception) -> None:
+    """The key of the request is taken out of every kind of error."""
+    reason = explain(error, secrets=[None, "", "sesame-42!"]).reason
+    assert "sesame" not in reason
+    assert "[key]" in reason
+
+
+def test_key_that_looks_like_googles_is_not_told() -> None:
+    """A key of Google's is taken out even if nobody said that it is one."""
+    reason = explain(llm.ModelError(f"consumer {GOOGLE_KEY} is suspended")).reason
+    assert reason == "consumer [key] is suspended"
+
+
+@pytest.mark.parametrize("secret", ["sesame-42-open-the-door", GOOGLE_KEY])
+@pytest.mark.parametrize("told", [1, 5, 12, 19])
+def test_key_at_the_cut_is_not_told(secret: str, told: int) -> None:
+    """A key that the cut goes through is taken out as a whole."""
+    filler = "x" * (300 - told - 1) + " "
+    reason = explain(
+        llm.ModelError(f"{filler}{secret}"), secrets=["sesame-42-open-the-door"]
+    ).reason
+    assert secret[:told] not in reason
+
+
+@pytest.mark.parametrize("key", ["sesame42\n", "sesame42 \n", "sesame42\r\n", "sesame\n42"])
+def test_key_that_is_no_header_is_not_told(key: str) -> None:
+    """A key with a line break, which the HTTP library quotes as it refuses it, is not told."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(httpx.LocalProtocolError, match="sesame") as caught:
+            httpx.get(url, headers={"x-goog-api-key": key})
+    assert "sesame" not in explain(caught.value, secrets=[key]).reason
+
+
+def test_request_that_is_refused_here_is_not_retried() -> None:
+    """What the HTTP library refuses to send does not pass by itself."""
+    problem = explain(httpx.LocalProtocolError("Illegal header value b'…'"))
+    assert (problem.transient, problem.cools) == (False, False)
+
+
+def test_redact_leaves_other_text_alone() -> None:
+    """Only keys are taken out."""
+    text = "AIza is how Google's keys begin; this is none: AIzaShort"
+    assert redact(text, [None, ""]) == text

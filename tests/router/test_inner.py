@@ -1,0 +1,216 @@
+"""The inner request: options under the model's names, system prompt, a conversation of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+from pydantic import ValidationError
+
+from llm_tiered.mlx.catalog import EMBEDDED
+from llm_tiered.mlx.engine.requests import Limits
+from llm_tiered.mlx.models import MlxModel
+from llm_tiered.router import inner as nested
+from tests import gemini
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Model(llm.Model):
+    """A model with the options of the test, that repeats what it is told."""
+
+    model_id = "toy"
+    supports_schema = True
+    supports_tools = True
+    attachment_types = {"image/png"}  # noqa: RUF012 - as llm declares it
+
+    def execute(
+        self,
+        prompt: llm.Prompt,
+        stream: bool,
+        response: llm.Response,
+        conversation: llm.Conversation | None,
+    ) -> Iterator[str]:
+        """Repeat the prompt, and say how many turns there were before it."""
+        response.set_usage(input=3, output=2, details={"cached": 1})
+        yield f"{prompt.prompt} after {len(conversation.responses) if conversation else 0}"
+
+
+class Outer(Model):
+    """The model that the caller sees."""
+
+    model_id = "outer"
+
+
+class NewOpenAI(Model):
+    """A model with the newest of OpenAI's names for the number of tokens."""
+
+    class Options(llm.Options):
+        """Its options."""
+
+        max_completion_tokens: int | None = None
+
+
+def inner_prompt(prompt: llm.Prompt, **fields: Any) -> llm.Prompt:
+    """The prompt as the inner model gets it."""
+    model = Model()
+    said = {"stream": True, "conversation": None, "key": None} | fields
+    return nested.respond(model, prompt, model.Options(), **said).prompt
+
+
+def local() -> MlxModel:
+    """A local model, not that it would be there."""
+    return MlxModel(EMBEDDED, Limits, lambda _: None)
+
+
+def test_names_of_options() -> None:
+    """What a request says of sampling goes by the name that the model has for it."""
+    requested = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9}
+    options: Any = nested.inner_options(llm.get_model(gemini.MODEL), {}, requested)
+    assert options.model_dump(exclude_none=True) == {
+        "temperature": 0.5,
+        "max_output_tokens": 50,
+        "top_p": 0.9,
+    }
+    options = nested.inner_options(NewOpenAI(), {}, requested)
+    assert options.model_dump(exclude_none=True) == {"max_completion_tokens": 50}
+
+
+def test_all_options_of_a_local_model() -> None:
+    """A local model has them all."""
+    requested = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9, "seed": 7}
+    options = nested.inner_options(local(), {}, requested)
+    assert options.model_dump(exclude_none=True) == requested
+
+
+def test_option_that_the_model_lacks() -> None:
+    """What a model has no word for is left out, from the request as from the tier."""
+    model = llm.get_model(gemini.MODEL)
+    options = nested.inner_options(model, {"seed": 1}, {"seed": 7})
+    assert options.model_dump(exclude_none=True) == {}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_output_tokens"])
+def test_request_beats_tier(name: str) -> None:
+    """The request wins over the tier, whichever name the tier's options use."""
+    options = nested.inner_options(
+        llm.get_model(gemini.MODEL), {name: 900, "top_k": 3}, {"max_tokens": 50}
+    )
+    assert options.model_dump(exclude_none=True) == {"max_output_tokens": 50, "top_k": 3}
+
+
+def test_zero_is_a_value() -> None:
+    """A temperature of 0 is something said."""
+    options: Any = nested.inner_options(local(), {"temperature": 0.7}, {"temperature": 0})
+    assert options.temperature == 0
+
+
+@pytest.mark.parametrize("tier_options", [{"max_tokenz": 5}, {"temperature": "hot"}])
+def test_wrong_tier_options(tier_options: dict[str, Any]) -> None:
+    """Options of a tier that the model does not know, or can't read, are an error."""
+    with pytest.raises(ValidationError):
+        nested.inner_options(local(), tier_options, {})
+
+
+def test_prompt_is_the_same() -> None:
+    """All that makes up a prompt is there in the inner one, and its messages are the same."""
+    attachment = llm.Attachment(type="image/png", content=b"x")
+    tool = llm.Tool("double", "Twice the number.", {"type": "object"})
+    result = llm.ToolResult("double", "4", tool_call_id="c-1")
+    outer = llm.Prompt(
+        "Hello",
+        model=Outer(),
+        fragments=["A text."],
+        attachments=[attachment],
+        schema={"type": "object"},
+        tools=[tool],
+        tool_results=[result],
+        hide_reasoning=True,
+    )
+    inner = inner_prompt(outer)
+    assert inner.prompt == "A text.\nHello"
+    assert inner.attachments == [attachment]
+    assert inner.schema == {"type": "object"}
+    assert inner.tools == [tool]
+    assert inner.tool_results == [result]
+    assert inner.hide_reasoning
+    assert inner.messages == outer.messages
+    assert inner.model.model_id == "toy"
+
+
+@pytest.mark.parametrize(
+    ("fields", "system"),
+    [
+        ({}, ""),
+        ({"system": "Be brief."}, "Be brief."),
+        ({"system": "Be brief.", "system_fragments": ["A."]}, "A.\n\nBe brief."),
+        ({"messages": [llm.system("Be brief."), llm.user("Hello")]}, "Be brief."),
+        ({"messages": [llm.system("A."), llm.system("B."), llm.user("Hello")]}, "A.\n\nB."),
+        ({"messages": [llm.user("Hello")], "system": "Be brief."}, "Be brief."),
+        ({"messages": [llm.system("Old."), llm.user("Hello")], "system": "New."}, "New."),
+    ],
+)
+def test_system_prompt(fields: dict[str, Any], system: str) -> None:
+    """The system prompt is the request's own, else the one that stands in the messages."""
+    assert inner_prompt(llm.Prompt("Hello", model=Outer(), **fields)).system == system
+
+
+def test_prompt_without_text() -> None:
+    """A prompt that consists of messages only stays without a text of its own."""
+    outer = llm.Prompt(None, model=Outer(), messages=[llm.user("Hello")])
+    inner = inner_prompt(outer)
+    assert inner.prompt == ""
+    assert inner.messages == [llm.user("Hello")]
+
+
+def test_outer_conversation_is_left_alone() -> None:
+    """The inner response sees the turns so far, and adds none to the outer conversation."""
+    conversation = Outer().conversation()
+    conversation.prompt("One").text()
+    turns = list(conversation.responses)
+    prompt = llm.Prompt("Two", model=conversation.model)
+    model = Model()
+    response = nested.respond(
+        model, prompt, model.Options(), stream=True, conversation=conversation, key=None
+    )
+    assert response.text() == "Two after 1"
+    assert conversation.responses == turns
+    assert conversation.model.model_id == "outer"
+    assert response.conversation is not conversation
+    assert response.conversation
+    assert response.conversation.id == conversation.id
+    assert response.conversation.model is model
+
+
+def test_no_conversation() -> None:
+    """Without an outer conversation there is no inner one."""
+    model = Model()
+    response = nested.respond(
+        model,
+        llm.Prompt("One", model=Outer()),
+        model.Options(),
+        stream=False,
+        conversation=None,
+        key=None,
+    )
+    assert response.text() == "One after 0"
+    assert response.conversation is None
+    assert response.stream is False
+
+
+def test_finish() -> None:
+    """What the inner response learned is the outer one's, who answered as well."""
+    prompt = llm.Prompt("One", model=Outer())
+    outer = llm.Response(prompt, Outer(), stream=True)
+    model = Model()
+    inner = nested.respond(model, prompt, model.Options(), stream=True, conversation=None, key=None)
+    inner.text()
+    call = llm.ToolCall("double", {"number": 2}, "c-1")
+    nested.finish(outer, inner, [call])
+    assert (outer.input_tokens, outer.output_tokens) == (3, 2)
+    assert outer.token_details == {"cached": 1}
+    assert outer.resolved_model == "toy"
+    assert outer._tool_calls == [call]
+    assert outer.model.model_id == "outer"

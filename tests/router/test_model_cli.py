@@ -1,0 +1,258 @@
+"""`llm -m tiered …`, as people type it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from click.testing import CliRunner, Result
+from llm.cli import cli
+
+from tests import gemini
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
+
+    from tests.toys import Toys
+
+pytest_plugins = ("tests.toys",)
+
+
+class Type(Protocol):
+    """Run `llm` with these arguments."""
+
+    def __call__(self, *args: str, stdin: str = "") -> Result:
+        """What came of it."""
+
+
+@pytest.fixture
+def run(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> Type:
+    """`llm`, with toys for local tiers."""
+
+    def run(*args: str, stdin: str = "") -> Result:
+        return CliRunner().invoke(cli, args, input=stdin)
+
+    return run
+
+
+def tiers(turns: list[dict[str, Any]]) -> list[str]:
+    """The tier of each turn."""
+    return [json.loads(turn["response_json"])["tiered"]["tier"] for turn in turns]
+
+
+def test_prompt(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """A prompt is answered on stdout and logged as an answer of `tiered`."""
+    result = run("-m", "tiered", "-o", "complexity", "2", "Say hello")
+    assert (result.exit_code, result.output) == (0, "small answer\n")
+    (turn,) = logged()
+    assert (turn["model"], turn["resolved_model"]) == ("tiered", "mlx/toy-small")
+    assert tiers([turn]) == ["small"]
+
+
+@pytest.mark.parametrize("value", ["high", "0", "11"])
+def test_wrong_complexity(
+    run: Type, logged: Callable[[], list[dict[str, Any]]], value: str
+) -> None:
+    """A complexity that is none is an error that names the option; nothing is logged."""
+    result = run("-m", "tiered", "-o", "complexity", value, "Say hello")
+    assert result.exit_code == 1
+    first, second = result.output.splitlines()
+    assert first == "Error: complexity"
+    assert second.startswith("  Input should be ")
+    assert logged() == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("tier", "clod", "unknown tier 'clod': did you mean cloud?"),
+        ("tier", "x", "unknown tier 'x': known are cloud, medium, small"),
+        (
+            "task",
+            "theory_analysys",
+            "unknown task 'theory_analysys': did you mean theory_analysis?",
+        ),
+    ],
+)
+def test_unknown_name(
+    run: Type,
+    logged: Callable[[], list[dict[str, Any]]],
+    option: str,
+    value: str,
+    error: str,
+) -> None:
+    """An unknown tier or task is an error of one line with what is known; nothing is logged."""
+    result = run("-m", "tiered", "-o", option, value, "Say hello")
+    assert result.exit_code == 1
+    assert result.output == f"Error: {error}\n"
+    assert logged() == []
+
+
+def test_empty_prompt(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """An empty prompt is an error of one line, and not logged."""
+    result = run("-m", "tiered", "")
+    assert (result.exit_code, result.output) == (1, "Error: the prompt is empty\n")
+    assert logged() == []
+
+
+def test_wrong_config(run: Type, toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """A mistake in the config is an error that names the file and the key."""
+    toys.configure(fallbck="none")
+    result = run("-m", "tiered", "Say hello")
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: {toys.config_file}: fallbck: unknown key, did you mean 'fallback'?\n"
+    )
+    assert logged() == []
+
+
+def test_nothing_answers(
+    run: Type,
+    toys: Toys,
+    logged: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where no model answers, the error lists them with what mends them, without a traceback."""
+    monkeypatch.delenv("LLM_GEMINI_KEY")
+    toys.medium.does = toys.small.does = [RuntimeError("it broke")]
+    result = run("-m", "tiered", "Say hello")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert lines[0] == "Error: no model could answer:"
+    assert lines[3].startswith(
+        f"  cloud ({gemini.MODEL}) skipped: no key → add one using 'llm keys"
+    )
+    assert len(lines) == 5
+    assert logged() == []
+
+
+def test_broken_answer(run: Type, toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """An answer that breaks off ends in an error of one line, and is not logged."""
+    toys.medium.does = ["Half an", RuntimeError("it broke")]
+    result = run("-m", "tiered", "Say hello")
+    assert result.exit_code == 1
+    assert result.stdout == "Half an"
+    assert result.stderr == ("Error: mlx/toy-medium broke off its answer: RuntimeError: it broke\n")
+    assert logged() == []
+
+
+@pytest.mark.parametrize("options", [[], ["--no-stream"]])
+def test_async(
+    run: Type,
+    httpx_mock: HTTPXMock,
+    logged: Callable[[], list[dict[str, Any]]],
+    options: list[str],
+) -> None:
+    """--async asks the async models, and is logged alike."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    result = run("-m", "tiered", "-o", "complexity", "8", "--async", *options, "Say hello")
+    assert (result.exit_code, result.output) == (0, "Hello\n")
+    assert tiers(logged()) == ["cloud"]
+
+
+@pytest.mark.parametrize("options", [[], ["--async"]])
+def test_continue(
+    run: Type,
+    httpx_mock: HTTPXMock,
+    logged: Callable[[], list[dict[str, Any]]],
+    options: list[str],
+) -> None:
+    """-c goes on with the same tier, the same system prompt and everything said so far."""
+    for words in ("Hello", "Bye", "More"):
+        gemini.answer(httpx_mock, *gemini.says(words))
+    run("-m", "tiered", "-o", "complexity", "8", "-s", "Be brief.", "Say hello")
+    assert run("-c", *options, "Say bye").output == "Bye\n"
+    assert run("-c", *options, "Say more").output == "More\n"
+    bodies = gemini.sent(httpx_mock)
+    assert [body["systemInstruction"]["parts"][0]["text"] for body in bodies] == ["Be brief."] * 3
+    assert [len(body["contents"]) for body in bodies] == [1, 3, 5]
+    assert tiers(logged()) == ["cloud"] * 3
+    assert len({turn["thread_id"] for turn in logged()}) == 1
+
+
+def test_continue_with_another_complexity(
+    run: Type, httpx_mock: HTTPXMock, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """-c with a complexity goes where that leads."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    run("-m", "tiered", "-o", "complexity", "8", "Say hello")
+    assert run("-c", "-o", "complexity", "1", "Say bye").output == "small answer\n"
+    assert tiers(logged()) == ["cloud", "small"]
+
+
+def test_continue_in_another_database(
+    run: Type,
+    httpx_mock: HTTPXMock,
+    tmp_path: Path,
+) -> None:
+    """-c with -d goes on with the tier that stands in that database."""
+    other = str(tmp_path / "other.db")
+    for words in ("Hello", "Bye"):
+        gemini.answer(httpx_mock, *gemini.says(words))
+    run("-m", "tiered", "-d", other, "-o", "complexity", "8", "Say hello")
+    assert run("-c", "-d", other, "Say bye").output == "Bye\n"
+
+
+def test_chat(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """`llm chat` keeps its options for all turns of one thread, each logged once."""
+    result = run("chat", "-m", "tiered", "-o", "complexity", "2", stdin="Hello\nBye\nexit\n")
+    assert result.exit_code == 0
+    assert result.output.count("small answer") == 2
+    assert tiers(logged()) == ["small", "small"]
+    assert len({turn["thread_id"] for turn in logged()}) == 1
+
+
+def test_stored_options(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """Options stored for `tiered` hold, until a request says otherwise."""
+    assert run("models", "options", "set", "tiered", "complexity", "2").exit_code == 0
+    run("-m", "tiered", "Say hello")
+    run("-m", "tiered", "-o", "complexity", "6", "Say hello")
+    assert tiers(logged()) == ["small", "medium"]
+
+
+def test_template(run: Type, user_path: Path, logged: Callable[[], list[dict[str, Any]]]) -> None:
+    """A template names the model and its options."""
+    templates = user_path / "templates"
+    templates.mkdir()
+    (templates / "check.yaml").write_text(
+        "model: tiered\nprompt: 'Check: $input'\noptions:\n  task: content_validation\n"
+    )
+    result = run("-t", "check", "a text")
+    assert (result.exit_code, result.output) == (0, "small answer\n")
+    assert json.loads(logged()[0]["options_json"]) == {"task": "content_validation"}
+
+
+def test_key(run: Type, httpx_mock: HTTPXMock) -> None:
+    """--key reaches Gemini."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    run("-m", "tiered", "-o", "tier", "cloud", "--key", "AQ.other", "Say hello")
+    (request,) = httpx_mock.get_requests()
+    assert request.headers["x-goog-api-key"] == "AQ.other"
+
+
+@pytest.mark.parametrize("options", [[], ["--async"]])
+def test_functions(
+    run: Type,
+    httpx_mock: HTTPXMock,
+    logged: Callable[[], list[dict[str, Any]]],
+    options: list[str],
+) -> None:
+    """--functions makes a chain of it; each of its turns is logged once, in one thread."""
+    gemini.answer(httpx_mock, gemini.last(gemini.call("double", {"number": 2}, id="c-1")))
+    gemini.answer(httpx_mock, *gemini.says("Four"))
+    code = "def double(number: int) -> int:\n    return 2 * number"
+    result = run("-m", "tiered", "--functions", code, *options, "2 * 2?")
+    assert (result.exit_code, result.stdout.split()) == (0, ["Four"])
+    assert tiers(logged()) == ["medium", "medium"]
+    assert {turn["resolved_model"] for turn in logged()} == {gemini.MODEL}
+    assert len({turn["thread_id"] for turn in logged()}) == 1
+
+
+def test_usage(run: Type) -> None:
+    """-u shows the tokens that the model which answered has counted."""
+    result = run("-m", "tiered", "-u", "Say hello")
+    assert "Token usage: 5 input, 2 output" in result.stderr

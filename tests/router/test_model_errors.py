@@ -1,0 +1,318 @@
+"""What the virtual model does when models fail: retries, fallbacks, and what it says of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import llm
+import pytest
+
+from llm_tiered.errors import AllTiersFailed, BrokenAnswer
+from tests import gemini
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_httpx import HTTPXMock
+
+    from tests.toys import Ask, Toys
+
+pytest_plugins = ("tests.toys",)
+
+PASSING = [
+    pytest.param(gemini.QUOTA, "exceeded your current quota", id="429"),
+    pytest.param(gemini.INTERNAL, "internal error", id="500"),
+    pytest.param(gemini.OVERLOADED, "The model is overloaded", id="503"),
+    pytest.param(gemini.HIGH_DEMAND, "high demand", id="503 high demand"),
+    pytest.param(gemini.DEADLINE, "Deadline expired", id="504"),
+    pytest.param(gemini.NOTHING, "the service sent no usable answer", id="empty body"),
+    pytest.param(gemini.HTML, "the service sent no usable answer", id="HTML"),
+    pytest.param(gemini.TIMEOUT, "no answer in time", id="timeout"),
+    pytest.param(gemini.UNREACHABLE, "can't be reached", id="no network"),
+    pytest.param(gemini.HUNG_UP, "Server disconnected", id="hung up"),
+]
+LASTING = [
+    pytest.param(gemini.WRONG_KEY, "API key not valid", id="wrong key"),
+    pytest.param(gemini.BAD_REQUEST, "invalid argument", id="bad request"),
+    pytest.param(gemini.WRONG_PLACE, "location is not supported", id="wrong place"),
+    pytest.param(gemini.DISABLED, "has not been used in project", id="disabled API"),
+    pytest.param(gemini.NO_SUCH_MODEL, "is not found for API version", id="no such model"),
+]
+
+
+def attempts(response: Any) -> list[tuple[str, str]]:
+    """Model and outcome of each attempt."""
+    return [
+        (attempt["model"], attempt["outcome"])
+        for attempt in response.response_json["tiered"]["attempts"]
+    ]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines that the package logged."""
+    return [record.getMessage() for record in caplog.records if record.name == "llm_tiered"]
+
+
+@pytest.mark.parametrize(("failure", "reason"), PASSING)
+async def test_passing_error(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, failure: gemini.Failure, reason: str
+) -> None:
+    """An error that passes by itself is retried after 1 and 4 seconds; then a local model answers.
+
+    The record keeps one attempt, with the reason.
+    """
+    failure.answer_all(httpx_mock)
+    response = await ask("Say hello", complexity=8)
+    assert toys.delays == [1, 4]
+    assert len(httpx_mock.get_requests()) == 3
+    assert response.text_or_raise() == "medium answer"
+    assert response.resolved_model == "mlx/toy-medium"
+    assert attempts(response) == [(gemini.MODEL, "failed"), ("mlx/toy-medium", "ok")]
+    assert reason in response.response_json["tiered"]["attempts"][0]["reason"]
+
+
+@pytest.mark.parametrize(("failure", "reason"), LASTING)
+async def test_lasting_error(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, failure: gemini.Failure, reason: str
+) -> None:
+    """An error that a retry can't mend is not retried: a local model answers at once."""
+    failure.answer_all(httpx_mock)
+    response = await ask("Say hello", complexity=8)
+    assert toys.delays == []
+    assert len(httpx_mock.get_requests()) == 1
+    assert response.text_or_raise() == "medium answer"
+    assert attempts(response) == [(gemini.MODEL, "failed"), ("mlx/toy-medium", "ok")]
+    assert reason in response.response_json["tiered"]["attempts"][0]["reason"]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_retry_helps(
+    ask: Ask,
+    toys: Toys,
+    httpx_mock: HTTPXMock,
+    failures: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where a retry is answered, that is one attempt that went well, and nothing to warn of."""
+    for _ in range(failures):
+        gemini.OVERLOADED.answer(httpx_mock)
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Say hello", complexity=8)
+    assert response.text_or_raise() == "Hello"
+    assert attempts(response) == [(gemini.MODEL, "ok")]
+    assert toys.delays == [1, 4][:failures]
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("chunks", "reason"),
+    [
+        ([gemini.blocked("PROHIBITED_CONTENT")], "answered with nothing (PROHIBITED_CONTENT)"),
+        ([gemini.last(finish="MAX_TOKENS")], "answered with nothing (MAX_TOKENS)"),
+        ([gemini.last(finish="SAFETY")], "answered with nothing (SAFETY)"),
+        ([gemini.last(gemini.text(""))], "answered with nothing (STOP)"),
+    ],
+)
+async def test_empty_answer(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, chunks: list[gemini.Chunk], reason: str
+) -> None:
+    """An answer without content has failed, for Google's reason, and is not retried."""
+    gemini.answer(httpx_mock, *chunks)
+    response = await ask("Say hello", complexity=8)
+    assert response.text_or_raise() == "medium answer"
+    assert response.response_json["tiered"]["attempts"][0]["reason"] == reason
+    assert toys.delays == []
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        pytest.param([RuntimeError("it broke")], id="raises"),
+        pytest.param([], id="nothing"),
+        pytest.param([""], id="empty text"),
+    ],
+)
+async def test_local_failure(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, does: list[Any]) -> None:
+    """Where local models fail, the smaller ones are tried, largest first, and then the cloud."""
+    toys.medium.does = toys.small.does = does
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Say hello", complexity=6)
+    assert response.text_or_raise() == "Hello"
+    assert attempts(response) == [
+        ("mlx/toy-medium", "failed"),
+        ("mlx/toy-small", "failed"),
+        (gemini.MODEL, "ok"),
+    ]
+    assert toys.delays == []
+
+
+async def test_one_warning(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fallback is one line of warning, which names who answers, for which tier, and why."""
+    toys.medium.does = [RuntimeError("out of\nmemory")]
+    toys.small.does = []
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    await ask("Say hello", complexity=6)
+    assert warnings(caplog) == [
+        f"{gemini.MODEL} answers for medium. "
+        "mlx/toy-medium failed: RuntimeError: out of memory; "
+        "mlx/toy-small failed: answered with nothing"
+    ]
+    assert [record.levelno for record in caplog.records if record.name == "llm_tiered"] == [
+        logging.WARNING
+    ]
+
+
+async def test_no_fallback(
+    ask: Ask,
+    toys: Toys,
+    httpx_mock: HTTPXMock,
+    logged: Callable[[], list[dict[str, Any]]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With fallback=none only the tier's own model is asked; nothing is logged or warned of."""
+    gemini.OVERLOADED.answer_all(httpx_mock)
+    with pytest.raises(AllTiersFailed, match=r"cloud.*failed: The model is overloaded"):
+        await ask("Say hello", complexity=8, fallback="none")
+    assert toys.delays == [1, 4]
+    assert toys.medium.prompts == toys.small.prompts == []
+    assert logged() == []
+    assert warnings(caplog) == []
+
+
+async def test_local_fallback(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """With fallback=local no request leaves the machine when the local tiers fail."""
+    toys.medium.does = toys.small.does = [RuntimeError("it broke")]
+    with pytest.raises(AllTiersFailed):
+        await ask("Say hello", complexity=6, fallback="local")
+    assert not httpx_mock.get_requests()
+
+
+async def test_all_fail(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """Where nothing answers, the error has a line for each attempt, and how to mend it."""
+    toys.medium.does = [RuntimeError("it broke")]
+    toys.small.does = []
+    gemini.WRONG_KEY.answer(httpx_mock)
+    with pytest.raises(AllTiersFailed) as error:
+        await ask("Say hello", complexity=8)
+    lines = str(error.value).splitlines()
+    assert lines[:4] == [
+        "no model could answer:",
+        f"  cloud ({gemini.MODEL}) failed: API key not valid. Please pass a valid API key. "
+        "→ llm keys set gemini, or LLM_GEMINI_KEY",
+        "  medium (mlx/toy-medium) failed: RuntimeError: it broke",
+        "  small (mlx/toy-small) failed: answered with nothing",
+    ]
+    assert lines[4].startswith("  embedded (mlx/SmolLM2-135M-Instruct) skipped: not downloaded")
+    assert len(lines) == 5
+
+
+async def test_cooling_down(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """A model that failed in a way that lasts a while is left alone by the next prompt."""
+    gemini.OVERLOADED.answer_all(httpx_mock)
+    await ask("Say hello", complexity=8)
+    response = await ask("Say hello", complexity=8)
+    assert attempts(response) == [(gemini.MODEL, "skipped"), ("mlx/toy-medium", "ok")]
+    reason = response.response_json["tiered"]["attempts"][0]["reason"]
+    assert reason.startswith("cooling down for 60 s more after: The model is overloaded")
+    assert len(httpx_mock.get_requests()) == 3
+
+
+async def test_bad_prompt_does_not_cool(ask: Ask, httpx_mock: HTTPXMock) -> None:
+    """A prompt that Gemini refuses is no reason to leave it alone: the next one is asked."""
+    gemini.BAD_REQUEST.answer(httpx_mock)
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    await ask("Say hello", complexity=8)
+    assert (await ask("Say hello", complexity=8)).text_or_raise() == "Hello"
+
+
+CUT = httpx.RemoteProtocolError(
+    "peer closed connection without sending complete message body (incomplete chunked read)"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CUT, "the connection broke: peer closed connection"),
+        (httpx.ReadError("[Errno 104] Connection reset by peer"), "the connection broke"),
+        (httpx.ReadTimeout("The read operation timed out"), "no answer in time"),
+    ],
+)
+async def test_broken_answer(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, error: Exception, reason: str
+) -> None:
+    """An answer that breaks off is an error that names the model; no other model completes it."""
+    gemini.answer_and_break(httpx_mock, gemini.chunk(gemini.text("Half an")), error=error)
+    response = ask.model.prompt("Say hello", complexity=8)
+    with pytest.raises(BrokenAnswer, match=f"^{gemini.MODEL} broke off its answer: {reason}"):
+        await ask.finish(response)
+    assert toys.medium.prompts == []
+    assert toys.delays == []
+
+
+async def test_broken_answer_of_a_service(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """An error that comes in the middle of the stream breaks the answer off, too."""
+    overloaded: Any = {"error": {"code": 503, "message": "The model is overloaded."}}
+    gemini.answer(httpx_mock, gemini.chunk(gemini.text("Half an")), overloaded)
+    with pytest.raises(BrokenAnswer, match=f"^{gemini.MODEL} broke off its answer: The model is"):
+        await ask("Say hello", complexity=8)
+    assert toys.medium.prompts == []
+
+
+async def test_broken_local_answer(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """A local model that fails after its first output is not replaced either."""
+    toys.medium.does = ["Half an", RuntimeError("it broke")]
+    with pytest.raises(BrokenAnswer, match="mlx/toy-medium broke off its answer: RuntimeError"):
+        await ask("Say hello", complexity=6)
+    assert toys.small.prompts == []
+    assert not httpx_mock.get_requests()
+
+
+async def test_half_an_answer_is_not_logged(
+    ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """An answer that broke off is not in the log, and not part of the conversation."""
+    toys.medium.does = ["Half an", RuntimeError("it broke")]
+    conversation = ask.model.conversation()
+    with pytest.raises(BrokenAnswer):
+        await ask("Say hello", to=conversation, complexity=6)
+    assert logged() == []
+    assert conversation.responses == []
+
+
+async def test_failed_attempt_leaves_nothing(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """Of a failed attempt no tool call, text or count of tokens is in the next model's answer."""
+    toys.medium.tools = toys.small.tools = True
+    toys.medium.does = [llm.ToolCall("double", {"number": 1}), "", RuntimeError("it broke")]
+    toys.small.does = [""]
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Say hello", complexity=6)
+    assert response.tool_calls_or_raise() == []
+    assert [part.to_dict() for part in response._messages_now()[0].parts] == [
+        {"type": "text", "text": "Hello"}
+    ]
+    assert (response.input_tokens, response.output_tokens) == (7, 5)
+
+
+async def test_no_async_version(toys: Toys) -> None:
+    """An async prompt skips a model that its plugin has only in a sync version."""
+    toys.medium.has_async = False
+    response: Any = await llm.get_async_model("tiered").prompt("Say hello", complexity=6)
+    assert response.text_or_raise() == "small answer"
+    first = response.response_json["tiered"]["attempts"][0]
+    assert (first["outcome"], first["reason"]) == (
+        "skipped",
+        "its plugin has no async version of it",
+    )
+
+
+@pytest.mark.parametrize("fallback", ["any", "none"])
+async def test_tiered_as_its_own_tier(ask: Ask, toys: Toys, fallback: str) -> None:
+    """A tier that names `tiered` itself is an error that says so, not an endless loop."""
+    toys.configure(tiers=[{"name": "all", "complexity": "1-10", "model": "tiered"}])
+    with pytest.raises(llm.ModelError, match="itself"):
+        await ask("Say hello", fallback=fallback)

@@ -1,0 +1,169 @@
+"""Nothing leaves this machine where it must not, and nothing local is asked on rollback."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+
+from llm_tiered.errors import AllTiersFailed
+from tests import gemini
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
+
+    from tests.toys import Ask, Toys
+
+pytest_plugins = ("tests.toys",)
+
+
+@pytest.fixture(params=["option", "environment", "config"])
+def private(
+    request: pytest.FixtureRequest, toys: Toys, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Keep everything on this machine. What a request has to say for it."""
+    if request.param == "option":
+        return {"local_only": True}
+    if request.param == "environment":
+        monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
+    else:
+        toys.configure(local_only=True)
+    return {}
+
+
+@pytest.mark.parametrize(
+    "said", [{"tier": "cloud"}, {"complexity": 10}, {"complexity": 8, "fallback": "any"}]
+)
+async def test_cloud_is_not_asked(
+    ask: Ask,
+    httpx_mock: HTTPXMock,
+    connections: list[Any],
+    private: dict[str, Any],
+    said: dict[str, Any],
+) -> None:
+    """A request for the cloud is answered by the largest local tier, without any connection."""
+    response = await ask("A secret", key=gemini.KEY, **said, **private)
+    assert response.text_or_raise() == "medium answer"
+    assert response.response_json["tiered"]["tier"] == "medium"
+    assert not httpx_mock.get_requests()
+    assert connections == []
+
+
+async def test_no_fallback_to_the_cloud(
+    ask: Ask,
+    toys: Toys,
+    httpx_mock: HTTPXMock,
+    connections: list[Any],
+    private: dict[str, Any],
+) -> None:
+    """Where every local model fails, that is the end of it: no connection is made."""
+    toys.medium.does = toys.small.does = [RuntimeError("it broke")]
+    with pytest.raises(AllTiersFailed) as error:
+        await ask("A secret", complexity=6, fallback="any", **private)
+    assert gemini.MODEL not in str(error.value)
+    assert not httpx_mock.get_requests()
+    assert connections == []
+
+
+async def test_no_connection_for_a_schema(
+    ask: Ask, httpx_mock: HTTPXMock, connections: list[Any], private: dict[str, Any]
+) -> None:
+    """What only the cloud could do is an error, and makes no connection."""
+    with pytest.raises(AllTiersFailed, match="can't do schemas"):
+        await ask("A secret", schema={"type": "object"}, complexity=9, **private)
+    assert not httpx_mock.get_requests()
+    assert connections == []
+
+
+async def test_no_connection_for_an_attachment(
+    ask: Ask, connections: list[Any], private: dict[str, Any]
+) -> None:
+    """An attachment with an address is not looked up either, not even for its type."""
+    attachment = llm.Attachment(url="https://example.com/secret-name.png")
+    with pytest.raises(AllTiersFailed, match="can't read attachments"):
+        await ask("A secret", attachments=[attachment], **private)
+    assert connections == []
+
+
+async def test_name_of_a_local_model(
+    ask: Ask,
+    toys: Toys,
+    httpx_mock: HTTPXMock,
+    user_path: Path,
+    private: dict[str, Any],
+) -> None:
+    """A model that only has the name of a local one, here an alias of Gemini, is not asked."""
+    (user_path / "aliases.json").write_text(json.dumps({"mlx/cheap": gemini.MODEL}))
+    cheap = {"name": "small", "complexity": "1-4", "model": "mlx/cheap"}
+    toys.configure(tiers=[cheap, *toys.keys["tiers"][1:]])
+    toys.medium.does = []
+    gemini.Failure(500).answer_all(httpx_mock)
+    with pytest.raises(AllTiersFailed):
+        await ask("A secret", **private)
+    assert not httpx_mock.get_requests()
+
+
+async def test_conversation_stays_private(
+    ask: Ask, httpx_mock: HTTPXMock, connections: list[Any]
+) -> None:
+    """A conversation that was with the cloud goes on here once a request says local_only."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    conversation = ask.model.conversation()
+    await ask("Hello", to=conversation, complexity=8)
+    response = await ask("A secret", to=conversation, local_only=True)
+    assert response.text_or_raise() == "medium answer"
+    assert len(httpx_mock.get_requests()) == 1
+    assert connections == []
+
+
+async def test_request_cannot_loosen(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, connections: list[Any]
+) -> None:
+    """local_only=False of a request does not take back what the config says."""
+    toys.configure(local_only=True)
+    await ask("A secret", tier="cloud", local_only=False)
+    assert not httpx_mock.get_requests()
+    assert connections == []
+
+
+@pytest.mark.parametrize("said", [{}, {"tier": "small"}, {"complexity": 1}])
+async def test_rollback(
+    ask: Ask,
+    toys: Toys,
+    httpx_mock: HTTPXMock,
+    monkeypatch: pytest.MonkeyPatch,
+    said: dict[str, Any],
+) -> None:
+    """With FORCE_LOCAL_LLM=false everything goes to the cloud, and no local model is asked."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Say hello", **said)
+    assert response.text_or_raise() == "Hello"
+    assert response.response_json["tiered"]["tier"] == "cloud"
+    assert toys.medium.prompts == toys.small.prompts == []
+
+
+async def test_rollback_has_no_local_fallback(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With FORCE_LOCAL_LLM=false a failing cloud is an error, not an answer from here."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    gemini.WRONG_KEY.answer(httpx_mock)
+    with pytest.raises(AllTiersFailed, match="API key not valid"):
+        await ask("Say hello", complexity=1)
+    assert toys.medium.prompts == toys.small.prompts == []
+
+
+async def test_local_only_beats_rollback(
+    ask: Ask, httpx_mock: HTTPXMock, connections: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Privacy wins over the rollback."""
+    monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
+    response = await ask("A secret", complexity=8, local_only=True)
+    assert response.text_or_raise() == "medium answer"
+    assert not httpx_mock.get_requests()
+    assert connections == []
