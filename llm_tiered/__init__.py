@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @llm.hookimpl(trylast=True)
 def register_models(register: Callable[..., None], model_aliases: list[ModelWithAliases]) -> None:
     """Register the local models and `tiered`, after everybody else's."""
-    from .router import registry
+    from . import plugin
 
-    registry.register(register, model_aliases)
+    plugin.register(register, model_aliases)
 
 
 @llm.hookimpl

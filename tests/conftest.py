@@ -18,11 +18,14 @@ from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.router import request as routed
 from llm_tiered.router.attempts import Cooldowns
 from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
+from tests.make_log import empty_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["smollm2_folder", "smollm2_wheel"]
+
+pytest_plugins = ("tests.toys",)
 
 SETTINGS = (
     *ENVIRONMENT,
@@ -111,3 +114,10 @@ def _engine() -> Iterator[None]:
 def logs(user_path: Path) -> Path:
     """Where llm's log is."""
     return Path(llm.user_dir()) / "logs.db"
+
+
+@pytest.fixture
+def log(logs: Path) -> Path:
+    """An empty log of llm, where the command line keeps it."""
+    empty_log(logs)
+    return logs

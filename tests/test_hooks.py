@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 README = Path(__file__).parents[1] / "README.md"
 ESTIMATE_OF_11 = Estimate(1.0, 11, 1.0, ("off the scale",))
 METADATA = "Metadata-Version: 2.1\nName: llm-tiered-contracts\nVersion: 0.1\n"

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import settings as config
+from ..config.settings import load_settings
 from ..errors import TieredError
 from ..log import writer as api
 from ..router.failures import explain
@@ -60,7 +60,7 @@ class Batch:
         self._log_here = (
             job.log
             and not isinstance(job.model, AsyncTieredModel)
-            and api.wanted(log_api=config.load().config.log_api)
+            and api.wanted(log_api=load_settings().config.log_api)
         )
         self._room = asyncio.Semaphore(AHEAD)
         # A request waits here, not at the gates of its models, so that its time in the log is its

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import settings as config
+from ..config.settings import load_settings
 from ..mlx import device
 from ..mlx.engine.engine import ENGINE
 from ..mlx.engine.residency import import_mlx_lm
@@ -55,7 +55,7 @@ def measure(
     measuring.run("start", None, lambda: startup.start(plan.runs))
     if {*plan.parts} == {"start"}:
         return measuring.report
-    limit = config.load().config.memory_limit
+    limit = load_settings().config.memory_limit
     budget = limit or device.detect().budget
     import_mlx_lm()
     with tempfile.TemporaryDirectory(prefix="llm-tiered-bench.") as folder:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from llm.parts import Message, ReasoningPart, StreamEvent, TextPart
 
-from ..costs import requests as turns
+from ..log import database as log_database
 from .index import Mark
 
 if TYPE_CHECKING:
@@ -206,6 +206,6 @@ def _parsed(text: Any) -> Any:
 
 def _time(text: Any) -> datetime | None:
     try:
-        return turns.parse(text)
+        return log_database.parse(text)
     except (ValueError, TypeError):
         return None

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import llm
 from llm.parts import AttachmentPart, TextPart, ToolResultPart
 
-from ..costs import requests as turns
 from ..errors import TieredError
+from ..log import database as log_database
 from . import answers as cache_answers
 from .index import Index
 
@@ -85,7 +85,7 @@ def find(
         if not log_path.exists():
             return None
         with (
-            turns.reading(log_path) as log,
+            log_database.reading(log_path) as log,
             Index(index_path or home / "tiered" / "cache.db") as index,
         ):
             _update(index, log)

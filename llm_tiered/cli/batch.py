@@ -21,7 +21,7 @@ from ..batch.limits import limit
 from ..batch.output import Output, open_output
 from ..batch.report import Once, Report
 from ..batch.runner import Batch, Job
-from ..config import settings as config
+from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..router.failures import explain
 from .schema import read, schema_option
@@ -112,7 +112,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     with ExitStack() as stack:
         with _wrong_usage():
             # Once, and not with each row.
-            config.load()
+            load_settings()
             model = _model(name)
             defaults = _defaults(model, system, schema, dict(options))
             form = form or ("jsonl" if file == STDIN else rows.format_of(Path(file)))

@@ -16,11 +16,11 @@ from ..bench.measure import OF_THE_PLUGIN, PARTS, measure
 from ..bench.parts import Plan
 from ..bench.plot import svg
 from ..bench.synthetic import SHAPES
-from ..config import settings as config
+from ..config.local_models import local_models
+from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
 from ..mlx.catalog import EMBEDDED
 from ..mlx.weights import store
-from ..router.registry import local_models
 from .lookup import local_model, tiered_model
 from .output import echo_json, echo_table, json_option
 from .status import device_facts
@@ -143,7 +143,7 @@ def _find(name: str) -> ModelSpec:
 
 def _ready() -> list[ModelSpec]:
     """The models of the local tiers that are on disk and can run here, and the embedded one."""
-    settings = config.load()
+    settings = load_settings()
     wanted = {tier.model for tier in settings.tiers if tier.local}
     found = []
     for spec in local_models():

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..config import settings as config
+from ..config.file import config_path
+from ..config.settings import load_settings
 from ..errors import ConfigError, TieredError
 from ..router.decision import Request, decide
 from ..router.failures import explain
@@ -24,7 +25,7 @@ def command() -> None:
 @command.command()
 def path() -> None:
     """Show where the config file is, or would be."""
-    click.echo(config.config_path())
+    click.echo(config_path())
 
 
 @command.command()
@@ -43,7 +44,7 @@ def show(json_: bool) -> None:
 @command.command()
 def init() -> None:
     """Write a documented config file with the defaults. An existing one is left alone."""
-    target = config.config_path()
+    target = config_path()
     if target.exists():
         raise ConfigError(f"{target} is there already", fix="edit it, or remove it first")
     text = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
@@ -59,7 +60,7 @@ def init() -> None:
 @command.command()
 def check() -> None:
     """Check the config and the environment; exit with 1 if anything is wrong."""
-    settings = config.load()
+    settings = load_settings()
     registry = tiered_model().registry
     decide(Request(), settings)
     mistakes = []
@@ -72,13 +73,13 @@ def check() -> None:
             mistakes.append(f"tier {tier.name}, model {tier.model}: {problem.reason}{fix}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
-    target = config.config_path()
+    target = config_path()
     click.echo(f"{target} is right" if target.exists() else f"no {target}: the defaults hold")
 
 
 def in_force() -> dict[str, dict[str, Any]]:
     """Every setting: its value, ready for JSON, and where it came from."""
-    settings = config.load()
+    settings = load_settings()
     values = settings.config.model_dump(mode="json")
     for tier, dumped in zip(settings.tiers, values["tiers"], strict=True):
         dumped["complexity"] = str(tier.complexity)

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import llm
 
-from ..costs import requests as turns
 from ..errors import RequestError, TieredError
+from ..log import database as log_database
 
 HOST = "127.0.0.1"
 
@@ -30,8 +30,8 @@ def command(port: int, open_: bool) -> None:
     ends it.
     """
     path = Path(llm.user_dir()) / "logs.db"
-    with turns.reading(path) as database:
-        if not turns.has_requests(database):
+    with log_database.reading(path) as database:
+        if not log_database.has_requests(database):
             raise TieredError(f"{path} is no log of llm, or a very old one", fix="llm logs")
     try:
         from datasette.cli import cli as datasette

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from ..config import settings as config
+from ..config.local_models import local_models
+from ..config.settings import load_settings
 from ..errors import DownloadError, ModelUnavailable, RequestError
 from ..mlx.catalog import EMBEDDED, ModelSpec
 from ..mlx.weights import store
 from ..router.decision import EMBEDDED_TIER
-from ..router.registry import local_models
 from .lookup import local_model
 from .output import gigabytes
 
@@ -35,7 +35,7 @@ def command(names: tuple[str, ...]) -> None:
 
 
 def _tier_specs() -> list[ModelSpec]:
-    wanted = {tier.model for tier in config.load().tiers} | {EMBEDDED.model_id}
+    wanted = {tier.model for tier in load_settings().tiers} | {EMBEDDED.model_id}
     return [spec for spec in local_models() if spec.model_id in wanted]
 
 
@@ -43,13 +43,13 @@ def _unknown() -> list[str]:
     known = {spec.model_id for spec in local_models()}
     return [
         f"{tier.name}: no local model is called {tier.model}"
-        for tier in config.load().tiers
+        for tier in load_settings().tiers
         if tier.local and tier.model not in known
     ]
 
 
 def _find(name: str) -> ModelSpec:
-    tier = config.load().tier(name)
+    tier = load_settings().tier(name)
     wanted = EMBEDDED.model_id if name == EMBEDDED_TIER else tier.model if tier else name
     spec = local_model(wanted)
     if spec:

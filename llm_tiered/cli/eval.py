@@ -13,7 +13,8 @@ import click
 from ..batch.journal import Journal
 from ..batch.output import encode
 from ..config import edit as config_edit
-from ..config import settings as config
+from ..config.file import config_path
+from ..config.settings import load_settings
 from ..costs.prices import dollars
 from ..errors import RequestError, TieredError
 from ..evaluation import report, suite, tiers
@@ -26,7 +27,7 @@ from .output import echo_json, echo_table, json_option
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..config.settings import Tier
+    from ..config.sections import Tier
     from ..evaluation.asking import Failures
     from ..evaluation.report import Group, Quality
     from ..evaluation.run import Outcome
@@ -243,7 +244,7 @@ def _apply(groups: Sequence[Group], wanted: Sequence[Tier], *, yes: bool) -> Non
     if not changes:
         _tell("nothing to apply")
         return
-    path = config.config_path()
+    path = config_path()
     before = path.read_text("utf-8") if path.exists() else ""
     after = config_edit.with_tasks(changes)
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
@@ -255,7 +256,7 @@ def _apply(groups: Sequence[Group], wanted: Sequence[Tier], *, yes: bool) -> Non
 
 def _changes(groups: Sequence[Group], by_name: dict[str, Tier]) -> Iterator[tuple[str, int]]:
     """The tasks that have to get another complexity, with the nearest one of their tier's."""
-    settings = config.load().config
+    settings = load_settings().config
     for group in groups:
         if group.name is None or group.cheapest is None:
             _tell(f"{group.name}: left as it is: {_cheapest(group)}")

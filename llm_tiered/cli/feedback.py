@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import llm
 
-from ..costs import requests as turns
 from ..errors import RequestError
 from ..log import answers, feedback
+from ..log import database as log_database
 from ..wording import line
 from .output import echo_json, echo_table, json_option
 
@@ -72,7 +72,7 @@ def list_(json_: bool) -> None:
     known: dict[str, Answer] = {}
     log = llm.user_dir() / "logs.db"
     if marks and log.exists():
-        with turns.reading(log) as database:
+        with log_database.reading(log) as database:
             known = {answer.id: answer for answer in answers.by_ids(database, list(marks))}
     rows: list[dict[str, Any]] = []
     for turn, mark in marks.items():
@@ -106,7 +106,7 @@ def _mark(start: str | None, verdict: Verdict, note: str | None) -> None:
 
 
 def _answer(start: str | None) -> Answer:
-    with turns.reading(llm.user_dir() / "logs.db") as database:
+    with log_database.reading(llm.user_dir() / "logs.db") as database:
         return answers.find(database, start)
 
 

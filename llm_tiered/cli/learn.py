@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import llm
 
-from ..config import settings as config
-from ..costs import requests as turns
+from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..estimator import current, learned
 from ..estimator.changes import Prompt, changes
@@ -19,6 +18,7 @@ from ..estimator.features import measure
 from ..estimator.learning import ENOUGH, FEWEST, learn
 from ..estimator.model import shipped
 from ..log import answers, feedback
+from ..log import database as log_database
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) ->
             raise click.UsageError("--undo stands alone")
         _undo(json_=json_)
         return
-    settings = config.load()
+    settings = load_settings()
     given = _read()
     found = _examples(settings, given, suites)
     result = learn(found.found, shipped())
@@ -112,7 +112,7 @@ def _read() -> list[Answer]:
     log = llm.user_dir() / "logs.db"
     if not log.exists():
         return []
-    with turns.reading(log) as database:
+    with log_database.reading(log) as database:
         last = {answer.id: answer for answer in answers.latest(database, MOST)}
         older = [turn for turn in feedback.marks() if turn not in last]
         return [*last.values(), *answers.by_ids(database, older)]

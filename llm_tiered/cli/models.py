@@ -10,12 +10,12 @@ import click
 from llm import get_model_aliases
 
 from ..config import edit as config_edit
-from ..config import settings as config
+from ..config.local_models import local_models
+from ..config.settings import load_settings
 from ..errors import RequestError
 from ..mlx.catalog import PREFIX
 from ..mlx.models import MlxModel
 from ..mlx.weights import inspect as files
-from ..router.registry import local_models
 from .output import echo_json, echo_table, gigabytes, json_option
 from .status import file_facts
 
@@ -35,7 +35,7 @@ def command(context: click.Context) -> None:
 @json_option
 def list_(json_: bool = False) -> None:
     """List the local models: those that come with the plugin, and the config's own."""
-    own = {model.id for model in config.load().config.models}
+    own = {model.id for model in load_settings().config.models}
     rows = [
         {
             "model": spec.model_id,
@@ -94,7 +94,7 @@ def add(source: str, model_id: str | None, aliases: tuple[str, ...]) -> None:
 def remove(model_id: str) -> None:
     """Remove a model from the config. Its files stay where they are."""
     name = PREFIX + model_id.removeprefix(PREFIX)
-    own = [model.id for model in config.load().config.models]
+    own = [model.id for model in load_settings().config.models]
     if name not in own:
         raise RequestError(f"{name} is not among the config's models ({', '.join(own) or 'none'})")
     config_edit.remove_model(own.index(name))

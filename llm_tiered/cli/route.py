@@ -16,7 +16,7 @@ from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
-    from ..router.attempts import Candidate
+    from ..router.candidates import Candidate
     from ..router.model import TieredModel
 
 

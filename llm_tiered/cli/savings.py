@@ -14,7 +14,7 @@ import llm
 from ..costs import comparison as basis
 from ..costs import requests as turns
 from ..costs import savings
-from ..costs.periods import period_of
+from ..costs.periods import Period, period_of
 from ..costs.prices import dollars
 from ..errors import RequestError, TieredError
 from .output import echo_json, echo_table, json_option
@@ -66,7 +66,7 @@ def command(
     _echo(report)
 
 
-def _report(period: turns.Period, by: By | None) -> Report:
+def _report(period: Period, by: By | None) -> Report:
     path = Path(llm.user_dir()) / "logs.db"
     return savings.report(path, **basis.of_config()._asdict(), period=period, by=by)
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import settings as config
+from ..config.file import config_path
+from ..config.local_models import local_models
+from ..config.settings import load_settings
 from ..costs.prices import dollars
 from ..errors import TieredError
 from ..mlx import device
@@ -17,13 +19,12 @@ from ..mlx.engine.engine import ENGINE
 from ..mlx.weights import store
 from ..router import budget
 from ..router.decision import EMBEDDED_TIER
-from ..router.registry import local_models
 from .config import in_force
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, echo_table, gigabytes, json_option
 
 if TYPE_CHECKING:
-    from ..config.settings import Budget
+    from ..config.sections import Budget
     from ..mlx.catalog import ModelSpec
 
 
@@ -49,8 +50,8 @@ def command(json_: bool) -> None:
     for limit in facts["budget"]:
         click.echo(f"budget: {_describe_limit(limit)}")
     click.echo()
-    exists = "" if config.config_path().exists() else " (not there: the defaults hold)"
-    click.echo(f"config: {config.config_path()}{exists}")
+    exists = "" if config_path().exists() else " (not there: the defaults hold)"
+    click.echo(f"config: {config_path()}{exists}")
     changed = {key: entry for key, entry in facts["config"].items() if entry["from"] != "default"}
     for key, entry in changed.items():
         click.echo(f"  {key}: from {entry['from']}")
@@ -58,7 +59,7 @@ def command(json_: bool) -> None:
 
 def gather() -> dict[str, Any]:
     """All of it, ready for JSON. Sizes are bytes."""
-    settings = config.load()
+    settings = load_settings()
     specs = {spec.model_id: spec for spec in local_models()}
     rows = [(tier.name, str(tier.complexity), tier.model) for tier in settings.tiers]
     rows.append((EMBEDDED_TIER, "last resort", EMBEDDED.model_id))
@@ -73,7 +74,7 @@ def gather() -> dict[str, Any]:
         ],
         "resident": list(ENGINE.resident()),
         "budget": _budget(settings.config.budget),
-        "config_path": str(config.config_path()),
+        "config_path": str(config_path()),
         "config": in_force(),
     }
 
@@ -113,7 +114,7 @@ def device_facts() -> dict[str, Any]:
         "kind": found.kind,
         "name": found.name,
         "memory": found.memory,
-        "budget": config.load().config.memory_limit or found.budget,
+        "budget": load_settings().config.memory_limit or found.budget,
     }
 
 

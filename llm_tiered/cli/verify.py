@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import click
 import llm
 
-from ..config import settings as config
-from ..costs import requests as turns
+from ..config.file import config_path
+from ..config.settings import Settings, load_settings
 from ..errors import DamagedModel, TieredError
+from ..log import database as log_database
 from ..mlx import device
 from ..mlx.models import MlxModel
 from ..mlx.weights import store
-from ..router import attempts as chain
+from ..router.candidates import order
 from ..router.decision import Request, decide
 from ..router.failures import explain
 from ..router.inner import inner_options, respond
@@ -28,7 +29,7 @@ from .output import echo_json, json_option
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..router.attempts import Candidate
+    from ..router.candidates import Candidate
     from ..router.model import TieredModel
 
 QUESTION = "Say hello in three words."
@@ -73,13 +74,13 @@ def check(*, generate: bool) -> Iterator[Finding]:
     """One finding after the other, cheap ones first."""
     try:
         model = tiered_model()
-        settings = config.load()
+        settings = load_settings()
         candidates = _candidates(settings)
     except TieredError as error:
         yield Finding("plugin and config", "fail", error.message, error.fix)
         return
     yield Finding("plugin", "ok", "llm knows the model 'tiered'")
-    path = config.config_path()
+    path = config_path()
     yield Finding("config", "ok", f"{path}" if path.exists() else "the defaults hold")
     yield _device()
     yield _gemini(model)
@@ -95,12 +96,12 @@ def check(*, generate: bool) -> Iterator[Finding]:
         yield Finding("chain", "fail", "no model can answer a prompt")
 
 
-def _candidates(settings: config.Settings) -> list[Candidate]:
+def _candidates(settings: Settings) -> list[Candidate]:
     """Each tier's model and the embedded one, in the order of the tiers."""
     found: dict[str, Candidate] = {}
     for tier in settings.tiers:
         decision = decide(Request(tier=tier.name, fallback="any"), settings)
-        for candidate in chain.order(decision, settings):
+        for candidate in order(decision, settings):
             found.setdefault(candidate.tier, candidate)
     names = [tier.name for tier in settings.tiers if tier.name in found]
     return [found.pop(name) for name in names] + list(found.values())
@@ -115,7 +116,7 @@ def _device() -> Finding:
 
 
 def _gemini(model: TieredModel) -> Finding:
-    wanted = [tier for tier in config.load().tiers if tier.model.startswith("gemini/")]
+    wanted = [tier for tier in load_settings().tiers if tier.model.startswith("gemini/")]
     if not wanted:
         return Finding("llm-gemini", "ok", "no tier needs it")
     try:
@@ -138,7 +139,7 @@ def _log() -> Finding:
     uri = path.absolute().as_uri() + "?mode=rw"
     try:
         if path.exists():
-            with closing(sqlite3.connect(uri, uri=True, timeout=turns.PATIENCE)) as database:
+            with closing(sqlite3.connect(uri, uri=True, timeout=log_database.PATIENCE)) as database:
                 # What stands in the header goes in again: SQLite has to be able to write it.
                 [[version]] = database.execute("pragma user_version")
                 database.execute(f"pragma user_version = {version}")
@@ -148,7 +149,7 @@ def _log() -> Finding:
         locked = "locked" in str(error)
         fix = "try again in a moment" if locked else "correct its permissions, or move it away"
         return Finding("log", "fail", f"{path} can't be written to: {error}", fix)
-    budget = config.load().config.budget
+    budget = load_settings().config.budget
     limited = budget.day is not None or budget.month is not None
     if limited and (llm.user_dir() / "logs-off").exists():
         return Finding("log", "warn", "it is off: the budget counts nothing", "llm logs on")

@@ -12,7 +12,7 @@ from ..evaluation import scoring, tiers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..config.settings import Tier
+    from ..config.sections import Tier
     from ..evaluation.tiers import Answer
     from ..router.model import TieredModel
 

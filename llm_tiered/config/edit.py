@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic as whole_file
 from ..errors import ConfigError
-from . import settings as config
+from .file import config_path
+from .settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ def add_model(entry: dict[str, Any]) -> None:
         document["models"] = document.get("models") or []
         document["models"].append(entry)
 
-    _write(config.config_path(), _changed(add))
+    _write(config_path(), _changed(add))
 
 
 def with_tasks(complexities: Mapping[str, int]) -> str:
@@ -49,7 +50,7 @@ def with_tasks(complexities: Mapping[str, int]) -> str:
 
 def write(text: str) -> None:
     """Replace the config file. Raises ConfigError, and leaves it alone, where the text is wrong."""
-    _write(config.config_path(), text)
+    _write(config_path(), text)
 
 
 def _changed(change: Callable[[Any], None]) -> str:
@@ -57,8 +58,8 @@ def _changed(change: Callable[[Any], None]) -> str:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    config.load()
-    path = config.config_path()
+    load_settings()
+    path = config_path()
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.preserve_quotes = True
@@ -78,7 +79,7 @@ def remove_model(index: int) -> None:
     """Remove the model at that place of the list: its lines, and no others."""
     import yaml
 
-    path = config.config_path()
+    path = config_path()
     text = path.read_text("utf-8")
     root: Any = yaml.compose(text)
     models: Any = next(value for key, value in root.value if key.value == "models")
@@ -115,7 +116,7 @@ def _write(path: Path, text: str) -> None:
     before = path.read_text("utf-8") if path.exists() else None
     _replace(path, text)
     try:
-        config.load()
+        load_settings()
     except ConfigError:
         if before is None:
             path.unlink()

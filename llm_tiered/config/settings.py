@@ -12,31 +12,12 @@ from pydantic import BaseModel, ValidationError
 from ..errors import ConfigError
 from ..mlx.catalog import CATALOG, PREFIX
 from .file import config_path, parse, user_aliases
-from .sections import DEFAULT_TASKS, Budget, Cache, Config, Electricity, Span, Task, Tier
-from .terms import HIGHEST, LOWEST, Fallback
+from .sections import Budget, Cache, Config, Electricity, Task, Tier
+from .terms import HIGHEST
 from .user_models import UserModel
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = [
-    "DEFAULT_TASKS",
-    "HIGHEST",
-    "LOWEST",
-    "Budget",
-    "Cache",
-    "Config",
-    "Electricity",
-    "Fallback",
-    "Settings",
-    "Span",
-    "Task",
-    "Tier",
-    "UserModel",
-    "canonical_model",
-    "config_path",
-    "load",
-]
 
 Source = Literal["default", "config", "environment"]
 
@@ -94,7 +75,7 @@ def canonical_model(name: str) -> str:
     return name
 
 
-def load() -> Settings:
+def load_settings() -> Settings:
     """The settings in force, read again only when the file or the environment changed.
 
     Raises ConfigError, which names the file or the variable, the key, what was found and what

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import llm
 
-from ..config import settings as config
+from ..config.settings import load_settings
 from .prices import Energy
 
 
@@ -22,7 +22,7 @@ def of_config() -> Basis:
 
     Raises ConfigError.
     """
-    settings = config.load()
+    settings = load_settings()
     power = settings.config.electricity
     energy = Energy(power.watts, power.price_per_kwh) if power else None
     names = [tier.model for tier in settings.tiers if not tier.local]

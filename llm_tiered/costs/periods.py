@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time, timedelta
+from typing import NamedTuple
 
 from ..errors import RequestError
-from .requests import Period
+
+
+class Period(NamedTuple):
+    """From when (included) to when (not included), both aware; None is open."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+ALWAYS = Period()
 
 
 def period_of(since: str | None, until: str | None, now: datetime | None = None) -> Period:

@@ -9,37 +9,19 @@ import json
 import re
 import sqlite3
 from collections import defaultdict
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from ..errors import TieredError
+from ..log.database import TABLES, any_text, as_logged, parse, select_from
 from . import prices
+from .periods import ALWAYS, Period
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
 _Key = TypeVar("_Key", bound="Hashable")
-
-# Seconds for which a log that another process has locked is tried again.
-PATIENCE = 5.0
-
-TABLES = ("turns", "responses")
-
-_COLUMNS = (
-    "id",
-    "model",
-    "resolved_model",
-    "input_tokens",
-    "output_tokens",
-    "token_details",
-    "duration_ms",
-    "datetime_utc",
-    "response_json",
-)
 
 # What requests can be grouped by.
 By = Literal["day", "tier", "task", "model", "rollout"]
@@ -107,16 +89,6 @@ _VARIES = re.compile(r"\d[\d.,]*\s?(?=(?:s|ms|MB|GB|tokens)\b)|\$\d+(?:[.,]\d+)*
 _NEVER = "a"
 
 
-class Period(NamedTuple):
-    """From when (included) to when (not included), both aware; None is open."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-ALWAYS = Period()
-
-
 class Route(NamedTuple):
     """Who answered, and why; `key` is what requests are grouped by, the decided tier for one.
 
@@ -176,26 +148,6 @@ class Others(NamedTuple):
     output_tokens: int
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """The log, open so that nothing can be written. Raises TieredError where it can't be read."""
-    if not path.exists():
-        raise TieredError(f"there is no log yet: {path}", fix="llm logs on, and ask something")
-    try:
-        uri = path.absolute().as_uri() + "?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as database:
-            database.text_factory = _any_text
-            yield database
-    except sqlite3.Error as error:
-        fix = "try again in a moment" if "locked" in str(error) else None
-        raise TieredError(f"{path} can't be read: {error}", fix=fix) from error
-
-
-def has_requests(database: sqlite3.Connection) -> bool:
-    """Whether this database has any of the tables into which llm logs requests."""
-    return any(select_from(database, table) for table in TABLES)
-
-
 def read(
     database: sqlite3.Connection, period: Period, by: By | None = None
 ) -> tuple[list[tuple[Route, Requests]], int]:
@@ -216,12 +168,8 @@ def read_by(
         if "decode" not in str(error):
             raise
     finally:
-        database.text_factory = _any_text
+        database.text_factory = any_text
     return _read(database, period, bys)
-
-
-def _any_text(text: bytes) -> str:
-    return text.decode(errors="replace")
 
 
 def _read(
@@ -283,29 +231,9 @@ def first_time(database: sqlite3.Connection) -> datetime | None:
         return None
 
 
-def parse(datetime_utc: str) -> datetime:
-    """A time of the log, aware. Raises ValueError or TypeError if it is none."""
-    when = datetime.fromisoformat(datetime_utc)
-    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
-
-
 def without_numbers(reason: str) -> str:
     """A reason without what differs from one time to the next, so that equal ones are equal."""
     return _VARIES.sub("… ", reason).rstrip()
-
-
-def as_logged(time: datetime) -> str:
-    """A time as it compares with those of the log, to the second."""
-    # Not strftime: it writes the year 26 with two digits.
-    return time.astimezone(timezone.utc).isoformat()[:19]
-
-
-def select_from(database: sqlite3.Connection, table: str) -> str | None:
-    """A query for the columns that reports need; an older llm's log lacks some, or the table."""
-    rows = database.execute("select name from pragma_table_info(?)", (table,))
-    there = {name for (name,) in rows}
-    wanted = [name if name in there else f"null as {name}" for name in _COLUMNS]
-    return f"select {', '.join(wanted)} from {table}" if there else None  # noqa: S608 - our words
 
 
 def _select(

@@ -9,16 +9,19 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TieredError
+from ..log import database as log_database
 from . import prices
 from . import requests as turns
+from .periods import ALWAYS
 from .tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from .periods import Period
     from .prices import PriceList
-    from .requests import By, Period, Requests, Route
+    from .requests import By, Requests, Route
 
 DAYS_A_YEAR = Decimal("365.25")
 
@@ -100,7 +103,7 @@ def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
     database_path: Path,
     *,
     cloud_model: str | None,
-    period: Period = turns.ALWAYS,
+    period: Period = ALWAYS,
     by: By | None = None,
     energy: prices.Energy | None = None,
     now: datetime | None = None,
@@ -122,14 +125,14 @@ def reports(  # noqa: PLR0913 - as above
     bys: Sequence[By | None],
     *,
     cloud_model: str | None,
-    period: Period = turns.ALWAYS,
+    period: Period = ALWAYS,
     energy: prices.Energy | None = None,
     now: datetime | None = None,
 ) -> list[Report]:
     """The report in groups by each of these, of the same moment and much faster than one by one."""
     now = now or datetime.now(timezone.utc)
-    with turns.reading(database_path) as database:
-        if not turns.has_requests(database):
+    with log_database.reading(database_path) as database:
+        if not log_database.has_requests(database):
             raise TieredError(
                 f"{database_path} is no log of llm, or a very old one", fix="llm logs"
             )
@@ -161,7 +164,7 @@ def _count(  # noqa: PLR0913, PLR0917 - what was asked and what was read
     for tally in groups.values():
         total.merge(tally)
     times = [requests.times for _, requests in found]
-    latest = turns.as_logged(now + _TOLERANCE)
+    latest = log_database.as_logged(now + _TOLERANCE)
     start, end = _span(times, period, began, now)
     return Report(
         period=period,
@@ -181,7 +184,7 @@ def _span(
     times: list[list[str]], period: Period, began: datetime | None, now: datetime
 ) -> tuple[datetime | None, datetime]:
     """From when to when requests were counted, or could have been."""
-    start = turns.parse(min(map(min, times))) if times else None
+    start = log_database.parse(min(map(min, times))) if times else None
     if period.since:
         start = max(period.since, began) if began else period.since
     end = min(period.until, now) if period.until else now

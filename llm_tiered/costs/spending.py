@@ -8,8 +8,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..log import database as log_database
 from . import prices
-from . import requests as turns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +86,9 @@ def spent(database_path: Path, *, day: datetime, month: datetime) -> Spent:
     first, recent = _id_at(min(day, month) - _SLACK), _id_at(day - _SLACK)
     question = _Question(
         database_path,
-        day=turns.as_logged(day),
-        month=turns.as_logged(month),
-        end=turns.as_logged(day + 2 * _SLACK),
+        day=log_database.as_logged(day),
+        month=log_database.as_logged(month),
+        end=log_database.as_logged(day + 2 * _SLACK),
         first_id=max(first, recent),
         end_id=_NO_ID,
     )
@@ -111,8 +111,8 @@ def _add_up_once(question: _Question, _inode: int) -> Spent:
 def _add_up(question: _Question) -> Spent:
     day = month = Decimal(0)
     unpriced = 0
-    with turns.reading(question.database_path) as database:
-        source = turns.select_from(database, "turns")
+    with log_database.reading(question.database_path) as database:
+        source = log_database.select_from(database, "turns")
         query = _SPENT.format(source=source)
         groups = database.execute(query, question._asdict()) if source else ()
         for today, this_month, on, *group in groups:

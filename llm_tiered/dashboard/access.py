@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..costs import requests as turns
+from ..log import database as log_database
 from .requests import TABLES
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def is_log(database: Database) -> bool:
     if not database.path or database.is_memory:
         return False
     tables = set(await database.table_names())
-    return MIGRATIONS in tables and not tables.isdisjoint(turns.TABLES)
+    return MIGRATIONS in tables and not tables.isdisjoint(log_database.TABLES)
 
 
 async def may_see(datasette: Datasette, actor: Actor, database: Database) -> bool:

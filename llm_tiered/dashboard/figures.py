@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..costs import comparison as basis
 from ..costs import requests as turns
 from ..costs import savings
-from ..costs.periods import period_of
+from ..costs.periods import Period, period_of
 from ..errors import TieredError
+from ..log import database as log_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ class Figures:
     """The reports in groups by day, tier and task, and what went wrong on the way to them."""
 
     asked: Asked
-    period: turns.Period
+    period: Period
     reports: dict[turns.By, Report]
     problems: list[str]
 
@@ -82,7 +83,7 @@ def _configured(_minute: datetime) -> tuple[basis.Basis, str | None]:
 def _reports(
     path: Path,
     _changed: tuple[int, ...],
-    period: turns.Period,
+    period: Period,
     configured: basis.Basis,
     minute: datetime,
 ) -> dict[turns.By, Report]:
@@ -109,5 +110,5 @@ def energy() -> prices.Energy | None:
 
 def ever(path: Path) -> bool:
     """Whether the log has any request to `tiered`, whenever it was. Raises TieredError."""
-    with turns.reading(path) as database:
+    with log_database.reading(path) as database:
         return turns.first_time(database) is not None

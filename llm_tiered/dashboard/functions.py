@@ -7,6 +7,7 @@ from datetime import date
 
 from ..costs import prices
 from ..costs import requests as turns
+from ..log import database as log_database
 from ..log import messages
 from .access import MIGRATIONS
 
@@ -14,7 +15,7 @@ from .access import MIGRATIONS
 def register(connection: sqlite3.Connection) -> None:
     """Add the functions to a connection with llm's log; leave any other as it is."""
     try:
-        if not messages.there(connection, MIGRATIONS) or not turns.has_requests(connection):
+        if not messages.there(connection, MIGRATIONS) or not log_database.has_requests(connection):
             return
     except sqlite3.DatabaseError:
         # No database, or a locked one: Datasette tells of it in its own words.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..costs import prices
-from ..costs import requests as turns
 from ..errors import RequestError, TieredError
+from ..log import database as log_database
 from ..wording import line, visible
 from . import access, charts, figures, numbers, queries, requests
 
@@ -193,6 +193,6 @@ def _overview(path: Path, asked: Asked) -> dict[str, Any]:
 
 def _arguments(shown: Figures) -> str:
     """What the queries are given, so that they tell of the same requests."""
-    since, until = (time and turns.as_logged(time) for time in shown.period)
+    since, until = (time and log_database.as_logged(time) for time in shown.period)
     model = shown.reports["day"]["cloud_model"]
     return urlencode({"since": since or "", "until": until or "", "cloud_model": model or ""})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..costs import prices
 from ..costs import requests as turns
+from ..log import database as log_database
 
 if TYPE_CHECKING:
     import sqlite3
@@ -122,7 +123,7 @@ class Query(NamedTuple):
 
 def build(database: sqlite3.Connection) -> dict[str, Query]:
     """The queries by their names, for the tables of requests that this log has."""
-    sources = [turns.select_from(database, table) for table in turns.TABLES]
+    sources = [log_database.select_from(database, table) for table in log_database.TABLES]
     asked = "\n  union all\n  ".join(source for source in sources if source)
     endings = {
         "money": ("tiered: saved and spent by day, without electricity", _MONEY),

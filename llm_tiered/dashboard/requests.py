@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..costs import prices
-from ..costs import requests as turns
+from ..costs.periods import ALWAYS, Period
+from ..log import database as log_database
 from ..log import messages
 from ..wording import line, visible
 from .numbers import number, seconds
@@ -42,7 +43,7 @@ _PROMPTS = {
 }
 
 # All that a request page is made of.
-TABLES = (*turns.TABLES, "turn_search", *messages.TABLES)
+TABLES = (*log_database.TABLES, "turn_search", *messages.TABLES)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Request:
     def when(self) -> str:
         """The time on this machine's clock."""
         try:
-            return turns.parse(self.datetime_utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            return log_database.parse(self.datetime_utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         except (ValueError, TypeError, OverflowError):
             return f"no time: {visible(str(self.datetime_utc))}"
 
@@ -131,17 +132,17 @@ class Request:
             return None
 
 
-def latest(path: Path, period: turns.Period) -> list[Request]:
+def latest(path: Path, period: Period) -> list[Request]:
     """The latest requests of the period, newest first. Raises TieredError."""
     bounds: dict[str, Any] = {
-        "since": turns.as_logged(period.since) if period.since else "",
-        "until": turns.as_logged(period.until) if period.until else _NEVER,
+        "since": log_database.as_logged(period.since) if period.since else "",
+        "until": log_database.as_logged(period.until) if period.until else _NEVER,
     }
-    within = "" if period == turns.ALWAYS else _WITHIN
+    within = "" if period == ALWAYS else _WITHIN
     found: list[Request] = []
-    with turns.reading(path) as database:
-        for table in turns.TABLES:
-            source = turns.select_from(database, table)
+    with log_database.reading(path) as database:
+        for table in log_database.TABLES:
+            source = log_database.select_from(database, table)
             if source and len(found) < LATEST:
                 query = _LATEST.format(source=source, within=within)
                 bounds["limit"] = LATEST - len(found)
@@ -154,9 +155,9 @@ def latest(path: Path, period: turns.Period) -> list[Request]:
 
 def find(path: Path, id_: str) -> Request | None:
     """The request to `tiered` of that id, or None if there is none. Raises TieredError."""
-    with turns.reading(path) as database:
-        for table in turns.TABLES:
-            source = turns.select_from(database, table)
+    with log_database.reading(path) as database:
+        for table in log_database.TABLES:
+            source = log_database.select_from(database, table)
             if not source:
                 continue
             columns = "resolved_model, input_tokens, output_tokens, duration_ms, datetime_utc"

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
-from ..router.quality import ESCALATED
+from ..log.record import ESCALATED
 from .features import measure
 from .model import burdens
 from .refit import Example

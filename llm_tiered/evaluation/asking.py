@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..batch.limits import is_local
-from ..config import settings as config
+from ..config.settings import load_settings
 from ..errors import BrokenAnswer, RequestError, TieredError
 from ..log import writer as api
 from ..router.model import AsyncTieredModel
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..batch.journal import Journal
     from ..batch.limits import AsyncModel
     from ..batch.rows import Row
-    from ..config.settings import Tier
+    from ..config.sections import Tier
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Asking:
             self._keep(question, broken)
             return broken
         if not isinstance(model, AsyncTieredModel) and api.wanted(
-            log_api=config.load().config.log_api
+            log_api=load_settings().config.log_api
         ):
             await asyncio.to_thread(api.write, response)
         if question.read:

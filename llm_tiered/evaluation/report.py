@@ -12,7 +12,7 @@ from . import significance
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..config.settings import Tier
+    from ..config.sections import Tier
     from .significance import Difference, Interval
     from .suite import Case
     from .tiers import Answer

@@ -10,7 +10,7 @@ import llm
 
 from ..batch.ctrl_c import on_ctrl_c
 from ..batch.limits import is_local
-from ..config import settings as config
+from ..config.settings import load_settings
 from ..errors import RequestError
 from ..router.options import Options
 from . import judge, scoring
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ..batch.limits import AsyncModel
-    from ..config.settings import Tier
+    from ..config.sections import Tier
     from .asking import Asking, Failures
     from .suite import Case
     from .tiers import Answer
@@ -65,7 +65,7 @@ def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
     Raises RequestError for one that llm does not know, and for one in the cloud where a row has to
     stay on this machine.
     """
-    stay = config.load().local_only
+    stay = load_settings().local_only
     found: dict[str, AsyncModel] = {}
     for case in cases:
         name = case.expected.judge_model

@@ -17,7 +17,7 @@ from . import scoring, tiers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..config.settings import Tier
+    from ..config.sections import Tier
     from .scoring import Expected
 
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from ..batch.report import cost
-from ..config import settings as config
+from ..config.settings import load_settings
 from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
 from ..router.failures import explain
 from ..router.request import Routed
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import llm
     from llm.models import _BaseResponse
 
-    from ..config.settings import Tier
+    from ..config.sections import Tier
 
 # What a tier answers by itself: no other model in its place, no answer from earlier on.
 _ALONE = {"fallback": "none", "cache": False, "escalate": False}
@@ -51,7 +51,7 @@ def find(names: str | None) -> list[Tier]:
 
     Raises RequestError for a name that is none, and ConfigError.
     """
-    tiers = config.load().tiers
+    tiers = load_settings().tiers
     known = [tier.name for tier in tiers]
     wanted = known if names is None else [name.strip() for name in names.split(",")]
     for name in wanted:

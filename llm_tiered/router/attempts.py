@@ -1,74 +1,30 @@
-"""Decision → attempts → outcome: which models are tried, in what order, and when to give up.
+"""Candidates → attempts → an answer: each model is tried until one answers.
 
-The chain is a generator without I/O. It yields what is to be done next, and the driver, sync or
+This is a generator without I/O. It yields what is to be done next, and the driver, sync or
 async, does it and sends back what went wrong, or None.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import AllTiersFailed
-from ..mlx.catalog import EMBEDDED
-from .decision import EMBEDDED_TIER
+from ..log.record import Attempt
+from .failures import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
-    from ..config.settings import Settings, Tier
-    from .decision import Decision
+    from ..log.record import Outcome
+    from .candidates import Candidate
 
 # Seconds before the first and the second retry of an error that passes by itself.
 RETRY_DELAYS = (1.0, 4.0)
 
 # Seconds for which a model that keeps failing is not asked again by this process.
 COOLDOWN = 60.0
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model that may answer, in the name of a tier; `options` are the tier's."""
-
-    tier: str
-    model: str
-    local: bool
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a model can't answer, or did not.
-
-    `fix` is the command that mends it. A `transient` problem passes by itself: it is worth a
-    retry. One that `cools` will meet the next call too: the model is left alone for a while.
-    One that `rises` is an answer not good enough: larger models are asked instead, after the same
-    one was told the `correction`, if there is one. It is `usable` where none of them answers.
-    """
-
-    reason: str
-    fix: str | None = None
-    transient: bool = False
-    cools: bool = False
-    rises: bool = False
-    usable: bool = False
-    correction: str | None = None
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One try of one model; `ms` is how long it took, all retries included."""
-
-    tier: str
-    model: str
-    outcome: Literal["ok", "skipped", "failed"]
-    reason: str | None
-    ms: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The attempt as it stands in the log."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -103,62 +59,7 @@ class Wait:
     seconds: float
 
 
-_EMBEDDED = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, local=True)
-
 Step: TypeAlias = "Recall | Check | Try | Wait"
-
-
-def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
-    """The models to attempt for a decision, best first, none of them twice.
-
-    The decision's tier; smaller local tiers, largest first; the cloud; the embedded model.
-    After a cloud tier come all local ones. `fallback` shortens it: `local` leaves the cloud
-    out, `none` everything but the first.
-    """
-    tiers = settings.tiers
-    first = settings.tier(decision.tier)
-    if first is None:
-        return (_EMBEDDED,)
-    below = tiers[: tiers.index(first)] if first.local else tiers
-    local = [tier for tier in reversed(below) if tier.local]
-    cloud = [tier for tier in tiers if not tier.local]
-    rest = local + cloud if first.local else cloud[::-1] + local
-    return _permitted([*map(_candidate, (first, *rest)), _EMBEDDED], decision)
-
-
-def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
-    """All models that may answer, smallest first: where a weak answer rises.
-
-    The decision's own is among them also where `fallback` leaves its kind out.
-    """
-    candidates = [_EMBEDDED, *map(_candidate, settings.tiers)]
-    first = order(decision, settings)[0]
-    permitted = _permitted([first, *candidates], decision)
-    return tuple(candidate for candidate in candidates if candidate in permitted)
-
-
-def _candidate(tier: Tier) -> Candidate:
-    return Candidate(tier.name, tier.model, tier.local, tier.options)
-
-
-def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:
-    """Those that the request lets be asked, none of them twice; the first one always may."""
-    kept = [
-        *candidates[:1],
-        *(
-            candidate
-            for candidate in candidates[1:]
-            if decision.fallback == "any" or (decision.fallback == "local" and candidate.local)
-        ),
-    ]
-    if decision.keep_local:
-        kept = [candidate for candidate in kept if candidate.local]
-    if decision.cloud_only:
-        kept = [candidate for candidate in kept if not candidate.local]
-    unique: dict[str, Candidate] = {}
-    for candidate in kept:
-        unique.setdefault(candidate.model, candidate)
-    return tuple(unique.values())
 
 
 class Cooldowns:
@@ -204,7 +105,7 @@ def run(  # noqa: PLR0913 - what there is to know, and what differs in tests
     while queue:
         candidate = queue.pop(0)
         started = clock()
-        outcome: Literal["ok", "skipped", "failed"] = "skipped"
+        outcome: Outcome = "skipped"
         if recall and (yield Recall(candidate)) is None:
             problem = None
         else:

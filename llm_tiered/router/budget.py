@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseModel
 
-    from ..config.settings import Budget
+    from ..config.sections import Budget
 
 logger = logging.getLogger("llm_tiered")
 

@@ -13,7 +13,7 @@ from ..mlx.models import LocalModel
 if TYPE_CHECKING:
     from llm.models import Attachment, _BaseModel
 
-    from ..config.settings import Config
+    from ..config.sections import Config
 
 
 def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | None) -> None:

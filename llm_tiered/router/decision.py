@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, RequestError
+from ..log.record import Rollout
 from ..mlx.catalog import EMBEDDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..config.settings import Fallback, Settings, Tier
+    from ..config.sections import Tier
+    from ..config.settings import Settings
+    from ..config.terms import Fallback
     from ..estimator import Estimate
-
-Source = Literal["tier", "option", "task", "conversation", "estimate", "default"]
+    from ..log.record import Source
 
 EMBEDDED_TIER = "embedded"
 
@@ -43,15 +45,6 @@ class Request:
     conversation_kept_local: bool = False
     estimate: Estimate | None = None
     text: str = ""
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """A tier or task that gets a share of its requests so far, and whether this is one of them."""
-
-    name: str
-    share: float
-    included: bool
 
 
 @dataclass(frozen=True)

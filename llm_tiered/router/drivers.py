@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from llm.parts import StreamEvent
 
     from ..cache.answers import Answer
-    from .attempts import Candidate, Problem
+    from .candidates import Candidate
+    from .failures import Problem
     from .registry import Registry
 
 Inner = TypeVar("Inner")

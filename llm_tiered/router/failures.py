@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import llm
 from pydantic import ValidationError
 
 from ..errors import EngineError, ModelUnavailable, TieredError
-from .attempts import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,25 @@ _WRONG_KEY = re.compile(
 _GOOGLE_KEY = re.compile(r"AIza[\w-]{20,}")
 _KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"
 _LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a model can't answer, or did not.
+
+    `fix` is the command that mends it. A `transient` problem passes by itself: it is worth a
+    retry. One that `cools` will meet the next call too: the model is left alone for a while.
+    One that `rises` is an answer not good enough: larger models are asked instead, after the same
+    one was told the `correction`, if there is one. It is `usable` where none of them answers.
+    """
+
+    reason: str
+    fix: str | None = None
+    transient: bool = False
+    cools: bool = False
+    rises: bool = False
+    usable: bool = False
+    correction: str | None = None
 
 
 def explain(error: Exception, *, secrets: Iterable[str | None] = ()) -> Problem:

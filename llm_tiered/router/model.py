@@ -67,13 +67,14 @@ class _Shared:
         return tuple(dict.fromkeys(tools))
 
     def _tier_models(self) -> list[_BaseModel]:
-        from ..config import settings as config
+        from ..config.sections import Config
+        from ..config.settings import load_settings
 
         try:
-            tiers = config.load().tiers
+            tiers = load_settings().tiers
         except TieredError:
             # The mistake is told when a prompt comes; until then nothing is ruled out.
-            tiers = config.Config().tiers
+            tiers = Config().tiers
         return [self.registry.get(tier.model) for tier in tiers if tier.model in self.registry]
 
 

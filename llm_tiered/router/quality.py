@@ -24,9 +24,6 @@ SEQUENCE = 4
 ENOUGH_WORDS = 40
 REPEATED = 0.5
 
-# How the reason of an attempt begins whose answer was there, and too weak.
-ESCALATED = "escalated: "
-
 # Where an answer begins, in characters.
 BEGINNING = 200
 _REFUSAL = re.compile(

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
-from ..config import settings as config
+from ..config.settings import load_settings
 from ..errors import EmptyAnswer, ModelUnavailable, RequestError
 from ..log import conversation as history
 from . import attempts as chain
 from . import checks as readiness
 from . import inner as nested
-from .attempts import Problem
+from .candidates import ladder, order
 from .decision import Request, decide
-from .failures import explain
+from .failures import Problem, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from ..cache.answers import Answer
     from ..estimator import Estimate
     from ..log.conversation import Past
-    from .attempts import Attempt, Candidate, Step
+    from ..log.record import Attempt
+    from .attempts import Step
+    from .candidates import Candidate
     from .decision import Decision
     from .quality import Verdict
 
@@ -50,7 +52,7 @@ class Routed:
         self.started = time.perf_counter()
         self.prompt = prompt
         self.key = key
-        self.settings = config.load()
+        self.settings = load_settings()
         self.attempts: list[Attempt] = []
         options: Any = prompt.options
         past = history.last_turn(conversation)
@@ -68,7 +70,7 @@ class Routed:
             estimate=self._estimate(past),
         )
         self.decision: Decision = decide(request, self.settings)
-        self.candidates: tuple[Candidate, ...] = chain.order(self.decision, self.settings)
+        self.candidates: tuple[Candidate, ...] = order(self.decision, self.settings)
         self.requested: dict[str, Any] = {
             name: value for name in nested.SAMPLING if (value := getattr(options, name)) is not None
         }
@@ -80,9 +82,9 @@ class Routed:
 
     def steps(self) -> Generator[Step, Problem | None, Candidate]:
         """What is to be done for an answer, one after the other."""
-        ladder = chain.ladder(self.decision, self.settings) if self.escalates else ()
+        above = ladder(self.decision, self.settings) if self.escalates else ()
         return chain.run(
-            self.candidates, COOLDOWNS, self.attempts, ladder=ladder, recall=self.recalls
+            self.candidates, COOLDOWNS, self.attempts, ladder=above, recall=self.recalls
         )
 
     def known_problem(
@@ -164,7 +166,7 @@ class Routed:
             return None
         if not text or not self.judges(candidate):
             raise _empty(inner)
-        from .quality import ESCALATED
+        from ..log.record import ESCALATED
 
         verdict = self._verdict(text, inner.response_json)
         if verdict is None:
@@ -178,7 +180,8 @@ class Routed:
         problem = self.explain(error)
         if not self.judges(candidate) or not isinstance(error, (EmptyAnswer, RequestError)):
             return problem
-        from .quality import ESCALATED, correction
+        from ..log.record import ESCALATED
+        from .quality import correction
 
         retry = correction(problem.reason) if text and self.prompt.schema else None
         return replace(problem, reason=ESCALATED + problem.reason, rises=True, correction=retry)
@@ -203,7 +206,7 @@ class Routed:
                 "source": decision.source,
                 "task": decision.task,
                 "tier": decision.tier,
-                "attempts": [attempt.as_dict() for attempt in self.attempts],
+                "attempts": [asdict(attempt) for attempt in self.attempts],
                 "ttft_ms": ttft_ms,
                 "cached_from": self.recalled.turn_id if self.recalled else None,
                 "key": key,

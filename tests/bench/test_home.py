@@ -7,7 +7,7 @@ import llm
 import pytest
 
 from llm_tiered.bench.home import Subject, home
-from llm_tiered.config import settings as config
+from llm_tiered.config.settings import load_settings
 
 SUBJECT = Subject("mlx/mine", Path("/models/mine"), Path("/adapters/mine"))
 
@@ -17,7 +17,7 @@ def test_llm_knows_the_models_there(tmp_path: Path) -> None:
     with home(tmp_path / "home", [SUBJECT], SUBJECT, 10**9):
         model: Any = llm.get_model("mlx/mine")
         assert (model.spec.path, model.spec.adapter) == (SUBJECT.folder, SUBJECT.adapter)
-        settings = config.load()
+        settings = load_settings()
         assert [tier.model for tier in settings.tiers] == ["mlx/mine"]
         assert settings.config.memory_limit == 10**9
         assert llm.user_dir() == tmp_path / "home"
@@ -31,7 +31,7 @@ def test_the_environment_comes_back(
     """What the user has set for `tiered` counts for nothing inside, and counts again outside."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
     with home(tmp_path / "home", [SUBJECT], SUBJECT, None):
-        assert config.load().force_local is None
-    assert config.load().force_local is False
+        assert load_settings().force_local is None
+    assert load_settings().force_local is False
     assert llm.user_dir() == user_path
     assert not list(user_path.iterdir())

@@ -24,7 +24,7 @@ from tabulate import tabulate
 from llm_tiered.cache import answers as cache_answers
 from llm_tiered.cache import lookup as cache
 from llm_tiered.cache.index import Index
-from llm_tiered.costs import requests as turns
+from llm_tiered.log import database as log_database
 from tests.make_log import add_with_messages, make_log, turn
 
 NO_SUCH_KEY = "0" * 64
@@ -82,7 +82,7 @@ def look_up(key: str) -> float:
 def open_log(path: Path) -> float:
     """The milliseconds that SQLite takes to open a log and to read its schema."""
     start = time.perf_counter()
-    with turns.reading(path) as log:
+    with log_database.reading(path) as log:
         cache_answers.last(log)
     return (time.perf_counter() - start) * 1000
 

@@ -25,7 +25,8 @@ import yaml
 from llm.plugins import load_plugins, pm
 from tabulate import tabulate
 
-from llm_tiered.config import settings as config
+from llm_tiered.config.file import config_path
+from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.costs import prices, savings
 from llm_tiered.costs.prices import dollars
 from tests import gemini
@@ -160,10 +161,10 @@ def service(tokens: dict[str, prices.Tokens]) -> Iterator[Path]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         environment = {"LLM_USER_PATH": str(folder), "LLM_GEMINI_KEY": gemini.KEY}
         stack.enter_context(mock.patch.dict(os.environ, environment))
-        for name in config.ENVIRONMENT:
+        for name in ENVIRONMENT:
             os.environ.pop(name, None)
-        config.config_path().parent.mkdir()
-        config.config_path().write_text(yaml.safe_dump({"tiers": TIERS, "cache": True}))
+        config_path().parent.mkdir()
+        config_path().write_text(yaml.safe_dump({"tiers": TIERS, "cache": True}))
         stack.enter_context(
             mock.patch.object(httpx.HTTPTransport, "handle_request", google(tokens))
         )

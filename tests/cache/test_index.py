@@ -316,7 +316,7 @@ def test_what_a_locked_index_says(index_path: Path, monkeypatch: pytest.MonkeyPa
 
 PROCESSES = """
 import os, sys
-from llm_tiered.log import cache
+from llm_tiered.cache import lookup as cache
 cache.CHUNK = 500
 wait, start = os.pipe()
 children = []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llm.parts import StreamEvent
 
 from llm_tiered.cache.lookup import find
-from llm_tiered.costs import requests as turns
+from llm_tiered.log import database as log_database
 from tests.cache.replies import INNER, Replying, change, key_of, reply
 from tests.make_log import add, empty_log, gemini_response, make_log, turn
 
@@ -124,7 +124,7 @@ def test_the_newest_counts(log: Path) -> None:
 def test_only_newer_ones(log: Path) -> None:
     """An answer that is too old does not count; one that is old enough is still there."""
     response = reply(log, "answer")
-    asked = turns.parse(response.datetime_utc())
+    asked = log_database.parse(response.datetime_utc())
     key = key_of(response)
     assert find(key, newer_than=asked)
     assert find(key, newer_than=asked + timedelta(microseconds=1)) is None
@@ -357,7 +357,7 @@ def test_a_locked_log(
 ) -> None:
     """A log that another process keeps locked is one warning, after some patience."""
     key = key_of(reply(log, "answer"))
-    monkeypatch.setattr(turns, "PATIENCE", 0.05)
+    monkeypatch.setattr(log_database, "PATIENCE", 0.05)
     with closing(sqlite3.connect(log, isolation_level=None)) as other:
         other.execute("begin exclusive")
         assert find(key) is None

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Toys
 
-pytest_plugins = ("tests.toys",)
-
 LOCAL = ("--tiers", "small,medium")
 
 

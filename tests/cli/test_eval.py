@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 @pytest.fixture
 def echoes(config_file: Path) -> Iterator[Echoes]:

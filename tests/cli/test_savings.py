@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llm_tiered.costs.periods import span
-from llm_tiered.costs.requests import Period
+from llm_tiered.costs.periods import Period, span
 from llm_tiered.costs.savings import report
 from tests.cli.commands import configure, refused, run, run_json, tier
 from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, turn

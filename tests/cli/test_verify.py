@@ -236,7 +236,7 @@ def test_a_log_that_is_locked_is_not_to_be_moved(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process has the log, it takes patience, and nothing else."""
-    monkeypatch.setattr("llm_tiered.costs.requests.PATIENCE", 0.01)
+    monkeypatch.setattr("llm_tiered.log.database.PATIENCE", 0.01)
     with closing(sqlite3.connect(logs, isolation_level=None)) as database:
         database.execute("create table turns (id)")
         database.execute("begin exclusive")

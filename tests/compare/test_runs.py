@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 def columns(names: str | None = "small,medium", **said: Any) -> list[Column]:
     """What came of a question."""

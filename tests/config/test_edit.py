@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llm_tiered.config import edit as config_edit
-from llm_tiered.config import settings as config
+from llm_tiered.config.settings import load_settings
 from llm_tiered.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,4 +49,4 @@ def test_link(config_file: Path, tmp_path: Path) -> None:
     config_edit.write(config_edit.with_tasks({"haiku": 3}))
     assert config_file.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o600
-    assert config.load().config.tasks["haiku"].complexity == 3
+    assert load_settings().config.tasks["haiku"].complexity == 3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llm_tiered.config import settings as config
+from llm_tiered.config.settings import load_settings
 from llm_tiered.errors import ConfigError
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
@@ -45,7 +45,7 @@ def test_thresholds_move_thetiers(
         monkeypatch.setenv("COMPLEXITY_SMALL", small)
     if medium is not None:
         monkeypatch.setenv("COMPLEXITY_MEDIUM", medium)
-    assert _spans(config.load()) == expected
+    assert _spans(load_settings()) == expected
 
 
 NUMBERS = [None, *map(str, range(11))]
@@ -61,9 +61,9 @@ def test_thresholds_leave_each_number_in_one_tier(
             monkeypatch.setenv(name, value)
     if medium is not None and int(medium) < int(small or 4):
         with pytest.raises(ConfigError, match=f"COMPLEXITY_MEDIUM: found '{medium}'"):
-            config.load()
+            load_settings()
         return
-    tiers = config.load().tiers
+    tiers = load_settings().tiers
     owners = [[tier.name for tier in tiers if tier.covers(number)] for number in range(1, 11)]
     assert [owner for owner in owners if len(owner) != 1] == []
 
@@ -85,7 +85,7 @@ def test_wrong_threshold(
     """A threshold that can't be is told with the variable, what was found and the range."""
     monkeypatch.setenv(variable, text)
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        load_settings()
     assert str(caught.value) == f"{variable}: found {text!r}, expected {allowed}"
 
 
@@ -96,14 +96,14 @@ def test_threshold_of_a_tier_that_is_not_there(
     config_file.write_text(tiers(SMALL.replace("small", "tiny"), MEDIUM, CLOUD))
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")
     with pytest.raises(ConfigError, match="COMPLEXITY_SMALL moves the end of the tier 'small'"):
-        config.load()
+        load_settings()
 
 
 def test_threshold_beats_the_file(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment moves the tiers of the file, and keeps their models."""
     config_file.write_text(tiers(SMALL, MEDIUM.replace("5-7", "5-8"), CLOUD.replace("8-", "9-")))
     monkeypatch.setenv("COMPLEXITY_MEDIUM", "6")
-    settings = config.load()
+    settings = load_settings()
     assert _spans(settings) == ["1-4", "5-6", "7-10"]
     assert settings.tiers[1].model == "mlx/Qwen2.5-7B-Instruct-4bit"
 
@@ -120,7 +120,7 @@ def test_threshold_beats_the_file(config_file: Path, monkeypatch: pytest.MonkeyP
 def test_force_local_llm(monkeypatch: pytest.MonkeyPatch, text: str, expected: bool | None) -> None:
     """FORCE_LOCAL_LLM is true, false or, without a text, nothing; in any usual spelling."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", text)
-    assert config.load().force_local is expected
+    assert load_settings().force_local is expected
 
 
 @pytest.mark.parametrize("text", ["maybe", "2", "local", "truee"])
@@ -128,17 +128,17 @@ def test_wrong_force_local_llm(monkeypatch: pytest.MonkeyPatch, text: str) -> No
     """Another text is refused rather than guessed: it is about privacy."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", text)
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        load_settings()
     assert str(caught.value) == f"FORCE_LOCAL_LLM: found {text!r}, expected true, false or nothing"
 
 
 def test_sources(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each value that is no default says whether the file or the environment set it."""
     config_file.write_text("fallback: local\n" + tiers(SMALL, MEDIUM, CLOUD))
-    assert config.load().sources == {"fallback": "config", "tiers": "config"}
+    assert load_settings().sources == {"fallback": "config", "tiers": "config"}
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
-    assert config.load().sources == {
+    assert load_settings().sources == {
         "fallback": "config",
         "tiers": "environment",
         "force_local": "environment",

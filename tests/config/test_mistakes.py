@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llm_tiered.config import settings as config
-from llm_tiered.config.settings import Config, Tier
-from llm_tiered.config.user_models import declared_models
+from llm_tiered.config.file import config_path
+from llm_tiered.config.local_models import local_models
+from llm_tiered.config.sections import Config, Tier
+from llm_tiered.config.settings import load_settings
+from llm_tiered.config.user_models import UserModel, declared_models
 from llm_tiered.errors import ConfigError
 from llm_tiered.mlx.catalog import CATALOG
-from llm_tiered.router.registry import local_models
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ MISTAKES = [
     ),
     (
         "models: [{id: x, repo: a/b, colour: red}]",
-        ["models[0].colour: unknown key", *config.UserModel.model_fields],
+        ["models[0].colour: unknown key", *UserModel.model_fields],
     ),
     (tiers(SMALL, MEDIUM, "{name: cloud, complexity: 8-10}"), ["tiers[2]", "'model' is missing"]),
     (tiers(SMALL, MEDIUM, "{name: cloud, model: x}"), ["tiers[2]", "'complexity' is missing"]),
@@ -117,7 +118,7 @@ def test_mistake_is_told_in_one_line(config_file: Path, text: str, words: list[s
     """A mistake gives one line: the file, the key, what was found, what is allowed."""
     config_file.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        load_settings()
     message = str(caught.value)
     assert message.startswith(f"{config_file}: ")
     assert len(message.splitlines()) == 1
@@ -129,7 +130,7 @@ def test_every_mistake_has_its_line(config_file: Path) -> None:
     """Several mistakes are told at once, each in its line with the file."""
     config_file.write_text("fallback: maybe\nteirs: []\ndefault_complexity: 11")
     with pytest.raises(ConfigError) as caught:
-        config.load()
+        load_settings()
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert all(line.startswith(f"{config_file}: ") for line in lines)
@@ -140,14 +141,14 @@ def test_aliases_that_are_damaged(config_file: Path, user_path: Path) -> None:
     config_file.write_text("fallback: any")
     (user_path / "aliases.json").write_text("{broken")
     with pytest.raises(ConfigError, match=r"aliases\.json can't be read"):
-        config.load()
+        load_settings()
 
 
 def test_file_that_is_no_utf8(config_file: Path) -> None:
     """A file in another encoding is told as such."""
     config_file.write_bytes("fallback: any # größer".encode("latin-1"))
     with pytest.raises(ConfigError, match="no UTF-8") as caught:
-        config.load()
+        load_settings()
     assert str(config_file) in str(caught.value)
 
 
@@ -155,7 +156,7 @@ def test_folder_in_the_place_of_the_file(config_file: Path) -> None:
     """A folder of that name can't be read, and is named."""
     config_file.mkdir()
     with pytest.raises(ConfigError, match="can't be read: Is a directory") as caught:
-        config.load()
+        load_settings()
     assert str(config_file) in str(caught.value)
     assert declared_models() == ()
 
@@ -165,7 +166,7 @@ def test_file_in_the_place_of_the_folder(config_file: Path) -> None:
     config_file.parent.rmdir()
     config_file.parent.write_text("")
     with pytest.raises(ConfigError, match="can't be read: Not a directory") as caught:
-        config.load()
+        load_settings()
     assert str(config_file) in str(caught.value)
     assert declared_models() == ()
 
@@ -177,7 +178,7 @@ def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     # and the test gives root's rights up for its duration.
     with tempfile.TemporaryDirectory() as name:
         monkeypatch.setenv("LLM_USER_PATH", name)
-        path = config.config_path()
+        path = config_path()
         path.parent.mkdir()
         path.write_text("models: [{id: x, repo: a/b}]")
         closed = path if request.param == "file" else path.parent
@@ -197,7 +198,7 @@ def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 def test_file_that_may_not_be_read(locked: Path) -> None:
     """A file without permission is told as a mistake of the config."""
     with pytest.raises(ConfigError, match="can't be read: Permission denied") as caught:
-        config.load()
+        load_settings()
     assert str(locked) in str(caught.value)
 
 
@@ -232,6 +233,6 @@ def test_mistake_is_told_every_time(config_file: Path) -> None:
     config_file.write_text("fallback: maybe")
     for _ in range(2):
         with pytest.raises(ConfigError, match="maybe"):
-            config.load()
+            load_settings()
     config_file.write_text("fallback: local")
-    assert config.load().config.fallback == "local"
+    assert load_settings().config.fallback == "local"

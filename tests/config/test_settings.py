@@ -14,8 +14,8 @@ import llm
 import pytest
 import yaml
 
-from llm_tiered.config import settings as config
-from llm_tiered.config.settings import Budget, Cache, Config, Settings, Span, Task, Tier
+from llm_tiered.config.sections import DEFAULT_TASKS, Budget, Cache, Config, Span, Task, Tier
+from llm_tiered.config.settings import Settings, load_settings
 from llm_tiered.config.user_models import declared_models
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
@@ -35,7 +35,7 @@ def _touch(path: Path) -> None:
 
 def test_no_file_gives_the_defaults() -> None:
     """Without a file, everything is a default and nothing has another source."""
-    assert config.load() == Settings(Config(), None, {})
+    assert load_settings() == Settings(Config(), None, {})
 
 
 def test_default_tiers() -> None:
@@ -51,14 +51,14 @@ def test_default_tiers() -> None:
 
 def test_example_file_equals_the_defaults(config_file: Path) -> None:
     """The example file, put in place as it is, changes nothing."""
-    example = files("llm_tiered").joinpath("config_example.yaml").read_text("utf-8")
+    example = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     config_file.write_text(example, "utf-8")
-    assert config.load().config == Config()
+    assert load_settings().config == Config()
 
 
 def test_example_file_shows_every_key() -> None:
     """The example file has every key there is, in the order of the code."""
-    example = files("llm_tiered").joinpath("config_example.yaml").read_text("utf-8")
+    example = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     assert list(yaml.safe_load(example)) == list(Config.model_fields)
 
 
@@ -66,13 +66,13 @@ def test_example_file_shows_every_key() -> None:
 def test_empty_file_gives_the_defaults(config_file: Path, text: str) -> None:
     """A file that says nothing changes nothing."""
     config_file.write_text(text)
-    assert config.load() == Settings()
+    assert load_settings() == Settings()
 
 
 def test_byte_order_mark_does_not_matter(config_file: Path) -> None:
     """A file that an editor saved with a byte order mark is read like any other."""
     config_file.write_text("fallback: local\n", "utf-8-sig")
-    assert config.load().config.fallback == "local"
+    assert load_settings().config.fallback == "local"
 
 
 # What the file says
@@ -82,13 +82,13 @@ def test_users_tasks_are_added_to_the_defaults(config_file: Path) -> None:
     """A task of the user's is added, or changes one that is there; the others stay."""
     config_file.write_text("tasks: {haiku: 2, tutorial_generation: 9}")
     own = {name: Task(complexity=n) for name, n in (("haiku", 2), ("tutorial_generation", 9))}
-    assert config.load().config.tasks == config.DEFAULT_TASKS | own
+    assert load_settings().config.tasks == DEFAULT_TASKS | own
 
 
 def test_task_with_more_to_say(config_file: Path) -> None:
     """A task can say more than its complexity, and is shown as it was written."""
     config_file.write_text("tasks: {haiku: {complexity: 2, cache: true}, ode: 3}")
-    loaded = config.load().config
+    loaded = load_settings().config
     assert loaded.tasks["haiku"] == Task(complexity=2, cache=True)
     shown = loaded.model_dump(mode="json")["tasks"]
     assert (shown["haiku"], shown["ode"]) == ({"complexity": 2, "cache": True}, 3)
@@ -107,19 +107,19 @@ def test_task_with_more_to_say(config_file: Path) -> None:
 def test_cache(config_file: Path, text: str, expected: Cache) -> None:
     """The cache is a switch, or says how old and how random an answer may be."""
     config_file.write_text(f"cache: {text}")
-    assert config.load().config.cache == expected
+    assert load_settings().config.cache == expected
 
 
 def test_budget_in_dollars(config_file: Path) -> None:
     """The budget is exact: what is written is what holds."""
     config_file.write_text("budget: {day: 0.10, month: 20}")
-    assert config.load().config.budget == Budget(day=Decimal("0.1"), month=Decimal(20))
+    assert load_settings().config.budget == Budget(day=Decimal("0.1"), month=Decimal(20))
 
 
 def test_tiers_are_sorted_by_complexity(config_file: Path) -> None:
     """The order of the tiers in the file does not matter."""
     config_file.write_text(tiers(CLOUD, SMALL, MEDIUM))
-    assert [tier.name for tier in config.load().tiers] == ["small", "medium", "cloud"]
+    assert [tier.name for tier in load_settings().tiers] == ["small", "medium", "cloud"]
 
 
 def test_tier_of_one_number(config_file: Path) -> None:
@@ -127,13 +127,13 @@ def test_tier_of_one_number(config_file: Path) -> None:
     config_file.write_text(
         tiers("{name: all, complexity: 1 - 9, model: phi}", "{name: top, complexity: 10, model: x}")
     )
-    assert _spans(config.load()) == ["1-9", "10"]
+    assert _spans(load_settings()) == ["1-9", "10"]
 
 
 def test_memory_limit_is_in_bytes(config_file: Path) -> None:
     """A memory limit is written with its unit and read as bytes."""
     config_file.write_text("memory_limit: 12GB")
-    assert config.load().config.memory_limit == 12_000_000_000
+    assert load_settings().config.memory_limit == 12_000_000_000
 
 
 @pytest.mark.parametrize("name", ["small", "cloud"])
@@ -152,7 +152,7 @@ def test_no_tier_of_that_name() -> None:
 def test_settings_can_not_be_changed() -> None:
     """Settings are shared by all requests, so nobody can write to them."""
     with pytest.raises(ValueError, match="frozen"):
-        config.load().config.local_only = True
+        load_settings().config.local_only = True
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_aliases_in_tiers_become_ids(config_file: Path, name: str, expected: str
         tiers(f"{{name: all, complexity: 1-10, model: {name}}}")
         + "\nmodels: [{id: my-model, repo: me/my-model, aliases: [mine]}]"
     )
-    assert config.load().tiers[0].model == expected
+    assert load_settings().tiers[0].model == expected
 
 
 @pytest.mark.parametrize("name", ["big", "phi"])
@@ -202,7 +202,7 @@ def test_alias_of_the_user_in_a_tier(config_file: Path, user_path: Path, name: s
     config_file.write_text(tiers(SMALL, MEDIUM.replace("qwen", name), CLOUD))
     aliases = {"big": "mlx/Qwen3-8B-4bit", "phi": "gemini/gemini-2.5-flash"}
     (user_path / "aliases.json").write_text(json.dumps(aliases))
-    tier = config.load().tiers[1]
+    tier = load_settings().tiers[1]
     assert tier.model == llm.get_model(name).model_id
     assert tier.local is (name == "big")
 
@@ -213,7 +213,7 @@ def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:
         tiers("{name: all, complexity: 1-10, model: phi}")
         + "\nmodels: [{id: mlx/mine, repo: me/mine, aliases: [phi]}]"
     )
-    assert config.load().tiers[0].model == llm.get_model("phi").model_id
+    assert load_settings().tiers[0].model == llm.get_model("phi").model_id
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:
 def test_users_model_has_the_prefix(config_file: Path, id_: str, expected: str) -> None:
     """The id of a model of the user's begins with mlx/, whether or not it is written so."""
     config_file.write_text(f"models: [{{id: {id_}, repo: me/my-model}}]")
-    assert config.load().config.models[0].id == expected
+    assert load_settings().config.models[0].id == expected
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_path_of_a_model(
     monkeypatch.setenv("HOME", "/home/somebody")
     config_file.write_text(f"models: [{{id: my-model, path: {path}}}]")
     wanted = Path(expected.format(folder=config_file.parent, home="/home/somebody"))
-    assert config.load().config.models[0].path == wanted
+    assert load_settings().config.models[0].path == wanted
     assert declared_models()[0].path == wanted
 
 
@@ -253,33 +253,33 @@ def test_unchanged_file_is_not_read_again(
 ) -> None:
     """While nothing changes, the settings are those of the first time."""
     config_file.write_text("fallback: local")
-    first = config.load()
+    first = load_settings()
 
     def read(*_: Any, **__: Any) -> str:
         raise AssertionError("the file was read again")
 
     monkeypatch.setattr(Path, "read_text", read)
-    assert config.load() is first
+    assert load_settings() is first
 
 
 def test_changed_file_is_read_again(config_file: Path) -> None:
     """A file that came, changed or went counts from the next request on."""
     config_file.write_text("default_complexity: 3")
-    assert config.load().config.default_complexity == 3
+    assert load_settings().config.default_complexity == 3
     config_file.write_text("default_complexity: 4")
     _touch(config_file)
-    assert config.load().config.default_complexity == 4
+    assert load_settings().config.default_complexity == 4
     config_file.unlink()
-    assert config.load().config.default_complexity == 5
+    assert load_settings().config.default_complexity == 5
 
 
 def test_changed_environment_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that changed counts from the next request on."""
-    assert config.load().force_local is None
+    assert load_settings().force_local is None
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
-    assert config.load().force_local is True
+    assert load_settings().force_local is True
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")
-    assert _spans(config.load()) == ["1-3", "4-7", "8-10"]
+    assert _spans(load_settings()) == ["1-3", "4-7", "8-10"]
 
 
 def test_other_user_directory_has_its_own_config(
@@ -287,9 +287,9 @@ def test_other_user_directory_has_its_own_config(
 ) -> None:
     """The config belongs to llm's user directory."""
     config_file.write_text("fallback: local")
-    assert config.load().config.fallback == "local"
+    assert load_settings().config.fallback == "local"
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "other"))
-    assert config.load().config.fallback == "any"
+    assert load_settings().config.fallback == "any"
 
 
 def test_empty_span_covers_nothing() -> None:

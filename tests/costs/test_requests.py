@@ -13,9 +13,11 @@ import sqlite_utils
 from llm.migrations import MIGRATIONS
 
 from llm_tiered.costs import requests as turns
+from llm_tiered.costs.periods import ALWAYS, Period
 from llm_tiered.costs.prices import LONG_PROMPT, Tokens
-from llm_tiered.costs.requests import ALWAYS, Others, Period, Requests, Route
+from llm_tiered.costs.requests import Others, Requests, Route
 from llm_tiered.errors import TieredError
+from llm_tiered.log import database as log_database
 from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, gemini_response, turn
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def older_log(path: Path, last_migration: str) -> None:
 
 def read(path: Path, period: Period = ALWAYS, by: By | None = None) -> Any:
     """Give the requests by route, and the number of unreadable rows."""
-    with turns.reading(path) as database:
+    with log_database.reading(path) as database:
         found, unreadable = turns.read(database, period, by)
     return dict(found), unreadable
 
@@ -268,8 +270,8 @@ def test_a_log_of_an_older_llm(logs: Path, version: str, last_migration: str) ->
     if version != "0.12":
         row |= {"input_tokens": 7, "output_tokens": 5}
     add(logs, [row], table="responses")
-    with turns.reading(logs) as database:
-        assert turns.has_requests(database)
+    with log_database.reading(logs) as database:
+        assert log_database.has_requests(database)
         assert turns.read(database, ALWAYS) == ([], 0)
         assert turns.first_time(database) is None
         tokens = (0, 0) if version == "0.12" else (7, 5)
@@ -283,7 +285,7 @@ def test_both_tables_are_read(log: Path) -> None:
     add(log, [older], table="responses")
     found, _ = read(log)
     assert found[PLAIN].durations == [1, 2]
-    with turns.reading(log) as database:
+    with log_database.reading(log) as database:
         assert turns.first_time(database) == datetime(2026, 11, 21, 18, tzinfo=timezone.utc)
 
 
@@ -302,7 +304,7 @@ def test_other_models_are_counted_apart(log: Path) -> None:
     other = turn(input=10, output=1) | {"model": "gpt-4o"}
     add(log, [turn(), other, other | {"id": "2"}, other | {"id": "3", "model": None}])
     add(log, [other | {"input_tokens": None}], table="responses")
-    with turns.reading(log) as database:
+    with log_database.reading(log) as database:
         assert turns.others(database, ALWAYS) == [
             Others("gpt-4o", 3, 20, 3),
             Others("unknown", 1, 10, 1),
@@ -321,25 +323,25 @@ def test_reading_changes_nothing(log: Path) -> None:
 
 def test_nothing_can_be_written(log: Path) -> None:
     """The log is opened for reading only."""
-    with pytest.raises(TieredError, match="readonly"), turns.reading(log) as database:
+    with pytest.raises(TieredError, match="readonly"), log_database.reading(log) as database:
         database.execute("delete from turns")
 
 
 def test_no_log_yet(logs: Path) -> None:
     """Without a log the error says so, and no log is made."""
-    with pytest.raises(TieredError, match="there is no log yet"), turns.reading(logs):
+    with pytest.raises(TieredError, match="there is no log yet"), log_database.reading(logs):
         pass
     assert not logs.exists()
 
 
 def test_a_locked_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that another process keeps locked is one clear error, after some patience."""
-    monkeypatch.setattr(turns, "PATIENCE", 0.05)
+    monkeypatch.setattr(log_database, "PATIENCE", 0.05)
     with closing(sqlite3.connect(log, isolation_level=None)) as other:
         other.execute("begin exclusive")
         with (
             pytest.raises(TieredError, match=r"locked \(try again in a moment\)"),
-            turns.reading(log) as database,
+            log_database.reading(log) as database,
         ):
             turns.read(database, ALWAYS)
 
@@ -373,8 +375,8 @@ def test_a_database_of_something_else(logs: Path) -> None:
     """A database without llm's tables has no requests."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table cats (name text)")
-    with turns.reading(logs) as database:
-        assert not turns.has_requests(database)
+    with log_database.reading(logs) as database:
+        assert not log_database.has_requests(database)
         assert turns.read(database, ALWAYS) == ([], 0)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.costs import prices
-from llm_tiered.costs.requests import Period
+from llm_tiered.costs.periods import Period
 from llm_tiered.costs.savings import report
 from llm_tiered.costs.tally import Percentiles
 from llm_tiered.errors import TieredError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from llm_tiered.costs.requests import By
     from tests.toys import Ask
-
-pytest_plugins = ("tests.toys",)
 
 SMALL, MEDIUM = MODELS["small"], MODELS["medium"]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.costs import requests as turns
 from llm_tiered.costs import spending
-from llm_tiered.costs.requests import Period
+from llm_tiered.costs.periods import Period
 from llm_tiered.costs.savings import report
 from llm_tiered.costs.spending import Spent, spent, starts
 from llm_tiered.errors import TieredError
+from llm_tiered.log import database as log_database
 from tests.make_log import END, MODELS, VERSIONS, add, empty_log, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_nothing_was_spent_without_turns(logs: Path, missing: str) -> None:
 
 def test_a_locked_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that another process keeps locked is one clear error."""
-    monkeypatch.setattr(turns, "PATIENCE", 0.05)
+    monkeypatch.setattr(log_database, "PATIENCE", 0.05)
     with closing(sqlite3.connect(log, isolation_level=None)) as other:
         other.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked"):

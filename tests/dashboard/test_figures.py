@@ -13,6 +13,7 @@ from llm_tiered.costs import savings
 from llm_tiered.dashboard import figures
 from llm_tiered.dashboard.figures import Asked
 from llm_tiered.errors import RequestError, TieredError
+from llm_tiered.log import database as log_database
 from tests.dashboard.conftest import NOW
 from tests.make_log import add, turn
 
@@ -68,7 +69,7 @@ def test_no_time(filled: Path) -> None:
 
 def test_a_locked_log(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that another process holds is told as such, after some patience."""
-    monkeypatch.setattr(turns, "PATIENCE", 0.05)
+    monkeypatch.setattr(log_database, "PATIENCE", 0.05)
     with closing(sqlite3.connect(filled, isolation_level=None)) as writer:
         writer.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked"):

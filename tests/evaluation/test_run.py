@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 def exact(*prompts: str, **fields: Any) -> list[dict[str, Any]]:
     """Rows whose right answer is the prompt."""

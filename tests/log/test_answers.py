@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.costs.requests import reading
 from llm_tiered.errors import RequestError
 from llm_tiered.log import answers
 from llm_tiered.log.answers import Answer, Asked
+from llm_tiered.log.database import reading
 from tests.log.answered import ESCALATED, Answering, answered
 from tests.make_log import MODELS, add, attempt, empty_log, turn
 

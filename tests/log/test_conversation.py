@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask
 
-pytest_plugins = ("tests.toys",)
-
 ROW = {
     "parent_message_hash": None,
     "tip_message_hash": "b2:0",

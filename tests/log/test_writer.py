@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 def verify(logs: Path) -> list[str]:
     """What is broken in the log."""
@@ -329,7 +327,7 @@ import llm
 from llm.plugins import load_plugins, pm
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.requests import Limits
+from llm_tiered.mlx.engine.requests import Limits
 
 class Toy(MlxModel):
     def __init__(self):

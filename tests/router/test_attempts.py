@@ -8,19 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llm_tiered.errors import AllTiersFailed
-from llm_tiered.router.attempts import (
-    COOLDOWN,
-    Attempt,
-    Candidate,
-    Check,
-    Cooldowns,
-    Problem,
-    Recall,
-    Step,
-    Try,
-    Wait,
-    run,
-)
+from llm_tiered.log.record import Attempt
+from llm_tiered.router.attempts import COOLDOWN, Check, Cooldowns, Recall, Step, Try, Wait, run
+from llm_tiered.router.candidates import Candidate
+from llm_tiered.router.failures import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,17 +133,6 @@ def test_attempts_are_recorded_as_they_end() -> None:
         chain.send(None)
     assert end.value.value is B
     assert len(attempts) == 2
-
-
-def test_attempt_as_it_stands_in_the_log() -> None:
-    """An attempt is logged with these keys and no others."""
-    assert Attempt("small", "mlx/a", "failed", "overloaded", 12).as_dict() == {
-        "tier": "small",
-        "model": "mlx/a",
-        "outcome": "failed",
-        "reason": "overloaded",
-        "ms": 12,
-    }
 
 
 def test_nothing_answers() -> None:

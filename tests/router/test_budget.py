@@ -14,7 +14,7 @@ import llm
 import pytest
 from ulid import ULID
 
-from llm_tiered.config.settings import Budget
+from llm_tiered.config.sections import Budget
 from llm_tiered.costs import prices
 from llm_tiered.router import budget
 from tests import gemini
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock
 
     from tests.toys import Ask, Toys
-
-pytest_plugins = ("tests.toys",)
 
 # A model of llm-gemini that genai-prices knows: 2.50 dollars for a million output tokens.
 FLASH = "gemini/gemini-2.5-flash"

@@ -7,9 +7,11 @@ from typing import Any, get_args
 
 import pytest
 
-from llm_tiered.config.settings import Config, Fallback, Settings
+from llm_tiered.config.sections import Config
+from llm_tiered.config.settings import Settings
+from llm_tiered.config.terms import Fallback
 from llm_tiered.mlx.catalog import EMBEDDED
-from llm_tiered.router.attempts import Candidate, ladder, order
+from llm_tiered.router.candidates import Candidate, ladder, order
 from llm_tiered.router.decision import Request, decide
 
 PHI, QWEN = "mlx/Phi-3.5-mini-instruct-4bit", "mlx/Qwen2.5-7B-Instruct-4bit"

@@ -8,7 +8,7 @@ import llm
 import llm_gemini
 import pytest
 
-from llm_tiered.config.settings import Config
+from llm_tiered.config.sections import Config
 from llm_tiered.errors import ModelUnavailable, RequestError
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.requests import Limits

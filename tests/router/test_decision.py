@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from llm_tiered.config.settings import DEFAULT_TASKS, Config, Settings
+from llm_tiered.config.sections import DEFAULT_TASKS, Config
+from llm_tiered.config.settings import Settings
 from llm_tiered.errors import ConfigError, RequestError
 from llm_tiered.estimator import Estimate
 from llm_tiered.mlx.catalog import EMBEDDED

@@ -14,8 +14,7 @@ from pydantic import ValidationError
 
 from llm_tiered import errors
 from llm_tiered.mlx.options import Options
-from llm_tiered.router.attempts import Problem
-from llm_tiered.router.failures import explain, redact
+from llm_tiered.router.failures import Problem, explain, redact
 
 GOOGLE_KEY = "AIza" + "Sy0123456789_abcdefghij-ABCDEFGHIJK"
 KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 SMALL, MEDIUM = "mlx/toy-small", "mlx/toy-medium"
 
 

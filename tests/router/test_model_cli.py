@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 class Type(Protocol):
     """Run `llm` with these arguments."""

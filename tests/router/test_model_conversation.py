@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 def decision(response: Any) -> tuple[str, str, int | None]:
     """Tier, source and complexity as recorded."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 PASSING = [
     pytest.param(gemini.QUOTA, "exceeded your current quota", id="429"),
     pytest.param(gemini.INTERNAL, "internal error", id="500"),

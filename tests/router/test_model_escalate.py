@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 SMALL, MEDIUM = "mlx/toy-small", "mlx/toy-medium"
 REFUSAL = "I'm sorry, but I can't help with that."
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 # A key that must not turn up anywhere.
 SECRET = "AQ.Ab8RN6secretOfTheUser"

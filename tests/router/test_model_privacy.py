@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tests.toys import Ask, Toys
 
-pytest_plugins = ("tests.toys",)
-
 
 @pytest.fixture(params=["option", "environment", "config"])
 def private(

@@ -10,12 +10,13 @@ import pytest
 from llm.models import ModelWithAliases
 from llm.plugins import pm
 
-from llm_tiered.config import settings as config
+from llm_tiered.config.local_models import local_models
+from llm_tiered.config.sections import Config
 from llm_tiered.errors import ModelUnavailable
 from llm_tiered.mlx.catalog import CATALOG
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.router.model import AsyncTieredModel, TieredModel
-from llm_tiered.router.registry import Registry, local_models
+from llm_tiered.router.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ def test_catalog_has_no_name_twice() -> None:
 
 def test_tiers_out_of_the_box_are_registered() -> None:
     """The models of the default tiers are known to llm, the cloud's too."""
-    for tier in config.Config().tiers:
+    for tier in Config().tiers:
         assert llm.get_model(tier.model).model_id == tier.model
 
 

@@ -323,8 +323,8 @@ def apart(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
 import atexit, os, queue
 from pathlib import Path
 from llm_tiered.errors import EngineError
-from llm_tiered.mlx.engine import Engine
-from llm_tiered.mlx.requests import GenerationRequest, Prefill, Ticket
+from llm_tiered.mlx.engine.engine import Engine
+from llm_tiered.mlx.engine.requests import GenerationRequest, Prefill, Ticket
 
 chat = ({{"role": "user", "content": "Hello"}},)
 request = GenerationRequest("mlx/tiny", Path({str(folder)!r}), 10**9, chat, max_tokens=3)

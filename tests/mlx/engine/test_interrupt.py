@@ -41,8 +41,8 @@ SUBMIT = """\
 import sys
 from pathlib import Path
 from queue import SimpleQueue
-from llm_tiered.mlx.engine import ENGINE
-from llm_tiered.mlx.requests import GenerationRequest, Prefill, Ticket
+from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.engine.requests import GenerationRequest, Prefill, Ticket
 events = SimpleQueue()
 chat = ({"role": "user", "content": "Hello"},)
 request = GenerationRequest("mlx/interrupt", Path(sys.argv[1]), 10**9, chat, max_tokens=100_000)
@@ -73,7 +73,7 @@ atexit.register(signal.setitimer, signal.ITIMER_REAL, 1)
 
 
 IMPATIENT = """\
-from llm_tiered.mlx import engine
+from llm_tiered.mlx.engine import engine
 engine.GOODBYE = 0.1
 """
 

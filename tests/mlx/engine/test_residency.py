@@ -313,8 +313,8 @@ def test_open_files_stay_allowed(folders: dict[str, Path]) -> None:
 import json, resource
 from pathlib import Path
 from queue import SimpleQueue
-from llm_tiered.mlx.engine import Engine
-from llm_tiered.mlx.requests import Done, GenerationRequest, Ticket
+from llm_tiered.mlx.engine.engine import Engine
+from llm_tiered.mlx.engine.requests import Done, GenerationRequest, Ticket
 
 before = resource.getrlimit(resource.RLIMIT_NOFILE)
 events = SimpleQueue()

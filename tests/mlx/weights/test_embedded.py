@@ -26,7 +26,7 @@ from tests.conftest_smollm2 import FILE, PAGE, PackageIndex
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = {
     "config.json",
     "generation_config.json",
@@ -77,7 +77,8 @@ def start_ensure() -> subprocess.Popen[str]:
     code = (
         # Ctrl-C works even if whoever runs the tests ignores it.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from llm_tiered.mlx import device, embedded; device.detect();"
+        "from llm_tiered.mlx import device;"
+        "from llm_tiered.mlx.weights import embedded; device.detect();"
         f"embedded.WHEEL_SHA256 = {embedded.WHEEL_SHA256!r};"
         f"embedded.GGUF_SHA256 = {embedded.GGUF_SHA256!r};"
         "print('begin', flush=True); print(embedded.ensure())"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("tests.mlx.weights.local_hub",)
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WEIGHTS = "model.safetensors"
 SHARDS = ["model-1.safetensors", "model-2.safetensors"]
 CHUNK = constants.DOWNLOAD_CHUNK_SIZE  # what the library writes to disk at once
@@ -50,7 +50,7 @@ def run_download(**options: Any) -> subprocess.Popen[bytes]:
     """Download in a process of its own, which Ctrl-C reaches even where the tests ignore it."""
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from llm_tiered.mlx import hub; hub.download({REPO!r}, **{options!r})"
+        f"from llm_tiered.mlx.weights import hub; hub.download({REPO!r}, **{options!r})"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],

@@ -1,0 +1,47 @@
+"""The local models: the catalog, and what the config adds to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from ..mlx.catalog import CATALOG, ModelSpec
+from . import file
+
+if TYPE_CHECKING:
+    from .user_models import UserModel
+
+
+def local_models() -> tuple[ModelSpec, ...]:
+    """The catalog, with the config's models added or in place of those with the same id."""
+    specs = {spec.model_id: spec for spec in CATALOG}
+    for model in _declared():
+        specs[model.id] = ModelSpec(
+            model_id=model.id,
+            repo=model.repo,
+            path=model.path,
+            aliases=model.aliases,
+            adapter=model.adapter,
+        )
+    return tuple(specs.values())
+
+
+def find_local_model(name: str) -> ModelSpec | None:
+    """The local model with that id or alias, or None. As with llm, the last one wins."""
+    for spec in reversed(local_models()):
+        if name == spec.model_id or name in spec.aliases:
+            return spec
+    return None
+
+
+def _declared() -> tuple[UserModel, ...]:
+    try:
+        lines = file.read(file.config_path()).splitlines()
+    except ConfigError:
+        return ()
+    # Parsing YAML would slow llm's start, so it is left out for a config that adds no models.
+    if not any("models" in line for line in lines if not line.lstrip().startswith("#")):
+        return ()
+    from .user_models import declared_models
+
+    return declared_models()

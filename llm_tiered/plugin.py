@@ -1,0 +1,46 @@
+"""Registers the local models and `tiered` with llm.
+
+llm does this whenever it starts, so as little as possible is imported here: everything that
+answers a prompt is imported with the first one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .config.file import user_aliases
+from .config.local_models import find_local_model, local_models
+from .mlx.models import AsyncMlxModel, MlxModel
+from .router.model import AsyncTieredModel, TieredModel
+from .router.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llm.models import ModelWithAliases
+
+    from .mlx.engine.requests import Limits
+
+
+def register(register: Callable[..., None], models: list[ModelWithAliases]) -> None:
+    """Register the local models and `tiered` with llm.
+
+    An alias that already means something, to another plugin or to the user, keeps its meaning.
+    """
+    taken = set(user_aliases())
+    for entry in models:
+        taken |= {entry.model.model_id, *entry.aliases}
+    for spec in local_models():
+        aliases = [alias for alias in spec.aliases if alias not in taken]
+        parts = (spec, _limits, find_local_model)
+        register(MlxModel(*parts), AsyncMlxModel(*parts), aliases=aliases)
+    registry = Registry(models)
+    register(TieredModel(registry), AsyncTieredModel(registry))
+
+
+def _limits() -> Limits:
+    from .config.settings import load_settings
+    from .mlx.engine.requests import Limits
+
+    settings = load_settings().config
+    return Limits(memory=settings.memory_limit, kv_disk=settings.kv_disk)

@@ -1,0 +1,82 @@
+"""Decision → candidates: which models may answer, and in what order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..mlx.catalog import EMBEDDED
+from .decision import EMBEDDED_TIER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..config.sections import Tier
+    from ..config.settings import Settings
+    from .decision import Decision
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may answer, in the name of a tier; `options` are the tier's."""
+
+    tier: str
+    model: str
+    local: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_EMBEDDED = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, local=True)
+
+
+def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
+    """The models to attempt for a decision, best first, none of them twice.
+
+    The decision's tier; smaller local tiers, largest first; the cloud; the embedded model.
+    After a cloud tier come all local ones. `fallback` shortens it: `local` leaves the cloud
+    out, `none` everything but the first.
+    """
+    tiers = settings.tiers
+    first = settings.tier(decision.tier)
+    if first is None:
+        return (_EMBEDDED,)
+    below = tiers[: tiers.index(first)] if first.local else tiers
+    local = [tier for tier in reversed(below) if tier.local]
+    cloud = [tier for tier in tiers if not tier.local]
+    rest = local + cloud if first.local else cloud[::-1] + local
+    return _permitted([*map(_candidate, (first, *rest)), _EMBEDDED], decision)
+
+
+def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
+    """All models that may answer, smallest first: where a weak answer rises.
+
+    The decision's own is among them also where `fallback` leaves its kind out.
+    """
+    candidates = [_EMBEDDED, *map(_candidate, settings.tiers)]
+    first = order(decision, settings)[0]
+    permitted = _permitted([first, *candidates], decision)
+    return tuple(candidate for candidate in candidates if candidate in permitted)
+
+
+def _candidate(tier: Tier) -> Candidate:
+    return Candidate(tier.name, tier.model, tier.local, tier.options)
+
+
+def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:
+    """Those that the request lets be asked, none of them twice; the first one always may."""
+    kept = [
+        *candidates[:1],
+        *(
+            candidate
+            for candidate in candidates[1:]
+            if decision.fallback == "any" or (decision.fallback == "local" and candidate.local)
+        ),
+    ]
+    if decision.keep_local:
+        kept = [candidate for candidate in kept if candidate.local]
+    if decision.cloud_only:
+        kept = [candidate for candidate in kept if not candidate.local]
+    unique: dict[str, Candidate] = {}
+    for candidate in kept:
+        unique.setdefault(candidate.model, candidate)
+    return tuple(unique.values())
