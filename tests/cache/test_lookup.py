@@ -280,20 +280,28 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("indexed", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("statement", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_rows(
-    log: Path, statement: str, indexed: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    statement: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A damaged turn is no answer, whether it was in the index before or not; others are."""
-    other = reply(log, "other answer", prompt="Bye")
-    response = reply(log, "answer")
-    if indexed:
-        assert find(key_of(response))
-    change(log, f"{statement}{' and' if 'where' in statement else ' where'} 1 = 1")
-    assert find(key_of(response)) is None
-    if "turns" not in statement and "messages" not in statement:
-        assert find(key_of(other))
+    """A damaged turn gives no answer, whether it was indexed before or not; other turns do."""
+    for indexed in (False, True):
+        folder = tmp_path / f"indexed={indexed}"
+        folder.mkdir()
+        monkeypatch.setenv("LLM_USER_PATH", str(folder))
+        log = folder / "logs.db"
+        empty_log(log)
+        other = reply(log, "other answer", prompt="Bye")
+        response = reply(log, "answer")
+        if indexed:
+            assert find(key_of(response))
+        change(log, f"{statement}{' and' if 'where' in statement else ' where'} 1 = 1")
+        assert find(key_of(response)) is None, folder.name
+        if "turns" not in statement and "messages" not in statement:
+            assert find(key_of(other)), folder.name
     assert warned(caplog) == []
 
 

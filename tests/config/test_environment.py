@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,24 +48,28 @@ def test_thresholds_move_thetiers(
     assert _spans(load_settings()) == expected
 
 
-NUMBERS = [None, *map(str, range(11))]
-
-
-@pytest.mark.parametrize(("small", "medium"), list(product(NUMBERS, NUMBERS)))
-def test_thresholds_leave_each_number_in_one_tier(
-    monkeypatch: pytest.MonkeyPatch, small: str | None, medium: str | None
-) -> None:
+def test_thresholds_leave_each_number_in_one_tier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the thresholds are, each complexity belongs to one tier, or it is an error."""
-    for name, value in (("COMPLEXITY_SMALL", small), ("COMPLEXITY_MEDIUM", medium)):
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    if medium is not None and int(medium) < int(small or 4):
-        with pytest.raises(ConfigError, match=f"COMPLEXITY_MEDIUM: found '{medium}'"):
-            load_settings()
-        return
-    tiers = load_settings().tiers
-    owners = [[tier.name for tier in tiers if tier.covers(number)] for number in range(1, 11)]
-    assert [owner for owner in owners if len(owner) != 1] == []
+    thresholds = [None, *map(str, range(11))]
+    wrong: list[tuple[str | None, str | None, Any]] = []
+    for small, medium in product(thresholds, thresholds):
+        with monkeypatch.context() as environment:
+            for name, value in (("COMPLEXITY_SMALL", small), ("COMPLEXITY_MEDIUM", medium)):
+                if value is not None:
+                    environment.setenv(name, value)
+            error = ""
+            try:
+                tiers = load_settings().tiers
+            except ConfigError as caught:
+                error = str(caught)
+        if medium is not None and int(medium) < int(small or 4):
+            if f"COMPLEXITY_MEDIUM: found '{medium}'" not in error:
+                wrong.append((small, medium, error or "no error"))
+            continue
+        owners = [[tier.name for tier in tiers if tier.covers(number)] for number in range(1, 11)]
+        if error or any(len(owner) != 1 for owner in owners):
+            wrong.append((small, medium, error or owners))
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

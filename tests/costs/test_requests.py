@@ -187,15 +187,13 @@ def test_a_period_has_its_beginning_but_not_its_end(log: Path) -> None:
         {"response_json": '{"tiered": {"ttft_ms": "soon"}}'},
     ],
 )
-@pytest.mark.parametrize(
-    "period", [ALWAYS, Period(since=END), Period(until=END + timedelta(seconds=1))]
-)
-def test_a_damaged_row_is_counted_apart(log: Path, broken: dict[str, Any], period: Period) -> None:
-    """A row that makes no sense is not fatal, and the others are read."""
+def test_a_damaged_row_is_counted_apart(log: Path, broken: dict[str, Any]) -> None:
+    """A row that makes no sense is not fatal, and the others are read, in any period."""
     add(log, [turn(ms=1), turn() | broken, turn(ms=3)])
-    found, unreadable = read(log, period)
-    assert unreadable == 1
-    assert [ms for requests in found.values() for ms in requests.durations] == [1, 3]
+    for period in (ALWAYS, Period(since=END), Period(until=END + timedelta(seconds=1))):
+        found, unreadable = read(log, period)
+        assert unreadable == 1, period
+        assert [ms for requests in found.values() for ms in requests.durations] == [1, 3], period
 
 
 @pytest.mark.parametrize(

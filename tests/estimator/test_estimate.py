@@ -55,12 +55,14 @@ def test_thin_evidence(prompt: str) -> None:
     assert found.reasons == ("too little to go by",)
 
 
-@pytest.mark.parametrize("first", range(0x250, 0x20000, 0x200))
-def test_any_script(first: int) -> None:
+def test_any_script() -> None:
     """Text in any script but Latin is medium."""
-    letters = [chr(first + number) for number in range(0x200)]
-    text = " ".join("".join(letters[start : start + 8]) for start in range(0, 0x200, 8))
-    assert estimate(text).complexity == 5
+    levels = {}
+    for first in range(0x250, 0x20000, 0x200):
+        letters = [chr(first + number) for number in range(0x200)]
+        text = " ".join("".join(letters[start : start + 8]) for start in range(0, 0x200, 8))
+        levels[hex(first)] = estimate(text).complexity
+    assert {first: level for first, level in levels.items() if level != 5} == {}
 
 
 def test_noise() -> None:
@@ -110,18 +112,20 @@ def test_scale_follows_the_score() -> None:
     assert len({each.score for each in found}) > 200
 
 
-@pytest.mark.parametrize("talk", TALK)
-def test_talk_about_itself(talk: str) -> None:
-    """Naming a complexity, or talking to the router, moves a prompt by one at the most."""
+def test_talk_about_itself() -> None:
+    """Naming a complexity, or talking to the router, moves a prompt by at most one."""
+    moved = {}
     for prompt in RANGES:
         plain = estimate(prompt).complexity
-        for text in (
-            f"{talk} {prompt}",
-            f"{prompt} {talk}",
-            f"{talk}\n{prompt}",
-            f"{prompt}\n\n{talk}",
-        ):
-            assert abs(estimate(text).complexity - plain) <= 1, text
+        for talk in TALK:
+            for text in (
+                f"{talk} {prompt}",
+                f"{prompt} {talk}",
+                f"{talk}\n{prompt}",
+                f"{prompt}\n\n{talk}",
+            ):
+                moved[text] = estimate(text).complexity - plain
+    assert {text: distance for text, distance in moved.items() if abs(distance) > 1} == {}
 
 
 def test_talk_in_other_words() -> None:

@@ -39,18 +39,21 @@ def _forced(tier: str, force_local: bool | None) -> str:
 # The scale
 
 
-@pytest.mark.parametrize("force_local", [None, True, False])
-@pytest.mark.parametrize(("complexity", "tier"), list(enumerate(SCALE, start=1)))
-def test_complexity(complexity: int, tier: str, force_local: bool | None) -> None:
+def test_complexity() -> None:
     """Each complexity goes to the tier that covers it, or where FORCE_LOCAL_LLM sends it."""
-    decision = decide(Request(complexity=complexity), _settings(force_local))
-    expected = _forced(tier, force_local)
-    assert (decision.tier, decision.model) == (expected, MODELS[expected])
-    assert (decision.complexity, decision.source) == (complexity, "option")
-    assert f"complexity {complexity}" in decision.reason
+    wrong = []
+    for force_local, (complexity, tier) in product((None, True, False), enumerate(SCALE, start=1)):
+        decision = decide(Request(complexity=complexity), _settings(force_local))
+        expected = _forced(tier, force_local)
+        if (
+            (decision.tier, decision.model) != (expected, MODELS[expected])
+            or (decision.complexity, decision.source) != (complexity, "option")
+            or f"complexity {complexity}" not in decision.reason
+        ):
+            wrong.append((force_local, complexity, decision))
+    assert wrong == []
 
 
-@pytest.mark.parametrize("force_local", [None, True, False])
 @pytest.mark.parametrize(
     ("task", "tier"),
     [
@@ -64,13 +67,14 @@ def test_complexity(complexity: int, tier: str, force_local: bool | None) -> Non
         ("curriculum_planning", "cloud"),
     ],
 )
-def test_task(task: str, tier: str, force_local: bool | None) -> None:
+def test_task(task: str, tier: str) -> None:
     """Each task goes where its complexity belongs, or where FORCE_LOCAL_LLM sends it."""
-    decision = decide(Request(task=task), _settings(force_local))
-    assert decision.tier == _forced(tier, force_local)
-    assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task].complexity, "task")
-    assert decision.task == task
-    assert task in decision.reason
+    for force_local in (None, True, False):
+        decision = decide(Request(task=task), _settings(force_local))
+        assert decision.tier == _forced(tier, force_local), force_local
+        assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task].complexity, "task")
+        assert decision.task == task
+        assert task in decision.reason
 
 
 @pytest.mark.parametrize("tier", MODELS)
@@ -135,19 +139,21 @@ def test_estimate_is_explained() -> None:
     assert decision.reason == ("complexity 9 is estimated (formulas, code), and cloud covers 8-10")
 
 
-@pytest.mark.parametrize(("complexity", "tier"), list(enumerate(SCALE, start=1)))
-@pytest.mark.parametrize("before", [1, 6, 10])
-def test_conversation_follows_its_estimates(before: int, complexity: int, tier: str) -> None:
+def test_conversation_follows_its_estimates() -> None:
     """A conversation that was estimated goes where the estimate of its next turn says."""
-    request = Request(
-        conversation_tier=SCALE[before - 1],
-        conversation_complexity=before,
-        conversation_source="estimate",
-        estimate=_estimated(complexity),
-    )
-    decision = decide(request, _settings())
-    assert (decision.tier, decision.complexity) == (tier, complexity)
-    assert decision.source == "estimate"
+    wrong = []
+    for before, (complexity, tier) in product((1, 6, 10), enumerate(SCALE, start=1)):
+        request = Request(
+            conversation_tier=SCALE[before - 1],
+            conversation_complexity=before,
+            conversation_source="estimate",
+            estimate=_estimated(complexity),
+        )
+        decision = decide(request, _settings())
+        expected = (tier, complexity, "estimate")
+        if (decision.tier, decision.complexity, decision.source) != expected:
+            wrong.append((before, decision))
+    assert wrong == []
 
 
 def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
@@ -256,23 +262,25 @@ def test_unknown_name(request_: Request, message: str) -> None:
 # Privacy
 
 
-@pytest.mark.parametrize("force_local", [None, True, False])
-@pytest.mark.parametrize("in_config", [False, True])
-@pytest.mark.parametrize("in_request", [False, True])
-@pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("tier", MODELS)
-def test_privacy_only_tightens(
-    tier: str, before: bool, in_request: bool, in_config: bool, force_local: bool | None
-) -> None:
+def test_privacy_only_tightens() -> None:
     """Request, conversation, config and environment keep a prompt here; none takes it back."""
-    settings = _settings(force_local, local_only=in_config)
-    request = Request(tier=tier, local_only=in_request, conversation_kept_local=before)
-    decision = decide(request, settings)
-    private = before or in_request or in_config or force_local is True
-    assert decision.keep_local is private
-    assert decision.cloud_only is (force_local is False and not private)
-    if private:
-        assert decision.model == (QWEN if tier == "cloud" else MODELS[tier])
+    wrong = []
+    either = (False, True)
+    for tier, before, in_request, in_config, force_local in product(
+        MODELS, either, either, either, (None, True, False)
+    ):
+        settings = _settings(force_local, local_only=in_config)
+        request = Request(tier=tier, local_only=in_request, conversation_kept_local=before)
+        decision = decide(request, settings)
+        private = before or in_request or in_config or force_local is True
+        local_model = QWEN if tier == "cloud" else MODELS[tier]
+        if (
+            decision.keep_local is not private
+            or decision.cloud_only is not (force_local is False and not private)
+            or (private and decision.model != local_model)
+        ):
+            wrong.append((request, in_config, force_local, decision))
+    assert wrong == []
 
 
 def test_cloud_tier_that_is_asked_for_stays_here_with_local_only() -> None:
