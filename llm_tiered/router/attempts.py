@@ -1,7 +1,7 @@
-"""Candidates → attempts → an answer: each model is tried until one answers.
+"""Candidates → attempts → an answer: models are tried in turn until one answers.
 
-This is a generator without I/O. It yields what is to be done next, and the driver, sync or
-async, does it and sends back what went wrong, or None.
+`run` is a generator without I/O. It yields what to do next; its driver does that, and sends back
+the problem, or None if there was none.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from ..log.record import Outcome
     from .candidates import Candidate
 
-# Seconds before the first and the second retry of an error that passes by itself.
+# Seconds before the first and the second retry of a transient error.
 RETRY_DELAYS = (1.0, 4.0)
 
-# Seconds for which a model that keeps failing is not asked again by this process.
+# Seconds for which a model that keeps failing is not tried again by this process.
 COOLDOWN = 60.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """Find out whether the candidate is known not to work. Answer: a Problem or None."""
+    """Find out whether the candidate is known not to work. Reply: a Problem or None."""
 
     candidate: Candidate
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Look for an answer that the candidate gave before. Answer: None, or a Problem if none is."""
+    """Look for an earlier answer of the candidate. Reply: None if there is one, else a Problem."""
 
     candidate: Candidate
 
 
 @dataclass(frozen=True)
 class Try:
-    """Ask the candidate, up to its first output. Answer: a Problem, or None if there is one.
+    """Ask the candidate and wait for its first output. Reply: None if there is any, or a Problem.
 
-    With a `correction` it is asked again, and told that about the answer it gave.
+    With a `correction` it is asked a second time, and shown its first answer and the correction.
     """
 
     candidate: Candidate
@@ -63,7 +63,7 @@ Step: TypeAlias = "Recall | Check | Try | Wait"
 
 
 class Cooldowns:
-    """Which models failed lately, in this process."""
+    """The models that failed recently in this process, and are left alone for a while."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -78,11 +78,11 @@ class Cooldowns:
         return Problem(f"cooling down for {left:.0f} s more after: {reason}")
 
     def start(self, model: str, reason: str) -> None:
-        """Leave the model alone for a while."""
+        """Leave the model alone for COOLDOWN seconds."""
         self._until[model] = (self._clock() + COOLDOWN, reason)
 
 
-def run(  # noqa: PLR0913 - what there is to know, and what differs in tests
+def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
     candidates: Sequence[Candidate],
     cooldowns: Cooldowns,
     attempts: list[Attempt],
@@ -91,13 +91,12 @@ def run(  # noqa: PLR0913 - what there is to know, and what differs in tests
     ladder: Sequence[Candidate] = (),
     recall: bool = False,
 ) -> Generator[Step, Problem | None, Candidate]:
-    """Attempt one model after the other until one puts out something; return that one.
+    """Try one model after the other until one produces output, and return that one.
 
-    After a weak answer come the models above it on the `ladder`, and if none of them answers, it
-    is the answer after all, where it is usable. With `recall` each model's earlier answers are
-    looked through first.
-    Each attempt is appended to `attempts` as it ends. Raises AllTiersFailed, which lists them
-    all with the commands that mend them, if nothing answers.
+    After a weak answer the models above it on the `ladder` are tried; if none of them answers, the
+    weak one is used after all, provided it is usable. With `recall`, each model's earlier answers
+    are searched first. Each attempt is appended to `attempts` as it ends. If nothing answers,
+    raises AllTiersFailed, which lists all attempts with the commands that fix them.
     """
     queue = list(candidates)
     fixes: list[str | None] = []
@@ -105,32 +104,36 @@ def run(  # noqa: PLR0913 - what there is to know, and what differs in tests
     while queue:
         candidate = queue.pop(0)
         started = clock()
-        outcome: Outcome = "skipped"
-        if recall and (yield Recall(candidate)) is None:
-            problem = None
-        else:
-            problem = cooldowns.check(candidate.model) or (yield Check(candidate))
-            if problem is None:
-                problem = yield from _try(candidate)
-                outcome = "failed"
-        if problem is None:
-            outcome = "ok"
+        outcome, problem = yield from _attempt(candidate, cooldowns, recall=recall)
         reason = problem.reason if problem else None
         ms = round((clock() - started) * 1000)
         attempts.append(Attempt(candidate.tier, candidate.model, outcome, reason, ms))
         if problem is None:
             return candidate
         fixes.append(problem.fix)
-        if outcome == "failed" and problem.cools:
+        if outcome == "failed" and problem.cools_down:
             cooldowns.start(candidate.model, problem.reason)
-        if problem.rises:
+        if problem.escalates:
             above = _above(candidate, ladder, attempts)
             weak = candidate if problem.usable else weak
             queue = above if weak else above + [other for other in queue if other not in above]
     if weak is None:
-        raise AllTiersFailed(_epitaph(attempts, fixes))
+        raise AllTiersFailed(_summary(attempts, fixes))
     attempts.append(Attempt(weak.tier, weak.model, "ok", "nothing above it answered", 0))
     return weak
+
+
+def _attempt(
+    candidate: Candidate, cooldowns: Cooldowns, *, recall: bool
+) -> Generator[Step, Problem | None, tuple[Outcome, Problem | None]]:
+    """Try one model: its outcome, and the problem unless it answered."""
+    if recall and (yield Recall(candidate)) is None:
+        return "ok", None
+    problem = cooldowns.check(candidate.model) or (yield Check(candidate))
+    if problem:
+        return "skipped", problem
+    problem = yield from _try(candidate)
+    return ("failed", problem) if problem else ("ok", None)
 
 
 def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None]:
@@ -140,7 +143,7 @@ def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None
             break
         yield Wait(delay)
         problem = yield Try(candidate)
-    if problem and problem.rises and problem.correction:
+    if problem and problem.escalates and problem.correction:
         problem = yield Try(candidate, problem.correction)
     return problem
 
@@ -148,14 +151,14 @@ def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None
 def _above(
     candidate: Candidate, ladder: Sequence[Candidate], attempts: Sequence[Attempt]
 ) -> list[Candidate]:
-    """The models above the candidate that were not attempted yet, the nearest first."""
+    """The models above the candidate that have not been tried yet, the nearest first."""
     models = [other.model for other in ladder]
     start = models.index(candidate.model) + 1 if candidate.model in models else 0
-    attempted = {attempt.model for attempt in attempts}
-    return [other for other in ladder[start:] if other.model not in attempted]
+    tried = {attempt.model for attempt in attempts}
+    return [other for other in ladder[start:] if other.model not in tried]
 
 
-def _epitaph(attempts: Sequence[Attempt], fixes: Sequence[str | None]) -> str:
+def _summary(attempts: Sequence[Attempt], fixes: Sequence[str | None]) -> str:
     lines = [
         f"  {attempt.tier} ({attempt.model}) {attempt.outcome}: {attempt.reason}"
         + (f" → {fix}" if fix else "")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may answer, in the name of a tier; `options` are the tier's."""
+    """A model that may answer on behalf of a tier; `options` are the tier's."""
 
     tier: str
     model: str
@@ -30,11 +30,11 @@ _EMBEDDED = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, local=True)
 
 
 def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
-    """The models to attempt for a decision, best first, none of them twice.
+    """The models to try for a decision, best first, without repetition.
 
-    The decision's tier; smaller local tiers, largest first; the cloud; the embedded model.
-    After a cloud tier come all local ones. `fallback` shortens it: `local` leaves the cloud
-    out, `none` everything but the first.
+    The decided tier; smaller local tiers, largest first; the cloud; the embedded model. After a
+    cloud tier come the other cloud tiers, then all local ones. `fallback` shortens the list:
+    `local` leaves the cloud out, `none` everything but the first.
     """
     tiers = settings.tiers
     first = settings.tier(decision.tier)
@@ -48,9 +48,9 @@ def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
 
 
 def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
-    """All models that may answer, smallest first: where a weak answer rises.
+    """All models that may answer, smallest first: the way up for a weak answer.
 
-    The decision's own is among them also where `fallback` leaves its kind out.
+    The decided tier is on it even if `fallback` rules out its kind.
     """
     candidates = [_EMBEDDED, *map(_candidate, settings.tiers)]
     first = order(decision, settings)[0]
@@ -63,20 +63,18 @@ def _candidate(tier: Tier) -> Candidate:
 
 
 def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:
-    """Those that the request lets be asked, none of them twice; the first one always may."""
-    kept = [
-        *candidates[:1],
-        *(
-            candidate
-            for candidate in candidates[1:]
-            if decision.fallback == "any" or (decision.fallback == "local" and candidate.local)
-        ),
+    """The candidates that the request allows, each model once. `fallback` spares the first."""
+    first, *others = candidates
+    permitted = [first] + [
+        candidate
+        for candidate in others
+        if decision.fallback == "any" or (decision.fallback == "local" and candidate.local)
     ]
     if decision.keep_local:
-        kept = [candidate for candidate in kept if candidate.local]
+        permitted = [candidate for candidate in permitted if candidate.local]
     if decision.cloud_only:
-        kept = [candidate for candidate in kept if not candidate.local]
+        permitted = [candidate for candidate in permitted if not candidate.local]
     unique: dict[str, Candidate] = {}
-    for candidate in kept:
+    for candidate in permitted:
         unique.setdefault(candidate.model, candidate)
     return tuple(unique.values())

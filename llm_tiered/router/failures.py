@@ -33,17 +33,17 @@ _LONGEST = 300
 class Problem:
     """Why a model can't answer, or did not.
 
-    `fix` is the command that mends it. A `transient` problem passes by itself: it is worth a
-    retry. One that `cools` will meet the next call too: the model is left alone for a while.
-    One that `rises` is an answer not good enough: larger models are asked instead, after the same
-    one was told the `correction`, if there is one. It is `usable` where none of them answers.
+    `fix` is the command that mends it. A `transient` problem is worth a retry. One that
+    `cools_down` would hit the next request too, so the model is left alone for a while. One that
+    `escalates` is an answer that is too weak: the same model is told the `correction`, if there is
+    one, and then larger models are tried. If none of them answers, a `usable` one is shown.
     """
 
     reason: str
     fix: str | None = None
     transient: bool = False
-    cools: bool = False
-    rises: bool = False
+    cools_down: bool = False
+    escalates: bool = False
     usable: bool = False
     correction: str | None = None
 
@@ -55,7 +55,7 @@ def explain(error: Exception, *, secrets: Iterable[str | None] = ()) -> Problem:
         reason=" ".join(redact(problem.reason, secrets).split())[:_LONGEST],
         fix=problem.fix,
         transient=problem.transient,
-        cools=problem.cools or problem.transient,
+        cools_down=problem.cools_down or problem.transient,
     )
 
 
@@ -69,8 +69,8 @@ def redact(text: str, secrets: Iterable[str | None] = ()) -> str:
 
 def _explain(error: Exception) -> Problem:
     if isinstance(error, TieredError):
-        cools = isinstance(error, (EngineError, ModelUnavailable))
-        return Problem(error.message, error.fix, cools=cools)
+        cools_down = isinstance(error, (EngineError, ModelUnavailable))
+        return Problem(error.message, error.fix, cools_down=cools_down)
     if isinstance(error, llm.NeedsKeyException):
         return Problem("no key", str(error).removeprefix("No key found - "))
     if isinstance(error, llm.ModelError):

@@ -1,4 +1,8 @@
-"""The outer request → a request of its own to the model that was picked."""
+"""The outer request → a request to the model that was picked.
+
+The inner request is a response of its own, so that nothing of a failed attempt ends up in the
+outer one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 Inner: TypeAlias = "llm.Model | llm.KeyModel"
 AsyncInner: TypeAlias = "llm.AsyncModel | llm.AsyncKeyModel"
 
-# What a request can say of sampling, with the names that models have for it, best first.
+# The sampling options of `tiered`, with the names that models have for them, best first.
 SAMPLING = {
     "temperature": ("temperature",),
     "max_tokens": ("max_tokens", "max_output_tokens", "max_completion_tokens"),
@@ -26,38 +30,28 @@ SAMPLING = {
 }
 
 
-def respond(  # noqa: PLR0913 - each is a fact of the outer response that the inner one needs
-    inner: Inner,
-    prompt: llm.Prompt,
+def inner_response(  # noqa: PLR0913 - facts of the outer response that the inner one needs
+    inner: Inner | AsyncInner,
     options: llm.Options,
-    *,
-    stream: bool,
-    conversation: llm.Conversation | None,
-    key: str | None,
     more: Sequence[llm.Message] = (),
-) -> llm.Response:
-    """A response of the inner model to the outer prompt and `more` after it, not started yet."""
-    shadow = _shadow(conversation, inner)
-    return llm.Response(_prompt(prompt, inner, options, more), inner, stream, shadow, key)
-
-
-def respond_async(  # noqa: PLR0913 - as above
-    inner: AsyncInner,
+    *,
     prompt: llm.Prompt,
-    options: llm.Options,
-    *,
     stream: bool,
-    conversation: llm.AsyncConversation | None,
+    conversation: _BaseConversation | None,
     key: str | None,
-    more: Sequence[llm.Message] = (),
-) -> llm.AsyncResponse:
-    """Async counterpart of `respond`."""
+) -> Any:
+    """The inner model's response to the outer prompt, followed by `more`; it is not started yet.
+
+    It is an llm.AsyncResponse for an async model, else an llm.Response.
+    """
+    asynchronous = isinstance(inner, (llm.AsyncModel, llm.AsyncKeyModel))
+    kind: Any = llm.AsyncResponse if asynchronous else llm.Response
     shadow = _shadow(conversation, inner)
-    return llm.AsyncResponse(_prompt(prompt, inner, options, more), inner, stream, shadow, key)
+    return kind(_prompt(prompt, inner, options, more), inner, stream, shadow, key)
 
 
 def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.ToolCall]) -> None:
-    """Hand on what the inner response learned, once it is done."""
+    """Copy what the inner response holds once it is done: tool calls, usage and the model's id."""
     for call in tool_calls:
         outer.add_tool_call(call)
     outer.set_usage(
@@ -67,12 +61,12 @@ def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.Tool
 
 
 def text_of(events: Iterable[StreamEvent]) -> str:
-    """What the events say of the answer itself, without reasoning."""
+    """The text of the answer itself, without reasoning."""
     return "".join(event.chunk for event in events if event.type == "text")
 
 
-def last_said(prompt: llm.Prompt) -> str:
-    """The text of the user's last message: on the turns of a tool loop, too."""
+def last_user_text(prompt: llm.Prompt) -> str:
+    """The text of the user's last message, also within a tool loop."""
     for message in reversed(prompt.messages):
         if message.role == "user":
             return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
@@ -80,17 +74,17 @@ def last_said(prompt: llm.Prompt) -> str:
 
 
 def inner_options(
-    inner: _BaseModel, tier_options: Mapping[str, Any], requested: Mapping[str, Any]
+    inner: _BaseModel, tier_options: Mapping[str, Any], sampling: Mapping[str, Any]
 ) -> llm.Options:
-    """The inner model's options: the tier's, overridden by the request's.
+    """The inner model's options: the tier's, overridden by the request's sampling options.
 
-    What the request says of sampling and the model has no word for is left out. Raises
-    pydantic.ValidationError where the tier's options are wrong for the model.
+    Sampling options that the model does not have are left out. Raises pydantic.ValidationError
+    where the tier's options are wrong for the model.
     """
     known = inner.Options.model_fields
     values: dict[str, Any] = {}
-    for name, value in (*tier_options.items(), *requested.items()):
-        spellings = [word for word in SAMPLING.get(name, (name,)) if word in known]
+    for name, value in (*tier_options.items(), *sampling.items()):
+        spellings = [spelling for spelling in SAMPLING.get(name, (name,)) if spelling in known]
         if spellings:
             values[spellings[0]] = value
         elif name not in SAMPLING:
@@ -102,8 +96,8 @@ def _prompt(
     prompt: llm.Prompt, inner: _BaseModel, options: llm.Options, more: Sequence[llm.Message]
 ) -> llm.Prompt:
     messages = [*prompt.messages, *more]
-    # Gemini reads the system prompt only from here. On later turns it stands only in the
-    # messages, unless the turn has one of its own.
+    # Gemini's plugin reads the system prompt only from `system`, but on later turns of a
+    # conversation it is only in the messages, unless the turn brings a new one.
     system = "\n\n".join(
         part.text
         for message in messages
@@ -127,7 +121,7 @@ def _prompt(
 
 
 def _shadow(conversation: _BaseConversation | None, inner: _BaseModel) -> Any:
-    """The conversation as the inner model should see it; the outer one records the turn."""
+    """A copy of the conversation for the inner model, since only the outer one records turns."""
     if conversation is None:
         return None
     responses = list(conversation.responses)

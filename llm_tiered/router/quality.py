@@ -1,30 +1,32 @@
-"""An answer → why it is not good enough, by cheap signals. Pure."""
+"""An answer → why it is too weak, judged by cheap signals. Pure."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RequestError
+from ..errors import EmptyAnswer, RequestError
+from ..log.record import ESCALATED
 from ..mlx.tokens import structured
+from .failures import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Mean natural log-probability of the tokens below which the model was guessing, and the mean of
-# the lowest tenth of them: of 30 answers of SmolLM2-135M at temperature 0, five wrong ones and no
-# right one lie below either (python -m tests.router.measure_quality).
+# Mean natural log-probability of an answer's tokens, and mean of the lowest tenth of them, below
+# which the model was guessing: of 30 answers of SmolLM2-135M at temperature 0, five wrong ones and
+# no right one lie below either (python -m tests.router.measure_quality).
 MEAN_LOGPROB = -0.9
 DECILE_LOGPROB = -2.3
 
-# An answer of at least so many words of which more than that share of the sequences of four words
-# stood there before goes round in circles.
+# An answer of at least ENOUGH_WORDS words counts as looping if more than REPEATED of its
+# sequences of SEQUENCE words occurred earlier in it.
 SEQUENCE = 4
 ENOUGH_WORDS = 40
 REPEATED = 0.5
 
-# Where an answer begins, in characters.
+# Characters at the beginning of an answer in which a refusal is looked for.
 BEGINNING = 200
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am)(?: really| very)? sorry,? (?:but )?(?:i )?"
@@ -38,36 +40,64 @@ _REFUSAL = re.compile(
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Why an answer is too weak, and what to tell the model if asking again may help."""
+class Weakness:
+    """Why an answer is too weak, and what to tell the model if a second try may help."""
 
     reason: str
     correction: str | None = None
 
 
-def judge(text: str, facts: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Verdict | None:
-    """What is wrong with an answer, or None if nothing is seen.
+def judge(text: str, facts: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Weakness | None:
+    """What is wrong with an answer, or None if it looks fine.
 
-    `facts` is what a local model says of its answer in response_json; what it does not say is
+    `facts` is what a local model records in its response_json; a signal that is missing there is
     not judged.
     """
-    said = text.strip()
-    if not said:
-        return Verdict("the answer is empty")
+    answer = text.strip()
+    if not answer:
+        return Weakness("the answer is empty")
     if facts.get("finish_reason") == "length":
-        return Verdict("the answer is cut off at max_tokens")
+        return Weakness("the answer is cut off at max_tokens")
     if schema is not None:
         try:
-            structured.validate(said, schema)
+            structured.validate(answer, schema)
         except RequestError as error:
-            return Verdict(error.message, correction(error.message))
-        return _guessed(facts)
-    if _REFUSAL.search(said[:BEGINNING].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
-        return Verdict("the answer is a refusal")
-    repeated = repetition(said)
-    if repeated > REPEATED:
-        return Verdict(f"the answer repeats itself ({repeated:.0%})")
-    return _guessed(facts)
+            return Weakness(error.message, correction(error.message))
+        return _unsure(facts)
+    if _REFUSAL.search(answer[:BEGINNING].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
+        return Weakness("the answer is a refusal")
+    share = repetition(answer)
+    if share > REPEATED:
+        return Weakness(f"the answer repeats itself ({share:.0%})")
+    return _unsure(facts)
+
+
+def problem_with_answer(
+    text: str, facts: Mapping[str, Any], schema: Mapping[str, Any] | None
+) -> Problem | None:
+    """Why a complete answer should escalate, or None if it may be shown."""
+    weakness = judge(text, facts, schema)
+    if weakness is None:
+        return None
+    return Problem(
+        ESCALATED + weakness.reason,
+        escalates=True,
+        usable=True,
+        correction=weakness.correction,
+    )
+
+
+def problem_with_attempt(
+    problem: Problem, error: Exception, text: str, schema: Mapping[str, Any] | None
+) -> Problem:
+    """The problem of an attempt that raised an error after this much text.
+
+    An empty answer, or one that does not fit the schema, escalates like a weak one.
+    """
+    if not isinstance(error, (EmptyAnswer, RequestError)):
+        return problem
+    retry = correction(problem.reason) if text and schema else None
+    return replace(problem, reason=ESCALATED + problem.reason, escalates=True, correction=retry)
 
 
 def correction(problem: str) -> str:
@@ -76,7 +106,7 @@ def correction(problem: str) -> str:
 
 
 def repetition(text: str) -> float:
-    """The share, 0 to 1, of the sequences of four words that stood there before."""
+    """The share, from 0 to 1, of the four-word sequences that occurred earlier in the text."""
     words = text.lower().split()
     if len(words) < ENOUGH_WORDS:
         return 0.0
@@ -84,12 +114,12 @@ def repetition(text: str) -> float:
     return 1 - len(set(sequences)) / len(sequences)
 
 
-def _guessed(facts: Mapping[str, Any]) -> Verdict | None:
-    for name, words, bar in (
+def _unsure(facts: Mapping[str, Any]) -> Weakness | None:
+    for name, label, bar in (
         ("mean_logprob", "mean", MEAN_LOGPROB),
         ("decile_logprob", "lowest tenth", DECILE_LOGPROB),
     ):
         value = facts.get(name)
         if value is not None and value < bar:
-            return Verdict(f"the model is unsure (log-probability {value:.1f}, {words})")
+            return Weakness(f"the model is unsure (log-probability {value:.1f}, {label})")
     return None

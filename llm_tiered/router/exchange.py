@@ -1,0 +1,249 @@
+"""A request's way from its candidates to the end of its answer, without I/O.
+
+`Exchange.steps` is a generator. It yields the answer's events, and between them operations that a
+driver carries out, sync or async; the driver sends back the result, or throws in the error.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import llm
+from llm.parts import StreamEvent
+
+from ..errors import BrokenAnswer, EmptyAnswer
+from ..log.record import Record
+from . import request as requests
+from .attempts import Check, Recall, Step, Wait, run
+from .cached import CachedAnswers
+from .inner import finish, text_of
+from .quality import problem_with_answer, problem_with_attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from llm.models import _BaseModel, _BaseResponse
+
+    from ..cache.answers import Answer
+    from .candidates import Candidate
+    from .failures import Problem
+    from .request import TieredRequest
+
+logger = logging.getLogger("llm_tiered")
+
+
+@dataclass(frozen=True)
+class Call:
+    """Call a function that may block. Result: what it returns."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Open:
+    """Start an inner response. Result: its stream of events."""
+
+    response: Any
+
+
+@dataclass(frozen=True)
+class Next:
+    """Read on in a stream. Result: the next event, or None at its end."""
+
+    stream: Any
+
+
+@dataclass(frozen=True)
+class ToolCalls:
+    """Finish an inner response. Result: the list of its tool calls."""
+
+    response: Any
+
+
+Operation: TypeAlias = "Call | Open | Next | ToolCalls | Wait"
+Steps: TypeAlias = Generator["StreamEvent | Operation", Any, Any]
+
+
+@dataclass
+class InnerAnswer:
+    """The answer of one model: its events so far, and the stream that the rest comes from."""
+
+    response: _BaseResponse
+    stream: Any
+    events: list[StreamEvent] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far, without reasoning."""
+        return text_of(self.events)
+
+    def corrected(self, correction: str) -> list[llm.Message]:
+        """The messages that show the model its own answer and ask for a better one."""
+        return [llm.assistant(self.text), llm.user(correction)]
+
+
+class Exchange:
+    """One request and the response it fills.
+
+    `find` looks a model up by name; `respond` starts nothing, but makes the inner response for a
+    model, its options and further messages.
+    """
+
+    def __init__(
+        self,
+        request: TieredRequest,
+        response: _BaseResponse,
+        find: Callable[[str], Any],
+        respond: Callable[[Any, llm.Options, Sequence[llm.Message]], Any],
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._find = find
+        self._respond = respond
+        self._started = time.perf_counter()
+        self._cached = CachedAnswers(request)
+        self._answers: dict[str, InnerAnswer] = {}
+
+    def steps(self) -> Steps:
+        """Yield the answer, and what has to be done for it. Raises TieredError."""
+        candidate = yield from self._first_output()
+        ttft_ms = round((time.perf_counter() - self._started) * 1000)
+        self._warn_of_fallback(candidate)
+        if self._cached.answer:
+            yield from self._cached.answer.events
+            self._finish_cached(self._cached.answer, ttft_ms)
+            return
+        answer = self._answers[candidate.model]
+        yield from answer.events
+        with self._unspliced(candidate):
+            while (event := (yield Next(answer.stream))) is not None:
+                yield event
+        inner = answer.response
+        finish(self._response, inner, (yield ToolCalls(inner)))
+        cache_key = self._cached.key_of_answer(candidate, inner.model)
+        record = self._record(ttft_ms, cache_key=cache_key)
+        self._response.response_json = record.to_json(inner.response_json)
+
+    def _first_output(self) -> Generator[Any, Any, Candidate]:
+        """Try the candidates until one produces output, and return that one."""
+        request = self._request
+        attempts = run(
+            request.candidates,
+            requests.COOLDOWNS,
+            request.attempts,
+            ladder=request.ladder,
+            recall=self._cached.enabled,
+        )
+        problem: Problem | None = None
+        while True:
+            try:
+                step = attempts.send(problem)
+            except StopIteration as answered:
+                candidate: Candidate = answered.value
+                return candidate
+            problem = yield from self._perform(step)
+
+    def _perform(self, step: Step) -> Generator[Any, Any, Problem | None]:
+        if isinstance(step, Recall):
+            return (yield Call(partial(self._cached.recall, step.candidate, self._find)))
+        if isinstance(step, Check):
+            return (yield Call(partial(self._request.check, step.candidate, self._find)))
+        if isinstance(step, Wait):
+            yield step
+            return None
+        candidate = step.candidate
+        try:
+            return (yield from self._ask(candidate, step.correction))
+        except Exception as error:
+            problem = self._request.explain(error)
+            if not self._request.judges(candidate):
+                return problem
+            answer = self._answers.get(candidate.model)
+            text = answer.text if answer else ""
+            return problem_with_attempt(problem, error, text, self._schema)
+
+    def _ask(
+        self, candidate: Candidate, correction: str | None
+    ) -> Generator[Any, Any, Problem | None]:
+        """Read a model's answer: its first output, or all of it where the answer is judged."""
+        request = self._request
+        inner: _BaseModel = self._find(candidate.model)
+        more = self._answers[candidate.model].corrected(correction) if correction else ()
+        response = self._respond(inner, request.options(candidate, inner), more)
+        answer = InnerAnswer(response, (yield Open(response)))
+        self._answers[candidate.model] = answer
+        while (event := (yield Next(answer.stream))) is not None:
+            answer.events.append(event)
+            if event.chunk and not request.judges(candidate):
+                return None
+        if (yield ToolCalls(response)):
+            return None
+        if not answer.text or not request.judges(candidate):
+            raise _empty(response)
+        return problem_with_answer(answer.text, response.response_json or {}, self._schema)
+
+    @property
+    def _schema(self) -> Any:
+        return self._request.prompt.schema
+
+    def _warn_of_fallback(self, candidate: Candidate) -> None:
+        request = self._request
+        if candidate is request.candidates[0] and len(request.attempts) == 1:
+            return
+        why = "; ".join(
+            f"{attempt.model} {attempt.outcome}: {attempt.reason}"
+            for attempt in request.attempts[:-1]
+        )
+        logger.warning("%s answers for %s. %s", candidate.model, request.decision.tier, why)
+
+    @contextmanager
+    def _unspliced(self, candidate: Candidate) -> Iterator[None]:
+        """Turn an error after the first output into BrokenAnswer.
+
+        Half an answer of one model is never completed by another.
+        """
+        try:
+            yield
+        except Exception as error:
+            reason = self._request.explain(error).reason
+            raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
+
+    def _finish_cached(self, answer: Answer, ttft_ms: int) -> None:
+        """Fill the response with what an answer from the log amounts to: no tokens, no cost."""
+        self._response.set_usage(input=0, output=0)
+        if answer.model:
+            self._response.set_resolved_model(answer.model)
+        record = self._record(ttft_ms, cached_from=answer.turn_id)
+        self._response.response_json = record.to_json(answer.response_json)
+
+    def _record(
+        self, ttft_ms: int, *, cache_key: str | None = None, cached_from: str | None = None
+    ) -> Record:
+        request, decision = self._request, self._request.decision
+        return Record(
+            tier=decision.tier,
+            complexity=decision.complexity,
+            source=decision.source,
+            task=decision.task,
+            attempts=tuple(request.attempts),
+            ttft_ms=ttft_ms,
+            cached_from=cached_from,
+            cache_key=cache_key,
+            escalates=request.escalates,
+            local_only=decision.keep_local,
+            rollout=decision.rollout,
+        )
+
+
+def _empty(inner: _BaseResponse) -> EmptyAnswer:
+    """The error for an answer without content, with the reason that the service gave."""
+    body: Any = inner.response_json or {}
+    candidates = body.get("candidates") or [{}]
+    reason = body.get("promptFeedback", {}).get("blockReason") or candidates[0].get("finishReason")
+    return EmptyAnswer("answered with nothing" + (f" ({reason})" if reason else ""))
