@@ -1,4 +1,15 @@
-"""Local MLX models for llm, and one model that sends each prompt to the cheapest tier."""
+"""Local MLX models for llm, and `tiered`, which sends prompts to the cheapest capable tier.
+
+The way of a prompt: `plugin` registers the models with llm; `router.model` is `tiered` itself.
+`router.drivers` does the I/O of a `router.exchange`, whose `router.request` holds the settings from
+`config` and a decision. `router.decision` picks the tier, by the `estimator` where nothing else
+says how hard the prompt is; `router.candidates` lists the models to try, `router.attempts` tries
+them. On the way `router.cached` looks for an earlier answer in the `cache`, `router.checks` and
+`router.budget` skip models that can't answer or cost too much, `router.inner` makes the request to
+the model, and `router.quality` judges the answer. For a local model, `mlx.prompt` turns the prompt
+into a request to `mlx.engine`, and `mlx.answer` turns its events into llm's. `log.record` is what
+ends up in llm's log, where `costs` and `dashboard` read it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +26,7 @@ if TYPE_CHECKING:
 
 @llm.hookimpl(trylast=True)
 def register_models(register: Callable[..., None], model_aliases: list[ModelWithAliases]) -> None:
-    """Register the local models and `tiered`, after everybody else's."""
+    """Register the local models and `tiered`, after all other plugins' models."""
     from . import plugin
 
     plugin.register(register, model_aliases)

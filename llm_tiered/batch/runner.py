@@ -13,7 +13,7 @@ from ..errors import TieredError
 from ..log import writer as api
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
-from ..router.request import Routed
+from ..router.request import TieredRequest
 from .ctrl_c import on_ctrl_c
 from .feed import feed
 from .limits import LOCAL_CONCURRENCY, is_local
@@ -167,7 +167,7 @@ class Batch:
     def _is_local(self, response: llm.AsyncResponse) -> bool:
         """Whether the prompt is for a local model, unless that fails."""
         if isinstance(self._job.model, AsyncTieredModel):
-            return Routed(response.prompt, None, None).candidates[0].local
+            return TieredRequest(response.prompt, None, None).candidates[0].local
         return is_local(self._job.model)
 
     def _fail(self, place: int, row: Row | BadRow, reason: str) -> None:

@@ -10,7 +10,7 @@ import click
 from ..config.file import config_path
 from ..config.settings import load_settings
 from ..errors import ConfigError, TieredError
-from ..router.decision import Request, decide
+from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
 from ..router.inner import inner_options
 from .lookup import tiered_model
@@ -62,7 +62,7 @@ def check() -> None:
     """Check the config and the environment; exit with 1 if anything is wrong."""
     settings = load_settings()
     registry = tiered_model().registry
-    decide(Request(), settings)
+    decide(DecisionInput(), settings)
     mistakes = []
     for tier in settings.tiers:
         try:

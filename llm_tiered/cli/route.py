@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ..errors import RequestError
 from ..mlx.models import MlxModel
 from ..mlx.weights import store
-from ..router.request import Routed
+from ..router.request import TieredRequest
 from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
 
@@ -56,7 +56,7 @@ def command(  # noqa: PLR0913, PLR0917 - the options of `llm prompt` that matter
         attachments=[llm.Attachment(path=path) for path in attachments],
         options=_options(model, dict(options)),
     )
-    routed = Routed(request, None, key)
+    routed = TieredRequest(request, None, key)
     steps = [_step(routed, model, candidate) for candidate in routed.candidates]
     decision = routed.decision
     if json_:
@@ -101,7 +101,7 @@ def _schema(text: str | None) -> dict[str, Any] | None:
     return schema
 
 
-def _step(routed: Routed, model: TieredModel, candidate: Candidate) -> dict[str, Any]:
+def _step(routed: TieredRequest, model: TieredModel, candidate: Candidate) -> dict[str, Any]:
     problem = routed.known_problem(candidate, model.registry.get)
     reason: str | None = None
     if problem:

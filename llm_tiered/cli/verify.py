@@ -19,10 +19,10 @@ from ..mlx import device
 from ..mlx.models import MlxModel
 from ..mlx.weights import store
 from ..router.candidates import order
-from ..router.decision import Request, decide
+from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
-from ..router.inner import inner_options, respond
-from ..router.request import Routed
+from ..router.inner import inner_options, inner_response
+from ..router.request import TieredRequest
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, json_option
 
@@ -100,7 +100,7 @@ def _candidates(settings: Settings) -> list[Candidate]:
     """Each tier's model and the embedded one, in the order of the tiers."""
     found: dict[str, Candidate] = {}
     for tier in settings.tiers:
-        decision = decide(Request(tier=tier.name, fallback="any"), settings)
+        decision = decide(DecisionInput(tier=tier.name, fallback="any"), settings)
         for candidate in order(decision, settings):
             found.setdefault(candidate.tier, candidate)
     names = [tier.name for tier in settings.tiers if tier.name in found]
@@ -159,7 +159,7 @@ def _log() -> Finding:
 def _candidate(model: TieredModel, candidate: Candidate) -> Finding:
     part = f"{candidate.tier} ({candidate.model})"
     request = llm.Prompt(QUESTION, model=model)
-    problem = Routed(request, None, None).check(candidate, model.registry.get)
+    problem = TieredRequest(request, None, None).check(candidate, model.registry.get)
     if problem is None:
         inner = model.registry.get(candidate.model)
         if isinstance(inner, MlxModel) and store.locate(inner.spec) is None:
@@ -190,7 +190,9 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
     try:
         options = inner_options(inner, candidate.options, {"max_tokens": 16})
         prompt = llm.Prompt(QUESTION, model=model)
-        response = respond(inner, prompt, options, stream=True, conversation=None, key=None)
+        response = inner_response(
+            inner, options, prompt=prompt, stream=True, conversation=None, key=None
+        )
         return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
     except Exception as error:
         problem = explain(error)

@@ -12,7 +12,7 @@ from ..batch.ctrl_c import on_ctrl_c
 from ..batch.limits import is_local
 from ..config.settings import load_settings
 from ..errors import RequestError
-from ..router.options import Options
+from ..router.options import TieredOptions
 from . import judge, scoring
 from .asking import Question
 from .report import Score
@@ -75,7 +75,7 @@ def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
             model: AsyncModel = found.get(name) or llm.get_async_model(name)
         except llm.UnknownModelError as error:
             raise RequestError(error.args[0], fix="llm models --async") from None
-        if not is_local(model) and (stay or Options(**case.row.options).local_only):
+        if not is_local(model) and (stay or TieredOptions(**case.row.options).local_only):
             raise RequestError(
                 f"line {case.row.line}: nothing may leave this machine, and the judge {name} "
                 "is not local",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch import rows
 from ..batch.rows import BadRow, Row
 from ..errors import RequestError
-from ..router.options import Options
+from ..router.options import TieredOptions
 from . import scoring, tiers
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read(path: Path, judge: str | None) -> Suite:
         lines = file.readlines()
     cases: list[Case] = []
     bad: list[BadRow] = []
-    for row in rows.read(lines, "jsonl", rows.Defaults("tiered", Options)):
+    for row in rows.read(lines, "jsonl", rows.Defaults("tiered", TieredOptions)):
         if isinstance(row, BadRow):
             bad.append(row)
             continue

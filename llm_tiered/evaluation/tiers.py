@@ -11,7 +11,7 @@ from ..batch.report import cost
 from ..config.settings import load_settings
 from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
 from ..router.failures import explain
-from ..router.request import Routed
+from ..router.request import TieredRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ def options(tier: Tier, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(prompt: llm.Prompt, tier: Tier) -> None:
     """Raise ModelUnavailable where a rule of privacy or rollback sends the prompt elsewhere."""
-    decision = Routed(prompt, None, None).decision
+    decision = TieredRequest(prompt, None, None).decision
     if decision.tier != tier.name:
         why = "nothing may leave this machine" if decision.keep_local else decision.reason
         raise ModelUnavailable(f"skipped: {why}")

@@ -67,7 +67,7 @@ class CachedAnswers:
 
     def key(self, candidate: Candidate, inner: _BaseModel) -> str | None:
         """The cache key of this request to that model, or None if it can't be cached."""
-        from ..cache.key import cache_key
+        from ..cache.lookup import key as cache_key
 
         if candidate.model not in self._keys:
             options = self._request.options(candidate, inner).model_dump(exclude_none=True)

@@ -103,9 +103,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
     )
 
 
-def _requested(
-    request: DecisionInput, settings: Settings
-) -> tuple[Tier, int | None, Source, str]:
+def _requested(request: DecisionInput, settings: Settings) -> tuple[Tier, int | None, Source, str]:
     """The tier before any rule of privacy or rollback, with complexity, source and reason."""
     tasks = settings.config.tasks
     if request.task is not None and request.task not in tasks:
@@ -145,9 +143,7 @@ def _tier_for(complexity: int, settings: Settings) -> Tier:
     return next(tier for tier in settings.tiers if tier.covers(complexity))
 
 
-def _estimated(
-    estimate: Estimate, past: Past, settings: Settings
-) -> tuple[Tier, int, Source, str]:
+def _estimated(estimate: Estimate, past: Past, settings: Settings) -> tuple[Tier, int, Source, str]:
     """The tier of an estimate; a conversation stays where it is while its estimates agree."""
     because = f" ({', '.join(estimate.reasons)})" if estimate.reasons else ""
     reason = f"estimated complexity {estimate.complexity}{because}"

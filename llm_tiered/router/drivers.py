@@ -37,7 +37,9 @@ def answer(  # noqa: PLR0913 - what llm gives a model to execute
     request = request_for(response, prompt, conversation, key)
     if writer.wanted(log_api=request.settings.config.log_api):
         response.on_done(writer.write)
-    respond = partial(inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key)
+    respond = partial(
+        inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key
+    )
     steps = Exchange(request, response, registry.get, respond).steps()
     with closing(steps), ExitStack() as streams:
         step = next(steps, None)
@@ -67,7 +69,9 @@ async def answer_async(  # noqa: PLR0913 - as above
     request = request_for(response, prompt, conversation, key)
     if writer.wanted(log_api=request.settings.config.log_api):
         await response.on_done(_write_in_thread)
-    respond = partial(inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key)
+    respond = partial(
+        inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key
+    )
     steps = Exchange(request, response, registry.get_async, respond).steps()
     async with AsyncExitStack() as streams:
         streams.enter_context(closing(steps))

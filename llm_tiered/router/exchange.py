@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
-from llm.parts import StreamEvent
 
 from ..errors import BrokenAnswer, EmptyAnswer
 from ..log.record import Record
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from llm.models import _BaseModel, _BaseResponse
+    from llm.parts import StreamEvent
 
     from ..cache.answers import Answer
     from .candidates import Candidate
@@ -150,16 +150,22 @@ class Exchange:
             problem = yield from self._perform(step)
 
     def _perform(self, step: Step) -> Generator[Any, Any, Problem | None]:
+        problem: Problem | None = None
         if isinstance(step, Recall):
-            return (yield Call(partial(self._cached.recall, step.candidate, self._find)))
-        if isinstance(step, Check):
-            return (yield Call(partial(self._request.check, step.candidate, self._find)))
-        if isinstance(step, Wait):
+            problem = yield Call(partial(self._cached.recall, step.candidate, self._find))
+        elif isinstance(step, Check):
+            problem = yield Call(partial(self._request.check, step.candidate, self._find))
+        elif isinstance(step, Wait):
             yield step
-            return None
-        candidate = step.candidate
+        else:
+            problem = yield from self._try(step.candidate, step.correction)
+        return problem
+
+    def _try(
+        self, candidate: Candidate, correction: str | None
+    ) -> Generator[Any, Any, Problem | None]:
         try:
-            return (yield from self._ask(candidate, step.correction))
+            return (yield from self._ask(candidate, correction))
         except Exception as error:
             problem = self._request.explain(error)
             if not self._request.judges(candidate):

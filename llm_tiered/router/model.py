@@ -1,7 +1,7 @@
-"""The virtual model `tiered`, as llm knows it: what is registered, and nothing more.
+"""The virtual model `tiered`, sync and async, as llm registers it.
 
-llm registers its models whenever it starts. So this module imports little, and all that answers
-a prompt comes in with the first one.
+llm registers its models whenever it starts, so this module imports little. Everything that answers
+a prompt is imported with the first prompt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import llm
 
 from ..errors import TieredError
-from .options import Options
+from .options import TieredOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -33,35 +33,35 @@ class _Shared:
         self.registry = registry
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
-        """The key of the request, for whichever model needs it; `tiered` needs none itself."""
+        """The request's API key, for the model that needs it; `tiered` itself needs none."""
         return explicit_key
 
     def _validate_attachments(self, attachments: list[Attachment] | None = None) -> None:
-        """Leave it to the check of each model.
+        """Leave this to the check of each model.
 
-        llm would ask an attachment's server for its type, and the prompt may have to stay here.
+        llm would ask an attachment's server for its type, but the prompt may have to stay here.
         """
 
-    # llm asks these before the prompt gets here, so `tiered` claims what any of its tiers can.
+    # llm checks these before routing, so `tiered` claims everything that any of its tiers can do.
 
     @property
     def supports_schema(self) -> bool:
-        """Whether any tier can do schemas."""
+        """Whether any tier supports schemas."""
         return any(model.supports_schema for model in self._tier_models())
 
     @property
     def supports_tools(self) -> bool:
-        """Whether any tier can use tools."""
+        """Whether any tier supports tools."""
         return any(model.supports_tools for model in self._tier_models())
 
     @property
     def attachment_types(self) -> set[str]:
-        """The attachments that any tier can read."""
+        """The attachment types that any tier accepts."""
         return {kind for model in self._tier_models() for kind in model.attachment_types}
 
     @property
     def supported_server_side_tools(self) -> tuple[type[llm.ServerSideTool], ...]:
-        """The server-side tools that any tier has."""
+        """The server-side tools that any tier offers."""
         models = self._tier_models()
         tools = [tool for model in models for tool in model.supported_server_side_tools]
         return tuple(dict.fromkeys(tools))
@@ -73,15 +73,15 @@ class _Shared:
         try:
             tiers = load_settings().tiers
         except TieredError:
-            # The mistake is told when a prompt comes; until then nothing is ruled out.
+            # The first prompt reports the mistake; until then nothing is ruled out.
             tiers = Config().tiers
         return [self.registry.get(tier.model) for tier in tiers if tier.model in self.registry]
 
 
-class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # computed there
+class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # llm declares attributes
     """The virtual model."""
 
-    Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
+    Options = TieredOptions  # type: ignore[assignment]  # llm declares it as a nested class
 
     def execute(
         self,
@@ -91,7 +91,7 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # com
         conversation: llm.Conversation | None,
         key: str | None,
     ) -> Iterator[StreamEvent]:
-        """The answer of the model that was picked, in pieces. Reading it raises TieredError."""
+        """Yield the answer of the model that was picked. Raises TieredError while it is read."""
         from . import drivers
 
         return drivers.answer(self.registry, prompt, response, conversation, key, stream=stream)
@@ -100,7 +100,7 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # com
 class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, override]  # as above
     """The virtual model, for asyncio."""
 
-    Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
+    Options = TieredOptions  # type: ignore[assignment]  # llm declares it as a nested class
 
     def execute(
         self,
@@ -110,7 +110,7 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
         conversation: llm.AsyncConversation | None,
         key: str | None,
     ) -> AsyncGenerator[StreamEvent, None]:
-        """The answer of the model that was picked, in pieces. Reading it raises TieredError."""
+        """Yield the answer of the model that was picked. Raises TieredError while it is read."""
         from . import drivers
 
         return drivers.answer_async(

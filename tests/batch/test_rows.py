@@ -11,16 +11,16 @@ import pytest
 from llm_tiered.batch import rows
 from llm_tiered.batch.rows import BadRow, Defaults, Format, Row
 from llm_tiered.errors import RequestError
-from llm_tiered.router.options import Options
+from llm_tiered.router.options import TieredOptions
 from tests.batch.echo import Options as EchoOptions
 
-TIERED = Defaults("tiered", Options)
+TIERED = Defaults("tiered", TieredOptions)
 
 
 def read(data: bytes | str, form: Format = "jsonl", **defaults: Any) -> list[Row | BadRow]:
     """All rows of a file with that content."""
     raw = data.encode() if isinstance(data, str) else data
-    found = Defaults("tiered", Options, **defaults)
+    found = Defaults("tiered", TieredOptions, **defaults)
     return list(rows.read(raw.splitlines(keepends=True), form, found))
 
 
@@ -177,7 +177,7 @@ def test_csv_open_quote() -> None:
 
 
 def test_csv_bad_options() -> None:
-    """Options that are no JSON are told."""
+    """Options that are not JSON are reported."""
     assert mistake("prompt,options\na,{b\n", "csv").startswith("options: not JSON: ")
 
 

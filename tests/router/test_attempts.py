@@ -22,8 +22,8 @@ C = Candidate("embedded", "mlx/c", local=True)
 
 UNFIT = Problem("not downloaded", fix="llm tiered download mlx/a")
 BROKEN = Problem("wrong options")
-DOWN = Problem("MLX failed", cools=True)
-BUSY = Problem("overloaded", transient=True, cools=True)
+DOWN = Problem("MLX failed", cools_down=True)
+BUSY = Problem("overloaded", transient=True, cools_down=True)
 
 
 @dataclass
@@ -289,7 +289,7 @@ def test_skipped_model_does_not_cool_down() -> None:
 
 
 def test_cooldown_is_of_one_model() -> None:
-    """The other models are not left alone, and a failed run cools each model that failed."""
+    """The other models are not left alone, and a failed run cools_down each model that failed."""
     world = World(tries={A.model: [DOWN], B.model: [BROKEN]})
     assert world.run(A, B, C) is C
     assert world.cooldowns.check(A.model) is not None
@@ -298,7 +298,7 @@ def test_cooldown_is_of_one_model() -> None:
 
 
 def test_last_model_cools_down_too() -> None:
-    """A model cools down even if no other is left: the next call must not wait for it."""
+    """A model cools_down down even if no other is left: the next call must not wait for it."""
     world = World(tries={A.model: [DOWN]})
     with pytest.raises(AllTiersFailed):
         world.run(A)
@@ -308,7 +308,7 @@ def test_last_model_cools_down_too() -> None:
 
 
 def test_model_that_never_failed_is_ready() -> None:
-    """Nothing cools down before it failed, even at the beginning of time."""
+    """Nothing cools_down down before it failed, even at the beginning of time."""
     assert Cooldowns(lambda: 0.0).check("mlx/a") is None
 
 
@@ -332,14 +332,14 @@ def test_without_an_earlier_answer_it_is_asked() -> None:
 
 # Weak answers
 
-WEAK = Problem("escalated: cut off", rises=True, usable=True)
-EMPTY = Problem("escalated: empty", rises=True)
-WRONG = Problem("escalated: no JSON", rises=True, usable=True, correction="no JSON")
+WEAK = Problem("escalated: cut off", escalates=True, usable=True)
+EMPTY = Problem("escalated: empty", escalates=True)
+WRONG = Problem("escalated: no JSON", escalates=True, usable=True, correction="no JSON")
 M = Candidate("medium", "mlx/m", local=True)
 LADDER = (C, A, M, B)
 
 
-def test_weak_answer_rises() -> None:
+def test_weak_answer_escalates() -> None:
     """After a weak answer the next model above is tried, not the smaller ones."""
     world = World(tries={A.model: [WEAK]})
     assert world.run(A, C, B, ladder=LADDER) is M
@@ -354,7 +354,7 @@ def test_weak_answer_for_want_of_a_better() -> None:
 
 
 def test_empty_answer_is_no_answer() -> None:
-    """What can't be shown rises, and if nobody above answers the usual chain goes on."""
+    """An answer that can't be shown escalates; if no larger model answers, the chain goes on."""
     world = World(tries={A.model: [EMPTY]}, checks={M.model: UNFIT, B.model: UNFIT})
     assert world.run(A, C, B, ladder=LADDER) is C
     assert [attempt.model for attempt in world.attempts] == ["mlx/a", "mlx/m", "gemini/b", "mlx/c"]
@@ -369,7 +369,7 @@ def test_correction_is_tried_once() -> None:
     assert world.run(A, B, ladder=LADDER) is M
 
 
-def test_weak_fallback_rises_past_what_was_tried() -> None:
+def test_weak_fallback_escalates_past_what_was_tried() -> None:
     """A fallback's weak answer goes up to what was not attempted yet."""
     world = World(checks={M.model: UNFIT}, tries={A.model: [WEAK]})
     assert world.run(M, A, B, C, ladder=LADDER) is B

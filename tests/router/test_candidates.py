@@ -12,7 +12,7 @@ from llm_tiered.config.settings import Settings
 from llm_tiered.config.terms import Fallback
 from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.router.candidates import Candidate, ladder, order
-from llm_tiered.router.decision import Request, decide
+from llm_tiered.router.decision import DecisionInput, decide
 
 PHI, QWEN = "mlx/Phi-3.5-mini-instruct-4bit", "mlx/Qwen2.5-7B-Instruct-4bit"
 GEMINI = "gemini/gemini-flash-latest"
@@ -29,7 +29,7 @@ def _settings(*tiers: tuple[str, str, str], force_local: bool | None = None) -> 
 
 def _order(settings: Settings, complexity: int, **request: Any) -> list[str]:
     """The tiers of the chain, by name, for a request of that complexity."""
-    decision = decide(Request(complexity=complexity, **request), settings)
+    decision = decide(DecisionInput(complexity=complexity, **request), settings)
     return [candidate.tier for candidate in order(decision, settings)]
 
 
@@ -92,7 +92,7 @@ def test_order_of_the_rollback(complexity: int, fallback: Fallback) -> None:
 def test_candidates_carry_what_their_tier_says() -> None:
     """A candidate has the model and the options of its tier; the embedded model has none."""
     settings = _settings()
-    assert order(decide(Request(complexity=M), settings), settings) == (
+    assert order(decide(DecisionInput(complexity=M), settings), settings) == (
         Candidate("medium", QWEN, local=True, options={"max_tokens": 4096}),
         Candidate("small", PHI, local=True, options={"max_tokens": 2048}),
         Candidate("cloud", GEMINI, local=False, options={"timeout": 120}),
@@ -172,7 +172,7 @@ def test_every_order_keeps_the_rules(tiers: tuple[tuple[str, str, str], ...]) ->
         range(1, 11), get_args(Fallback), (False, True), (None, True, False)
     ):
         settings = _settings(*tiers, force_local=force_local)
-        request = Request(complexity=complexity, fallback=fallback, local_only=local_only)
+        request = DecisionInput(complexity=complexity, fallback=fallback, local_only=local_only)
         decision = decide(request, settings)
         candidates = order(decision, settings)
         models = [candidate.model for candidate in candidates]
@@ -189,23 +189,23 @@ def test_every_order_keeps_the_rules(tiers: tuple[tuple[str, str, str], ...]) ->
 
 
 def _ladder(settings: Settings, complexity: int, **request: Any) -> list[str]:
-    decision = decide(Request(complexity=complexity, **request), settings)
+    decision = decide(DecisionInput(complexity=complexity, **request), settings)
     return [candidate.tier for candidate in ladder(decision, settings)]
 
 
 @pytest.mark.parametrize("complexity", [2, 6, 9])
 def test_ladder(complexity: int) -> None:
-    """A weak answer rises from the embedded model to the cloud, wherever it was given."""
+    """A weak answer escalates from the embedded model up to the cloud, whichever tier gave it."""
     assert _ladder(_settings(), complexity) == ["embedded", "small", "medium", "cloud"]
 
 
 def test_ladder_of_a_private_request() -> None:
-    """A request that has to stay here rises no higher than the local tiers."""
+    """A request that must stay here escalates no higher than the local tiers."""
     assert _ladder(_settings(), 2, local_only=True) == ["embedded", "small", "medium"]
 
 
 def test_ladder_without_a_fallback() -> None:
-    """Where nobody else may answer, nothing rises."""
+    """With no other model allowed, nothing escalates."""
     assert _ladder(_settings(), 2, fallback="none") == ["small"]
     assert _ladder(_settings(), 2, fallback="local") == ["embedded", "small", "medium"]
     assert _ladder(_settings(), 9, fallback="none") == ["cloud"]

@@ -12,8 +12,9 @@ from llm_tiered.config.sections import DEFAULT_TASKS, Config
 from llm_tiered.config.settings import Settings
 from llm_tiered.errors import ConfigError, RequestError
 from llm_tiered.estimator import Estimate
+from llm_tiered.log.conversation import Past
 from llm_tiered.mlx.catalog import EMBEDDED
-from llm_tiered.router.decision import EMBEDDED_TIER, Decision, Request, decide
+from llm_tiered.router.decision import EMBEDDED_TIER, Decision, DecisionInput, decide
 
 PHI, QWEN = "mlx/Phi-3.5-mini-instruct-4bit", "mlx/Qwen2.5-7B-Instruct-4bit"
 GEMINI = "gemini/gemini-flash-latest"
@@ -43,7 +44,7 @@ def test_complexity() -> None:
     """Each complexity goes to the tier that covers it, or where FORCE_LOCAL_LLM sends it."""
     wrong = []
     for force_local, (complexity, tier) in product((None, True, False), enumerate(SCALE, start=1)):
-        decision = decide(Request(complexity=complexity), _settings(force_local))
+        decision = decide(DecisionInput(complexity=complexity), _settings(force_local))
         expected = _forced(tier, force_local)
         if (
             (decision.tier, decision.model) != (expected, MODELS[expected])
@@ -70,7 +71,7 @@ def test_complexity() -> None:
 def test_task(task: str, tier: str) -> None:
     """Each task goes where its complexity belongs, or where FORCE_LOCAL_LLM sends it."""
     for force_local in (None, True, False):
-        decision = decide(Request(task=task), _settings(force_local))
+        decision = decide(DecisionInput(task=task), _settings(force_local))
         assert decision.tier == _forced(tier, force_local), force_local
         assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task].complexity, "task")
         assert decision.task == task
@@ -81,14 +82,14 @@ def test_task(task: str, tier: str) -> None:
 @pytest.mark.parametrize("force_local", [None, True, False])
 def test_tier(tier: str, force_local: bool | None) -> None:
     """A tier that is asked for by name is taken, or where FORCE_LOCAL_LLM sends it."""
-    decision = decide(Request(tier=tier), _settings(force_local))
+    decision = decide(DecisionInput(tier=tier), _settings(force_local))
     assert decision.tier == _forced(tier, force_local)
     assert (decision.complexity, decision.source) == (None, "tier")
 
 
 def test_users_task() -> None:
     """A task of the config's own is as good as any."""
-    decision = decide(Request(task="haiku"), _settings(tasks={"haiku": 9}))
+    decision = decide(DecisionInput(task="haiku"), _settings(tasks={"haiku": 9}))
     assert (decision.tier, decision.complexity) == ("cloud", 9)
 
 
@@ -98,9 +99,7 @@ EVERYTHING = {
     "tier": "cloud",
     "complexity": 2,
     "task": "theory_analysis",
-    "conversation_tier": "cloud",
-    "conversation_complexity": 9,
-    "conversation_source": "option",
+    "past": Past(tier="cloud", complexity=9, source="option"),
     "estimate": Estimate(score=0.7, complexity=6, confidence=0.8, reasons=("formulas",)),
 }
 
@@ -108,24 +107,34 @@ EVERYTHING = {
 @pytest.mark.parametrize(
     ("given", "source", "tier", "complexity"),
     [
-        (["tier", "complexity", "task", "conversation_tier"], "tier", "cloud", 2),
-        (["tier", "task", "conversation_tier"], "tier", "cloud", None),
-        (["complexity", "task", "conversation_tier"], "option", "small", 2),
-        (["task", "conversation_tier", "conversation_complexity"], "task", "medium", 5),
-        (["conversation_tier", "conversation_complexity"], "conversation", "cloud", 9),
-        (["conversation_tier"], "conversation", "cloud", None),
-        (["conversation_tier", "conversation_source", "estimate"], "conversation", "cloud", None),
+        (["tier", "complexity", "task", "past"], "tier", "cloud", 2),
+        (["tier", "task", "past"], "tier", "cloud", None),
+        (["complexity", "task", "past"], "option", "small", 2),
+        (["task", "past"], "task", "medium", 5),
+        (["past"], "conversation", "cloud", 9),
+        (["past", "estimate"], "conversation", "cloud", 9),
         (["estimate"], "estimate", "medium", 6),
-        (["conversation_complexity"], "default", "small", 3),
         ([], "default", "small", 3),
     ],
 )
 def test_precedence(given: list[str], source: str, tier: str, complexity: int | None) -> None:
     """The tier wins over the complexity, that over the task, the conversation, the estimate."""
-    request = Request(**{name: EVERYTHING[name] for name in given})  # type: ignore[arg-type]  # a mix
+    request = DecisionInput(**{name: EVERYTHING[name] for name in given})  # type: ignore[arg-type]  # a mix
     decision = decide(request, _settings(default_complexity=3))
     assert (decision.source, decision.tier, decision.complexity) == (source, tier, complexity)
     assert decision.task == request.task
+
+
+def test_what_is_known_of_a_conversation() -> None:
+    """A conversation's tier is enough to stay with it; its complexity alone is not."""
+    decision = decide(DecisionInput(past=Past(tier="cloud")), _settings(default_complexity=3))
+    assert (decision.source, decision.tier, decision.complexity) == ("conversation", "cloud", None)
+    decision = decide(DecisionInput(past=Past(complexity=9)), _settings(default_complexity=3))
+    assert (decision.source, decision.tier, decision.complexity) == ("default", "small", 3)
+    past = Past(tier="cloud", source="option")
+    request = DecisionInput(past=past, estimate=_estimated(6))
+    decision = decide(request, _settings(default_complexity=3))
+    assert (decision.source, decision.tier, decision.complexity) == ("conversation", "cloud", None)
 
 
 def _estimated(complexity: int) -> Estimate:
@@ -134,19 +143,17 @@ def _estimated(complexity: int) -> Estimate:
 
 def test_estimate_is_explained() -> None:
     """The reason for an estimate says what mattered."""
-    decision = decide(Request(estimate=_estimated(9)), _settings())
+    decision = decide(DecisionInput(estimate=_estimated(9)), _settings())
     assert decision.tier == "cloud"
-    assert decision.reason == ("complexity 9 is estimated (formulas, code), and cloud covers 8-10")
+    assert decision.reason == "estimated complexity 9 (formulas, code), and cloud covers 8-10"
 
 
 def test_conversation_follows_its_estimates() -> None:
     """A conversation that was estimated goes where the estimate of its next turn says."""
     wrong = []
     for before, (complexity, tier) in product((1, 6, 10), enumerate(SCALE, start=1)):
-        request = Request(
-            conversation_tier=SCALE[before - 1],
-            conversation_complexity=before,
-            conversation_source="estimate",
+        request = DecisionInput(
+            past=Past(tier=SCALE[before - 1], complexity=before, source="estimate"),
             estimate=_estimated(complexity),
         )
         decision = decide(request, _settings())
@@ -160,10 +167,8 @@ def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
     """While its estimates belong to one tier, a conversation is not drawn lots for again."""
     decisions = [
         decide(
-            Request(
-                conversation_tier="cloud",
-                conversation_complexity=6,
-                conversation_source="estimate",
+            DecisionInput(
+                past=Past(tier="cloud", complexity=6, source="estimate"),
                 estimate=_estimated(5),
                 text=f"turn {number}",
             ),
@@ -178,28 +183,28 @@ def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
 @pytest.mark.parametrize(("share", "force_local"), [("0%", True), ("100%", False)])
 def test_rollout_that_something_else_overrides(share: str, force_local: bool) -> None:
     """A request that privacy or the rollback sends elsewhere is on neither side of a rollout."""
-    request, rollout = Request(complexity=6), {"medium": share}
+    request, rollout = DecisionInput(complexity=6), {"medium": share}
     assert decide(request, _settings(rollout=rollout)).rollout is not None
     assert decide(request, _settings(force_local, rollout=rollout)).rollout is None
 
 
 def test_default_complexity_is_named() -> None:
     """A request that says nothing goes to the default, and the reason says so."""
-    decision = decide(Request(), _settings())
+    decision = decide(DecisionInput(), _settings())
     assert (decision.tier, decision.complexity) == ("medium", 5)
-    assert "default_complexity is 5" in decision.reason
+    assert "default_complexity 5" in decision.reason
 
 
 def test_conversation_with_a_tier_that_is_gone() -> None:
     """A conversation whose tier the config no longer has starts over with the default."""
-    request = Request(conversation_tier="huge", conversation_complexity=9)
+    request = DecisionInput(past=Past(tier="huge", complexity=9))
     decision = decide(request, _settings())
     assert (decision.source, decision.tier, decision.complexity) == ("default", "medium", 5)
 
 
 def test_conversation_with_the_embedded_model() -> None:
     """The embedded model is no tier that a conversation would stay with."""
-    decision = decide(Request(conversation_tier=EMBEDDED_TIER), _settings())
+    decision = decide(DecisionInput(past=Past(tier=EMBEDDED_TIER)), _settings())
     assert decision.source == "default"
 
 
@@ -209,7 +214,7 @@ def test_conversation_with_the_embedded_model() -> None:
 )
 def test_fallback(requested: Any, configured: str, expected: str) -> None:
     """Which models may answer instead is the request's word, else the config's."""
-    decision = decide(Request(fallback=requested), _settings(fallback=configured))
+    decision = decide(DecisionInput(fallback=requested), _settings(fallback=configured))
     assert decision.fallback == expected
 
 
@@ -223,7 +228,7 @@ def test_empty_tiers_are_passed_over() -> None:
         update={"complexity": settings.tiers[1].complexity._replace(low=1)}
     )
     config = settings.config.model_copy(update={"tiers": (empty, wider, settings.tiers[2])})
-    assert decide(Request(complexity=1), Settings(config)).tier == "medium"
+    assert decide(DecisionInput(complexity=1), Settings(config)).tier == "medium"
 
 
 # Unknown names
@@ -232,27 +237,33 @@ def test_empty_tiers_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (Request(tier="meduim"), "unknown tier 'meduim': did you mean medium?"),
-        (Request(tier="Cloud"), "unknown tier 'Cloud': did you mean cloud?"),
-        (Request(tier="xyz"), "unknown tier 'xyz': known are cloud, medium, small"),
-        (Request(tier=""), "unknown tier '': known are cloud, medium, small"),
-        (Request(tier=EMBEDDED_TIER), "unknown tier 'embedded': known are cloud, medium, small"),
+        (DecisionInput(tier="meduim"), "unknown tier 'meduim': did you mean medium?"),
+        (DecisionInput(tier="Cloud"), "unknown tier 'Cloud': did you mean cloud?"),
+        (DecisionInput(tier="xyz"), "unknown tier 'xyz': known are cloud, medium, small"),
+        (DecisionInput(tier=""), "unknown tier '': known are cloud, medium, small"),
         (
-            Request(task="theory_analisis"),
+            DecisionInput(tier=EMBEDDED_TIER),
+            "unknown tier 'embedded': known are cloud, medium, small",
+        ),
+        (
+            DecisionInput(task="theory_analisis"),
             "unknown task 'theory_analisis': did you mean theory_analysis?",
         ),
         (
-            Request(task="x_generation"),
+            DecisionInput(task="x_generation"),
             "unknown task 'x_generation': did you mean exercise_generation or voicing_generation?",
         ),
-        (Request(task="xyz"), f"unknown task 'xyz': known are {', '.join(sorted(DEFAULT_TASKS))}"),
         (
-            Request(tier="small", task="theory_analisis"),
+            DecisionInput(task="xyz"),
+            f"unknown task 'xyz': known are {', '.join(sorted(DEFAULT_TASKS))}",
+        ),
+        (
+            DecisionInput(tier="small", task="theory_analisis"),
             "unknown task 'theory_analisis': did you mean theory_analysis?",
         ),
     ],
 )
-def test_unknown_name(request_: Request, message: str) -> None:
+def test_unknown_name(request_: DecisionInput, message: str) -> None:
     """An unknown tier or task is told with the nearest names, or with all of them."""
     with pytest.raises(RequestError) as caught:
         decide(request_, _settings())
@@ -263,14 +274,14 @@ def test_unknown_name(request_: Request, message: str) -> None:
 
 
 def test_privacy_only_tightens() -> None:
-    """Request, conversation, config and environment keep a prompt here; none takes it back."""
+    """Request, conversation, config and environment each keep a prompt here; none undoes it."""
     wrong = []
     either = (False, True)
     for tier, before, in_request, in_config, force_local in product(
         MODELS, either, either, either, (None, True, False)
     ):
         settings = _settings(force_local, local_only=in_config)
-        request = Request(tier=tier, local_only=in_request, conversation_kept_local=before)
+        request = DecisionInput(tier=tier, local_only=in_request, past=Past(kept_local=before))
         decision = decide(request, settings)
         private = before or in_request or in_config or force_local is True
         local_model = QWEN if tier == "cloud" else MODELS[tier]
@@ -285,38 +296,38 @@ def test_privacy_only_tightens() -> None:
 
 def test_cloud_tier_that_is_asked_for_stays_here_with_local_only() -> None:
     """Asking for the cloud by name does not loosen privacy, and the reason says who takes it."""
-    decision = decide(Request(tier="cloud", local_only=True), _settings())
+    decision = decide(DecisionInput(tier="cloud", local_only=True), _settings())
     assert decision.tier == "medium"
     assert decision.reason == (
-        "the request asks for cloud; nothing may leave this machine, so medium takes it"
+        "the request names the tier cloud; nothing may leave this machine, so it goes to medium"
     )
 
 
 def test_rollback_is_named() -> None:
     """A request that FORCE_LOCAL_LLM=false sends to the cloud says so."""
-    decision = decide(Request(complexity=2), _settings(force_local=False))
+    decision = decide(DecisionInput(complexity=2), _settings(force_local=False))
     assert decision.reason == (
-        "complexity 2, and small covers 1-4; FORCE_LOCAL_LLM=false, so cloud takes it"
+        "complexity 2, and small covers 1-4; FORCE_LOCAL_LLM=false, so it goes to cloud"
     )
 
 
 def test_private_request_without_local_tiers() -> None:
     """With only cloud tiers, what may not leave this machine goes to the embedded model."""
-    decision = decide(Request(complexity=9, local_only=True), _settings(tiers=ALL_CLOUD))
+    decision = decide(DecisionInput(complexity=9, local_only=True), _settings(tiers=ALL_CLOUD))
     assert (decision.tier, decision.model) == (EMBEDDED_TIER, EMBEDDED.model_id)
 
 
 def test_rollback_without_cloud_tiers() -> None:
     """With only local tiers, sending everything to the cloud is a mistake, with its remedy."""
-    with pytest.raises(ConfigError, match="no tier is there") as caught:
-        decide(Request(complexity=2), _settings(force_local=False, tiers=ALL_LOCAL))
+    with pytest.raises(ConfigError, match="there is no cloud tier") as caught:
+        decide(DecisionInput(complexity=2), _settings(force_local=False, tiers=ALL_LOCAL))
     assert caught.value.fix == "add a tier with a cloud model to the config, or unset the variable"
 
 
 def test_private_request_without_cloud_tiers_ignores_the_rollback() -> None:
     """With local_only, FORCE_LOCAL_LLM=false asks for no cloud tier."""
     settings = _settings(force_local=False, tiers=ALL_LOCAL, local_only=True)
-    assert decide(Request(complexity=2), settings).tier == "only"
+    assert decide(DecisionInput(complexity=2), settings).tier == "only"
 
 
 @pytest.mark.parametrize(
@@ -331,13 +342,13 @@ def test_two_cloud_tiers(complexity: int, force_local: bool | None, expected: st
         {"name": "smart", "complexity": "8-10", "model": "gemini/pro"},
     ]
     settings = _settings(force_local, tiers=tiers)
-    assert decide(Request(complexity=complexity), settings).tier == expected
+    assert decide(DecisionInput(complexity=complexity), settings).tier == expected
 
 
 # Purity
 
 REQUESTS = [
-    Request(complexity, task, tier, local_only, fallback, conversation_tier)  # type: ignore[arg-type]  # a mix
+    DecisionInput(complexity, task, tier, local_only, fallback, Past(tier=conversation_tier))  # type: ignore[arg-type]  # a mix
     for complexity, task, tier, local_only, fallback, conversation_tier in product(
         (None, 1, 5, 10),
         (None, "curriculum_planning"),

@@ -89,7 +89,7 @@ WRONG_KEY = [
 def test_error_of_google_that_passes(status: int, message: str) -> None:
     """Overload, quotas and Google's own failures pass, so the model is retried and cools down."""
     problem = explain(llm.ModelError(message))
-    assert (problem.transient, problem.cools, problem.fix) == (True, True, None), status
+    assert (problem.transient, problem.cools_down, problem.fix) == (True, True, None), status
     assert problem.reason == " ".join(message.split())[:300]
 
 
@@ -97,7 +97,7 @@ def test_error_of_google_that_passes(status: int, message: str) -> None:
 def test_error_of_google_that_lasts(status: int, message: str) -> None:
     """What is wrong with the request or the model stays wrong: no retry, no cooldown."""
     problem = explain(llm.ModelError(message))
-    assert (problem.transient, problem.cools) == (False, False), status
+    assert (problem.transient, problem.cools_down) == (False, False), status
     assert problem.reason == message
 
 
@@ -121,7 +121,7 @@ def test_error_without_a_message() -> None:
 def test_timeout(library: Any, name: str) -> None:
     """Every timeout says that no answer came in time, and where the time is set."""
     assert explain(getattr(library, name)("")) == Problem(
-        "no answer in time", "timeout in the tier's options", transient=True, cools=True
+        "no answer in time", "timeout in the tier's options", transient=True, cools_down=True
     )
 
 
@@ -132,7 +132,7 @@ def test_no_connection(library: Any) -> None:
         "can't be reached: [Errno -2] Name or service not known",
         "check the network",
         transient=True,
-        cools=True,
+        cools_down=True,
     )
 
 
@@ -141,7 +141,7 @@ def test_no_connection(library: Any) -> None:
 def test_broken_connection(library: Any, name: str) -> None:
     """A connection that breaks passes by itself."""
     assert explain(getattr(library, name)("peer closed connection")) == Problem(
-        "the connection broke: peer closed connection", transient=True, cools=True
+        "the connection broke: peer closed connection", transient=True, cools_down=True
     )
 
 
@@ -170,7 +170,7 @@ def test_answer_that_is_no_json(body: bytes) -> None:
     with pytest.raises(ijson.JSONError) as caught:
         list(ijson.items(body, "item"))
     assert explain(caught.value) == Problem(
-        "the service sent no usable answer", transient=True, cools=True
+        "the service sent no usable answer", transient=True, cools_down=True
     )
 
 
@@ -180,7 +180,7 @@ def test_answer_without_events() -> None:
     with pytest.raises(IndexError) as caught:
         events[-1]
     assert explain(caught.value) == Problem(
-        "the service sent no usable answer", transient=True, cools=True
+        "the service sent no usable answer", transient=True, cools_down=True
     )
 
 
@@ -196,7 +196,7 @@ def test_no_key() -> None:
     assert problem.fix == (
         "add one using 'llm keys set gemini' or set the LLM_GEMINI_KEY environment variable"
     )
-    assert (problem.transient, problem.cools) == (False, False)
+    assert (problem.transient, problem.cools_down) == (False, False)
 
 
 def test_wrong_options() -> None:
@@ -213,7 +213,7 @@ def test_wrong_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "cools"),
+    ("kind", "cools_down"),
     [
         (errors.EngineError, True),
         (errors.ModelUnavailable, True),
@@ -226,10 +226,10 @@ def test_wrong_options() -> None:
         (errors.BrokenAnswer, False),
     ],
 )
-def test_own_error(kind: type[errors.TieredError], cools: bool) -> None:
-    """An error of ours keeps its words and its remedy; a model that is broken cools down."""
+def test_own_error(kind: type[errors.TieredError], cools_down: bool) -> None:
+    """An error of ours keeps its words and its remedy; a broken model cools down."""
     problem = explain(kind("it is so", fix="mend it"))
-    assert problem == Problem("it is so", "mend it", cools=cools)
+    assert problem == Problem("it is so", "mend it", cools_down=cools_down)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_key_that_is_no_header_is_not_told(key: str) -> None:
 def test_request_that_is_refused_here_is_not_retried() -> None:
     """What the HTTP library refuses to send does not pass by itself."""
     problem = explain(httpx.LocalProtocolError("Illegal header value b'…'"))
-    assert (problem.transient, problem.cools) == (False, False)
+    assert (problem.transient, problem.cools_down) == (False, False)
 
 
 def test_redact_leaves_other_text_alone() -> None:

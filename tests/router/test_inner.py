@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.router import inner as nested
+from llm_tiered.router.inner import finish, inner_options, inner_response
 from tests import gemini
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ class NewOpenAI(Model):
 def inner_prompt(prompt: llm.Prompt, **fields: Any) -> llm.Prompt:
     """The prompt as the inner model gets it."""
     model = Model()
-    said = {"stream": True, "conversation": None, "key": None} | fields
-    return nested.respond(model, prompt, model.Options(), **said).prompt
+    said: dict[str, Any] = {"stream": True, "conversation": None, "key": None} | fields
+    response: llm.Response = inner_response(model, model.Options(), prompt=prompt, **said)
+    return response.prompt
 
 
 def local() -> MlxModel:
@@ -68,34 +69,34 @@ def local() -> MlxModel:
 def test_names_of_options() -> None:
     """What a request says of sampling goes by the name that the model has for it."""
     requested = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9}
-    options: Any = nested.inner_options(llm.get_model(gemini.MODEL), {}, requested)
+    options: Any = inner_options(llm.get_model(gemini.MODEL), {}, requested)
     assert options.model_dump(exclude_none=True) == {
         "temperature": 0.5,
         "max_output_tokens": 50,
         "top_p": 0.9,
     }
-    options = nested.inner_options(NewOpenAI(), {}, requested)
+    options = inner_options(NewOpenAI(), {}, requested)
     assert options.model_dump(exclude_none=True) == {"max_completion_tokens": 50}
 
 
 def test_all_options_of_a_local_model() -> None:
     """A local model has them all."""
     requested = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9, "seed": 7}
-    options = nested.inner_options(local(), {}, requested)
+    options = inner_options(local(), {}, requested)
     assert options.model_dump(exclude_none=True) == requested
 
 
 def test_option_that_the_model_lacks() -> None:
     """What a model has no word for is left out, from the request as from the tier."""
     model = llm.get_model(gemini.MODEL)
-    options = nested.inner_options(model, {"seed": 1}, {"seed": 7})
+    options = inner_options(model, {"seed": 1}, {"seed": 7})
     assert options.model_dump(exclude_none=True) == {}
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_output_tokens"])
 def test_request_beats_tier(name: str) -> None:
     """The request wins over the tier, whichever name the tier's options use."""
-    options = nested.inner_options(
+    options = inner_options(
         llm.get_model(gemini.MODEL), {name: 900, "top_k": 3}, {"max_tokens": 50}
     )
     assert options.model_dump(exclude_none=True) == {"max_output_tokens": 50, "top_k": 3}
@@ -103,7 +104,7 @@ def test_request_beats_tier(name: str) -> None:
 
 def test_zero_is_a_value() -> None:
     """A temperature of 0 is something said."""
-    options: Any = nested.inner_options(local(), {"temperature": 0.7}, {"temperature": 0})
+    options: Any = inner_options(local(), {"temperature": 0.7}, {"temperature": 0})
     assert options.temperature == 0
 
 
@@ -111,7 +112,7 @@ def test_zero_is_a_value() -> None:
 def test_wrong_tier_options(tier_options: dict[str, Any]) -> None:
     """Options of a tier that the model does not know, or can't read, are an error."""
     with pytest.raises(ValidationError):
-        nested.inner_options(local(), tier_options, {})
+        inner_options(local(), tier_options, {})
 
 
 def test_prompt_is_the_same() -> None:
@@ -172,8 +173,8 @@ def test_outer_conversation_is_left_alone() -> None:
     turns = list(conversation.responses)
     prompt = llm.Prompt("Two", model=conversation.model)
     model = Model()
-    response = nested.respond(
-        model, prompt, model.Options(), stream=True, conversation=conversation, key=None
+    response = inner_response(
+        model, model.Options(), prompt=prompt, stream=True, conversation=conversation, key=None
     )
     assert response.text() == "Two after 1"
     assert conversation.responses == turns
@@ -187,10 +188,10 @@ def test_outer_conversation_is_left_alone() -> None:
 def test_no_conversation() -> None:
     """Without an outer conversation there is no inner one."""
     model = Model()
-    response = nested.respond(
+    response = inner_response(
         model,
-        llm.Prompt("One", model=Outer()),
         model.Options(),
+        prompt=llm.Prompt("One", model=Outer()),
         stream=False,
         conversation=None,
         key=None,
@@ -205,10 +206,12 @@ def test_finish() -> None:
     prompt = llm.Prompt("One", model=Outer())
     outer = llm.Response(prompt, Outer(), stream=True)
     model = Model()
-    inner = nested.respond(model, prompt, model.Options(), stream=True, conversation=None, key=None)
+    inner = inner_response(
+        model, model.Options(), prompt=prompt, stream=True, conversation=None, key=None
+    )
     inner.text()
     call = llm.ToolCall("double", {"number": 2}, "c-1")
-    nested.finish(outer, inner, [call])
+    finish(outer, inner, [call])
     assert (outer.input_tokens, outer.output_tokens) == (3, 2)
     assert outer.token_details == {"cached": 1}
     assert outer.resolved_model == "toy"
