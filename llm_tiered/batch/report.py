@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from .. import gemini
 from ..costs import prices
+from ..wording import cost_so_far, counted
 
 if TYPE_CHECKING:
     import logging
@@ -30,9 +32,9 @@ class Usage:
     def __str__(self) -> str:
         return ", ".join(
             [
-                _counted(self.answers, "answer"),
+                counted(self.answers, "answer"),
                 f"{self.input_tokens:,} + {self.output_tokens:,} tokens",
-                _money(self.cost, self.unpriced),
+                cost_so_far(self.cost, self.unpriced),
             ]
         )
 
@@ -90,9 +92,9 @@ class Report:
         for model in sorted(self._by_model):
             self.say(f"{model}: {self._by_model[model]}")
         self.say(
-            f"{_counted(self.rows, 'row')}: {self.answered:,} answered, {self.failed:,} failed, "
+            f"{counted(self.rows, 'row')}: {self.answered:,} answered, {self.failed:,} failed, "
             f"{self.skipped:,} skipped as done; {total.input_tokens:,} + {total.output_tokens:,} "
-            f"tokens, {_money(total.cost, total.unpriced)}, {seconds:.1f} s"
+            f"tokens, {cost_so_far(total.cost, total.unpriced)}, {seconds:.1f} s"
         )
 
     def _advance(self) -> None:
@@ -100,7 +102,7 @@ class Report:
             return
         total = self._total()
         speed = total.output_tokens / max(time.monotonic() - self._started, 0.001)
-        money = _money(total.cost, total.unpriced)
+        money = cost_so_far(total.cost, total.unpriced)
         self._bar.set_postfix_str(f"{speed:,.0f} tokens/s, {money}", refresh=False)
         self._bar.update()
 
@@ -138,12 +140,4 @@ def cost(response: _BaseResponse) -> Decimal | None:
         tokens = prices.count(response.input_tokens or 0, response.output_tokens or 0, details)
     except ValueError:
         return None
-    return prices.cost(prices.with_version(model, said.get("modelVersion")), tokens)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _money(cost: Decimal, unpriced: int) -> str:
-    return f"${cost:.4f}" + (f" and {unpriced:,} without a known price" if unpriced else "")
+    return prices.cost(prices.with_version(model, gemini.model_version(said)), tokens)

@@ -12,15 +12,17 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-import llm
 from pydantic import ValidationError
 
+from .. import json_schema
 from ..errors import RequestError
 from ..router.failures import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    import llm
 
 Format = Literal["jsonl", "csv", "text"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -103,17 +105,6 @@ def count(stream: Iterable[bytes], form: Format) -> int:
     return sum(1 for line in stream if line.strip())
 
 
-def parse_schema(text: str) -> dict[str, Any]:
-    """A JSON schema, written as JSON or in llm's concise form. Raises ValueError."""
-    if not text.lstrip().startswith("{"):
-        return llm.schema_dsl(text)
-    try:
-        schema: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"schema: not JSON: {error}") from None
-    return schema
-
-
 def _rows(records: Iterable[_Record], defaults: Defaults) -> Iterator[Row | BadRow]:
     seen: Counter[str] = Counter()
     for line, record in records:
@@ -169,7 +160,10 @@ def _expect_text(fields: dict[str, Any], name: str) -> str:
 
 
 def _schema(value: Any) -> dict[str, Any]:
-    schema = parse_schema(value) if isinstance(value, str) else value
+    try:
+        schema = json_schema.parse(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"schema: {error}") from None
     if not isinstance(schema, dict):
         raise ValueError(f"schema: found {_shown(schema)}, expected an object")
     return schema

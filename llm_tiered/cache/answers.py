@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from llm.parts import Message, ReasoningPart, StreamEvent, TextPart
 
+from .. import gemini
 from ..log import database as log_database
 from .index import Mark
 
@@ -46,7 +47,7 @@ _SCHEMA = "select content from schemas join turns on schema_id = schemas.id wher
 _KEY = re.compile("[0-9a-f]{64}")
 
 # Where services say why an answer ended, and what they say when it was complete.
-_REASONS = ("finish_reason", "finishReason", "stop_reason", "status")
+_REASONS = ("finish_reason", "stop_reason", "status")
 _COMPLETE = {"stop", "end_turn", "stop_sequence", "completed"}
 
 # Characters that come at once.
@@ -149,16 +150,15 @@ def _is_complete(response: Any) -> bool:
     """Whether the inner model's answer came to its end, as far as the model says."""
     if not isinstance(response, dict):
         return True
-    choices = response.get("candidates") or response.get("choices")
+    if gemini.is_reply(response):
+        return gemini.is_complete(response)
+    choices = response.get("choices")
     try:
         said = choices[0] if choices else response
         reason = next((said[name] for name in _REASONS if name in said), None)
     except (LookupError, TypeError):
         return False
-    if reason is None:
-        # Gemini always says it; where it doesn't, the connection broke, or the prompt was blocked.
-        return not response.keys() & {"candidates", "promptFeedback"}
-    return str(reason).lower() in _COMPLETE
+    return reason is None or str(reason).lower() in _COMPLETE
 
 
 def _message(role: str, metadata: Any, rows: Sequence[Sequence[Any]]) -> Message:

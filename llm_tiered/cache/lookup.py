@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 from llm.parts import AttachmentPart, TextPart, ToolResultPart
 
+from .. import paths
 from ..errors import TieredError
 from ..log import database as log_database
 from . import answers as cache_answers
@@ -79,14 +80,13 @@ def find(
     `newer_than` is aware. The log is only read. What is wrong with it or with the index is one
     warning, and there is no answer.
     """
-    home = Path(llm.user_dir())
-    log_path = log_path or home / "logs.db"
+    log_path = log_path or paths.log_path()
     try:
         if not log_path.exists():
             return None
         with (
             log_database.reading(log_path) as log,
-            Index(index_path or home / "tiered" / "cache.db") as index,
+            Index(index_path or paths.cache_index_path()) as index,
         ):
             _update(index, log)
             return _find(index, log, key, newer_than)

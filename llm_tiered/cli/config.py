@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ..config.file import config_path
 from ..config.settings import load_settings
 from ..errors import ConfigError, TieredError
+from ..paths import config_path
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
 from ..router.inner import inner_options

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import click
-import llm
 
 from ..errors import RequestError, TieredError
 from ..log import database as log_database
+from ..paths import log_path
 
 HOST = "127.0.0.1"
 
@@ -29,7 +28,7 @@ def command(port: int, open_: bool) -> None:
     Datasette is started on llm's log, which it only reads, and answers this machine only. Ctrl-C
     ends it.
     """
-    path = Path(llm.user_dir()) / "logs.db"
+    path = log_path()
     with log_database.reading(path) as database:
         if not log_database.has_requests(database):
             raise TieredError(f"{path} is no log of llm, or a very old one", fix="llm logs")

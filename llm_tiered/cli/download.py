@@ -10,8 +10,8 @@ from ..errors import DownloadError, ModelUnavailable, RequestError
 from ..mlx.catalog import EMBEDDED, ModelSpec
 from ..mlx.weights import store
 from ..router.decision import EMBEDDED_TIER
+from ..wording import gigabytes
 from .lookup import local_model
-from .output import gigabytes
 
 
 @click.command("download")

@@ -13,14 +13,14 @@ import click
 from ..batch.journal import Journal
 from ..batch.output import encode
 from ..config import edit as config_edit
-from ..config.file import config_path
 from ..config.settings import load_settings
-from ..costs.prices import dollars
 from ..errors import RequestError, TieredError
 from ..evaluation import report, suite, tiers
 from ..evaluation.asking import Asking
 from ..evaluation.run import find_judges, run
 from ..evaluation.significance import MARGIN
+from ..paths import config_path
+from ..wording import counted, dollars
 from .batch import WrongUsage
 from .output import echo_json, echo_table, json_option
 
@@ -172,7 +172,7 @@ def _facts(
 def _echo(groups: Sequence[Group], outcome: Outcome) -> None:
     echo_table([[quality.tier, quality.model] for quality in groups[0].qualities])
     for group in groups:
-        rows = f"{group.cases:,} row{'' if group.cases == 1 else 's'}"
+        rows = counted(group.cases, "row")
         click.echo(f"\n{group.name or 'all'}: {rows}")
         headers = ["tier", "answered", "quality", "95 %", "cost", "p50"]
         headers += [f"against {group.reference}", "points", "p"]

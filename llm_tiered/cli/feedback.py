@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-import llm
 
 from ..errors import RequestError
 from ..log import answers, feedback
 from ..log import database as log_database
+from ..paths import log_path
 from ..wording import line
 from .output import echo_json, echo_table, json_option
 
@@ -70,7 +70,7 @@ def list_(json_: bool) -> None:
     """List the marks, the latest first."""
     marks = feedback.marks()
     known: dict[str, Answer] = {}
-    log = llm.user_dir() / "logs.db"
+    log = log_path()
     if marks and log.exists():
         with log_database.reading(log) as database:
             known = {answer.id: answer for answer in answers.by_ids(database, list(marks))}
@@ -106,7 +106,7 @@ def _mark(start: str | None, verdict: Verdict, note: str | None) -> None:
 
 
 def _answer(start: str | None) -> Answer:
-    with log_database.reading(llm.user_dir() / "logs.db") as database:
+    with log_database.reading(log_path()) as database:
         return answers.find(database, start)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import llm
 
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
@@ -19,6 +18,7 @@ from ..estimator.learning import ENOUGH, FEWEST, learn
 from ..estimator.model import shipped
 from ..log import answers, feedback
 from ..log import database as log_database
+from ..paths import learned_path, log_path
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) ->
         try:
             written = learned.save(result.coefficients, _about(result, found))
         except OSError as error:
-            raise TieredError(f"{learned.path()} can't be written: {error.strerror}") from None
+            raise TieredError(f"{learned_path()} can't be written: {error.strerror}") from None
     if json_:
         echo_json(_facts(result, found, change, written))
         return
@@ -98,7 +98,7 @@ def _undo(*, json_: bool) -> None:
     except FileNotFoundError:
         raise RequestError("nothing was learned, so there is nothing to undo") from None
     except OSError as error:
-        raise TieredError(f"{learned.path()} can't be changed: {error.strerror}") from None
+        raise TieredError(f"{learned_path()} can't be changed: {error.strerror}") from None
     if json_:
         echo_json({"in_force": "learned" if file else "package", "path": file})
     elif file:
@@ -109,7 +109,7 @@ def _undo(*, json_: bool) -> None:
 
 def _read() -> list[Answer]:
     """The last answers in the log, and all that are marked."""
-    log = llm.user_dir() / "logs.db"
+    log = log_path()
     if not log.exists():
         return []
     with log_database.reading(log) as database:
@@ -201,7 +201,7 @@ def _row(name: str, figure: Figure) -> list[str]:
 
 def _outcome(result: Learned, written: Path | None, *, new: bool) -> str:
     """What became of it, in words."""
-    kept = "what was learned before stays" if learned.path().exists() else "nothing is changed"
+    kept = "what was learned before stays" if learned_path().exists() else "nothing is changed"
     if written:
         return f"written to {written}; `llm tiered learn --undo` goes back"
     if not new:

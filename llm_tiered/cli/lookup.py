@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import llm
 from llm import get_model_aliases
 
+from .. import gemini
 from ..errors import TieredError
 from ..mlx.models import MlxModel
+from ..paths import keys_path
 
 if TYPE_CHECKING:
     from ..mlx.catalog import ModelSpec
@@ -41,8 +43,8 @@ def gemini_key_source() -> str | None:
         stored = llm.load_keys()
     except ValueError as error:
         raise TieredError(
-            f"{llm.user_dir() / 'keys.json'} is no JSON: {error}", fix="correct it, or remove it"
+            f"{keys_path()} is not JSON: {error}", fix="correct it, or remove it"
         ) from None
-    if "gemini" in stored:
+    if gemini.KEY_NAME in stored:
         return "llm keys"
-    return "LLM_GEMINI_KEY" if os.environ.get("LLM_GEMINI_KEY") else None
+    return gemini.KEY_VARIABLE if os.environ.get(gemini.KEY_VARIABLE) else None

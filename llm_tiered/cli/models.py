@@ -16,7 +16,8 @@ from ..errors import RequestError
 from ..mlx.catalog import PREFIX
 from ..mlx.models import MlxModel
 from ..mlx.weights import inspect as files
-from .output import echo_json, echo_table, gigabytes, json_option
+from ..wording import gigabytes
+from .output import echo_json, echo_table, json_option
 from .status import file_facts
 
 # Neither part begins with a dot: that is a folder.

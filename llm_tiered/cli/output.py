@@ -23,10 +23,3 @@ def echo_table(rows: Sequence[Sequence[Any]], headers: Sequence[str] = ()) -> No
     from tabulate import tabulate
 
     click.echo(tabulate(rows, headers, tablefmt="plain", disable_numparse=True))
-
-
-def gigabytes(size: int | None) -> str:
-    """Bytes as people say them: "2.3 GB", "98 MB", or "?" where nobody knows."""
-    if size is None:
-        return "?"
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
-import llm
 
 from ..costs import comparison as basis
 from ..costs import requests as turns
 from ..costs import savings
 from ..costs.periods import Period, period_of
-from ..costs.prices import dollars
 from ..errors import RequestError, TieredError
+from ..paths import log_path
+from ..wording import dollars, percent, seconds
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def command(
 
 
 def _report(period: Period, by: By | None) -> Report:
-    path = Path(llm.user_dir()) / "logs.db"
-    return savings.report(path, **basis.of_config()._asdict(), period=period, by=by)
+    return savings.report(log_path(), **basis.of_config()._asdict(), period=period, by=by)
 
 
 def _echo(report: Report) -> None:
@@ -87,7 +86,7 @@ def _echo(report: Report) -> None:
     if total.fallbacks:
         click.echo()
         rows = [
-            [f"{requests:,}", _percent(total.share(requests)), reason]
+            [f"{requests:,}", percent(total.share(requests)), reason]
             for reason, requests in total.fallbacks.most_common()
         ]
         echo_table(rows, ["fell back", "", "because"])
@@ -111,10 +110,10 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     rate = f"{dollars(report.saved_per_month)} a month, {dollars(report.saved_per_year)} a year"
     uncounted = f", unknown for {total.uncounted:,} requests" if total.uncounted else ""
     return [
-        ("answered locally", _percent(total.share(total.local))),
-        ("answered in the cloud", _percent(total.share(total.cloud))),
-        ("answered by the cache", _percent(total.share(total.cached))),
-        ("fell back", _percent(total.share(total.fallbacks.total()))),
+        ("answered locally", percent(total.share(total.local))),
+        ("answered in the cloud", percent(total.share(total.cloud))),
+        ("answered by the cache", percent(total.share(total.cached))),
+        ("fell back", percent(total.share(total.fallbacks.total()))),
         ("tokens", f"{total.input_tokens:,} in, {total.output_tokens:,} out{uncounted}"),
         ("spent", _money(total.spent)),
         ("all in the cloud", f"{_money(total.in_cloud)} ({report.cloud_model or 'no such tier'})"),
@@ -130,16 +129,16 @@ def _row(key: str | None, tally: Tally) -> list[str]:
     return [
         key or "(none)",
         f"{tally.requests:,}",
-        _percent(tally.share(tally.local)),
-        _percent(tally.share(tally.cached)),
-        _percent(tally.share(tally.fallbacks.total())),
+        percent(tally.share(tally.local)),
+        percent(tally.share(tally.cached)),
+        percent(tally.share(tally.fallbacks.total())),
         f"{tally.input_tokens:,}",
         f"{tally.output_tokens:,}",
         _short(tally.spent),
         _short(tally.in_cloud),
         _short(tally.saved),
-        _seconds(latency.p50 if latency else None),
-        _seconds(latency.p95 if latency else None),
+        seconds(latency.p50 if latency else None),
+        seconds(latency.p95 if latency else None),
         _number(tally.tokens_per_second),
     ]
 
@@ -165,18 +164,10 @@ def _short(money: Money) -> str:
     return dollars(money.dollars) + ("*" if money.unpriced and money.priced else "")
 
 
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share:.1%}"
-
-
 def _both(percentiles: Percentiles | None) -> str:
     if percentiles is None:
         return "unknown"
-    return f"p50 {_seconds(percentiles.p50)}, p95 {_seconds(percentiles.p95)}"
-
-
-def _seconds(milliseconds: float | None) -> str:
-    return "unknown" if milliseconds is None else f"{milliseconds / 1000:.2f} s"
+    return f"p50 {seconds(percentiles.p50)}, p95 {seconds(percentiles.p95)}"
 
 
 def _number(value: float | None) -> str:

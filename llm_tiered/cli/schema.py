@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from ..batch.rows import parse_schema
+from .. import json_schema
 from ..errors import RequestError
-from ..evaluation.scoring import check_schema
 
 schema_option = click.option(
     "schema", "--schema", help="JSON schema, llm's concise form of one, or a file"
@@ -23,10 +22,10 @@ def read(given: str | None) -> dict[str, Any] | None:
     if not given:
         return None
     try:
-        schema = parse_schema(_text(given))
-        check_schema(schema)
+        schema = json_schema.parse(_text(given))
+        json_schema.check(schema)
     except (ValueError, OSError) as error:
-        raise RequestError(f"--schema: {str(error).removeprefix('schema: ')}") from None
+        raise RequestError(f"--schema: {error}") from None
     return schema
 
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config.file import config_path
 from ..config.local_models import local_models
 from ..config.settings import load_settings
-from ..costs.prices import dollars
 from ..errors import TieredError
 from ..mlx import device
 from ..mlx.catalog import EMBEDDED, PREFIX
 from ..mlx.engine.engine import ENGINE
 from ..mlx.weights import store
+from ..paths import config_path
 from ..router import budget
 from ..router.decision import EMBEDDED_TIER
+from ..wording import dollars, gigabytes
 from .config import in_force
 from .lookup import gemini_key_source, tiered_model
-from .output import echo_json, echo_table, gigabytes, json_option
+from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
     from ..config.sections import Budget

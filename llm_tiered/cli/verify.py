@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import click
 import llm
 
-from ..config.file import config_path
+from .. import gemini
 from ..config.settings import Settings, load_settings
 from ..errors import DamagedModel, TieredError
 from ..log import database as log_database
 from ..mlx import device
 from ..mlx.models import MlxModel
 from ..mlx.weights import store
+from ..paths import config_path, log_path, logs_off_path
 from ..router.candidates import order
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
@@ -116,7 +117,7 @@ def _device() -> Finding:
 
 
 def _gemini(model: TieredModel) -> Finding:
-    wanted = [tier for tier in load_settings().tiers if tier.model.startswith("gemini/")]
+    wanted = [tier for tier in load_settings().tiers if gemini.is_gemini(tier.model)]
     if not wanted:
         return Finding("llm-gemini", "ok", "no tier needs it")
     try:
@@ -129,13 +130,12 @@ def _gemini(model: TieredModel) -> Finding:
     except TieredError as error:
         return Finding("llm-gemini", "fail", error.message, error.fix)
     if source is None:
-        fix = "llm keys set gemini"
-        return Finding("llm-gemini", "warn", "installed, but it has no key", fix)
+        return Finding("llm-gemini", "warn", "installed, but it has no key", gemini.SET_KEY)
     return Finding("llm-gemini", "ok", f"installed, with a key from {source}")
 
 
 def _log() -> Finding:
-    path = llm.user_dir() / "logs.db"
+    path = log_path()
     uri = path.absolute().as_uri() + "?mode=rw"
     try:
         if path.exists():
@@ -151,7 +151,7 @@ def _log() -> Finding:
         return Finding("log", "fail", f"{path} can't be written to: {error}", fix)
     budget = load_settings().config.budget
     limited = budget.day is not None or budget.month is not None
-    if limited and (llm.user_dir() / "logs-off").exists():
+    if limited and logs_off_path().exists():
         return Finding("log", "warn", "it is off: the budget counts nothing", "llm logs on")
     return Finding("log", "ok", f"{path} can be written to")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..costs.prices import dollars
+from ..wording import dollars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

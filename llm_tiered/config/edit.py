@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import atomic as whole_file
 from ..errors import ConfigError
-from .file import config_path
+from ..paths import config_path
 from .settings import load_settings
 
 if TYPE_CHECKING:

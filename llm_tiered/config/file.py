@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
-
-import llm
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..paths import aliases_path
 
-
-def config_path() -> Path:
-    """Where the config file is, or would be."""
-    return Path(llm.user_dir()) / "tiered" / "config.yaml"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def read(path: Path) -> str:
@@ -31,7 +27,7 @@ def user_aliases() -> dict[str, str]:
 
     Raises ConfigError.
     """
-    path = Path(llm.user_dir()) / "aliases.json"
+    path = aliases_path()
     try:
         aliases: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     except (OSError, ValueError) as error:

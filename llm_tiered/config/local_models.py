@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..mlx.catalog import CATALOG, ModelSpec
+from ..paths import config_path
 from . import file
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def find_local_model(name: str) -> ModelSpec | None:
 
 def _declared() -> tuple[UserModel, ...]:
     try:
-        lines = file.read(file.config_path()).splitlines()
+        lines = file.read(config_path()).splitlines()
     except ConfigError:
         return ()
     # Parsing YAML would slow llm's start, so it is left out for a config that adds no models.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -19,6 +18,7 @@ from pydantic import (
 )
 
 from ..mlx.catalog import PREFIX
+from ..wording import did_you_mean
 from .terms import HIGHEST, LOWEST, Fallback
 from .user_models import STRICT, UserModel
 
@@ -255,7 +255,7 @@ class Config(_Section):
             if name == highest:
                 raise ValueError(f"rollout.{name}: no tier is above it to take the rest")
             if name not in lower and name not in self.tasks:
-                near = get_close_matches(name, [*lower, *self.tasks], n=1)
-                meant = f", did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"rollout.{name}: there is no tier or task of that name{meant}")
+                hint = did_you_mean(name, [*lower, *self.tasks])
+                hint = hint and f", {hint}"
+                raise ValueError(f"rollout.{name}: there is no tier or task of that name{hint}")
         return self

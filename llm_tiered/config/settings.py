@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError
 from ..mlx.catalog import CATALOG, PREFIX
-from .file import config_path, parse, user_aliases
+from ..paths import config_path
+from ..wording import did_you_mean
+from .file import parse, user_aliases
 from .sections import Budget, Cache, Config, Electricity, Task, Tier
 from .terms import HIGHEST
 from .user_models import UserModel
@@ -125,9 +126,9 @@ def _describe(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         section = SECTIONS.get(error["loc"][0], Config) if error["loc"][1:] else Config
         known = list(section.model_fields)
-        near = get_close_matches(str(error["loc"][-1]), known, n=1)
-        meant = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-        return f"{key}: unknown key{meant}"
+        hint = did_you_mean(str(error["loc"][-1]), known)
+        hint = f", {hint}" if hint else f"; known are {', '.join(known)}"
+        return f"{key}: unknown key{hint}"
     if error["type"] == "missing":
         return f"{key.rpartition('.')[0]}: {error['loc'][-1]!r} is missing"
     if error["type"] in KINDS:

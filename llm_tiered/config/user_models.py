@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..errors import ConfigError
 from ..mlx.catalog import PREFIX
-from .file import config_path, parse
+from ..paths import config_path
+from .file import parse
 
 # Of every section of the config: what it does not know is a mistake.
 STRICT = ConfigDict(extra="forbid", frozen=True)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import gemini
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
@@ -44,18 +46,10 @@ def count(input_tokens: int, output_tokens: int, details: str | None) -> Tokens:
     kept = json.loads(details) if details else {}
     if not isinstance(kept, dict):
         raise ValueError(f"no details of tokens: {details}")
-    cached = kept.get("cachedContentTokenCount") or 0
-    audio = _audio(kept.get("promptTokensDetails"))
-    cached_audio = _audio(kept.get("cacheTokensDetails"))
+    cached, audio, cached_audio = gemini.token_details(kept)
     if not 0 <= cached_audio <= min(cached, audio) <= cached + audio - cached_audio <= input_tokens:
         raise ValueError(f"contradictory numbers of tokens: {details}")
     return Tokens(input_tokens, output_tokens, cached, audio, cached_audio)
-
-
-def _audio(modalities: list[dict[str, Any]] | None) -> int:
-    return sum(
-        entry.get("tokenCount", 0) for entry in modalities or () if entry.get("modality") == "AUDIO"
-    )
 
 
 class Rates(NamedTuple):
@@ -141,17 +135,6 @@ def with_version(model: str, version: str | None) -> str:
         return model
     provider = _split(model)[0]
     return f"{provider}/{version}" if provider else version
-
-
-def dollars(amount: Decimal | None) -> str:
-    """Dollars with their cents, or two digits that say something; "$0" is really nothing."""
-    if amount is None:
-        return "unknown"
-    size = abs(amount)
-    # From here on two digits round to a dollar.
-    cents = size >= Decimal("0.995")
-    digits = f"{size:,.2f}" if cents else f"{Decimal(f'{size:.2g}'):f}"
-    return f"{'-' if amount < 0 else ''}${digits if size else 0}"
 
 
 @lru_cache(maxsize=10_000)

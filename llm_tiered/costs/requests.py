@@ -14,6 +14,7 @@ from datetime import date, datetime
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from .. import gemini
 from ..log.database import TABLES, any_text, as_logged, parse, select_from
 from . import prices
 from .periods import ALWAYS, Period
@@ -48,7 +49,7 @@ select {keys}, resolved_model,
     case when json_valid(response_json) then
         json_extract(response_json, '$.tiered.cached_from') is not null end,
     case when json_valid(response_json) then
-        json_extract(response_json, '$.response.modelVersion', '$.tiered.attempts[0].reason')
+        json_extract(response_json, '{version}', '$.tiered.attempts[0].reason')
     when response_json is null then '[null, null]' end,
     datetime_utc, input_tokens, output_tokens, duration_ms,
     case when json_valid(response_json) then json_extract(response_json, '$.tiered.ttft_ms') end,
@@ -64,7 +65,7 @@ from ({source}) as logged where model = 'tiered' {within}
 
 # The details of what can't be priced together with other requests, else null.
 DETAILS = f"""
-case when input_tokens > {prices.LONG_PROMPT} or instr(token_details, 'cachedContentTokenCount')
+case when input_tokens > {prices.LONG_PROMPT} or instr(token_details, '{gemini.CACHED}')
     or instr(token_details, 'AUDIO') then coalesce(token_details, '') end
 """
 
@@ -176,7 +177,9 @@ def _read(
     database: sqlite3.Connection, period: Period, bys: Sequence[By | None]
 ) -> list[tuple[list[tuple[Route, Requests]], int]]:
     keys = ", ".join(_KEYS[by] for by in bys)
-    rows = _select(database, _TURNS, period, keys=keys, details=DETAILS)
+    rows = _select(
+        database, _TURNS, period, keys=keys, version=gemini.VERSION_PATH, details=DETAILS
+    )
     if len(bys) == 1:
         return [_routed(rows)]
     kept = list(rows)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import gemini
 from ..log import database as log_database
 from . import prices
 
@@ -26,15 +27,15 @@ _NO_ID = "~"
 _SPENT = f"""
 select datetime_utc >= :day and datetime_utc < :end, datetime_utc >= :month and datetime_utc < :end,
     substr(datetime_utc, 1, 10) as on_day, resolved_model,
-    case when json_valid(response_json) then json_extract(response_json, '$.response.modelVersion')
+    case when json_valid(response_json) then json_extract(response_json, '{gemini.VERSION_PATH}')
     end as version,
     case when input_tokens > {prices.LONG_PROMPT} or instr(token_details, 'AUDIO')
     then coalesce(token_details, '') end as details,
     typeof(input_tokens) = 'integer' and typeof(output_tokens) = 'integer'
         and input_tokens >= 0 and output_tokens >= 0 as counted,
     count(*), sum(input_tokens), sum(output_tokens),
-    sum(case when instr(token_details, 'cachedContentTokenCount') and json_valid(token_details)
-        then json_extract(token_details, '$.cachedContentTokenCount') else 0 end)
+    sum(case when instr(token_details, '{gemini.CACHED}') and json_valid(token_details)
+        then json_extract(token_details, '$.{gemini.CACHED}') else 0 end)
 from ({{source}})
 where id >= :first_id and id < :end_id and model = 'tiered'
     and (resolved_model is null or resolved_model not glob '{prices.LOCAL_PREFIX}*')

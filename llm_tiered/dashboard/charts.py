@@ -8,10 +8,9 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ..costs import prices
-from ..wording import line, visible
+from ..wording import dollars, line, number, percent, seconds, visible
 from . import drawing, queries
-from .numbers import money, number, percent, seconds
+from .numbers import money
 
 if TYPE_CHECKING:
     from .drawing import Picture
@@ -71,7 +70,7 @@ def _money(report: Report) -> Chart:
         [
             group["key"],
             *(money(group[name]) for name in ("spent", "cloud_cost", "saved")),
-            *(prices.dollars(so_far[place]) for so_far in (spent, saved)),
+            *(dollars(so_far[place]) for so_far in (spent, saved)),
         ]
         for place, group in enumerate(groups)
     ]
@@ -235,7 +234,7 @@ def _speed(tokens_per_second: float | None) -> str:
 
 def _tick_dollars(value: float, step: float) -> str:
     if step < 0.01:
-        return prices.dollars(Decimal(f"{value:.12g}"))
+        return dollars(Decimal(f"{value:.12g}"))
     sign, digits = "-" if value < 0 else "", 0 if step >= 1 or not value else 2
     return f"{sign}${abs(value):,.{digits}f}"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from ..costs import prices
+from .. import wording
 from ..errors import RequestError, TieredError
 from ..log import database as log_database
 from ..wording import line, visible
@@ -170,9 +170,9 @@ async def _context(request: Request, datasette: Datasette, database: Database) -
         "money": numbers.money,
         "dollars": numbers.dollars,
         "unpriced": numbers.unpriced,
-        "percent": numbers.percent,
-        "seconds": numbers.seconds,
-        "number": numbers.number,
+        "percent": wording.percent,
+        "seconds": wording.seconds,
+        "number": wording.number,
     }
 
 
@@ -183,7 +183,7 @@ def _overview(path: Path, asked: Asked) -> dict[str, Any]:
         "charts": charts.build(loaded),
         "latest": requests.latest(path, loaded.period),
         "rates": {
-            name: prices.dollars(rate and Decimal(rate))
+            name: wording.dollars(rate and Decimal(rate))
             for name in ("month", "year")
             for rate in [loaded.reports["day"][f"saved_per_{name}"]]
         },

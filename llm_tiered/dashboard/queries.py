@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import gemini
 from ..costs import prices
 from ..costs import requests as turns
 from ..log import database as log_database
@@ -29,7 +30,7 @@ requests as (
     json_extract(sound_json, '$.tiered.task') as task,
     json_extract(sound_json, '$.tiered.attempts[0].reason') as fallback,
     json_extract(sound_json, '$.tiered.cached_from') is not null as cached,
-    json_extract(sound_json, '$.response.modelVersion') as version,
+    json_extract(sound_json, '{gemini.VERSION_PATH}') as version,
     resolved_model glob '{prices.LOCAL_PREFIX}*' as is_local
   from (
     select *, case when json_valid(response_json) then response_json end as sound_json from asked

@@ -8,12 +8,12 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from .. import gemini
 from ..costs import prices
 from ..costs.periods import ALWAYS, Period
 from ..log import database as log_database
 from ..log import messages
-from ..wording import line, visible
-from .numbers import number, seconds
+from ..wording import dollars, line, number, seconds, visible
 
 if TYPE_CHECKING:
     import sqlite3
@@ -115,14 +115,14 @@ class Request:
     def cost(self, energy: prices.Energy | None) -> str:
         """Dollars, with what the power here costs, or that nobody knows."""
         if self.answered == "cloud":
-            return prices.dollars(self._cost())
+            return dollars(self._cost())
         if self.answered == "cache" or not energy:
-            return prices.dollars(Decimal(0))
+            return dollars(Decimal(0))
         timed = isinstance(self.duration_ms, int)
-        return prices.dollars(energy.cost(self.duration_ms) if timed else None)
+        return dollars(energy.cost(self.duration_ms) if timed else None)
 
     def _cost(self) -> Decimal | None:
-        version = self.service.get("modelVersion") if isinstance(self.service, dict) else None
+        version = gemini.model_version(self.service)
         try:
             tokens = prices.count(self.input_tokens, self.output_tokens, self.token_details)
             day = date.fromisoformat(self.datetime_utc[:10])

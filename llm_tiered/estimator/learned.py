@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .. import atomic as whole_file
+from ..paths import learned_path, previous_learned_path
 from .model import Coefficients, shipped
 
 if TYPE_CHECKING:
@@ -20,20 +21,12 @@ ABOUT = "learned from this user's prompts; `llm tiered learn --undo` goes back"
 _cached: dict[str, Any] = {}
 
 
-def path() -> Path:
-    """Where the learned coefficients are, or would be."""
-    import llm
-
-    folder: Path = llm.user_dir()
-    return folder / "tiered" / "estimator.json"
-
-
 def current() -> Coefficients:
     """The learned coefficients if there are any, else those that come with the package.
 
     The file is read again only when it changed. A damaged one is a warning.
     """
-    file = path()
+    file = learned_path()
     try:
         stat = file.stat()
     except OSError:
@@ -63,12 +56,13 @@ def save(coefficients: Coefficients, learned: Mapping[str, Any]) -> Path:
 
     `learned` is what people may want to know of them, and nothing of the prompts. Raises OSError.
     """
-    file = path()
+    file = learned_path()
     file.parent.mkdir(exist_ok=True)
+    before = previous_learned_path()
     if file.exists():
-        whole_file.write(_before(file), file.read_bytes())
+        whole_file.write(before, file.read_bytes())
     else:
-        _before(file).unlink(missing_ok=True)
+        before.unlink(missing_ok=True)
     content = {"about": ABOUT, "learned": dict(learned)} | coefficients.as_dict()
     whole_file.write(file, (json.dumps(content, indent=2) + "\n").encode())
     return file
@@ -79,14 +73,10 @@ def undo() -> Path | None:
 
     Raises FileNotFoundError if nothing was learned.
     """
-    file = path()
-    before = _before(file)
+    file = learned_path()
+    before = previous_learned_path()
     if before.exists():
         before.replace(file)
         return file
     file.unlink()
     return None
-
-
-def _before(file: Path) -> Path:
-    return file.with_name("estimator-before.json")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from .. import json_schema
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,7 +44,10 @@ def parse(fields: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Expect
     if not any(fields.get(name) is not None for name in WAYS):
         raise ValueError(f"nothing to score it by: expected one of {', '.join(WAYS)}")
     if schema is not None:
-        check_schema(schema)
+        try:
+            json_schema.check(schema)
+        except ValueError as error:
+            raise ValueError(f"schema: {error}") from None
     contains = fields.get("contains")
     return Expected(
         exact=_text(fields, "exact"),
@@ -86,34 +91,16 @@ def last_number(text: str) -> float | None:
 
 
 def misfit(text: str, schema: Mapping[str, Any]) -> str | None:
-    """Why the text is no JSON of that schema, or None. The schema itself is right."""
-    import jsonschema
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
+    """Why the text is not JSON that fits the schema, or None."""
     try:
-        # A registry of its own: references are never fetched from the network.
-        validator = validator_for(schema)(schema, registry=Registry())
-        validator.validate(json.loads(text))
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        return "is no JSON"
-    except jsonschema.ValidationError as error:
-        return f"does not fit the schema at {error.json_path}: {error.message[:200]}"
-    except (Unresolvable, re.error) as error:
-        return f"can't be held against the schema: {error}"
-    return None
-
-
-def check_schema(schema: Mapping[str, Any]) -> None:
-    """Raise ValueError if it is no JSON Schema."""
-    from jsonschema import SchemaError
-    from jsonschema.validators import validator_for
-
+        return "is not JSON"
     try:
-        validator_for(schema).check_schema(dict(schema))
-    except SchemaError as error:
-        raise ValueError(f"schema: {error.message}") from None
+        problem = json_schema.mismatch(value, schema)
+    except ValueError as error:
+        return f"can't be checked: the schema is {error}"
+    return problem and str(problem)
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from ..batch.report import cost
@@ -12,6 +11,7 @@ from ..config.settings import load_settings
 from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
 from ..router.failures import explain
 from ..router.request import TieredRequest
+from ..wording import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,9 +56,7 @@ def find(names: str | None) -> list[Tier]:
     wanted = known if names is None else [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise RequestError(f"unknown tier {name!r}: {hint}")
+            raise RequestError(unknown("tier", name, known))
     return [tier for tier in tiers if tier.name in wanted]
 
 

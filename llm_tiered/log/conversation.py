@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import llm
+
+from ..paths import log_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,4 +96,4 @@ def _database() -> Path:
     """The log: the one that llm's command line was given, or the usual one."""
     context = click.get_current_context(silent=True)
     given = context.params.get("database") if context else None
-    return Path(given or llm.user_dir() / "logs.db")
+    return Path(given or log_path())

@@ -8,13 +8,11 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
-import llm
-
 from ..errors import TieredError
+from ..paths import feedback_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 Verdict = Literal["up", "down"]
 
@@ -40,12 +38,6 @@ class Mark(NamedTuple):
     when: str
 
 
-def path() -> Path:
-    """Where the marks are, or would be."""
-    folder: Path = llm.user_dir()
-    return folder / "tiered" / "feedback.db"
-
-
 def mark(turn: str, verdict: Verdict, note: str | None = None) -> Mark:
     """Mark a turn of the log, in place of an earlier mark. Raises TieredError."""
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -63,7 +55,7 @@ def remove(turn: str) -> None:
 
 def marks() -> dict[str, Mark]:
     """All marks by their turns, the latest first. Raises TieredError."""
-    if not path().exists():
+    if not feedback_path().exists():
         return {}
     with _open() as database:
         rows = database.execute(
@@ -79,7 +71,7 @@ def marks() -> dict[str, Mark]:
 @contextmanager
 def _open() -> Iterator[sqlite3.Connection]:
     """The database, for its owner's eyes only; what is done in the context is kept together."""
-    file = path()
+    file = feedback_path()
     try:
         file.parent.mkdir(exist_ok=True)
         # Notes are the user's own words. SQLite gives its other files the rights of this one.

@@ -10,7 +10,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
-import llm
+
+from ..paths import log_path, logs_off_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ PATIENCE = 30.0
 
 def wanted(*, log_api: bool) -> bool:
     """Whether a prompt made now has to be logged here: llm's own commands log theirs."""
-    if not log_api or (llm.user_dir() / "logs-off").exists():
+    if not log_api or logs_off_path().exists():
         return False
     context = click.get_current_context(silent=True)
     return context is None or not _logs_itself(context)
@@ -43,7 +44,7 @@ def write(response: _BaseResponse) -> None:
 
     A log that can't be written to is a warning: the answer is there, and is not lost with it.
     """
-    path = llm.user_dir() / "logs.db"
+    path = log_path()
     give_up = time.monotonic() + PATIENCE
     while True:
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 from llm.parts import StreamEvent
 
+from .. import json_schema
 from ..errors import EngineError, RequestError
 from .engine.requests import (
     BadToolCall,
@@ -22,7 +23,7 @@ from .engine.requests import (
     ToolCall,
 )
 from .progress import PrefillBar
-from .tokens import messages, structured
+from .tokens import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,7 @@ class Answer:
         self._response.response_json = _stats(done)
         self._check_whole(done)
         if schema and done.schema_level != "strict":
-            structured.validate(self._text, schema)
+            json_schema.validate(self._text, schema)
 
     def _check_whole(self, done: Done) -> None:
         """Raise RequestError where a JSON answer ended before it was whole."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..errors import RequestError
+from ..paths import kv_folder
 from . import device
 from .answer import Answer
 from .engine.engine import ENGINE
@@ -87,7 +88,7 @@ def make_request(model: LocalModel, prompt: llm.Prompt) -> GenerationRequest:
         kv_bits=options.kv_bits,
         adapter=model.spec.adapter,
         draft=_draft(model, options.draft_model),
-        kv_store=KvStore(store.kv_folder(), limits.kv_disk) if limits.kv_disk else None,
+        kv_store=KvStore(kv_folder(), limits.kv_disk) if limits.kv_disk else None,
     )
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import llm
 from llm.parts import AttachmentPart
 
 from ..costs import prices, spending
-from ..costs.prices import dollars
 from ..errors import OverBudget
+from ..paths import log_path
+from ..wording import dollars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import llm
     from llm.models import _BaseModel
 
     from ..config.sections import Budget
@@ -56,7 +56,7 @@ class Limit(NamedTuple):
 def used(budget: Budget) -> list[Limit]:
     """How far each limit is used up, as the log of all processes has it. Raises TieredError."""
     day, month = spending.starts()
-    spent = spending.spent(Path(llm.user_dir()) / "logs.db", day=day, month=month)
+    spent = spending.spent(log_path(), day=day, month=month)
     sums = {"day": spent.day, "month": spent.month}
     return [
         Limit(name, limit, sums[name])

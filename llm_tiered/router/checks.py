@@ -9,6 +9,7 @@ from llm.parts import AttachmentPart
 
 from ..errors import ModelUnavailable, RequestError
 from ..mlx.models import LocalModel
+from ..paths import keys_path
 
 if TYPE_CHECKING:
     from llm.models import Attachment, _BaseModel
@@ -29,9 +30,8 @@ def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | No
     try:
         inner.get_key(key)
     except ValueError as error:
-        path = llm.user_dir() / "keys.json"
         fix = "correct it, or remove it"
-        raise ModelUnavailable(f"{path} is no JSON: {error}", fix=fix) from error
+        raise ModelUnavailable(f"{keys_path()} is not JSON: {error}", fix=fix) from error
 
 
 def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:

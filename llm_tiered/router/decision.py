@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, RequestError
 from ..log.conversation import UNKNOWN, Past
 from ..log.record import Rollout
 from ..mlx.catalog import EMBEDDED
+from ..wording import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..config.sections import Tier
     from ..config.settings import Settings
     from ..config.terms import Fallback
@@ -107,12 +105,12 @@ def _requested(request: DecisionInput, settings: Settings) -> tuple[Tier, int | 
     """The tier before any rule of privacy or rollback, with complexity, source and reason."""
     tasks = settings.config.tasks
     if request.task is not None and request.task not in tasks:
-        raise RequestError(_unknown("task", request.task, tasks))
+        raise RequestError(unknown("task", request.task, sorted(tasks)))
     if request.tier is not None:
         tier = settings.tier(request.tier)
         if tier is None:
             names = [tier.name for tier in settings.tiers]
-            raise RequestError(_unknown("tier", request.tier, names))
+            raise RequestError(unknown("tier", request.tier, names))
         return tier, request.complexity, "tier", f"the request names the tier {tier.name}"
     if request.complexity is not None:
         reason = f"complexity {request.complexity}"
@@ -199,11 +197,3 @@ def _allowed(tier: Tier, settings: Settings, *, keep_local: bool, cloud_only: bo
             )
         return cloud
     return tier
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = get_close_matches(name, names, n=2)
-    if near:
-        return f"unknown {kind} {name!r}: did you mean {' or '.join(near)}?"
-    return f"unknown {kind} {name!r}: known are {', '.join(names)}"

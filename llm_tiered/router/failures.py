@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import llm
 from pydantic import ValidationError
 
+from .. import gemini
 from ..errors import EngineError, ModelUnavailable, TieredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# llm-gemini hands on the message of Google's error, not its status code. These are the words of
-# 429, 500, 502, 503 and 504 (https://ai.google.dev/gemini-api/docs/troubleshooting).
-_PASSES = re.compile(
-    r"overloaded|rate.?limit|quota|exhausted|too many requests|try again|unavailable"
-    r"|internal error|deadline|timed? ?out|high demand",
-    re.IGNORECASE,
-)
-_WRONG_KEY = re.compile(
-    r"api.?key|authentication credential|unauthenticated|permission denied", re.IGNORECASE
-)
-_GOOGLE_KEY = re.compile(r"AIza[\w-]{20,}")
-_KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"
 _LONGEST = 300
 
 
@@ -64,7 +52,7 @@ def redact(text: str, secrets: Iterable[str | None] = ()) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[key]")
-    return _GOOGLE_KEY.sub("[key]", text)
+    return gemini.hide_keys(text)
 
 
 def _explain(error: Exception) -> Problem:
@@ -83,16 +71,15 @@ def _explain(error: Exception) -> Problem:
     package = type(error).__module__.partition(".")[0]
     if package in ("httpx", "httpcore", "httpx2", "httpcore2"):
         return _http_error(error)
-    # llm-gemini takes the last event of the stream, whether or not there is one.
-    if package == "ijson" or isinstance(error, IndexError):
+    if gemini.is_broken_stream(error):
         return Problem("the service sent no usable answer", transient=True)
     return Problem(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def _model_error(message: str) -> Problem:
-    if _WRONG_KEY.search(message):
-        return Problem(message, _KEY_FIX)
-    return Problem(message, transient=bool(_PASSES.search(message)))
+    if gemini.is_wrong_key(message):
+        return Problem(message, gemini.KEY_FIX)
+    return Problem(message, transient=gemini.is_transient(message))
 
 
 def _http_error(error: Exception) -> Problem:
@@ -103,7 +90,9 @@ def _http_error(error: Exception) -> Problem:
         return Problem(f"can't be reached: {error}", "check the network", transient=True)
     if "LocalProtocolError" in kinds:
         # It quotes the header that it refuses, which may be the key.
-        return Problem("the request can't be sent: is there a line break in the key?", _KEY_FIX)
+        return Problem(
+            "the request can't be sent: is there a line break in the key?", gemini.KEY_FIX
+        )
     if "TransportError" in kinds:
         return Problem(f"the connection broke: {error}", transient=True)
     return Problem(f"{type(error).__name__}: {error}")

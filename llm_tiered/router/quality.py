@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .. import json_schema
 from ..errors import EmptyAnswer, RequestError
 from ..log.record import ESCALATED
-from ..mlx.tokens import structured
 from .failures import Problem
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def judge(text: str, facts: Mapping[str, Any], schema: Mapping[str, Any] | None)
         return Weakness("the answer is cut off at max_tokens")
     if schema is not None:
         try:
-            structured.validate(answer, schema)
+            json_schema.validate(answer, schema)
         except RequestError as error:
             return Weakness(error.message, correction(error.message))
         return _unsure(facts)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..config.file import config_path
 from ..errors import ModelUnavailable
+from ..paths import config_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,16 +44,17 @@ class Registry:
         return entry.async_model
 
     def _unknown(self, name: str) -> ModelUnavailable:
-        from difflib import get_close_matches
+        from .. import gemini
+        from ..wording import did_you_mean
 
         ids = list(self._ids())
-        if name.startswith("gemini/") and not any(id_.startswith("gemini/") for id_ in ids):
-            return ModelUnavailable("llm-gemini is not installed", fix="llm install llm-gemini")
+        if gemini.is_gemini(name) and not any(map(gemini.is_gemini, ids)):
+            return ModelUnavailable("llm-gemini is not installed", fix=gemini.INSTALL)
         if name == "tiered":
             return ModelUnavailable("a tier can't be tiered itself", fix=self._correct())
-        near = get_close_matches(name, ids, n=1)
-        meant = f", did you mean {near[0]}?" if near else ""
-        return ModelUnavailable(f"llm knows no such model{meant}", fix=self._correct())
+        hint = did_you_mean(name, ids)
+        hint = hint and f", {hint}"
+        return ModelUnavailable(f"llm knows no such model{hint}", fix=self._correct())
 
     def _correct(self) -> str:
         return f"correct it in {config_path()}"

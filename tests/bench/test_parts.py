@@ -9,8 +9,8 @@ import pytest
 from llm_tiered.bench import masks, pairs, parts
 from llm_tiered.bench.ask import Texts, ask, submit
 from llm_tiered.errors import ModelUnavailable
+from llm_tiered.json_schema import validate
 from llm_tiered.mlx.engine.engine import ENGINE
-from llm_tiered.mlx.tokens.structured import validate
 
 if TYPE_CHECKING:
     from llm_tiered.bench.figures import Figure

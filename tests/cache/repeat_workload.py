@@ -25,10 +25,10 @@ import yaml
 from llm.plugins import load_plugins, pm
 from tabulate import tabulate
 
-from llm_tiered.config.file import config_path
 from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.costs import prices, savings
-from llm_tiered.costs.prices import dollars
+from llm_tiered.paths import config_path
+from llm_tiered.wording import dollars
 from tests import gemini
 from tests.toys import MEDIUM, SMALL, TIERS, Toy, ToyModel
 

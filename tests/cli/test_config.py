@@ -129,7 +129,7 @@ def test_check_is_content_with_a_right_one(tiny_tiers: Path) -> None:
     [
         ("tiers: [\n- a", "line 2, column 1: this is no valid YAML"),
         ("- a\n- b", "found list, expected keys and values"),
-        ("falback: any", "falback: unknown key, did you mean 'fallback'?"),
+        ("falback: any", "falback: unknown key, did you mean fallback?"),
         ("fallback: sometimes", "fallback: found 'sometimes'; input should be 'any', 'local'"),
         ("default_complexity: 11", "default_complexity: found 11"),
         ("tasks: {juggling: 11}", "tasks.juggling.complexity: found 11, expected 1 to 10"),

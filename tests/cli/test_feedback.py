@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 
 from llm_tiered.log import feedback
+from llm_tiered.paths import feedback_path
 from tests.cli.commands import refused, run, run_json
 from tests.log.answered import answered
 from tests.make_log import MODELS, add, empty_log, turn
@@ -101,7 +102,7 @@ def test_list(log: Path) -> None:
 def test_no_log() -> None:
     """Without a log there is nothing to mark, and no file is made."""
     assert refused("feedback", "up").startswith("there is no log yet")
-    assert not feedback.path().exists()
+    assert not feedback_path().exists()
 
 
 def test_no_answer(log: Path) -> None:

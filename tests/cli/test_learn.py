@@ -10,6 +10,7 @@ import pytest
 from llm_tiered.estimator import current, estimate, learned
 from llm_tiered.estimator.model import shipped
 from llm_tiered.log import feedback
+from llm_tiered.paths import learned_path
 from tests.cli.commands import refused, run, run_json
 from tests.log.answered import answered
 from tests.make_log import empty_log
@@ -50,7 +51,7 @@ def test_nothing_yet() -> None:
     assert "0 answers to learn from: none" in said
     assert "too few to learn from: it takes 5 good answers and 5 that were not" in said
     assert "nothing is changed" in said
-    assert not learned.path().exists()
+    assert not learned_path().exists()
 
 
 def test_learns(marked: Path) -> None:
@@ -59,7 +60,7 @@ def test_learns(marked: Path) -> None:
     assert "24 answers to learn from: 12 marked up, 12 marked down" in said
     assert "on prompts left out" in said
     assert "change tier" in said
-    assert f"written to {learned.path()}; `llm tiered learn --undo` goes back" in said
+    assert f"written to {learned_path()}; `llm tiered learn --undo` goes back" in said
     play = f"Who wrote the {SECRET} play?"
     assert (
         estimate(play, coefficients=current()).complexity
@@ -70,8 +71,8 @@ def test_learns(marked: Path) -> None:
 def test_nothing_of_the_prompts_is_kept(marked: Path) -> None:
     """The file has numbers in it, and no word of a prompt or a note."""
     run("learn")
-    content = json.loads(learned.path().read_text())
-    assert SECRET not in learned.path().read_text()
+    content = json.loads(learned_path().read_text())
+    assert SECRET not in learned_path().read_text()
     assert set(content["learned"]) == {"on", "answers", "prompts", "log_loss", "auc"}
 
 
@@ -87,7 +88,7 @@ def test_as_json(marked: Path) -> None:
     assert changes["prompts"] == NUMBER
     assert changes["up"] + changes["down"] <= NUMBER
     assert {"name", "before", "after"} == set(changes["weights"][0])
-    assert facts["written"] == str(learned.path())
+    assert facts["written"] == str(learned_path())
 
 
 def test_dry_run(marked: Path) -> None:
@@ -190,11 +191,11 @@ def test_evaluation(tmp_path: Path) -> None:
 
 def test_damaged_file(marked: Path) -> None:
     """A damaged file is learned over, and kept for one step back."""
-    learned.path().write_text("{")
+    learned_path().write_text("{")
     run("learn")
     assert current() != shipped()
     run("learn", "--undo")
-    assert learned.path().read_text() == "{"
+    assert learned_path().read_text() == "{"
 
 
 def test_undo_alone() -> None:

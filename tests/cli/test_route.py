@@ -295,7 +295,7 @@ def test_a_wrong_option_is_told(name: str, value: str, message: str) -> None:
     ("name", "value", "message"),
     [
         ("tier", "smal", "unknown tier 'smal': did you mean small?"),
-        ("tier", "xyz", "unknown tier 'xyz': known are cloud, medium, small"),
+        ("tier", "xyz", "unknown tier 'xyz': known are small, medium, cloud"),
         ("task", "theory_analyses", "unknown task 'theory_analyses': did you mean"),
         ("task", "xyz", "unknown task 'xyz': known are content_validation, "),
     ],

@@ -61,7 +61,7 @@ def test_cost() -> None:
 
 @pytest.mark.parametrize(
     ("misfits", "expected"),
-    [([None], "valid"), (["is no JSON"], "invalid"), ([None, "x", None], "2 of 3 valid")],
+    [([None], "valid"), (["is not JSON"], "invalid"), ([None, "x", None], "2 of 3 valid")],
 )
 def test_validity(misfits: list[str | None], expected: str) -> None:
     """With a schema, there is a column that says how many answers fit it."""
@@ -72,11 +72,11 @@ def test_validity(misfits: list[str | None], expected: str) -> None:
 
 def test_notes() -> None:
     """Failures and misfits are told, each reason once."""
-    found = column(answer(), failures=["no key", "no key"], misfits=["is no JSON"])
+    found = column(answer(), failures=["no key", "no key"], misfits=["is not JSON"])
     assert figures.notes(found) == [
         "2 of 3 runs without an answer",
         "no answer: no key",
-        "the answer is no JSON",
+        "the answer is not JSON",
     ]
     assert figures.notes(column(failures=["no key"])) == ["no answer: no key"]
     assert figures.cells(column(failures=["no key"])) == []

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llm_tiered.config.file import config_path
 from llm_tiered.config.local_models import local_models
 from llm_tiered.config.sections import Config, Tier
 from llm_tiered.config.settings import load_settings
 from llm_tiered.config.user_models import UserModel, declared_models
 from llm_tiered.errors import ConfigError
 from llm_tiered.mlx.catalog import CATALOG
+from llm_tiered.paths import config_path
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 MISTAKES = [
-    ("teirs: []", ["teirs: unknown key", "did you mean 'tiers'"]),
+    ("teirs: []", ["teirs: unknown key", "did you mean tiers"]),
     ("zebra: red", ["zebra: unknown key", *Config.model_fields]),
     (
         tiers(SMALL, MEDIUM, CLOUD.replace("}", ", optoins: {}}")),
-        ["tiers[2].optoins: unknown key", "did you mean 'options'"],
+        ["tiers[2].optoins: unknown key", "did you mean options"],
     ),
     (
         tiers(SMALL, MEDIUM, CLOUD.replace("}", ", colour: red}")),
@@ -35,7 +35,7 @@ MISTAKES = [
     ),
     (
         "models: [{id: x, repo: a/b, alias: [x]}]",
-        ["models[0].alias: unknown key", "did you mean 'aliases'"],
+        ["models[0].alias: unknown key", "did you mean aliases"],
     ),
     (
         "models: [{id: x, repo: a/b, colour: red}]",
@@ -85,7 +85,7 @@ MISTAKES = [
     ("electricity: {watts: 40}", ["electricity", "'price_per_kwh' is missing"]),
     ("electricity: {price_per_kwh: 0.3, watts: 0}", ["electricity.watts", "found 0"]),
     ("tasks: {haiku: {cache: true}}", ["tasks.haiku", "'complexity' is missing"]),
-    ("tasks: {haiku: {complexity: 2, cash: true}}", ["tasks.haiku.cash", "did you mean 'cache'?"]),
+    ("tasks: {haiku: {complexity: 2, cash: true}}", ["tasks.haiku.cash", "did you mean cache?"]),
     ("tasks: [haiku]", ["tasks", "found ['haiku']", "expected keys and values"]),
     ("rollout: 25%", ["rollout", "found '25%'", "expected keys and values"]),
     ("models: x", ["models", "found 'x'", "expected a list"]),

@@ -12,7 +12,6 @@ from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices
 
-from llm_tiered.costs import prices
 from llm_tiered.costs.prices import (
     LONG_PROMPT,
     Energy,
@@ -263,12 +262,3 @@ def test_nothing_is_fetched(connections: list[Any]) -> None:
     price_list.cache_clear()
     assert cost(FLASH, Tokens(1, 1), DAY)
     assert connections == []
-
-
-@pytest.mark.parametrize(
-    ("amount", "shown"),
-    [("0", "$0"), ("0.0038", "$0.0038"), ("0.99", "$0.99"), ("0.99998", "$1.00"), ("1", "$1.00")],
-)
-def test_dollars_as_people_read_them(amount: str, shown: str) -> None:
-    """What rounds to a dollar has its cents, as a dollar has."""
-    assert prices.dollars(Decimal(amount)) == shown

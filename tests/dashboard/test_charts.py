@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llm_tiered.costs.prices import dollars
 from llm_tiered.dashboard import charts, figures
 from llm_tiered.dashboard.figures import Asked
+from llm_tiered.wording import dollars
 from tests.cli.commands import run_json
 from tests.dashboard.conftest import FLASH, NOW
 from tests.make_log import add, attempt, make_log, turn

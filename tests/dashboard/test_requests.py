@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.costs import savings
-from llm_tiered.costs.prices import Energy, dollars
+from llm_tiered.costs.prices import Energy
 from llm_tiered.dashboard import requests
+from llm_tiered.wording import dollars
 from tests.dashboard.conftest import FLASH, NOW
 from tests.make_log import add, gemini_response, turn
 

@@ -9,8 +9,9 @@ import pytest
 from llm_tiered.batch.rows import Row
 from llm_tiered.errors import RequestError
 from llm_tiered.evaluation.judge import SCHEMA, Grade, question, read
-from llm_tiered.evaluation.scoring import Expected, check_schema
+from llm_tiered.evaluation.scoring import Expected
 from llm_tiered.evaluation.suite import Case
+from llm_tiered.json_schema import check
 
 
 def test_question() -> None:
@@ -23,7 +24,7 @@ def test_question() -> None:
 
 def test_schema() -> None:
     """The schema for replies is one, and asks for the reason before the score."""
-    check_schema(SCHEMA)
+    check(SCHEMA)
     assert list(SCHEMA["properties"]) == SCHEMA["required"] == ["why", "score"]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from llm_tiered.errors import TieredError
 from llm_tiered.log import feedback
+from llm_tiered.paths import feedback_path
 
 
 def test_mark() -> None:
@@ -38,29 +39,29 @@ def test_remove() -> None:
 def test_nothing_yet() -> None:
     """To look for marks makes no file."""
     assert feedback.marks() == {}
-    assert not feedback.path().exists()
+    assert not feedback_path().exists()
 
 
 def test_for_the_owner_only() -> None:
     """Nobody else on the machine can read it."""
     feedback.mark("01a", "up")
-    assert stat.S_IMODE(feedback.path().stat().st_mode) == 0o600
+    assert stat.S_IMODE(feedback_path().stat().st_mode) == 0o600
 
 
 def test_damaged() -> None:
     """A file that is no database is told, and left alone."""
-    feedback.path().parent.mkdir()
-    feedback.path().write_text("no database" * 100)
+    feedback_path().parent.mkdir()
+    feedback_path().write_text("no database" * 100)
     with pytest.raises(TieredError, match="not a database"):
         feedback.mark("01a", "up")
-    assert feedback.path().read_text().startswith("no database")
+    assert feedback_path().read_text().startswith("no database")
 
 
 def test_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that stays locked is told, with what to do."""
     monkeypatch.setattr(feedback, "PATIENCE", 0.01)
     feedback.mark("01a", "up")
-    with closing(sqlite3.connect(feedback.path())) as database:
+    with closing(sqlite3.connect(feedback_path())) as database:
         database.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked") as caught:
             feedback.mark("01b", "up")
@@ -69,6 +70,6 @@ def test_locked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_folder() -> None:
     """Where nothing can be written, that is told."""
-    feedback.path().parent.write_text("a file")
+    feedback_path().parent.write_text("a file")
     with pytest.raises(TieredError, match="can't be used"):
         feedback.mark("01a", "up")

@@ -173,7 +173,7 @@ def test_keys_that_are_no_json(model: Model, user_path: Path) -> None:
     """A keys.json that can't be read is named."""
     model.needs_key = "toy"
     (user_path / "keys.json").write_text("{")
-    with pytest.raises(ModelUnavailable, match=r"keys\.json is no JSON"):
+    with pytest.raises(ModelUnavailable, match=r"keys\.json is not JSON"):
         check(model, prompt(model), SETTINGS, None)
 
 

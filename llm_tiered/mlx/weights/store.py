@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import llm
 
 from ...errors import DownloadError, ModelUnavailable
 from .. import device
@@ -14,6 +11,8 @@ from . import embedded, hub
 from . import inspect as files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..catalog import ModelSpec
 
 # Beyond this many parameters a CPU takes seconds for each token.
@@ -61,11 +60,6 @@ def inspect(spec: ModelSpec, folder: Path) -> files.ModelFiles:
     """What the folder holds. Raises ModelUnavailable or DamagedModel, with what mends it."""
     fix = None if spec.path else f"llm tiered download {spec.model_id}"
     return files.inspect(folder, fix=fix)
-
-
-def kv_folder() -> Path:
-    """Where what models have read is kept, for those who want that on disk."""
-    return Path(llm.user_dir()) / "tiered" / "kv"
 
 
 def knows_tools(spec: ModelSpec) -> bool:

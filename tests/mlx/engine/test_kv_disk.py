@@ -32,7 +32,7 @@ from llm_tiered.mlx.engine.requests import (
     Ticket,
 )
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.weights import store
+from llm_tiered.paths import kv_folder
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ def test_off_by_default(folder: Path) -> None:
     """Unless the config says otherwise, nothing that was read is written."""
     model = MlxModel(ModelSpec(model_id=NAME, path=folder), Limits, lambda _: None)
     assert model.prompt(QUESTION, max_tokens=8).text()
-    assert not store.kv_folder().exists()
+    assert not kv_folder().exists()
     assert not [path for path in Path(llm.user_dir()).rglob("*") if path.is_file()]
 
 
@@ -326,4 +326,4 @@ def test_command_line(folder: Path, config_file: Path, logs: Path, tmp_path: Pat
         printed, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, printed) == (0, f"{expected}\n")
         assert '"cached_tokens": ' in errors
-    assert len(list(store.kv_folder().rglob("*.safetensors"))) in (1, 2)
+    assert len(list(kv_folder().rglob("*.safetensors"))) in (1, 2)

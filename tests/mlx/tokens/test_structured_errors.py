@@ -73,8 +73,11 @@ def test_schema_that_can_not_be_used(
 @pytest.mark.parametrize(
     ("schema", "named"),
     [
-        ({**DIGIT, "not": {"minimum": "x"}}, "the schema itself is wrong: 'x' is not of type"),
-        ({**DIGIT, "not": {"$ref": "#/none"}}, "the schema refers to .*/none"),
+        (
+            {**DIGIT, "not": {"minimum": "x"}},
+            "the schema is not a valid JSON Schema: 'x' is",
+        ),
+        ({**DIGIT, "not": {"$ref": "#/none"}}, "the schema is not usable: it refers to .*/none"),
     ],
     ids=["wrong", "no such reference"],
 )

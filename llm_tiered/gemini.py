@@ -1,0 +1,131 @@
+"""What only Gemini's names, replies and errors look like.
+
+The replies are those of https://ai.google.dev/api/generate-content, as llm-gemini logs them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+PREFIX = "gemini/"
+"""Beginning of the ids of llm-gemini's models."""
+
+KEY_NAME = "gemini"
+"""Name of the API key among llm's stored keys."""
+
+KEY_VARIABLE = "LLM_GEMINI_KEY"
+"""Environment variable with the API key."""
+
+INSTALL = "llm install llm-gemini"
+SET_KEY = f"llm keys set {KEY_NAME}"
+KEY_FIX = f"{SET_KEY}, or {KEY_VARIABLE}"
+
+DEFAULT_TEMPERATURE = 1.0
+"""Temperature of a request without one."""
+
+CACHED = "cachedContentTokenCount"
+"""Key of the token details with the number of prompt tokens that Gemini read from its cache."""
+
+VERSION_PATH = "$.response.modelVersion"
+"""Path of the version of the model that answered, in the log's response_json."""
+
+# llm-gemini passes on the message of Google's error, not its status code. These are the words of
+# 429, 500, 502, 503 and 504 (https://ai.google.dev/gemini-api/docs/troubleshooting).
+_TRANSIENT = re.compile(
+    r"overloaded|rate.?limit|quota|exhausted|too many requests|try again|unavailable"
+    r"|internal error|deadline|timed? ?out|high demand",
+    re.IGNORECASE,
+)
+_WRONG_KEY = re.compile(
+    r"api.?key|authentication credential|unauthenticated|permission denied", re.IGNORECASE
+)
+_KEY = re.compile(r"AIza[\w-]{20,}")
+
+
+class TokenDetails(NamedTuple):
+    """Prompt tokens that have prices of their own."""
+
+    cached: int = 0
+    audio: int = 0
+    cached_audio: int = 0
+
+
+def token_details(details: dict[str, Any]) -> TokenDetails:
+    """Return the prompt tokens with prices of their own, from llm's `token_details`."""
+    return TokenDetails(
+        cached=details.get(CACHED) or 0,
+        audio=_audio(details.get("promptTokensDetails")),
+        cached_audio=_audio(details.get("cacheTokensDetails")),
+    )
+
+
+def is_gemini(model_id: str) -> bool:
+    """Whether this is the id of one of llm-gemini's models."""
+    return model_id.startswith(PREFIX)
+
+
+def is_reply(response_json: Any) -> bool:
+    """Whether a model's response_json is a reply of Gemini."""
+    return isinstance(response_json, dict) and bool(
+        response_json.keys() & {"candidates", "promptFeedback"}
+    )
+
+
+def model_version(response_json: Any) -> str | None:
+    """Return the version of the model that answered, or None if the reply does not say."""
+    version = response_json.get("modelVersion") if isinstance(response_json, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def finish_reason(response_json: Any) -> str | None:
+    """Return why the answer ended, such as "STOP", or None if the reply does not say.
+
+    Gemini always says it: without it, the connection broke or the prompt was blocked.
+    """
+    try:
+        reason = response_json["candidates"][0]["finishReason"]
+    except (LookupError, TypeError):
+        return None
+    return str(reason)
+
+
+def is_complete(response_json: Any) -> bool:
+    """Whether the answer reached its natural end."""
+    return finish_reason(response_json) == "STOP"
+
+
+def block_reason(response_json: Any) -> str | None:
+    """Return why Gemini refused the prompt, such as "SAFETY", or None."""
+    try:
+        reason = response_json["promptFeedback"]["blockReason"]
+    except (LookupError, TypeError):
+        return None
+    return str(reason)
+
+
+def is_transient(message: str) -> bool:
+    """Whether an error with this message is worth a retry."""
+    return bool(_TRANSIENT.search(message))
+
+
+def is_wrong_key(message: str) -> bool:
+    """Whether an error with this message means that the API key was not accepted."""
+    return bool(_WRONG_KEY.search(message))
+
+
+def is_broken_stream(error: Exception) -> bool:
+    """Whether llm-gemini raises this error where a reply breaks off or is empty."""
+    # It parses the stream with ijson, and takes the last event whether or not there is one.
+    return type(error).__module__.partition(".")[0] == "ijson" or isinstance(error, IndexError)
+
+
+def hide_keys(text: str) -> str:
+    """Return the text with everything that looks like one of Google's API keys replaced."""
+    return _KEY.sub("[key]", text)
+
+
+def _audio(modalities: list[dict[str, Any]] | None) -> int:
+    return sum(
+        entry.get("tokenCount", 0) for entry in modalities or () if entry.get("modality") == "AUDIO"
+    )

@@ -1,0 +1,69 @@
+"""Where llm's own files are, and every file that this package keeps in llm's user directory.
+
+llm loads this whenever it starts, so it imports nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import llm
+
+
+def log_path() -> Path:
+    """Llm's log, an SQLite database."""
+    return _user_file("logs.db")
+
+
+def logs_off_path() -> Path:
+    """The file that `llm logs off` creates; while it exists, nothing is logged."""
+    return _user_file("logs-off")
+
+
+def keys_path() -> Path:
+    """Llm's stored API keys (`llm keys set`)."""
+    return _user_file("keys.json")
+
+
+def aliases_path() -> Path:
+    """Llm's aliases (`llm aliases set`)."""
+    return _user_file("aliases.json")
+
+
+def config_path() -> Path:
+    """The config file of this package."""
+    return _user_file("tiered", "config.yaml")
+
+
+def cache_index_path() -> Path:
+    """The index of answers that can be repeated, an SQLite database."""
+    return _user_file("tiered", "cache.db")
+
+
+def feedback_path() -> Path:
+    """The user's marks on answers, an SQLite database."""
+    return _user_file("tiered", "feedback.db")
+
+
+def learned_path() -> Path:
+    """The estimator's coefficients that `llm tiered learn` has fitted, JSON."""
+    return _user_file("tiered", "estimator.json")
+
+
+def previous_learned_path() -> Path:
+    """The coefficients that `llm tiered learn --undo` goes back to, JSON."""
+    return _user_file("tiered", "estimator-before.json")
+
+
+def kv_folder() -> Path:
+    """The folder of the KV caches that are kept on disk."""
+    return _user_file("tiered", "kv")
+
+
+def embedded_models_folder() -> Path:
+    """The folder of the models that come from a package index."""
+    return _user_file("tiered", "models")
+
+
+def _user_file(*names: str) -> Path:
+    return Path(llm.user_dir(), *names)
