@@ -1,4 +1,4 @@
-"""How the models are tried, one after the other, and when the chain gives up."""
+"""How models are tried in turn, and when the chain gives up."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _outcomes(attempts: Sequence[Attempt]) -> list[tuple[str, str, str | None]]:
 
 
 def test_first_model_answers() -> None:
-    """A model that can answer is checked, tried once, and no other is looked at."""
+    """A model that can answer is checked and tried once; no other model is touched."""
     world = World()
     assert world.run(A, B, C) is A
     assert world.steps == [Check(A), Try(A)]
@@ -98,7 +98,7 @@ def test_first_model_answers() -> None:
 
 
 def test_unfit_model_is_skipped() -> None:
-    """A model that is known not to work is not tried; the next one is."""
+    """A model that is known not to work is skipped, and the next one is tried."""
     world = World(checks={A.model: UNFIT})
     assert world.run(A, B, C) is B
     assert world.steps == [Check(A), Check(B), Try(B)]
@@ -120,7 +120,7 @@ def test_failing_model_is_followed_by_the_next() -> None:
 
 
 def test_attempts_are_recorded_as_they_end() -> None:
-    """What was attempted can be seen while the chain is still running."""
+    """Attempts are visible while the chain is still running."""
     attempts: list[Attempt] = []
     chain = run([A, B], Cooldowns(), attempts)
     assert next(chain) == Check(A)
@@ -136,7 +136,7 @@ def test_attempts_are_recorded_as_they_end() -> None:
 
 
 def test_nothing_answers() -> None:
-    """If nothing answers, the error lists every attempt with its reason and what mends it."""
+    """If nothing answers, the error lists every attempt with its reason and its fix."""
     world = World(checks={A.model: UNFIT}, tries={B.model: [BROKEN], C.model: [DOWN]})
     with pytest.raises(AllTiersFailed) as caught:
         world.run(A, B, C)
@@ -153,7 +153,7 @@ def test_nothing_answers() -> None:
 
 
 def test_transient_problem_is_retried_twice() -> None:
-    """A problem that passes by itself is retried after 1 and 4 seconds, and not again."""
+    """A transient problem is retried after 1 and 4 seconds, and not a third time."""
     world = World(tries={A.model: [BUSY] * 5})
     assert world.run(A, B) is B
     assert world.steps == [
@@ -170,7 +170,7 @@ def test_transient_problem_is_retried_twice() -> None:
     ("problems", "waited"), [([BUSY, None], [1.0]), ([BUSY, BUSY, None], [1.0, 4.0])]
 )
 def test_retry_that_helps(problems: list[Problem | None], waited: list[float]) -> None:
-    """A model that answers after a retry has one attempt, and it is ok."""
+    """A model that answers after a retry has one attempt, and its outcome is ok."""
     world = World(tries={A.model: problems})
     assert world.run(A, B) is A
     assert [step.seconds for step in world.steps if isinstance(step, Wait)] == waited
@@ -178,7 +178,7 @@ def test_retry_that_helps(problems: list[Problem | None], waited: list[float]) -
 
 
 def test_retry_that_meets_another_problem() -> None:
-    """A retry that meets a lasting problem is the last one, and that problem is told."""
+    """A retry that meets a lasting problem is the last one, and that problem is reported."""
     world = World(tries={A.model: [BUSY, BROKEN]})
     assert world.run(A, B) is B
     assert world.steps[:4] == [Check(A), Try(A), Wait(1.0), Try(A)]
@@ -187,7 +187,7 @@ def test_retry_that_meets_another_problem() -> None:
 
 @pytest.mark.parametrize("problem", [BROKEN, DOWN])
 def test_lasting_problem_is_not_retried(problem: Problem) -> None:
-    """A problem that does not pass by itself is met once."""
+    """A problem that is not transient is met once."""
     world = World(tries={A.model: [problem]})
     world.run(A, B)
     assert world.steps.count(Try(A)) == 1
@@ -195,7 +195,7 @@ def test_lasting_problem_is_not_retried(problem: Problem) -> None:
 
 
 def test_skip_is_not_retried() -> None:
-    """A model that is skipped is checked once, even if the reason passes by itself."""
+    """A skipped model is checked once, even if the reason is transient."""
     world = World(checks={A.model: BUSY})
     world.run(A, B)
     assert world.steps == [Check(A), Check(B), Try(B)]
@@ -209,14 +209,14 @@ def test_skip_is_not_retried() -> None:
     [([], 250), ([BROKEN], 250), ([BUSY, None], 1500), ([BUSY] * 3, 5750)],
 )
 def test_milliseconds_of_an_attempt(problems: list[Problem | None], milliseconds: int) -> None:
-    """An attempt's time is that of all its tries and of the waiting between them."""
+    """An attempt's time includes all its tries and the waits between them."""
     world = World(tries={A.model: problems}, seconds_per_try=0.25)
     world.run(A, B)
     assert world.attempts[0].ms == milliseconds
 
 
 def test_each_attempt_has_its_own_time() -> None:
-    """The time of the attempts before does not count."""
+    """Earlier attempts do not count towards an attempt's time."""
     world = World(tries={A.model: [BROKEN]}, seconds_per_try=0.25)
     world.run(A, B)
     assert [attempt.ms for attempt in world.attempts] == [250, 250]
@@ -226,7 +226,7 @@ def test_each_attempt_has_its_own_time() -> None:
 
 
 def test_failed_model_cools_down() -> None:
-    """A model that will fail again is left alone for a minute, with the seconds left."""
+    """A model that would fail again is left alone for a minute; the reason says how long."""
     world = World(tries={A.model: [DOWN]})
     world.run(A, B)
     world.now += 15
@@ -240,7 +240,7 @@ def test_failed_model_cools_down() -> None:
 
 
 def test_cooldown_runs_out() -> None:
-    """After its minute the model is asked again, not a second earlier."""
+    """After its minute the model is tried again, and not a second earlier."""
     world = World(tries={A.model: [DOWN]})
     world.run(A, B)
     world.now += COOLDOWN - 1
@@ -250,7 +250,7 @@ def test_cooldown_runs_out() -> None:
 
 
 def test_skip_of_a_cooling_model_does_not_prolong_it() -> None:
-    """Only a failure starts the minute; asking meanwhile does not start it again."""
+    """Only a failure starts the minute; being skipped does not restart it."""
     world = World(tries={A.model: [DOWN]})
     world.run(A, B)
     for _ in range(3):
@@ -260,28 +260,28 @@ def test_skip_of_a_cooling_model_does_not_prolong_it() -> None:
 
 
 def test_retries_that_help_start_no_cooldown() -> None:
-    """A model that answered in the end is asked first again."""
+    """A model that answered in the end is tried first the next time."""
     world = World(tries={A.model: [BUSY, BUSY, None]})
     assert world.run(A, B) is A
     assert world.run(A, B) is A
 
 
-def test_retries_in_vain_start_a_cooldown() -> None:
-    """A model that is overloaded for all tries is left alone."""
+def test_failing_retries_start_a_cooldown() -> None:
+    """A model that is overloaded on every try is left alone."""
     world = World(tries={A.model: [BUSY] * 3})
     assert world.run(A, B) is B
     assert world.cooldowns.check(A.model) is not None
 
 
 def test_problem_of_the_request_starts_no_cooldown() -> None:
-    """A problem that only this request has does not keep the next one from the model."""
+    """A problem with this request alone does not keep the next one from the model."""
     world = World(tries={A.model: [BROKEN]})
     assert world.run(A, B) is B
     assert world.run(A, B) is A
 
 
 def test_skipped_model_does_not_cool_down() -> None:
-    """A model that was only checked can be asked as soon as the check finds nothing."""
+    """A model that was only checked is tried as soon as the check passes."""
     world = World(checks={A.model: DOWN})
     assert world.run(A, B) is B
     world.checks.clear()
@@ -289,7 +289,7 @@ def test_skipped_model_does_not_cool_down() -> None:
 
 
 def test_cooldown_is_of_one_model() -> None:
-    """The other models are not left alone, and a failed run cools_down each model that failed."""
+    """Each model that failed in a run cools down; the others do not."""
     world = World(tries={A.model: [DOWN], B.model: [BROKEN]})
     assert world.run(A, B, C) is C
     assert world.cooldowns.check(A.model) is not None
@@ -298,7 +298,7 @@ def test_cooldown_is_of_one_model() -> None:
 
 
 def test_last_model_cools_down_too() -> None:
-    """A model cools_down down even if no other is left: the next call must not wait for it."""
+    """A model cools down even if it is the last: the next request must not wait for it."""
     world = World(tries={A.model: [DOWN]})
     with pytest.raises(AllTiersFailed):
         world.run(A)
@@ -308,7 +308,7 @@ def test_last_model_cools_down_too() -> None:
 
 
 def test_model_that_never_failed_is_ready() -> None:
-    """Nothing cools_down down before it failed, even at the beginning of time."""
+    """Nothing cools down before its first failure, even when the clock starts at zero."""
     assert Cooldowns(lambda: 0.0).check("mlx/a") is None
 
 
@@ -316,7 +316,7 @@ def test_model_that_never_failed_is_ready() -> None:
 
 
 def test_earlier_answer_is_enough() -> None:
-    """A model that answered before is neither checked nor asked."""
+    """A model with an earlier answer is neither checked nor tried."""
     world = World(remembered={A.model}, checks={A.model: UNFIT})
     assert world.run(A, B, recall=True) is A
     assert world.steps == [Recall(A)]
@@ -324,7 +324,7 @@ def test_earlier_answer_is_enough() -> None:
 
 
 def test_without_an_earlier_answer_it_is_asked() -> None:
-    """Each model's earlier answers are looked through when it is its turn."""
+    """Each model's earlier answers are searched when its turn comes."""
     world = World(remembered={B.model}, tries={A.model: [BROKEN]})
     assert world.run(A, B, recall=True) is B
     assert world.steps == [Recall(A), Check(A), Try(A), Recall(B)]
@@ -340,20 +340,20 @@ LADDER = (C, A, M, B)
 
 
 def test_weak_answer_escalates() -> None:
-    """After a weak answer the next model above is tried, not the smaller ones."""
+    """After a weak answer the next larger model is tried, not the smaller ones."""
     world = World(tries={A.model: [WEAK]})
     assert world.run(A, C, B, ladder=LADDER) is M
     assert [attempt.model for attempt in world.attempts] == ["mlx/a", "mlx/m"]
 
 
-def test_weak_answer_for_want_of_a_better() -> None:
-    """If nobody above answers, the highest weak answer is the answer."""
+def test_weak_answer_as_a_last_resort() -> None:
+    """If no larger model answers, the weak answer of the largest one is used."""
     world = World(tries={A.model: [WEAK], M.model: [WEAK]}, checks={B.model: UNFIT})
     assert world.run(A, C, B, ladder=LADDER) is M
     assert _outcomes(world.attempts)[-1] == ("mlx/m", "ok", "nothing above it answered")
 
 
-def test_empty_answer_is_no_answer() -> None:
+def test_empty_answer_escalates() -> None:
     """An answer that can't be shown escalates; if no larger model answers, the chain goes on."""
     world = World(tries={A.model: [EMPTY]}, checks={M.model: UNFIT, B.model: UNFIT})
     assert world.run(A, C, B, ladder=LADDER) is C
@@ -361,7 +361,7 @@ def test_empty_answer_is_no_answer() -> None:
 
 
 def test_correction_is_tried_once() -> None:
-    """A model is told once what is wrong, and then makes room."""
+    """A model is corrected once, and then the next one is tried."""
     world = World(tries={A.model: [WRONG, None]})
     assert world.run(A, B, ladder=LADDER) is A
     assert world.steps == [Check(A), Try(A), Try(A, "no JSON")]
@@ -370,7 +370,7 @@ def test_correction_is_tried_once() -> None:
 
 
 def test_weak_fallback_escalates_past_what_was_tried() -> None:
-    """A fallback's weak answer goes up to what was not attempted yet."""
+    """After a fallback's weak answer, only models that were not tried yet follow."""
     world = World(checks={M.model: UNFIT}, tries={A.model: [WEAK]})
     assert world.run(M, A, B, C, ladder=LADDER) is B
     assert [attempt.model for attempt in world.attempts] == ["mlx/m", "mlx/a", "gemini/b"]

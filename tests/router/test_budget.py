@@ -1,4 +1,4 @@
-"""What may be spent on the cloud: counted from the log, checked before each request."""
+"""The budget for cloud models: counted from the log, checked before each request."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ NOW = datetime.now(timezone.utc)
 
 @pytest.fixture(autouse=True)
 def _not_warned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test be the first to warn."""
+    """Let each test be the first to issue the warning."""
     monkeypatch.setattr(budget, "_warned", set())
 
 
 @pytest.fixture
 def spend(logged: Callable[[], list[Any]], logs: Path) -> Callable[..., Decimal]:
-    """Log a request of that many output tokens, and give what it cost."""
+    """Log a request with that many output tokens, and return what it cost."""
 
     def write(tokens: int, *, at: datetime = NOW, model: str = FLASH) -> Decimal:
         row = {
@@ -75,14 +75,14 @@ def skipped(response: Any) -> str:
 
 
 def cloud(toys: Toys, **limits: Any) -> None:
-    """Let a model with a price be the cloud tier, with that budget."""
+    """Make a model with a known price the cloud tier, under this budget."""
     tiers = [*toys.keys["tiers"][:2], toys.keys["tiers"][2] | {"model": FLASH}]
     toys.configure(tiers=tiers, budget=limits)
 
 
 @pytest.mark.parametrize("limit", ["day", "month"])
 async def test_over_budget(ask: Ask, toys: Toys, spend: Callable[..., Decimal], limit: str) -> None:
-    """Over budget the cloud is skipped, with the numbers, and a local model answers."""
+    """Over budget, the cloud is skipped with the numbers, and a local model answers."""
     cloud(toys, **{limit: 1})
     assert spend(A_DOLLAR * 99 // 100) == Decimal("0.99")
     response = await ask("Hello", complexity=9, max_tokens=8000)
@@ -95,7 +95,7 @@ async def test_over_budget(ask: Ask, toys: Toys, spend: Callable[..., Decimal], 
 async def test_within_budget(
     ask: Ask, toys: Toys, spend: Callable[..., Decimal], httpx_mock: HTTPXMock
 ) -> None:
-    """What is left may be spent."""
+    """Whatever is left of the budget may be spent."""
     cloud(toys, day=1, month=10)
     spend(A_DOLLAR * 97 // 100)
     gemini.answer(httpx_mock, *gemini.says("Hello"))
@@ -110,7 +110,7 @@ async def test_warning_at_four_fifths(
     httpx_mock: HTTPXMock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """When four fifths are spent it is told, once for a process."""
+    """Once 80% of a limit is spent there is a warning, one for each process."""
     cloud(toys, day=1)
     spend(A_DOLLAR * 85 // 100)
     for _ in range(2):
@@ -122,7 +122,7 @@ async def test_warning_at_four_fifths(
 async def test_other_days_are_over(
     ask: Ask, toys: Toys, spend: Callable[..., Decimal], httpx_mock: HTTPXMock
 ) -> None:
-    """What was spent before today does not count for today."""
+    """Money spent before today does not count for today."""
     cloud(toys, day=1)
     spend(A_DOLLAR * 5, at=NOW - timedelta(days=2))
     gemini.answer(httpx_mock, *gemini.says("Hello"))
@@ -130,7 +130,7 @@ async def test_other_days_are_over(
 
 
 async def test_local_models_are_not_asked_for_their_price(ask: Ask, toys: Toys) -> None:
-    """A budget of nothing leaves the local tiers alone."""
+    """A budget of zero leaves the local tiers alone."""
     toys.configure(budget={"day": 0, "month": 0})
     assert (await ask("Hello", complexity=2)).resolved_model == "mlx/toy-small"
 
@@ -144,7 +144,7 @@ async def test_unknown_price(  # noqa: PLR0913, PLR0917 - fixtures and cases
     monkeypatch: pytest.MonkeyPatch,
     unpriced: str,
 ) -> None:
-    """A model whose price nobody knows is over budget, unless it is allowed."""
+    """A model without a known price is over budget unless the config allows it."""
     monkeypatch.setattr(prices, "price_list", lambda model, on: None)
     cloud(toys, day=1, unpriced=unpriced)
     if unpriced == "allow":
@@ -157,14 +157,14 @@ async def test_unknown_price(  # noqa: PLR0913, PLR0917 - fixtures and cases
 
 
 async def test_unreadable_log(ask: Ask, toys: Toys, logs: Path) -> None:
-    """A log that can't be read is no reason to spend."""
+    """Nothing is spent while the log can't be read."""
     logs.write_bytes(b"no database" * 1000)
     cloud(toys, day=1)
     assert "can't be read" in skipped(await ask("Hello", complexity=9))
 
 
 def expected(prompt: llm.Prompt, **options: Any) -> Decimal:
-    """What the prompt is expected to cost."""
+    """The expected cost of a prompt."""
     model = llm.get_model(FLASH)
     cost = budget.expected_cost(FLASH, prompt, model.Options(**options))
     assert cost is not None
@@ -172,7 +172,7 @@ def expected(prompt: llm.Prompt, **options: Any) -> Decimal:
 
 
 def test_expected_cost_grows_with_everything(toys: Toys) -> None:
-    """A longer prompt, more to answer and an attachment make it more."""
+    """A longer prompt, a larger max_tokens and an attachment each raise the expected cost."""
     model = llm.get_model(FLASH)
     short = llm.Prompt("Hello", model=model)
     base = expected(short, max_output_tokens=100)
@@ -183,7 +183,7 @@ def test_expected_cost_grows_with_everything(toys: Toys) -> None:
 
 
 def test_left(spend: Callable[..., Decimal]) -> None:
-    """What is left of a limit is never less than nothing."""
+    """What is left of a limit is never negative."""
     spend(A_DOLLAR * 2)
     day, month = budget.used(Budget(day=Decimal(1), month=Decimal(10)))
     assert (day.name, day.spent, day.left) == ("day", Decimal(2), Decimal(0))
@@ -235,7 +235,7 @@ print([spender.exitcode for spender in spenders])
 def test_processes_that_spend_at_once(
     toys: Toys, logged: Callable[[], list[Any]], tmp_path: Path
 ) -> None:
-    """Eight processes overshoot a budget by no more than the calls that were under way."""
+    """Eight processes overshoot a budget by no more than the requests in flight."""
     cloud(toys, day=1)
     toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10"}])
     command = [sys.executable, "-c", SPENDERS]

@@ -28,7 +28,7 @@ def _settings(*tiers: tuple[str, str, str], force_local: bool | None = None) -> 
 
 
 def _order(settings: Settings, complexity: int, **request: Any) -> list[str]:
-    """The tiers of the chain, by name, for a request of that complexity."""
+    """The names of the tiers that are tried for a request of that complexity, in order."""
     decision = decide(DecisionInput(complexity=complexity, **request), settings)
     return [candidate.tier for candidate in order(decision, settings)]
 
@@ -53,7 +53,7 @@ S, M, L = 2, 6, 9  # one complexity for each of the default tiers
     ],
 )
 def test_order(complexity: int, fallback: Fallback, expected: list[str]) -> None:
-    """The tier, smaller local ones, the cloud, the embedded model; `fallback` shortens that."""
+    """The tier, smaller local ones, the cloud, the embedded model; `fallback` shortens the list."""
     assert _order(_settings(), complexity, fallback=fallback) == expected
 
 
@@ -74,7 +74,7 @@ def test_order(complexity: int, fallback: Fallback, expected: list[str]) -> None
 def test_order_of_a_private_request(
     complexity: int, fallback: Fallback, expected: list[str]
 ) -> None:
-    """A request that may not leave this machine meets local models only, whatever else holds."""
+    """A request that may not leave this machine meets only local models."""
     orders = {}
     for force_local in (None, True, False):
         settings = _settings(force_local=force_local)
@@ -85,12 +85,12 @@ def test_order_of_a_private_request(
 @pytest.mark.parametrize("complexity", [S, M, L])
 @pytest.mark.parametrize("fallback", get_args(Fallback))
 def test_order_of_the_rollback(complexity: int, fallback: Fallback) -> None:
-    """With FORCE_LOCAL_LLM=false only the cloud is asked."""
+    """With FORCE_LOCAL_LLM=false only the cloud is tried."""
     assert _order(_settings(force_local=False), complexity, fallback=fallback) == ["cloud"]
 
 
 def test_candidates_carry_what_their_tier_says() -> None:
-    """A candidate has the model and the options of its tier; the embedded model has none."""
+    """A candidate has its tier's model and options; the embedded model has none."""
     settings = _settings()
     assert order(decide(DecisionInput(complexity=M), settings), settings) == (
         Candidate("medium", QWEN, local=True, options={"max_tokens": 4096}),
@@ -131,7 +131,7 @@ CLOUD_BELOW = (("cheap", "1-4", GEMINI), ("big", "5-10", QWEN))
 def test_order_of_other_tiers(
     tiers: tuple[tuple[str, str, str], ...], complexity: int, expected: list[str]
 ) -> None:
-    """The tier itself comes first whatever the tiers are, and no model comes twice."""
+    """With any tiers, the decided one comes first and no model comes twice."""
     assert _order(_settings(*tiers), complexity) == expected
 
 
@@ -154,12 +154,12 @@ def test_shorter_order_of_other_tiers(
     request_: dict[str, Any],
     expected: list[str],
 ) -> None:
-    """Privacy and `fallback` shorten the chain of any tiers."""
+    """With any tiers, privacy and `fallback` shorten the list."""
     assert _order(_settings(*tiers), complexity, **request_) == expected
 
 
 def test_order_of_the_rollback_with_two_clouds() -> None:
-    """With FORCE_LOCAL_LLM=false both cloud tiers are asked, the decision's first."""
+    """With FORCE_LOCAL_LLM=false both cloud tiers are tried, the decided one first."""
     settings = _settings(*TWO_CLOUDS, force_local=False)
     assert _order(settings, S) == ["cheap", "smart"]
     assert _order(settings, L) == ["smart", "cheap"]
@@ -167,7 +167,7 @@ def test_order_of_the_rollback_with_two_clouds() -> None:
 
 @pytest.mark.parametrize("tiers", [(), TINY, TWO_CLOUDS, SAME_MODEL, NO_LOCAL, CLOUD_BELOW])
 def test_every_order_keeps_the_rules(tiers: tuple[tuple[str, str, str], ...]) -> None:
-    """Whatever is asked for: the decision comes first, nothing twice, and privacy holds."""
+    """Every order starts with the decision, repeats nothing and respects privacy."""
     for complexity, fallback, local_only, force_local in product(
         range(1, 11), get_args(Fallback), (False, True), (None, True, False)
     ):
@@ -212,5 +212,5 @@ def test_ladder_without_a_fallback() -> None:
 
 
 def test_ladder_of_the_rollback() -> None:
-    """Under the rollback there is the cloud alone."""
+    """Under the rollback the ladder holds only the cloud."""
     assert _ladder(_settings(force_local=False), 2) == ["cloud"]

@@ -1,4 +1,4 @@
-"""What is known of a model before it is tried: what it can do, whether it can run, its key."""
+"""What is known of a model before it is tried: its capabilities, its files, its key."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SETTINGS = Config()
 
 
 class Model(llm.Model):
-    """A model that can do nothing but text, until a test says otherwise."""
+    """A model that supports only text unless a test says otherwise."""
 
     model_id = "toy"
     server_side_tools: tuple[type[llm.ServerSideTool], ...] = ()
 
     @property
     def supported_server_side_tools(self) -> tuple[type[llm.ServerSideTool], ...]:
-        """What the test gave it."""
+        """The tools that the test set."""
         return self.server_side_tools
 
     def execute(
@@ -41,13 +41,13 @@ class Model(llm.Model):
         response: llm.Response,
         conversation: llm.Conversation | None,
     ) -> Iterator[str]:
-        """Nobody gets here."""
+        """Never called."""
         raise NotImplementedError
 
 
 @pytest.fixture
 def model() -> Model:
-    """A model that can do nothing but text."""
+    """A model that supports only text."""
     return Model()
 
 
@@ -62,12 +62,12 @@ def double(number: int) -> int:
 
 
 def test_text(model: Model) -> None:
-    """Every model can do text."""
+    """Every model supports text."""
     check(model, prompt(model, system="Be brief."), SETTINGS, None)
 
 
 def test_schema(model: Model) -> None:
-    """A schema takes a model that can do schemas."""
+    """A schema needs a model that supports schemas."""
     asked = prompt(model, schema={"type": "object"})
     with pytest.raises(RequestError, match=r"^can't do schemas$"):
         check(model, asked, SETTINGS, None)
@@ -76,7 +76,7 @@ def test_schema(model: Model) -> None:
 
 
 def test_tools(model: Model) -> None:
-    """Tools take a model that can use tools."""
+    """Tools need a model that supports tools."""
     asked = prompt(model, tools=[double])
     with pytest.raises(RequestError, match=r"^can't do tools$"):
         check(model, asked, SETTINGS, None)
@@ -85,7 +85,7 @@ def test_tools(model: Model) -> None:
 
 
 def test_server_side_tool(model: Model) -> None:
-    """A server-side tool takes a model that has this very one; tools in general are no matter."""
+    """A server-side tool needs a model that offers exactly that tool."""
     asked = prompt(model, tools=[llm_gemini.GoogleSearch()])
     model.supports_tools = True
     model.server_side_tools = (llm_gemini.URLContext,)
@@ -97,7 +97,7 @@ def test_server_side_tool(model: Model) -> None:
 
 
 def test_both_kinds_of_tools(model: Model) -> None:
-    """A server-side tool beside a function takes a model that can do both."""
+    """A server-side tool beside a function needs a model that supports both."""
     asked = prompt(model, tools=[llm_gemini.GoogleSearch(), double])
     model.server_side_tools = (llm_gemini.GoogleSearch,)
     with pytest.raises(RequestError, match=r"^can't do tools$"):
@@ -107,7 +107,7 @@ def test_both_kinds_of_tools(model: Model) -> None:
 
 
 def test_raw_server_side_tool(model: Model) -> None:
-    """A model that takes raw tool specifications takes those, and no tool of another service."""
+    """A model that accepts raw tool specifications still refuses another service's tools."""
     model.server_side_tools = (llm.ServerSideTool,)
     raw = llm.ServerSideTool({"type": "web_search"})
     check(model, prompt(model, tools=[raw]), SETTINGS, None)
@@ -116,7 +116,7 @@ def test_raw_server_side_tool(model: Model) -> None:
 
 
 def test_attachment(model: Model) -> None:
-    """An attachment takes a model that reads its type."""
+    """An attachment needs a model that accepts its type."""
     asked = prompt(model, attachments=[PNG])
     with pytest.raises(RequestError, match=r"^can't read attachments$"):
         check(model, asked, SETTINGS, None)
@@ -128,15 +128,15 @@ def test_attachment(model: Model) -> None:
 
 
 def test_attachment_of_an_earlier_turn(model: Model) -> None:
-    """An attachment further up in the conversation takes such a model, too."""
+    """An attachment earlier in the conversation needs such a model, too."""
     history = [llm.user("What?", PNG), llm.assistant("A dot"), llm.user("Sure?")]
     asked = llm.Prompt("Sure?", model=model, messages=history)
     with pytest.raises(RequestError, match=r"^can't read attachments$"):
         check(model, asked, SETTINGS, None)
 
 
-def test_no_look_at_attachments_in_vain(model: Model, connections: list[Any]) -> None:
-    """A model that reads none is ruled out without a look-up of the attachment's address."""
+def test_no_needless_look_at_attachments(model: Model, connections: list[Any]) -> None:
+    """A model without attachment support is ruled out without looking up the attachment."""
     asked = prompt(model, attachments=[llm.Attachment(url="https://example.com/dot.png")])
     with pytest.raises(RequestError, match=r"^can't read attachments$"):
         check(model, asked, SETTINGS, None)
@@ -144,7 +144,7 @@ def test_no_look_at_attachments_in_vain(model: Model, connections: list[Any]) ->
 
 
 def test_attachment_that_cannot_be_looked_up(model: Model) -> None:
-    """An attachment whose type can't be found out rules the model out, and says which it is."""
+    """An attachment of unknown type rules the model out, and the reason names it."""
     model.attachment_types = {"image/png"}
     asked = prompt(model, attachments=[llm.Attachment(url="https://example.com/dot.png")])
     with pytest.raises(RequestError, match=r"example\.com/dot\.png"):
@@ -152,7 +152,7 @@ def test_attachment_that_cannot_be_looked_up(model: Model) -> None:
 
 
 def test_attachment_that_is_not_there(model: Model) -> None:
-    """A file that does not exist is named."""
+    """A missing file is named."""
     model.attachment_types = {"image/png"}
     asked = prompt(model, attachments=[llm.Attachment(path="/nowhere/dot.png")])
     with pytest.raises(RequestError, match=r"/nowhere/dot\.png: it is not there"):
@@ -160,7 +160,7 @@ def test_attachment_that_is_not_there(model: Model) -> None:
 
 
 def test_key(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that needs a key takes one: the request's, or llm's own."""
+    """A model that needs a key accepts the request's, or the one stored in llm."""
     model.needs_key, model.key_env_var = "toy", "TOY_KEY"
     with pytest.raises(llm.NeedsKeyException, match="llm keys set toy"):
         check(model, prompt(model), SETTINGS, None)
@@ -169,8 +169,8 @@ def test_key(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     check(model, prompt(model), SETTINGS, None)
 
 
-def test_keys_that_are_no_json(model: Model, user_path: Path) -> None:
-    """A keys.json that can't be read is named."""
+def test_unreadable_keys(model: Model, user_path: Path) -> None:
+    """An unreadable keys.json is named."""
     model.needs_key = "toy"
     (user_path / "keys.json").write_text("{")
     with pytest.raises(ModelUnavailable, match=r"keys\.json is not JSON"):
@@ -181,7 +181,7 @@ def test_keys_that_are_no_json(model: Model, user_path: Path) -> None:
 def test_local_model(
     kind: type[MlxModel] | type[AsyncMlxModel], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A local model has to be there and to fit; it needs no key."""
+    """A local model must be on disk and fit in memory; it needs no key."""
     model = kind(ModelSpec("mlx/nowhere", path=tmp_path / "nowhere"), Limits, lambda _: None)
     with pytest.raises(ModelUnavailable, match="nowhere"):
         check(model, prompt(model), SETTINGS, "key")
@@ -193,7 +193,7 @@ def test_local_model(
 
 
 def test_lacking_before_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What a local model lacks is told before its files are looked at."""
+    """A missing capability is reported before the model's files are looked at."""
     model = MlxModel(ModelSpec("mlx/nowhere", path=tmp_path / "nowhere"), Limits, lambda _: None)
     model.attachment_types = frozenset()
     with pytest.raises(RequestError, match=r"^can't read attachments$"):

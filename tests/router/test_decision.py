@@ -81,14 +81,14 @@ def test_task(task: str, tier: str) -> None:
 @pytest.mark.parametrize("tier", MODELS)
 @pytest.mark.parametrize("force_local", [None, True, False])
 def test_tier(tier: str, force_local: bool | None) -> None:
-    """A tier that is asked for by name is taken, or where FORCE_LOCAL_LLM sends it."""
+    """A tier that is requested by name is used, or the one that FORCE_LOCAL_LLM imposes."""
     decision = decide(DecisionInput(tier=tier), _settings(force_local))
     assert decision.tier == _forced(tier, force_local)
     assert (decision.complexity, decision.source) == (None, "tier")
 
 
 def test_users_task() -> None:
-    """A task of the config's own is as good as any."""
+    """A task that the config defines works like a built-in one."""
     decision = decide(DecisionInput(task="haiku"), _settings(tasks={"haiku": 9}))
     assert (decision.tier, decision.complexity) == ("cloud", 9)
 
@@ -118,7 +118,7 @@ EVERYTHING = {
     ],
 )
 def test_precedence(given: list[str], source: str, tier: str, complexity: int | None) -> None:
-    """The tier wins over the complexity, that over the task, the conversation, the estimate."""
+    """The tier overrides the complexity, then come the task, the conversation and the estimate."""
     request = DecisionInput(**{name: EVERYTHING[name] for name in given})  # type: ignore[arg-type]  # a mix
     decision = decide(request, _settings(default_complexity=3))
     assert (decision.source, decision.tier, decision.complexity) == (source, tier, complexity)
@@ -142,14 +142,14 @@ def _estimated(complexity: int) -> Estimate:
 
 
 def test_estimate_is_explained() -> None:
-    """The reason for an estimate says what mattered."""
+    """The reason for an estimate names what mattered."""
     decision = decide(DecisionInput(estimate=_estimated(9)), _settings())
     assert decision.tier == "cloud"
     assert decision.reason == "estimated complexity 9 (formulas, code), and cloud covers 8-10"
 
 
 def test_conversation_follows_its_estimates() -> None:
-    """A conversation that was estimated goes where the estimate of its next turn says."""
+    """An estimated conversation goes wherever the estimate of its next turn leads."""
     wrong = []
     for before, (complexity, tier) in product((1, 6, 10), enumerate(SCALE, start=1)):
         request = DecisionInput(
@@ -164,7 +164,7 @@ def test_conversation_follows_its_estimates() -> None:
 
 
 def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
-    """While its estimates belong to one tier, a conversation is not drawn lots for again."""
+    """While its estimates belong to one tier, a conversation keeps its side of a rollout."""
     decisions = [
         decide(
             DecisionInput(
@@ -182,28 +182,28 @@ def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
 
 @pytest.mark.parametrize(("share", "force_local"), [("0%", True), ("100%", False)])
 def test_rollout_that_something_else_overrides(share: str, force_local: bool) -> None:
-    """A request that privacy or the rollback sends elsewhere is on neither side of a rollout."""
+    """A request that privacy or the rollback redirects counts for neither side of a rollout."""
     request, rollout = DecisionInput(complexity=6), {"medium": share}
     assert decide(request, _settings(rollout=rollout)).rollout is not None
     assert decide(request, _settings(force_local, rollout=rollout)).rollout is None
 
 
 def test_default_complexity_is_named() -> None:
-    """A request that says nothing goes to the default, and the reason says so."""
+    """A request without any hint uses the default, and the reason says so."""
     decision = decide(DecisionInput(), _settings())
     assert (decision.tier, decision.complexity) == ("medium", 5)
     assert "default_complexity 5" in decision.reason
 
 
 def test_conversation_with_a_tier_that_is_gone() -> None:
-    """A conversation whose tier the config no longer has starts over with the default."""
+    """A conversation whose tier was removed from the config starts over with the default."""
     request = DecisionInput(past=Past(tier="huge", complexity=9))
     decision = decide(request, _settings())
     assert (decision.source, decision.tier, decision.complexity) == ("default", "medium", 5)
 
 
 def test_conversation_with_the_embedded_model() -> None:
-    """The embedded model is no tier that a conversation would stay with."""
+    """A conversation does not stay with the embedded model."""
     decision = decide(DecisionInput(past=Past(tier=EMBEDDED_TIER)), _settings())
     assert decision.source == "default"
 
@@ -213,13 +213,13 @@ def test_conversation_with_the_embedded_model() -> None:
     [(None, "any", "any"), (None, "local", "local"), ("none", "any", "none")],
 )
 def test_fallback(requested: Any, configured: str, expected: str) -> None:
-    """Which models may answer instead is the request's word, else the config's."""
+    """The request decides about fallbacks, else the config."""
     decision = decide(DecisionInput(fallback=requested), _settings(fallback=configured))
     assert decision.fallback == expected
 
 
 def test_empty_tiers_are_passed_over() -> None:
-    """A tier that a threshold emptied gets nothing by complexity."""
+    """A tier that a threshold emptied gets no requests by complexity."""
     settings = _settings()
     empty = settings.tiers[0].model_copy(
         update={"complexity": settings.tiers[0].complexity._replace(high=0)}
@@ -264,7 +264,7 @@ def test_empty_tiers_are_passed_over() -> None:
     ],
 )
 def test_unknown_name(request_: DecisionInput, message: str) -> None:
-    """An unknown tier or task is told with the nearest names, or with all of them."""
+    """An unknown tier or task is reported with the nearest names, or with all of them."""
     with pytest.raises(RequestError) as caught:
         decide(request_, _settings())
     assert str(caught.value) == message
@@ -295,7 +295,7 @@ def test_privacy_only_tightens() -> None:
 
 
 def test_cloud_tier_that_is_asked_for_stays_here_with_local_only() -> None:
-    """Asking for the cloud by name does not loosen privacy, and the reason says who takes it."""
+    """Naming the cloud tier does not loosen privacy, and the reason says where it goes instead."""
     decision = decide(DecisionInput(tier="cloud", local_only=True), _settings())
     assert decision.tier == "medium"
     assert decision.reason == (
@@ -304,7 +304,7 @@ def test_cloud_tier_that_is_asked_for_stays_here_with_local_only() -> None:
 
 
 def test_rollback_is_named() -> None:
-    """A request that FORCE_LOCAL_LLM=false sends to the cloud says so."""
+    """The reason names FORCE_LOCAL_LLM=false when it sends a request to the cloud."""
     decision = decide(DecisionInput(complexity=2), _settings(force_local=False))
     assert decision.reason == (
         "complexity 2, and small covers 1-4; FORCE_LOCAL_LLM=false, so it goes to cloud"
@@ -312,20 +312,20 @@ def test_rollback_is_named() -> None:
 
 
 def test_private_request_without_local_tiers() -> None:
-    """With only cloud tiers, what may not leave this machine goes to the embedded model."""
+    """With only cloud tiers, a private request goes to the embedded model."""
     decision = decide(DecisionInput(complexity=9, local_only=True), _settings(tiers=ALL_CLOUD))
     assert (decision.tier, decision.model) == (EMBEDDED_TIER, EMBEDDED.model_id)
 
 
 def test_rollback_without_cloud_tiers() -> None:
-    """With only local tiers, sending everything to the cloud is a mistake, with its remedy."""
+    """Sending everything to the cloud without a cloud tier is a config error with its fix."""
     with pytest.raises(ConfigError, match="there is no cloud tier") as caught:
         decide(DecisionInput(complexity=2), _settings(force_local=False, tiers=ALL_LOCAL))
     assert caught.value.fix == "add a tier with a cloud model to the config, or unset the variable"
 
 
 def test_private_request_without_cloud_tiers_ignores_the_rollback() -> None:
-    """With local_only, FORCE_LOCAL_LLM=false asks for no cloud tier."""
+    """With local_only, FORCE_LOCAL_LLM=false does not require a cloud tier."""
     settings = _settings(force_local=False, tiers=ALL_LOCAL, local_only=True)
     assert decide(DecisionInput(complexity=2), settings).tier == "only"
 
@@ -335,7 +335,7 @@ def test_private_request_without_cloud_tiers_ignores_the_rollback() -> None:
     [(9, None, "smart"), (9, False, "smart"), (6, False, "cheap"), (2, False, "cheap")],
 )
 def test_two_cloud_tiers(complexity: int, force_local: bool | None, expected: str) -> None:
-    """The rollback takes the cheapest cloud tier, and leaves what is in the cloud where it is."""
+    """The rollback picks the cheapest cloud tier, and leaves cloud requests where they are."""
     tiers = [
         {"name": "small", "complexity": "1-4", "model": PHI},
         {"name": "cheap", "complexity": "5-7", "model": "gemini/lite"},
@@ -373,7 +373,7 @@ def _decisions() -> list[Decision]:
 def test_same_request_and_settings_give_the_same_decision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A decision depends on its two arguments only, and changes neither."""
+    """A decision depends only on its two arguments and changes neither."""
     before = copy.deepcopy((REQUESTS, SETTINGS))
     first = _decisions()
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
@@ -383,7 +383,7 @@ def test_same_request_and_settings_give_the_same_decision(
 
 
 def test_every_decision_keeps_the_rules() -> None:
-    """Whatever is asked for: private prompts get local models, and the tier fits its model."""
+    """Private prompts always get local models, and the model is always the tier's."""
     for decision in _decisions():
         assert MODELS[decision.tier] == decision.model
         assert not (decision.keep_local and decision.cloud_only)

@@ -1,4 +1,4 @@
-"""What a model raised, told to people, and whether it passes by itself."""
+"""Exceptions turned into readable problems, with whether a retry may help."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ WRONG_KEY = [
 
 
 @pytest.mark.parametrize(("status", "message"), PASSING)
-def test_error_of_google_that_passes(status: int, message: str) -> None:
-    """Overload, quotas and Google's own failures pass, so the model is retried and cools down."""
+def test_transient_error_of_google(status: int, message: str) -> None:
+    """Overload, quotas and Google's own failures are retried, and the model cools down."""
     problem = explain(llm.ModelError(message))
     assert (problem.transient, problem.cools_down, problem.fix) == (True, True, None), status
     assert problem.reason == " ".join(message.split())[:300]
 
 
 @pytest.mark.parametrize(("status", "message"), LASTING)
-def test_error_of_google_that_lasts(status: int, message: str) -> None:
-    """What is wrong with the request or the model stays wrong: no retry, no cooldown."""
+def test_lasting_error_of_google(status: int, message: str) -> None:
+    """A problem with the request or the model leads to no retry and no cooldown."""
     problem = explain(llm.ModelError(message))
     assert (problem.transient, problem.cools_down) == (False, False), status
     assert problem.reason == message
@@ -103,13 +103,13 @@ def test_error_of_google_that_lasts(status: int, message: str) -> None:
 
 @pytest.mark.parametrize(("status", "message"), WRONG_KEY)
 def test_error_of_google_about_the_key(status: int, message: str) -> None:
-    """A key that is refused is told with the command that sets another one."""
+    """A rejected key is reported with the command that sets another one."""
     problem = explain(llm.ModelError(message))
     assert problem == Problem(message, KEY_FIX), status
 
 
 def test_error_without_a_message() -> None:
-    """A service that gives no reason is told as such."""
+    """An error without a message says that the service gave no reason."""
     assert explain(llm.ModelError("")).reason == "the service gave no reason"
 
 
@@ -119,7 +119,7 @@ def test_error_without_a_message() -> None:
 @pytest.mark.parametrize("library", [httpx, httpx2])
 @pytest.mark.parametrize("name", ["ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout"])
 def test_timeout(library: Any, name: str) -> None:
-    """Every timeout says that no answer came in time, and where the time is set."""
+    """Every timeout says that no answer came in time, and where the limit is set."""
     assert explain(getattr(library, name)("")) == Problem(
         "no answer in time", "timeout in the tier's options", transient=True, cools_down=True
     )
@@ -139,14 +139,14 @@ def test_no_connection(library: Any) -> None:
 @pytest.mark.parametrize("library", [httpx, httpx2])
 @pytest.mark.parametrize("name", ["RemoteProtocolError", "ReadError", "WriteError", "CloseError"])
 def test_broken_connection(library: Any, name: str) -> None:
-    """A connection that breaks passes by itself."""
+    """A broken connection is transient."""
     assert explain(getattr(library, name)("peer closed connection")) == Problem(
         "the connection broke: peer closed connection", transient=True, cools_down=True
     )
 
 
 def test_refused_connection() -> None:
-    """A port where nobody listens is told in one line."""
+    """A port without a listener is reported in one line."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(httpx.ConnectError) as caught:
@@ -157,7 +157,7 @@ def test_refused_connection() -> None:
 
 
 def test_other_error_of_httpx() -> None:
-    """An error of httpx that is no failure of the connection does not pass by itself."""
+    """An httpx error that is not about the connection is not transient."""
     assert explain(httpx.DecodingError("bad gzip")) == Problem("DecodingError: bad gzip")
 
 
@@ -165,8 +165,8 @@ def test_other_error_of_httpx() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>502 Bad Gateway</html>", b'[{"candidates": ['])
-def test_answer_that_is_no_json(body: bytes) -> None:
-    """An answer that is cut off or no JSON passes by itself."""
+def test_reply_that_is_not_json(body: bytes) -> None:
+    """A truncated or invalid JSON reply is transient."""
     with pytest.raises(ijson.JSONError) as caught:
         list(ijson.items(body, "item"))
     assert explain(caught.value) == Problem(
@@ -175,7 +175,7 @@ def test_answer_that_is_no_json(body: bytes) -> None:
 
 
 def test_answer_without_events() -> None:
-    """An answer without a single event, where llm-gemini takes the last one, passes by itself."""
+    """A reply without events, where llm-gemini takes the last one, is transient."""
     events: list[str] = []
     with pytest.raises(IndexError) as caught:
         events[-1]
@@ -188,7 +188,7 @@ def test_answer_without_events() -> None:
 
 
 def test_no_key() -> None:
-    """A missing key is told with what llm says about setting one."""
+    """A missing key is reported with llm's own advice on setting one."""
     with pytest.raises(llm.NeedsKeyException) as caught:
         llm.get_model("gemini/gemini-flash-latest").get_key(None)
     problem = explain(caught.value)
@@ -200,7 +200,7 @@ def test_no_key() -> None:
 
 
 def test_wrong_options() -> None:
-    """Each option that the model refuses is named, in one line."""
+    """Every option that the model rejects is named, in one line."""
     with pytest.raises(ValidationError) as caught:
         Options.model_validate({"temperature": 3, "colour": "red"})
     assert explain(caught.value) == Problem(
@@ -227,7 +227,7 @@ def test_wrong_options() -> None:
     ],
 )
 def test_own_error(kind: type[errors.TieredError], cools_down: bool) -> None:
-    """An error of ours keeps its words and its remedy; a broken model cools down."""
+    """Our own errors keep their message and fix; a broken model cools down."""
     problem = explain(kind("it is so", fix="mend it"))
     assert problem == Problem("it is so", "mend it", cools_down=cools_down)
 
@@ -241,7 +241,7 @@ def test_own_error(kind: type[errors.TieredError], cools_down: bool) -> None:
     ],
 )
 def test_unknown_error(error: Exception, reason: str) -> None:
-    """An error that nobody foresaw is told by its kind and words, and not retried."""
+    """An unforeseen error is reported by type and message, and not retried."""
     assert explain(error) == Problem(reason)
 
 
@@ -249,7 +249,7 @@ def test_unknown_error(error: Exception, reason: str) -> None:
 
 
 def test_reason_is_one_line() -> None:
-    """Whatever was raised, the reason is one line."""
+    """Whatever the exception, the reason is a single line."""
     problem = explain(llm.ModelError("first\n\n  second\tthird \r\n"))
     assert problem.reason == "first second third"
 
@@ -270,23 +270,23 @@ def test_reason_is_short(error: Exception) -> None:
         RuntimeError("sesame-42!"),
     ],
 )
-def test_key_of_the_request_is_not_told(error: Exception) -> None:
-    """The key of the request is taken out of every kind of error."""
+def test_key_of_the_request_is_not_shown(error: Exception) -> None:
+    """The request's key is removed from every kind of error."""
     reason = explain(error, secrets=[None, "", "sesame-42!"]).reason
     assert "sesame" not in reason
     assert "[key]" in reason
 
 
-def test_key_that_looks_like_googles_is_not_told() -> None:
-    """A key of Google's is taken out even if nobody said that it is one."""
+def test_key_that_looks_like_googles_is_not_shown() -> None:
+    """A Google key is removed even if nothing declares it to be one."""
     reason = explain(llm.ModelError(f"consumer {GOOGLE_KEY} is suspended")).reason
     assert reason == "consumer [key] is suspended"
 
 
 @pytest.mark.parametrize("secret", ["sesame-42-open-the-door", GOOGLE_KEY])
 @pytest.mark.parametrize("told", [1, 5, 12, 19])
-def test_key_at_the_cut_is_not_told(secret: str, told: int) -> None:
-    """A key that the cut goes through is taken out as a whole."""
+def test_key_at_the_cut_is_not_shown(secret: str, told: int) -> None:
+    """A key that the length limit would split is removed whole."""
     filler = "x" * (300 - told - 1) + " "
     reason = explain(
         llm.ModelError(f"{filler}{secret}"), secrets=["sesame-42-open-the-door"]
@@ -295,8 +295,8 @@ def test_key_at_the_cut_is_not_told(secret: str, told: int) -> None:
 
 
 @pytest.mark.parametrize("key", ["sesame42\n", "sesame42 \n", "sesame42\r\n", "sesame\n42"])
-def test_key_that_is_no_header_is_not_told(key: str) -> None:
-    """A key with a line break, which the HTTP library quotes as it refuses it, is not told."""
+def test_key_that_is_not_a_header_is_not_shown(key: str) -> None:
+    """A key with a line break, which the HTTP library quotes as it rejects it, is not shown."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(httpx.LocalProtocolError, match="sesame") as caught:
@@ -305,12 +305,12 @@ def test_key_that_is_no_header_is_not_told(key: str) -> None:
 
 
 def test_request_that_is_refused_here_is_not_retried() -> None:
-    """What the HTTP library refuses to send does not pass by itself."""
+    """A request that the HTTP library refuses to send is not retried."""
     problem = explain(httpx.LocalProtocolError("Illegal header value b'…'"))
     assert (problem.transient, problem.cools_down) == (False, False)
 
 
 def test_redact_leaves_other_text_alone() -> None:
-    """Only keys are taken out."""
+    """Only keys are removed."""
     text = "AIza is how Google's keys begin; this is none: AIzaShort"
     assert redact(text, [None, ""]) == text

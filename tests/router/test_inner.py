@@ -1,4 +1,4 @@
-"""The inner request: options under the model's names, system prompt, a conversation of its own."""
+"""The inner request: option names, the system prompt, a conversation of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Model(llm.Model):
-    """A model with the options of the test, that repeats what it is told."""
+    """A model with the test's options that repeats its prompt."""
 
     model_id = "toy"
     supports_schema = True
@@ -33,7 +33,7 @@ class Model(llm.Model):
         response: llm.Response,
         conversation: llm.Conversation | None,
     ) -> Iterator[str]:
-        """Repeat the prompt, and say how many turns there were before it."""
+        """Repeat the prompt and the number of turns before it."""
         response.set_usage(input=3, output=2, details={"cached": 1})
         yield f"{prompt.prompt} after {len(conversation.responses) if conversation else 0}"
 
@@ -45,7 +45,7 @@ class Outer(Model):
 
 
 class NewOpenAI(Model):
-    """A model with the newest of OpenAI's names for the number of tokens."""
+    """A model with OpenAI's newest name for the token limit."""
 
     class Options(llm.Options):
         """Its options."""
@@ -54,7 +54,7 @@ class NewOpenAI(Model):
 
 
 def inner_prompt(prompt: llm.Prompt, **fields: Any) -> llm.Prompt:
-    """The prompt as the inner model gets it."""
+    """The prompt that the inner model gets."""
     model = Model()
     said: dict[str, Any] = {"stream": True, "conversation": None, "key": None} | fields
     response: llm.Response = inner_response(model, model.Options(), prompt=prompt, **said)
@@ -62,12 +62,12 @@ def inner_prompt(prompt: llm.Prompt, **fields: Any) -> llm.Prompt:
 
 
 def local() -> MlxModel:
-    """A local model, not that it would be there."""
+    """A local model, whether or not it is on disk."""
     return MlxModel(EMBEDDED, Limits, lambda _: None)
 
 
 def test_names_of_options() -> None:
-    """What a request says of sampling goes by the name that the model has for it."""
+    """The request's sampling options reach the model under the model's own names."""
     requested = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9}
     options: Any = inner_options(llm.get_model(gemini.MODEL), {}, requested)
     assert options.model_dump(exclude_none=True) == {
@@ -80,14 +80,14 @@ def test_names_of_options() -> None:
 
 
 def test_all_options_of_a_local_model() -> None:
-    """A local model has them all."""
+    """A local model has all sampling options."""
     requested = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9, "seed": 7}
     options = inner_options(local(), {}, requested)
     assert options.model_dump(exclude_none=True) == requested
 
 
 def test_option_that_the_model_lacks() -> None:
-    """What a model has no word for is left out, from the request as from the tier."""
+    """Sampling options that the model lacks are left out, whoever set them."""
     model = llm.get_model(gemini.MODEL)
     options = inner_options(model, {"seed": 1}, {"seed": 7})
     assert options.model_dump(exclude_none=True) == {}
@@ -95,7 +95,7 @@ def test_option_that_the_model_lacks() -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_output_tokens"])
 def test_request_beats_tier(name: str) -> None:
-    """The request wins over the tier, whichever name the tier's options use."""
+    """The request overrides the tier, whichever name the tier's options use."""
     options = inner_options(
         llm.get_model(gemini.MODEL), {name: 900, "top_k": 3}, {"max_tokens": 50}
     )
@@ -103,20 +103,20 @@ def test_request_beats_tier(name: str) -> None:
 
 
 def test_zero_is_a_value() -> None:
-    """A temperature of 0 is something said."""
+    """A temperature of 0 counts as set."""
     options: Any = inner_options(local(), {"temperature": 0.7}, {"temperature": 0})
     assert options.temperature == 0
 
 
 @pytest.mark.parametrize("tier_options", [{"max_tokenz": 5}, {"temperature": "hot"}])
 def test_wrong_tier_options(tier_options: dict[str, Any]) -> None:
-    """Options of a tier that the model does not know, or can't read, are an error."""
+    """Tier options that the model does not know, or can't parse, are an error."""
     with pytest.raises(ValidationError):
         inner_options(local(), tier_options, {})
 
 
 def test_prompt_is_the_same() -> None:
-    """All that makes up a prompt is there in the inner one, and its messages are the same."""
+    """The inner prompt has every part of the outer one, and the same messages."""
     attachment = llm.Attachment(type="image/png", content=b"x")
     tool = llm.Tool("double", "Twice the number.", {"type": "object"})
     result = llm.ToolResult("double", "4", tool_call_id="c-1")
@@ -154,12 +154,12 @@ def test_prompt_is_the_same() -> None:
     ],
 )
 def test_system_prompt(fields: dict[str, Any], system: str) -> None:
-    """The system prompt is the request's own, else the one that stands in the messages."""
+    """The system prompt is the request's own, else the one in the messages."""
     assert inner_prompt(llm.Prompt("Hello", model=Outer(), **fields)).system == system
 
 
 def test_prompt_without_text() -> None:
-    """A prompt that consists of messages only stays without a text of its own."""
+    """A prompt that consists only of messages gets no text of its own."""
     outer = llm.Prompt(None, model=Outer(), messages=[llm.user("Hello")])
     inner = inner_prompt(outer)
     assert inner.prompt == ""
@@ -167,7 +167,7 @@ def test_prompt_without_text() -> None:
 
 
 def test_outer_conversation_is_left_alone() -> None:
-    """The inner response sees the turns so far, and adds none to the outer conversation."""
+    """The inner response sees the turns so far and adds none to the outer conversation."""
     conversation = Outer().conversation()
     conversation.prompt("One").text()
     turns = list(conversation.responses)
@@ -202,7 +202,7 @@ def test_no_conversation() -> None:
 
 
 def test_finish() -> None:
-    """What the inner response learned is the outer one's, who answered as well."""
+    """The outer response takes over the inner one's usage, tool calls and model."""
     prompt = llm.Prompt("One", model=Outer())
     outer = llm.Response(prompt, Outer(), stream=True)
     model = Model()

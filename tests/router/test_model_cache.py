@@ -1,4 +1,4 @@
-"""Requests that were answered before: from the log, for nothing."""
+"""Requests that were answered before are answered from the log, at no cost."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SMALL, MEDIUM = "mlx/toy-small", "mlx/toy-medium"
 
 
 def record(response: Any) -> dict[str, Any]:
-    """What the log keeps of the way of a request."""
+    """The record of a request."""
     found: dict[str, Any] = response.response_json["tiered"]
     return found
 
 
 async def test_answered_before(ask: Ask, toys: Toys, logged: Callable[[], list[Any]]) -> None:
-    """The second time the answer is the same, costs no tokens, and names the first turn."""
+    """The second time, the answer is the same, costs no tokens and names the first turn."""
     first = await ask("Hello", complexity=2, cache=True)
     second = await ask("Hello", complexity=2, cache=True)
     assert len(toys.small.prompts) == 1
@@ -45,7 +45,7 @@ async def test_answered_before(ask: Ask, toys: Toys, logged: Callable[[], list[A
 async def test_an_answer_from_the_cache_is_no_source(
     ask: Ask, toys: Toys, logged: Callable[[], list[Any]]
 ) -> None:
-    """The third time, too, it is the first turn that is named."""
+    """The third time, the first turn is still the one that is named."""
     for _ in range(3):
         last = await ask("Hello", complexity=2, cache=True)
     assert record(last)["cached_from"] == logged()[0]["id"]
@@ -55,7 +55,7 @@ async def test_an_answer_from_the_cache_is_no_source(
 async def test_answers_without_the_cache_serve_later(
     ask: Ask, toys: Toys, logged: Callable[[], list[Any]]
 ) -> None:
-    """What was answered while the cache was off is found when it is on."""
+    """An answer given while the cache was off is found once it is on."""
     await ask("Hello", complexity=2)
     await ask("Hello", complexity=2)
     assert len(toys.small.prompts) == 2
@@ -75,7 +75,7 @@ async def test_answers_without_the_cache_serve_later(
 async def test_another_request(
     ask: Ask, toys: Toys, logged: Callable[[], list[Any]], other: dict[str, Any]
 ) -> None:
-    """Another model, another option or another system prompt is asked anew."""
+    """Another model, option or system prompt makes a new request."""
     await ask("Hello", complexity=2, cache=True)
     last = await ask("Hello", **({"cache": True} | other))
     assert record(last)["cached_from"] is None
@@ -109,7 +109,7 @@ async def test_config(  # noqa: PLR0913, PLR0917 - fixtures and cases
     said: dict[str, Any],
     hit: bool,
 ) -> None:
-    """The request says whether the cache may answer, else its task, else the config."""
+    """The request decides whether the cache may answer, else its task, else the config."""
     toys.configure(**config)
     for _ in range(2):
         last = await ask("Hello", **({"complexity": 2} | said))
@@ -125,7 +125,7 @@ async def test_temperature_of_the_tier(
     temperature: str | None,
     hit: bool,
 ) -> None:
-    """A tier's temperature counts as the model takes it: as text, or left empty."""
+    """A tier's temperature counts as the model reads it: as text, or empty."""
     small, *others = toys.keys["tiers"]
     small = small | {"options": {"temperature": temperature}}
     toys.configure(cache={"temperature_max": 0.3}, tiers=[small, *others])
@@ -136,7 +136,7 @@ async def test_temperature_of_the_tier(
 
 
 async def test_too_old(ask: Ask, toys: Toys, logs: Path, logged: Callable[[], list[Any]]) -> None:
-    """An answer older than the ttl is not given again."""
+    """An answer older than the ttl is not reused."""
     toys.configure(cache={"ttl": "7d"})
     await ask("Hello", complexity=2)
     with closing(sqlite3.connect(logs)) as database, database:
@@ -153,7 +153,7 @@ async def test_earlier_answer_of_a_model_that_is_gone(
     httpx_mock: HTTPXMock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the cloud answered before is answered without a key, too."""
+    """An earlier answer of the cloud is reused even without a key."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=9, cache=True)
     monkeypatch.delenv("LLM_GEMINI_KEY")
@@ -165,7 +165,7 @@ async def test_earlier_answer_of_a_model_that_is_gone(
 async def test_tier_with_an_alias(
     ask: Ask, toys: Toys, logged: Callable[[], list[Any]], user_path: Path
 ) -> None:
-    """An answer from the log has the id of the model that gave it, as the first time."""
+    """An answer from the log keeps the id of the model that gave it."""
     (user_path / "aliases.json").write_text(json.dumps({"wee": SMALL}))
     tiers = [toys.keys["tiers"][0] | {"model": "wee"}, *toys.keys["tiers"][1:]]
     toys.configure(tiers=tiers, cache=True, local_only=False)
@@ -177,7 +177,7 @@ async def test_tier_with_an_alias(
 async def test_fallback_is_found_where_it_answered(
     ask: Ask, toys: Toys, logged: Callable[[], list[Any]]
 ) -> None:
-    """An answer that a fallback gave is that model's, and is found when it is its turn again."""
+    """A fallback's answer belongs to its own model, and is found when that model's turn comes."""
     toys.medium.does = [ValueError("broken")]
     await ask("Hello", complexity=6, cache=True)
     last = await ask("Hello", complexity=6, cache=True)

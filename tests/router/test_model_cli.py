@@ -1,4 +1,4 @@
-"""`llm -m tiered …`, as people type it."""
+"""`llm -m tiered …`, as users type it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Type(Protocol):
     """Run `llm` with these arguments."""
 
     def __call__(self, *args: str, stdin: str = "") -> Result:
-        """What came of it."""
+        """The result of the command."""
 
 
 @pytest.fixture
 def run(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> Type:
-    """`llm`, with toys for local tiers."""
+    """`llm` on a machine with toys for local tiers."""
 
     def run(*args: str, stdin: str = "") -> Result:
         return CliRunner().invoke(cli, args, input=stdin)
@@ -38,12 +38,12 @@ def run(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> Type:
 
 
 def tiers(turns: list[dict[str, Any]]) -> list[str]:
-    """The tier of each turn."""
+    """The decided tier of each turn."""
     return [json.loads(turn["response_json"])["tiered"]["tier"] for turn in turns]
 
 
 def test_prompt(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """A prompt is answered on stdout and logged as an answer of `tiered`."""
+    """The answer goes to stdout and is logged as an answer of `tiered`."""
     result = run("-m", "tiered", "-o", "complexity", "2", "Say hello")
     assert (result.exit_code, result.output) == (0, "small answer\n")
     (turn,) = logged()
@@ -55,7 +55,7 @@ def test_prompt(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
 def test_wrong_complexity(
     run: Type, logged: Callable[[], list[dict[str, Any]]], value: str
 ) -> None:
-    """A complexity that is none is an error that names the option; nothing is logged."""
+    """An invalid complexity is an error that names the option; nothing is logged."""
     result = run("-m", "tiered", "-o", "complexity", value, "Say hello")
     assert result.exit_code == 1
     first, second = result.output.splitlines()
@@ -83,7 +83,7 @@ def test_unknown_name(
     value: str,
     error: str,
 ) -> None:
-    """An unknown tier or task is an error of one line with what is known; nothing is logged."""
+    """An unknown tier or task is a one-line error with the known names; nothing is logged."""
     result = run("-m", "tiered", "-o", option, value, "Say hello")
     assert result.exit_code == 1
     assert result.output == f"Error: {error}\n"
@@ -91,7 +91,7 @@ def test_unknown_name(
 
 
 def test_empty_prompt(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """An empty prompt is an error of one line, and not logged."""
+    """An empty prompt is a one-line error, and is not logged."""
     result = run("-m", "tiered", "")
     assert (result.exit_code, result.output) == (1, "Error: the prompt is empty\n")
     assert logged() == []
@@ -114,7 +114,7 @@ def test_nothing_answers(
     logged: Callable[[], list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where no model answers, the error lists them with what mends them, without a traceback."""
+    """If no model answers, the error lists them with their fixes, without a traceback."""
     monkeypatch.delenv("LLM_GEMINI_KEY")
     toys.medium.does = toys.small.does = [RuntimeError("it broke")]
     result = run("-m", "tiered", "Say hello")
@@ -129,7 +129,7 @@ def test_nothing_answers(
 
 
 def test_broken_answer(run: Type, toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """An answer that breaks off ends in an error of one line, and is not logged."""
+    """An answer that breaks off ends in a one-line error, and is not logged."""
     toys.medium.does = ["Half an", RuntimeError("it broke")]
     result = run("-m", "tiered", "Say hello")
     assert result.exit_code == 1
@@ -145,7 +145,7 @@ def test_async(
     logged: Callable[[], list[dict[str, Any]]],
     options: list[str],
 ) -> None:
-    """--async asks the async models, and is logged alike."""
+    """--async uses the async models, and is logged the same way."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     result = run("-m", "tiered", "-o", "complexity", "8", "--async", *options, "Say hello")
     assert (result.exit_code, result.output) == (0, "Hello\n")
@@ -159,7 +159,7 @@ def test_continue(
     logged: Callable[[], list[dict[str, Any]]],
     options: list[str],
 ) -> None:
-    """-c goes on with the same tier, the same system prompt and everything said so far."""
+    """-c continues with the same tier, system prompt and history."""
     for words in ("Hello", "Bye", "More"):
         gemini.answer(httpx_mock, *gemini.says(words))
     run("-m", "tiered", "-o", "complexity", "8", "-s", "Be brief.", "Say hello")
@@ -175,7 +175,7 @@ def test_continue(
 def test_continue_with_another_complexity(
     run: Type, httpx_mock: HTTPXMock, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """-c with a complexity goes where that leads."""
+    """-c with a complexity goes to the tier that covers it."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     run("-m", "tiered", "-o", "complexity", "8", "Say hello")
     assert run("-c", "-o", "complexity", "1", "Say bye").output == "small answer\n"
@@ -187,7 +187,7 @@ def test_continue_in_another_database(
     httpx_mock: HTTPXMock,
     tmp_path: Path,
 ) -> None:
-    """-c with -d goes on with the tier that stands in that database."""
+    """-c with -d continues with the tier recorded in that database."""
     other = str(tmp_path / "other.db")
     for words in ("Hello", "Bye"):
         gemini.answer(httpx_mock, *gemini.says(words))
@@ -196,7 +196,7 @@ def test_continue_in_another_database(
 
 
 def test_chat(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """`llm chat` keeps its options for all turns of one thread, each logged once."""
+    """`llm chat` keeps its options for all turns of a thread, each logged once."""
     result = run("chat", "-m", "tiered", "-o", "complexity", "2", stdin="Hello\nBye\nexit\n")
     assert result.exit_code == 0
     assert result.output.count("small answer") == 2
@@ -205,7 +205,7 @@ def test_chat(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
 
 
 def test_stored_options(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """Options stored for `tiered` hold, until a request says otherwise."""
+    """Options stored for `tiered` apply until a request overrides them."""
     assert run("models", "options", "set", "tiered", "complexity", "2").exit_code == 0
     run("-m", "tiered", "Say hello")
     run("-m", "tiered", "-o", "complexity", "6", "Say hello")
@@ -213,7 +213,7 @@ def test_stored_options(run: Type, logged: Callable[[], list[dict[str, Any]]]) -
 
 
 def test_template(run: Type, user_path: Path, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """A template names the model and its options."""
+    """A template sets the model and its options."""
     templates = user_path / "templates"
     templates.mkdir()
     (templates / "check.yaml").write_text(
@@ -239,7 +239,7 @@ def test_functions(
     logged: Callable[[], list[dict[str, Any]]],
     options: list[str],
 ) -> None:
-    """--functions makes a chain of it; each of its turns is logged once, in one thread."""
+    """--functions runs a tool loop; each turn is logged once, in one thread."""
     gemini.answer(httpx_mock, gemini.last(gemini.call("double", {"number": 2}, id="c-1")))
     gemini.answer(httpx_mock, *gemini.says("Four"))
     code = "def double(number: int) -> int:\n    return 2 * number"
@@ -251,6 +251,6 @@ def test_functions(
 
 
 def test_usage(run: Type) -> None:
-    """-u shows the tokens that the model which answered has counted."""
+    """-u shows the tokens as the answering model counted them."""
     result = run("-m", "tiered", "-u", "Say hello")
     assert "Token usage: 5 input, 2 output" in result.stderr

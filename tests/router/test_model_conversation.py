@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def decision(response: Any) -> tuple[str, str, int | None]:
-    """Tier, source and complexity as recorded."""
+    """The recorded tier, source and complexity."""
     record = response.response_json["tiered"]
     return record["tier"], record["source"], record["complexity"]
 
 
 async def test_same_tier(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """A turn that says nothing goes to the tier of the turn before it."""
+    """A turn without options goes to the tier of the turn before it."""
     for words in ("Hello", "Bye"):
         gemini.answer(httpx_mock, *gemini.says(words))
     conversation = ask.model.conversation()
@@ -36,7 +36,7 @@ async def test_same_tier(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_other_tier(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """A turn that asks for another tier gets it, with everything said so far."""
+    """A turn that names another tier gets it, along with the whole history."""
     gemini.answer(httpx_mock, *gemini.says("Bye"))
     conversation = ask.model.conversation()
     await ask("Say hello", to=conversation, complexity=1)
@@ -49,7 +49,7 @@ async def test_other_tier(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_tier_stays_after_a_fallback(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """After a fallback the next turn goes to the tier that was asked for, not to the stand-in."""
+    """After a fallback, the next turn goes to the tier that was decided, not to the fallback."""
     gemini.BAD_REQUEST.answer(httpx_mock)
     gemini.answer(httpx_mock, *gemini.says("Bye"))
     conversation = ask.model.conversation()
@@ -85,7 +85,7 @@ async def test_system_prompt(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> Non
 
 
 async def test_system_fragments(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """Fragments of the system prompt reach Gemini once, and in their order."""
+    """Fragments of the system prompt reach Gemini once, in order."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Hello", system="Be brief.", system_fragments=["You are a poet."], complexity=8)
     assert gemini.sent(httpx_mock)[0]["systemInstruction"] == {
@@ -103,7 +103,7 @@ async def test_fragments(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_new_system_prompt(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """A system prompt that a later turn brings is the one that Gemini gets, as without `tiered`."""
+    """A new system prompt on a later turn reaches Gemini, as it would without `tiered`."""
     for words in ("Hello", "Bye"):
         gemini.answer(httpx_mock, *gemini.says(words))
     conversation = ask.model.conversation()
@@ -113,7 +113,7 @@ async def test_new_system_prompt(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_messages_of_the_caller(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """A history that the caller brings reaches Gemini as it is, its system prompt as well."""
+    """A history supplied by the caller reaches Gemini unchanged, system prompt included."""
     gemini.answer(httpx_mock, *gemini.says("Four"))
     messages = [llm.system("Be brief."), llm.user("1 + 1?"), llm.assistant("Two"), llm.user("+ 2?")]
     await ask(None, messages=messages, complexity=8)
@@ -125,7 +125,7 @@ async def test_messages_of_the_caller(ask: Ask, httpx_mock: HTTPXMock) -> None:
 async def test_loaded_from_the_log(
     ask: Ask, httpx_mock: HTTPXMock, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """A conversation taken up from the log keeps its tier, its history and its system prompt."""
+    """A conversation loaded from the log keeps its tier, history and system prompt."""
     for words in ("Hello", "Bye", "More"):
         gemini.answer(httpx_mock, *gemini.says(words))
     started = ask.model.conversation()
@@ -145,7 +145,7 @@ async def test_loaded_from_the_log(
 async def test_what_was_to_stay_here_stays(
     way: str, ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No later turn sends away what was said in one that was not to leave this machine."""
+    """No later turn sends away what an earlier one kept on this machine."""
     conversation = ask.model.conversation()
     if way == "environment":
         monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
@@ -160,14 +160,14 @@ async def test_what_was_to_stay_here_stays(
 async def test_what_was_to_stay_here_stays_in_the_log(
     ask: Ask, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Neither does a turn of a conversation that is taken up from the log."""
+    """Nor does a turn of a conversation loaded from the log."""
     await ask("My diary", to=ask.model.conversation(), complexity=2, local_only=True)
     assert len(logged()) == 1
     await stays_here(ask, load_conversation(None, async_=ask.asynchronous))
 
 
 async def stays_here(ask: Ask, conversation: Any) -> None:
-    """Ask for the cloud in several ways, and see that it is not."""
+    """Ask for the cloud in several ways, and check that it is never reached."""
     for said in ({"tier": "cloud"}, {"complexity": 9, "local_only": False}, {}):
         answer = await ask("Sum it up", to=conversation, **said)
         record = answer.response_json["tiered"]
@@ -183,7 +183,7 @@ async def test_empty_prompt(
     prompt: str | None,
     logged: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    """A prompt without anything in it is an error; no model is asked and nothing is logged."""
+    """An empty prompt is an error; no model is asked and nothing is logged."""
     with pytest.raises(llm.ModelError, match="the prompt is empty"):
         await ask(prompt, system="Be brief.", complexity=8)
     assert not httpx_mock.get_requests()

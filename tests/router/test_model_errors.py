@@ -1,4 +1,4 @@
-"""What the virtual model does when models fail: retries, fallbacks, and what it says of them."""
+"""The virtual model when models fail: retries, fallbacks, and what it reports."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def attempts(response: Any) -> list[tuple[str, str]]:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The lines that the package logged."""
+    """The warnings that the package logged."""
     return [record.getMessage() for record in caplog.records if record.name == "llm_tiered"]
 
 
 @pytest.mark.parametrize(("failure", "reason"), PASSING)
-async def test_passing_error(
+async def test_transient_error(
     ask: Ask, toys: Toys, httpx_mock: HTTPXMock, failure: gemini.Failure, reason: str
 ) -> None:
     """An error that passes by itself is retried after 1 and 4 seconds; then a local model answers.
@@ -75,7 +75,7 @@ async def test_passing_error(
 async def test_lasting_error(
     ask: Ask, toys: Toys, httpx_mock: HTTPXMock, failure: gemini.Failure, reason: str
 ) -> None:
-    """An error that a retry can't mend is not retried: a local model answers at once."""
+    """A lasting error is not retried; a local model answers."""
     failure.answer_all(httpx_mock)
     response = await ask("Say hello", complexity=8)
     assert toys.delays == []
@@ -93,7 +93,7 @@ async def test_retry_helps(
     failures: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where a retry is answered, that is one attempt that went well, and nothing to warn of."""
+    """A retry that is answered makes one successful attempt, without a warning."""
     for _ in range(failures):
         gemini.OVERLOADED.answer(httpx_mock)
     gemini.answer(httpx_mock, *gemini.says("Hello"))
@@ -116,7 +116,7 @@ async def test_retry_helps(
 async def test_empty_answer(
     ask: Ask, toys: Toys, httpx_mock: HTTPXMock, chunks: list[gemini.Chunk], reason: str
 ) -> None:
-    """An answer without content has failed, for Google's reason, and is not retried."""
+    """An answer without content is a failure with Google's reason, and is not retried."""
     gemini.answer(httpx_mock, *chunks)
     response = await ask("Say hello", complexity=8)
     assert response.text_or_raise() == "medium answer"
@@ -133,7 +133,7 @@ async def test_empty_answer(
     ],
 )
 async def test_local_failure(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, does: list[Any]) -> None:
-    """Where local models fail, the smaller ones are tried, largest first, and then the cloud."""
+    """When local models fail, smaller ones are tried, largest first, and then the cloud."""
     toys.medium.does = toys.small.does = does
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     response = await ask("Say hello", complexity=6)
@@ -149,7 +149,7 @@ async def test_local_failure(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, does: 
 async def test_one_warning(
     ask: Ask, toys: Toys, httpx_mock: HTTPXMock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fallback is one line of warning, which names who answers, for which tier, and why."""
+    """A fallback is one warning that names the model, the tier and the reasons."""
     toys.medium.does = [RuntimeError("out of\nmemory")]
     toys.small.does = []
     gemini.answer(httpx_mock, *gemini.says("Hello"))
@@ -171,7 +171,7 @@ async def test_no_fallback(
     logged: Callable[[], list[dict[str, Any]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With fallback=none only the tier's own model is asked; nothing is logged or warned of."""
+    """With fallback=none only the tier's own model is tried; nothing is logged or warned about."""
     gemini.OVERLOADED.answer_all(httpx_mock)
     with pytest.raises(AllTiersFailed, match=r"cloud.*failed: The model is overloaded"):
         await ask("Say hello", complexity=8, fallback="none")
@@ -190,7 +190,7 @@ async def test_local_fallback(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> No
 
 
 async def test_all_fail(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """Where nothing answers, the error has a line for each attempt, and how to mend it."""
+    """If nothing answers, the error has a line for each attempt and its fix."""
     toys.medium.does = [RuntimeError("it broke")]
     toys.small.does = []
     gemini.WRONG_KEY.answer(httpx_mock)
@@ -209,7 +209,7 @@ async def test_all_fail(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_cooling_down(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """A model that failed in a way that lasts a while is left alone by the next prompt."""
+    """A model with a lasting failure is skipped by the next prompt."""
     gemini.OVERLOADED.answer_all(httpx_mock)
     await ask("Say hello", complexity=8)
     response = await ask("Say hello", complexity=8)
@@ -220,7 +220,7 @@ async def test_cooling_down(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None
 
 
 async def test_bad_prompt_does_not_cool(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """A prompt that Gemini refuses is no reason to leave it alone: the next one is asked."""
+    """A prompt that Gemini rejects does not keep the next one from it."""
     gemini.BAD_REQUEST.answer(httpx_mock)
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8)
@@ -253,7 +253,7 @@ async def test_broken_answer(
 
 
 async def test_broken_answer_of_a_service(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """An error that comes in the middle of the stream breaks the answer off, too."""
+    """An error in the middle of the stream breaks the answer off, too."""
     overloaded: Any = {"error": {"code": 503, "message": "The model is overloaded."}}
     gemini.answer(httpx_mock, gemini.chunk(gemini.text("Half an")), overloaded)
     with pytest.raises(BrokenAnswer, match=f"^{gemini.MODEL} broke off its answer: The model is"):
@@ -273,7 +273,7 @@ async def test_broken_local_answer(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) 
 async def test_half_an_answer_is_not_logged(
     ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """An answer that broke off is not in the log, and not part of the conversation."""
+    """An answer that broke off is neither in the log nor in the conversation."""
     toys.medium.does = ["Half an", RuntimeError("it broke")]
     conversation = ask.model.conversation()
     with pytest.raises(BrokenAnswer):
@@ -283,7 +283,7 @@ async def test_half_an_answer_is_not_logged(
 
 
 async def test_failed_attempt_leaves_nothing(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """Of a failed attempt no tool call, text or count of tokens is in the next model's answer."""
+    """No tool call, text or token count of a failed attempt reaches the next model's answer."""
     toys.medium.tools = toys.small.tools = True
     toys.medium.does = [llm.ToolCall("double", {"number": 1}), "", RuntimeError("it broke")]
     toys.small.does = [""]
@@ -297,7 +297,7 @@ async def test_failed_attempt_leaves_nothing(ask: Ask, toys: Toys, httpx_mock: H
 
 
 async def test_no_async_version(toys: Toys) -> None:
-    """An async prompt skips a model that its plugin has only in a sync version."""
+    """An async prompt skips a model that its plugin offers only in a sync version."""
     toys.medium.has_async = False
     response: Any = await llm.get_async_model("tiered").prompt("Say hello", complexity=6)
     assert response.text_or_raise() == "small answer"

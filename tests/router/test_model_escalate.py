@@ -1,4 +1,4 @@
-"""Local answers that are looked at before they are shown, and go up where they are weak."""
+"""Local answers that are checked before they are shown, and escalate if they are weak."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def attempts(response: Any) -> list[tuple[str, str, str | None]]:
 
 
 async def test_good_answer_stays(ask: Ask, toys: Toys) -> None:
-    """An answer that nothing speaks against is shown, by the tier that was decided."""
+    """A good answer is shown, from the tier that was decided."""
     response = await ask("Hello", complexity=2, escalate=True)
     assert response.text_or_raise() == "small answer"
     assert attempts(response) == [("small", "ok", None)]
 
 
 async def test_weak_answer_goes_up(ask: Ask, toys: Toys, caplog: pytest.LogCaptureFixture) -> None:
-    """A refusal is not shown: the next tier up answers, and the reason is told and recorded."""
+    """A refusal is not shown: the next tier up answers, and the reason is reported and recorded."""
     toys.small.does = [REFUSAL]
     response = await ask("Hello", complexity=2, escalate=True)
     assert response.text_or_raise() == "medium answer"
@@ -47,7 +47,7 @@ async def test_weak_answer_goes_up(ask: Ask, toys: Toys, caplog: pytest.LogCaptu
 
 
 async def test_up_to_the_cloud(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """Where every local tier is weak, the cloud answers, and it is not judged."""
+    """If every local tier is weak, the cloud answers, and its answer is not judged."""
     toys.small.does = toys.medium.does = [REFUSAL]
     gemini.answer(httpx_mock, *gemini.says(REFUSAL))
     response = await ask("Hello", complexity=2, escalate=True)
@@ -58,7 +58,7 @@ async def test_up_to_the_cloud(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> N
 
 @pytest.mark.parametrize("stop", [{"fallback": "none"}, {"local_only": True, "complexity": 6}])
 async def test_nothing_above(ask: Ask, toys: Toys, stop: dict[str, Any]) -> None:
-    """Where nobody above may answer, the weak answer is shown after all."""
+    """If no larger model may answer, the weak answer is shown after all."""
     toys.small.does = toys.medium.does = [REFUSAL]
     response = await ask("Hello", **({"complexity": 2, "escalate": True} | stop))
     assert response.text_or_raise() == REFUSAL
@@ -68,7 +68,7 @@ async def test_nothing_above(ask: Ask, toys: Toys, stop: dict[str, Any]) -> None
 
 
 async def test_no_key_above(ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The highest answer that there is counts where the cloud can't be asked."""
+    """If the cloud can't be asked, the largest local model's answer is shown."""
     monkeypatch.delenv("LLM_GEMINI_KEY")
     toys.small.does = [REFUSAL]
     toys.medium.does = ["As an AI language model, I have no opinion."]
@@ -83,7 +83,7 @@ async def test_no_key_above(ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_empty_answer_goes_up(ask: Ask, toys: Toys) -> None:
-    """An answer without any text goes up, not down."""
+    """An empty answer goes up, not down."""
     toys.small.does = [""]
     response = await ask("Hello", complexity=2, escalate=True)
     assert response.text_or_raise() == "medium answer"
@@ -96,7 +96,7 @@ async def test_tool_call_is_an_answer(ask: Ask, toys: Toys) -> None:
     toys.small.does = [llm.ToolCall("clock", {}, tool_call_id="1")]
 
     def clock() -> str:
-        """Tell the time."""
+        """The current time."""
         return "noon"
 
     response = await ask("Hello", complexity=2, escalate=True, tools=[clock])
@@ -104,7 +104,7 @@ async def test_tool_call_is_an_answer(ask: Ask, toys: Toys) -> None:
 
 
 async def test_nothing_is_shown_before_it_is_judged(ask: Ask, toys: Toys) -> None:
-    """Not one event of an answer that goes up is put out."""
+    """Not a single event of an answer that escalates is shown."""
     toys.small.does = ["I am ", "sorry, but ", "I can't help."]
     events = await ask.events(ask.model.prompt("Hello", complexity=2, escalate=True))
     assert "".join(event.chunk for event in events) == "medium answer"
@@ -126,7 +126,7 @@ async def test_nothing_is_shown_before_it_is_judged(ask: Ask, toys: Toys) -> Non
 async def test_who_asks_for_it(
     ask: Ask, toys: Toys, config: dict[str, Any], said: dict[str, Any], up: bool
 ) -> None:
-    """The request says whether weak answers go up, else its task; by itself nothing does."""
+    """The request decides whether weak answers escalate, else its task; the default is no."""
     toys.configure(**config)
     toys.small.does = [REFUSAL]
     response = await ask("Hello", **({} if "task" in said else {"complexity": 2}), **said)
@@ -134,7 +134,7 @@ async def test_who_asks_for_it(
 
 
 async def test_tier_asks_for_it(ask: Ask, toys: Toys) -> None:
-    """A tier can have its answers looked at."""
+    """A tier can have its answers checked."""
     toys.configure(tiers=[toys.keys["tiers"][0] | {"escalate": True}, *toys.keys["tiers"][1:]])
     toys.small.does = toys.medium.does = [REFUSAL]
     assert (await ask("Hello", complexity=6)).resolved_model == MEDIUM
@@ -145,7 +145,7 @@ async def test_tier_asks_for_it(ask: Ask, toys: Toys) -> None:
 async def test_broken_model_still_falls_back_down(
     ask: Ask, toys: Toys, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A model that fails is no weak answer: the usual chain holds."""
+    """A model that fails has not given a weak answer: the usual order applies."""
     toys.medium.does = [ValueError("broken")]
     response = await ask("Hello", complexity=6, escalate=True)
     assert response.resolved_model == SMALL
@@ -155,7 +155,7 @@ async def test_broken_model_still_falls_back_down(
 async def test_cached_answer_is_judged(
     ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """An answer from the log that would go up today is asked for again."""
+    """A cached answer that would escalate today is not reused."""
     toys.small.does = [REFUSAL]
     await ask("Hello", complexity=2)
     response = await ask("Hello", complexity=2, escalate=True, cache=True)
@@ -170,7 +170,7 @@ SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "require
 
 @pytest.fixture
 def schemas(monkeypatch: pytest.MonkeyPatch, toys: Toys) -> None:
-    """Let the toys take schemas, without a grammar."""
+    """Let the toys accept schemas, without a grammar."""
     from tests import toys as module
 
     for kind in (module.ToyModel, module.AsyncToyModel):
@@ -179,7 +179,7 @@ def schemas(monkeypatch: pytest.MonkeyPatch, toys: Toys) -> None:
 
 @pytest.mark.usefixtures("schemas")
 async def test_schema_error_is_given_back_once(ask: Ask, toys: Toys) -> None:
-    """The model is told once what does not fit, after what it said; the second answer counts."""
+    """The model is shown its answer and what does not fit, once; the second answer counts."""
     toys.small.does = ['{"age": "old"}']
     toys.small.then = ['{"age": 7}']
     response = await ask("How old?", complexity=2, escalate=True, schema=SCHEMA)
@@ -193,7 +193,7 @@ async def test_schema_error_is_given_back_once(ask: Ask, toys: Toys) -> None:
 
 @pytest.mark.usefixtures("schemas")
 async def test_schema_error_twice_goes_up(ask: Ask, toys: Toys) -> None:
-    """A model that does not mend its answer makes room for the next tier up."""
+    """A model whose second answer does not fit either is followed by the next tier up."""
     toys.small.does = ["no JSON"]
     toys.medium.does = ['{"age": 7}']
     response = await ask("How old?", complexity=2, escalate=True, schema=SCHEMA)

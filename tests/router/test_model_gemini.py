@@ -31,7 +31,7 @@ SECRET = "AQ.Ab8RN6secretOfTheUser"
 
 
 async def test_answer(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """A prompt of the cloud tier is answered by Gemini, with its text and its count of tokens."""
+    """A prompt for the cloud tier is answered by Gemini, with its text and token counts."""
     gemini.answer(httpx_mock, *gemini.says("Grüße aus der Wolke ☁"))
     response = await ask("Say hello", complexity=8)
     assert response.text_or_raise() == "Grüße aus der Wolke ☁"
@@ -44,7 +44,7 @@ async def test_answer(ask: Ask, httpx_mock: HTTPXMock) -> None:
 async def test_record(
     ask: Ask, httpx_mock: HTTPXMock, logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """The log keeps the decision, the attempts and Gemini's own answer, in the agreed form."""
+    """The log keeps the decision, the attempts and Gemini's own reply, in the agreed form."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     response = await ask("Say hello", complexity=8, max_tokens=50)
     record = response.response_json
@@ -101,7 +101,7 @@ async def test_record_of_the_source(
 
 
 async def test_record_of_a_local_model(ask: Ask) -> None:
-    """A model without a JSON answer of its own leaves that part of the record empty."""
+    """For a model without a response_json of its own, that part of the record is empty."""
     response = await ask("Say hello", complexity=2)
     assert response.text_or_raise() == "small answer"
     assert response.resolved_model == "mlx/toy-small"
@@ -110,7 +110,7 @@ async def test_record_of_a_local_model(ask: Ask) -> None:
 
 
 async def test_request(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """The request's sampling reaches Gemini under its names; the seed, which it lacks, does not."""
+    """The sampling options reach Gemini under its names; the seed, which it lacks, does not."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8, max_tokens=50, temperature=0.0, top_p=0.5, seed=7)
     (body,) = gemini.sent(httpx_mock)
@@ -122,7 +122,7 @@ async def test_request(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_tier_options(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """The tier's options reach Gemini, under its names or the general ones."""
+    """The tier's options reach Gemini, under Gemini's names or the general ones."""
     toys.configure_cloud(timeout=33, max_tokens=900, temperature=0.1, top_k=3)
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8)
@@ -134,7 +134,7 @@ async def test_tier_options(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_output_tokens"])
 async def test_request_beats_tier(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, name: str) -> None:
-    """What the request says of sampling wins over the tier's options, whichever name they use."""
+    """The request's sampling options override the tier's, whichever name they use."""
     toys.configure_cloud(**{name: 900, "temperature": 0.1})
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8, max_tokens=50)
@@ -154,7 +154,7 @@ async def test_alias(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, user_path: Pat
 
 
 async def test_wrong_tier_options(ask: Ask, toys: Toys) -> None:
-    """A tier whose options its model does not know is skipped, and the reason names the option."""
+    """A tier with options its model does not know is skipped, and the reason names the option."""
     toys.configure_cloud(max_tokenz=5)
     response = await ask("Say hello", complexity=8)
     first = response.response_json["tiered"]["attempts"][0]
@@ -163,7 +163,7 @@ async def test_wrong_tier_options(ask: Ask, toys: Toys) -> None:
 
 
 async def test_explicit_key(ask: Ask, httpx_mock: HTTPXMock, user_path: Path) -> None:
-    """The key of the request reaches Gemini, whatever is stored or in the environment."""
+    """The request's key reaches Gemini, whatever is stored or in the environment."""
     (user_path / "keys.json").write_text(json.dumps({"gemini": "stored"}))
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8, key=SECRET)
@@ -172,7 +172,7 @@ async def test_explicit_key(ask: Ask, httpx_mock: HTTPXMock, user_path: Path) ->
 
 
 async def test_stored_key(ask: Ask, httpx_mock: HTTPXMock, user_path: Path) -> None:
-    """Without a key in the request, llm's stored one is used."""
+    """Without a key in the request, the one stored in llm is used."""
     (user_path / "keys.json").write_text(json.dumps({"gemini": "stored"}))
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8)
@@ -181,7 +181,7 @@ async def test_stored_key(ask: Ask, httpx_mock: HTTPXMock, user_path: Path) -> N
 
 
 async def test_key_of_a_chain(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """The key of a chain goes with every request of it."""
+    """The key of a tool loop goes with each of its requests."""
     called = gemini.call("double", {"number": 2}, id="c-1")
     gemini.answer(httpx_mock, gemini.last(called))
     gemini.answer(httpx_mock, *gemini.says("Four"))
@@ -197,7 +197,7 @@ async def test_key_of_a_chain(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_unreadable_keys(ask: Ask, user_path: Path) -> None:
-    """Where llm's keys can't be read, Gemini is skipped like any model that can't be asked."""
+    """If llm's keys can't be read, Gemini is skipped like any unavailable model."""
     (user_path / "keys.json").write_text('{"gemini": ')
     response = await ask("Say hello", complexity=8)
     assert response.text_or_raise() == "medium answer"
@@ -205,7 +205,7 @@ async def test_unreadable_keys(ask: Ask, user_path: Path) -> None:
 
 
 async def test_no_key(ask: Ask, httpx_mock: HTTPXMock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any key Gemini is skipped, not asked, and a local model answers."""
+    """Without a key Gemini is skipped, and a local model answers."""
     monkeypatch.delenv("LLM_GEMINI_KEY")
     response = await ask("Say hello", complexity=8)
     assert response.text_or_raise() == "medium answer"
@@ -219,7 +219,7 @@ async def test_no_key(ask: Ask, httpx_mock: HTTPXMock, monkeypatch: pytest.Monke
 
 
 async def test_no_key_and_no_fallback(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing else may answer, the error tells how to set the key."""
+    """If no other model may answer, the error says how to set the key."""
     monkeypatch.delenv("LLM_GEMINI_KEY")
     with pytest.raises(llm.ModelError, match=r"no key.*llm keys set gemini"):
         await ask("Say hello", complexity=8, fallback="none")
@@ -232,7 +232,7 @@ def repeated(
     user_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
-    """Let every error repeat the key. What a request has to say to use that key."""
+    """Make every error repeat the key. The value is what a request passes to use it."""
     message = f"API key not valid: {SECRET}"
     gemini.refused(400, "INVALID_ARGUMENT", message).answer_all(httpx_mock)
     if request.param == "request":
@@ -251,7 +251,7 @@ async def test_key_is_not_recorded(
     logged: Callable[[], list[dict[str, Any]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A key that an error repeats is in no log record and not in the database."""
+    """A key that an error repeats is neither in the log record nor in the database."""
     with caplog.at_level(logging.DEBUG):
         response = await ask("Say hello", complexity=8, **repeated)
     assert response.text_or_raise() == "medium answer"
@@ -263,14 +263,14 @@ async def test_key_is_not_recorded(
 
 
 async def test_key_is_not_in_errors(ask: Ask, repeated: dict[str, str]) -> None:
-    """A key that an error repeats is not in the error that people get to see."""
+    """A key that an error repeats is not in the error that users see."""
     with pytest.raises(llm.ModelError, match="API key not valid") as error:
         await ask("Say hello", complexity=8, fallback="none", **repeated)
     assert SECRET not in str(error.value)
 
 
 async def test_key_with_a_line_break(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """A key with a line break, which httpx refuses and repeats, is told of and not repeated."""
+    """A key with a line break, which httpx rejects and quotes, is reported but not repeated."""
     key = f"{SECRET}\n"
     failure = gemini.Failure(
         error=lambda: httpx.LocalProtocolError(f"Illegal header value {key.encode()!r}")
@@ -282,10 +282,10 @@ async def test_key_with_a_line_break(ask: Ask, toys: Toys, httpx_mock: HTTPXMock
     assert toys.delays == []
 
 
-async def test_alias_of_a_key_is_no_secret(
+async def test_name_of_a_key_is_not_secret(
     ask: Ask, httpx_mock: HTTPXMock, user_path: Path
 ) -> None:
-    """`--key gemini` names a stored key: errors still may say gemini, and never the key."""
+    """`--key gemini` names a stored key: errors may still say gemini, but never the key."""
     (user_path / "keys.json").write_text(json.dumps({"gemini": SECRET}))
     gemini.NO_SUCH_MODEL.answer(httpx_mock)
     response = await ask("Say hello", complexity=8, key="gemini")
@@ -294,7 +294,7 @@ async def test_alias_of_a_key_is_no_secret(
 
 
 async def test_answer_is_streamed(ask: Ask, toys: Toys) -> None:
-    """The first piece of an answer is handed on before the model has made the second."""
+    """The first piece of an answer is passed on before the model has made the second."""
     came: list[str] = []
     toys.small.does = ["first ", lambda: came.append("made"), "second"]
     response = ask.model.prompt("Say hello", complexity=1)
@@ -317,7 +317,7 @@ async def test_not_streamed(ask: Ask, httpx_mock: HTTPXMock) -> None:
 async def test_abandoned_answer(
     ask: Ask, httpx_mock: HTTPXMock, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """An answer that nobody reads to its end closes the connection and is not logged."""
+    """Abandoning an answer closes the connection, and nothing is logged."""
     closed: list[bool] = []
 
     class Stream(gemini.Stream):

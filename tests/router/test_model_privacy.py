@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def private(
     request: pytest.FixtureRequest, toys: Toys, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """Keep everything on this machine. What a request has to say for it."""
+    """Keep everything on this machine. The fixture's value is what a request passes for it."""
     if request.param == "option":
         return {"local_only": True}
     if request.param == "environment":
@@ -58,7 +58,7 @@ async def test_no_fallback_to_the_cloud(
     connections: list[Any],
     private: dict[str, Any],
 ) -> None:
-    """Where every local model fails, that is the end of it: no connection is made."""
+    """When every local model fails, the request fails, and no connection is made."""
     toys.medium.does = toys.small.does = [RuntimeError("it broke")]
     with pytest.raises(AllTiersFailed) as error:
         await ask("A secret", complexity=6, fallback="any", **private)
@@ -70,7 +70,7 @@ async def test_no_fallback_to_the_cloud(
 async def test_no_connection_for_a_schema(
     ask: Ask, httpx_mock: HTTPXMock, connections: list[Any], private: dict[str, Any]
 ) -> None:
-    """What only the cloud could do is an error, and makes no connection."""
+    """A request that only the cloud could serve is an error, and makes no connection."""
     with pytest.raises(AllTiersFailed, match="can't do schemas"):
         await ask("A secret", schema={"type": "object"}, complexity=9, **private)
     assert not httpx_mock.get_requests()
@@ -80,7 +80,7 @@ async def test_no_connection_for_a_schema(
 async def test_no_connection_for_an_attachment(
     ask: Ask, connections: list[Any], private: dict[str, Any]
 ) -> None:
-    """An attachment with an address is not looked up either, not even for its type."""
+    """The address of an attachment is not looked up either, not even for its type."""
     attachment = llm.Attachment(url="https://example.com/secret-name.png")
     with pytest.raises(AllTiersFailed, match="can't read attachments"):
         await ask("A secret", attachments=[attachment], **private)
@@ -94,7 +94,7 @@ async def test_name_of_a_local_model(
     user_path: Path,
     private: dict[str, Any],
 ) -> None:
-    """A model that only has the name of a local one, here an alias of Gemini, is not asked."""
+    """A model that is only named like a local one, here an alias of Gemini, is not asked."""
     (user_path / "aliases.json").write_text(json.dumps({"mlx/cheap": gemini.MODEL}))
     cheap = {"name": "small", "complexity": "1-4", "model": "mlx/cheap"}
     toys.configure(tiers=[cheap, *toys.keys["tiers"][1:]])
@@ -108,7 +108,7 @@ async def test_name_of_a_local_model(
 async def test_conversation_stays_private(
     ask: Ask, httpx_mock: HTTPXMock, connections: list[Any]
 ) -> None:
-    """A conversation that was with the cloud goes on here once a request says local_only."""
+    """A conversation that was with the cloud continues here once a request says local_only."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=8)
@@ -121,7 +121,7 @@ async def test_conversation_stays_private(
 async def test_request_cannot_loosen(
     ask: Ask, toys: Toys, httpx_mock: HTTPXMock, connections: list[Any]
 ) -> None:
-    """local_only=False of a request does not take back what the config says."""
+    """local_only=False in a request does not override the config."""
     toys.configure(local_only=True)
     await ask("A secret", tier="cloud", local_only=False)
     assert not httpx_mock.get_requests()
@@ -148,7 +148,7 @@ async def test_rollback(
 async def test_rollback_has_no_local_fallback(
     ask: Ask, toys: Toys, httpx_mock: HTTPXMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With FORCE_LOCAL_LLM=false a failing cloud is an error, not an answer from here."""
+    """With FORCE_LOCAL_LLM=false a failing cloud is an error, not a local answer."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
     gemini.WRONG_KEY.answer(httpx_mock)
     with pytest.raises(AllTiersFailed, match="API key not valid"):
@@ -159,7 +159,7 @@ async def test_rollback_has_no_local_fallback(
 async def test_local_only_beats_rollback(
     ask: Ask, httpx_mock: HTTPXMock, connections: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Privacy wins over the rollback."""
+    """Privacy overrides the rollback."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
     response = await ask("A secret", complexity=8, local_only=True)
     assert response.text_or_raise() == "medium answer"

@@ -1,4 +1,4 @@
-"""What only some tiers can do: tools, schemas, attachments, reasoning, server-side tools."""
+"""What only some tiers support: tools, schemas, attachments, reasoning, server-side tools."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def outcomes(response: Any) -> list[tuple[str, str, str | None]]:
 
 
 def parts(response: Any) -> list[dict[str, Any]]:
-    """The parts of the answer as they are kept."""
+    """The parts of the answer as they are stored."""
     return [part.to_dict() for message in response._messages_now() for part in message.parts]
 
 
 def call_double(httpx_mock: HTTPXMock) -> None:
-    """Let Gemini think, and call `double`; then let it say "Four"."""
+    """Have Gemini think and call `double`, and then say "Four"."""
     called = gemini.call("double", {"number": 2}, id="c-1", signature="c2lnbmVk")
     gemini.answer(httpx_mock, gemini.chunk(gemini.thought("Doubling.")), gemini.last(called))
     gemini.answer(httpx_mock, *gemini.says("Four"))
 
 
 async def test_tool_loop(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """A chain calls the tool and goes on; tiers without tools are skipped on both its turns."""
+    """A tool loop calls the tool and continues; tiers without tools are skipped on both turns."""
     call_double(httpx_mock)
     chain = ask.model.chain("2 * 2?", tools=[double], options={"complexity": 6})
     first, second = await ask.finish(chain)
@@ -74,7 +74,7 @@ async def test_tool_loop(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_thought_signature(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """The second request of a chain gives the thought signature of the call back to Gemini."""
+    """The second request of a tool loop returns the call's thought signature to Gemini."""
     call_double(httpx_mock)
     await ask.finish(ask.model.chain("2 * 2?", tools=[double], options={"complexity": 8}))
     first, second = gemini.sent(httpx_mock)
@@ -92,7 +92,7 @@ async def test_thought_signature(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_signature_of_text(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """A signature that came with text goes back on the next turn of the conversation."""
+    """A signature that came with text is returned on the next turn of the conversation."""
     gemini.answer(httpx_mock, gemini.last(gemini.text("Hello", signature="c2lnbmVk")))
     gemini.answer(httpx_mock, *gemini.says("Bye"))
     conversation = ask.model.conversation()
@@ -110,7 +110,7 @@ async def test_tool_loop_is_logged(
     logs: Path,
     logged: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    """Each turn of a chain is one row of the same thread, and the log is sound."""
+    """Each turn of a tool loop is one row of the same thread, and the log is consistent."""
     call_double(httpx_mock)
     await ask.finish(ask.model.chain("2 * 2?", tools=[double], options={"complexity": 8}))
     first, second = logged()
@@ -123,7 +123,7 @@ async def test_tool_loop_is_logged(
 
 
 async def test_local_tools(ask: Ask, toys: Toys) -> None:
-    """A local tier that can use tools takes the prompt, and its calls are carried out."""
+    """A local tier with tool support gets the prompt, and its calls are executed."""
     toys.medium.tools = True
     toys.medium.does = [
         StreamEvent(type="tool_call_name", chunk="double", tool_call_id="c-1"),
@@ -139,7 +139,7 @@ async def test_local_tools(ask: Ask, toys: Toys) -> None:
 
 
 async def test_tool_call_without_events(ask: Ask, toys: Toys) -> None:
-    """A call that the model's plugin only adds to the response is an answer, too."""
+    """A call that the model's plugin only adds to the response counts as an answer, too."""
     toys.medium.tools = True
     toys.medium.does = [llm.ToolCall("double", {"number": 2}, "c-1")]
     response = await ask("2 * 2?", tools=[double], complexity=6)
@@ -155,7 +155,7 @@ class Dog(pydantic.BaseModel):
 
 
 async def test_schema(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
-    """A schema goes to Gemini, and tiers that can't do schemas are skipped."""
+    """A schema goes to Gemini, and tiers without schema support are skipped."""
     gemini.answer(httpx_mock, *gemini.says('{"name": "Cleo", "age": 3}'))
     response = await ask("Invent a dog", schema=Dog, complexity=2)
     assert response.text_or_raise() == '{"name": "Cleo", "age": 3}'
@@ -188,14 +188,14 @@ async def test_attachment(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_attachment_that_nobody_reads(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """With only local models allowed, an attachment that none of them reads is an error."""
+    """With only local models allowed, an attachment that none of them accepts is an error."""
     with pytest.raises(AllTiersFailed, match="can't read attachments"):
         await ask("What?", attachments=[llm.Attachment(content=PNG)], local_only=True)
     assert not httpx_mock.get_requests()
 
 
 async def test_attachment_that_is_gone(ask: Ask, httpx_mock: HTTPXMock, tmp_path: Path) -> None:
-    """Where the file of an earlier attachment is gone, no model can answer, and that is told."""
+    """If the file of an earlier attachment is gone, no model can answer, and the error says so."""
     file = tmp_path / "dot.png"
     file.write_bytes(PNG)
     gemini.answer(httpx_mock, *gemini.says("A dot"))
@@ -208,7 +208,7 @@ async def test_attachment_that_is_gone(ask: Ask, httpx_mock: HTTPXMock, tmp_path
 
 
 async def test_reasoning(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """Reasoning comes through as reasoning, and is no part of the text."""
+    """Reasoning arrives as reasoning, and is not part of the text."""
     gemini.answer(
         httpx_mock,
         gemini.chunk(gemini.thought("They greet me.")),
@@ -224,7 +224,7 @@ async def test_reasoning(ask: Ask, httpx_mock: HTTPXMock) -> None:
 
 
 async def test_hidden_reasoning(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """hide_reasoning reaches Gemini: it is not asked for its thoughts."""
+    """hide_reasoning reaches Gemini, which is not asked for its thoughts."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8, hide_reasoning=True)
     assert "generationConfig" not in gemini.sent(httpx_mock)[0]
@@ -245,7 +245,7 @@ async def test_server_side_tool(ask: Ask, httpx_mock: HTTPXMock) -> None:
 async def test_grounding(
     ask: Ask, httpx_mock: HTTPXMock, logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """The sources of a grounded answer are kept with its text, in the log as well."""
+    """The sources of a grounded answer are kept with its text, also in the log."""
     grounding = {
         "webSearchQueries": ["weather"],
         "groundingSupports": [{"confidenceScores": [0.75], "groundingChunkIndices": [0]}],
@@ -272,7 +272,7 @@ async def test_grounding(
 
 
 async def test_code_execution(ask: Ask, httpx_mock: HTTPXMock) -> None:
-    """Code that Google runs is kept as a call and a result, goes back, and nobody here runs it."""
+    """Code that Google runs is kept as a call and a result and sent back; it never runs here."""
     ran, result = gemini.code("print(2 * 2)"), gemini.code_result("4\n")
     gemini.answer(httpx_mock, gemini.chunk(ran, result), gemini.last(gemini.text("Four")))
     gemini.answer(httpx_mock, *gemini.says("Bye"))

@@ -1,4 +1,4 @@
-"""What is seen in an answer without asking anybody."""
+"""What the text of an answer, and its log-probabilities, reveal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_good_answers(text: str) -> None:
-    """Nothing is said against an answer that is one."""
+    """A good answer raises no objection."""
     assert judge(text, SURE, None) is None
 
 
@@ -41,7 +41,7 @@ def test_good_answers(text: str) -> None:
     ],
 )
 def test_refusals(text: str) -> None:
-    """A refusal is known by how it begins."""
+    """A refusal is recognised by how it begins."""
     verdict = judge(text, SURE, None)
     assert verdict is not None
     assert verdict.reason == "the answer is a refusal"
@@ -50,7 +50,7 @@ def test_refusals(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_empty(text: str) -> None:
-    """An answer without a word is weak."""
+    """An empty answer is weak."""
     verdict = judge(text, SURE, None)
     assert verdict is not None
     assert verdict.reason == "the answer is empty"
@@ -64,7 +64,7 @@ def test_cut_off() -> None:
 
 
 def test_repetition() -> None:
-    """An answer that goes round in circles is weak; the share of what stood there is told."""
+    """A looping answer is weak, and the reason says how much of it is repeated."""
     circles = "The cat sat on the mat and the dog ran away. " * 8
     verdict = judge(circles, SURE, None)
     assert verdict is not None
@@ -79,7 +79,7 @@ def test_repetition() -> None:
     [("mean_logprob", MEAN_LOGPROB, "mean"), ("decile_logprob", DECILE_LOGPROB, "lowest tenth")],
 )
 def test_unsure(name: str, bar: float, words: str) -> None:
-    """A model that was guessing is not believed."""
+    """An answer that the model was guessing is weak."""
     assert judge("Perhaps.", SURE | {name: bar}, None) is None
     verdict = judge("Perhaps.", SURE | {name: bar - 0.1}, None)
     assert verdict is not None
@@ -89,7 +89,7 @@ def test_unsure(name: str, bar: float, words: str) -> None:
 
 @pytest.mark.parametrize("facts", [{}, {"mean_logprob": None}, {"finish_reason": None}])
 def test_what_is_not_known_is_not_judged(facts: dict[str, Any]) -> None:
-    """Without facts of the model, only the text counts."""
+    """Without facts from the model, only the text counts."""
     assert judge("Paris.", facts, None) is None
 
 
@@ -97,7 +97,7 @@ def test_what_is_not_known_is_not_judged(facts: dict[str, Any]) -> None:
     ("text", "words"), [("no", "is not JSON"), ("[]", "'object'"), ('{"age": "x"}', "$.age")]
 )
 def test_schema(text: str, words: str) -> None:
-    """What does not fit the schema is weak, and the model can be told why."""
+    """JSON that does not fit the schema is weak, and the model can be told why."""
     verdict = judge(text, SURE, SCHEMA)
     assert verdict is not None
     assert words in verdict.reason
@@ -106,6 +106,6 @@ def test_schema(text: str, words: str) -> None:
 
 
 def test_answer_that_fits_the_schema() -> None:
-    """JSON that fits is judged by how sure the model was, not by its words."""
+    """JSON that fits is judged by the log-probabilities, not by its words."""
     assert judge('{"age": 7}', SURE, SCHEMA) is None
     assert judge('{"age": 7}', SURE | {"mean_logprob": -9.0}, SCHEMA) is not None

@@ -31,14 +31,14 @@ def test_get_by_id_and_alias() -> None:
 
 
 def test_last_registration_wins() -> None:
-    """Of two models with the same name the last one counts, as for llm itself."""
+    """Of two models with the same name the last one counts, as in llm itself."""
     first, last = _entry("one", "same"), _entry("two", "same")
     assert Registry([first, last]).get("same") is last.model
     assert Registry([_entry("one"), _entry("two", "one")]).get("one").model_id == "two"
 
 
 def test_list_that_grows_is_seen() -> None:
-    """A model that is registered later is found too: the list is llm's own."""
+    """A model that is registered later is found, too: the list is llm's own."""
     entries: list[ModelWithAliases] = []
     registry = Registry(entries)
     assert "one" not in registry
@@ -48,7 +48,7 @@ def test_list_that_grows_is_seen() -> None:
 
 @pytest.mark.parametrize("find", [Registry.get, Registry.get_async])
 def test_misspelt_model(user_path: Path, find: Callable[[Registry, str], Any]) -> None:
-    """A name that llm does not know comes with the nearest one and the file to mend."""
+    """An unknown name is reported with the nearest one and the file to correct."""
     registry = Registry([_entry("gemini/gemini-flash-latest"), _entry("mlx/Qwen3-4B-4bit")])
     with pytest.raises(ModelUnavailable) as caught:
         find(registry, "gemini/gemini-flash-latst")
@@ -65,7 +65,7 @@ def test_misspelt_alias() -> None:
 
 
 def test_model_like_no_other() -> None:
-    """A name that resembles none is told without a guess."""
+    """A name that resembles nothing is reported without a guess."""
     with pytest.raises(ModelUnavailable) as caught:
         Registry([_entry("one")]).get("zzz")
     assert caught.value.message == "llm knows no such model"
@@ -73,14 +73,14 @@ def test_model_like_no_other() -> None:
 
 @pytest.mark.parametrize("find", [Registry.get, Registry.get_async])
 def test_missing_llm_gemini(find: Callable[[Registry, str], Any]) -> None:
-    """Without any model of Gemini, what is missing is its plugin."""
+    """If llm knows no Gemini model, the missing plugin is named."""
     with pytest.raises(ModelUnavailable) as caught:
         find(Registry([_entry("mlx/one")]), "gemini/gemini-flash-latest")
     assert str(caught.value) == "llm-gemini is not installed (llm install llm-gemini)"
 
 
 def test_model_without_async_version() -> None:
-    """A model that its plugin has only for sync use says so."""
+    """A model that its plugin offers only for sync use says so."""
     registry = Registry([_entry("one", sync_only=True)])
     assert registry.get("one").model_id == "one"
     with pytest.raises(ModelUnavailable, match="no async version"):
