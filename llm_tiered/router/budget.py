@@ -1,4 +1,4 @@
-"""The budget: whether a request to a cloud model may still be made, before it is made."""
+"""The budget for cloud models, checked before each request."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_tiered")
 
-# The share of a limit from which it is told that it comes near.
+# The share of a limit from which on there is a warning.
 WARNING = Decimal("0.8")
 
-# Google's rule of thumb for English (https://ai.google.dev/gemini-api/docs/tokens); other scripts
-# have fewer, and the budget is a matter of cents there.
-CHARACTERS_A_TOKEN = 4
+# Google's rule of thumb for English (https://ai.google.dev/gemini-api/docs/tokens). Other scripts
+# have fewer characters per token, which matters little at the size of a prompt's cost.
+CHARACTERS_PER_TOKEN = 4
 
-# An attachment counts as a picture of four tiles of 258 tokens, at the address above.
+# An attachment counts as an image of four tiles with 258 tokens each (same page).
 ATTACHMENT_TOKENS = 1_032
 
-# What an answer is expected to take where no max_tokens limits it.
+# The expected length of an answer without max_tokens, in tokens.
 ANSWER_TOKENS = 1_000
 
-# The limits that were warned of, with the time since which they hold: once for each is enough.
+# The limits that there was a warning about, with the start of their period: one warning is enough.
 _warned: set[tuple[str, str]] = set()
 
 
 class Limit(NamedTuple):
-    """A limit of the budget, and how far it is used up. All are dollars."""
+    """A limit of the budget, and what has been spent of it, in dollars."""
 
     name: str
     limit: Decimal
@@ -49,12 +49,12 @@ class Limit(NamedTuple):
 
     @property
     def left(self) -> Decimal:
-        """What may still be spent; nothing where it is overspent."""
+        """What may still be spent; never negative."""
         return max(self.limit - self.spent, Decimal(0))
 
 
 def used(budget: Budget) -> list[Limit]:
-    """How far each limit is used up, as the log of all processes has it. Raises TieredError."""
+    """Each limit and what all processes have spent of it, from the log. Raises TieredError."""
     day, month = spending.starts()
     spent = spending.spent(log_path(), day=day, month=month)
     sums = {"day": spent.day, "month": spent.month}
@@ -74,7 +74,7 @@ def check(budget: Budget, inner: _BaseModel, prompt: llm.Prompt, options: llm.Op
         if budget.unpriced == "allow":
             return
         raise OverBudget(
-            f"the price of {inner.model_id} is unknown, and there is a budget",
+            f"the price of {inner.model_id} is unknown, but there is a budget",
             fix="unpriced: allow under budget in the config",
         )
     for limit in used(budget):
@@ -89,9 +89,9 @@ def check(budget: Budget, inner: _BaseModel, prompt: llm.Prompt, options: llm.Op
 
 
 def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> Decimal | None:
-    """Dollars that a request is expected to cost, or None if nobody knows the model's price."""
-    said = options.model_dump(exclude_none=True)
-    limits = (said.get(name) for name in ("max_output_tokens", "max_tokens"))
+    """The expected cost of a request in dollars, or None if the model's price is unknown."""
+    values = options.model_dump(exclude_none=True)
+    limits = (values.get(name) for name in ("max_output_tokens", "max_tokens"))
     answer = next((limit for limit in limits if limit), ANSWER_TOKENS)
     return prices.estimate(model_id, sum(_tokens(prompt)), answer)
 
@@ -102,7 +102,7 @@ def _tokens(prompt: llm.Prompt) -> Iterator[int]:
             if isinstance(part, AttachmentPart):
                 yield ATTACHMENT_TOKENS
             else:
-                yield len(str(part.to_dict())) // CHARACTERS_A_TOKEN
+                yield len(str(part.to_dict())) // CHARACTERS_PER_TOKEN
 
 
 def _warn(limit: Limit) -> None:

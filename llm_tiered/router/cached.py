@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
+from ..gemini import DEFAULT_TEMPERATURE
 from .failures import Problem
 from .inner import text_of
 from .quality import judge
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from ..cache.answers import Answer
     from .candidates import Candidate
     from .request import TieredRequest
-
-# The temperature of a request that names none: Gemini's default.
-DEFAULT_TEMPERATURE = 1.0
 
 
 class CachedAnswers:

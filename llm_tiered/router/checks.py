@@ -1,4 +1,4 @@
-"""Model and prompt → why it is known not to work, before it is tried."""
+"""Why a model is known not to be able to answer a prompt, before it is tried."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | None) -> None:
-    """Raise if the model is known not to be able to answer this prompt, here and now.
+    """Raise if the model is known not to be able to answer this prompt on this machine now.
 
-    RequestError where it lacks what the prompt needs, ModelUnavailable where it can't run,
-    llm.NeedsKeyException where there is no key.
+    Raises RequestError if it lacks a capability that the prompt needs, ModelUnavailable if it can't
+    run, llm.NeedsKeyException if there is no API key.
     """
     _check_capabilities(inner, prompt)
     if isinstance(inner, LocalModel):
@@ -52,7 +52,7 @@ def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:
 
 
 def _has(inner: _BaseModel, tool: llm.ServerSideTool) -> bool:
-    """Whether llm lets the model have the tool: the base class stands for itself alone."""
+    """Whether llm would pass the tool to the model; the base class allows only itself."""
     return any(
         type(tool) is kind if kind is llm.ServerSideTool else isinstance(tool, kind)
         for kind in inner.supported_server_side_tools
@@ -60,7 +60,7 @@ def _has(inner: _BaseModel, tool: llm.ServerSideTool) -> bool:
 
 
 def _type(attachment: Attachment) -> str:
-    """The attachment's media type; for an address without one, its server is asked."""
+    """The attachment's media type. llm asks the server of a URL for it if it has to."""
     name = attachment.path or attachment.url or "without a name"
     try:
         kind: str | None = attachment.resolve_type()
@@ -68,13 +68,13 @@ def _type(attachment: Attachment) -> str:
         raise RequestError(f"can't read the attachment {name}: {error}") from error
     if kind is None:
         raise RequestError(
-            f"can't read the attachment {name}: it is not there, or of no type that llm knows"
+            f"can't read the attachment {name}: the file is missing, or llm does not know its type"
         )
     return kind
 
 
 def _attachments(prompt: llm.Prompt) -> list[Attachment]:
-    """Those of this turn and of the whole conversation: the model has to see them again."""
+    """The attachments of the whole conversation, since the model is sent all of them again."""
     return [
         part.attachment
         for message in prompt.messages

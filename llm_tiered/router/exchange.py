@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 
+from .. import gemini
 from ..errors import BrokenAnswer, EmptyAnswer
 from ..log.record import Record
 from . import request as requests
@@ -249,7 +250,6 @@ class Exchange:
 
 def _empty(inner: _BaseResponse) -> EmptyAnswer:
     """The error for an answer without content, with the reason that the service gave."""
-    body: Any = inner.response_json or {}
-    candidates = body.get("candidates") or [{}]
-    reason = body.get("promptFeedback", {}).get("blockReason") or candidates[0].get("finishReason")
+    reply = inner.response_json
+    reason = gemini.block_reason(reply) or gemini.finish_reason(reply)
     return EmptyAnswer("answered with nothing" + (f" ({reason})" if reason else ""))

@@ -1,4 +1,4 @@
-"""An exception that a model raised → what to tell people, and whether it passes by itself."""
+"""An exception → the problem: what to tell the user, and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..errors import EngineError, ModelUnavailable, TieredError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# Longest reason, in characters.
 _LONGEST = 300
 
 
@@ -37,7 +38,7 @@ class Problem:
 
 
 def explain(error: Exception, *, secrets: Iterable[str | None] = ()) -> Problem:
-    """What went wrong, in one line for people and without any of the secrets."""
+    """The problem behind an error, its reason in one line and without any of the secrets."""
     problem = _explain(error)
     return Problem(
         reason=" ".join(redact(problem.reason, secrets).split())[:_LONGEST],
@@ -48,7 +49,7 @@ def explain(error: Exception, *, secrets: Iterable[str | None] = ()) -> Problem:
 
 
 def redact(text: str, secrets: Iterable[str | None] = ()) -> str:
-    """The text without keys: the ones given, and whatever looks like one of Google's."""
+    """The text without the secrets, and without anything that looks like a Google API key."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[key]")
@@ -89,7 +90,7 @@ def _http_error(error: Exception) -> Problem:
     if "ConnectError" in kinds:
         return Problem(f"can't be reached: {error}", "check the network", transient=True)
     if "LocalProtocolError" in kinds:
-        # It quotes the header that it refuses, which may be the key.
+        # The message quotes the header that was rejected, which may hold the key.
         return Problem(
             "the request can't be sent: is there a line break in the key?", gemini.KEY_FIX
         )

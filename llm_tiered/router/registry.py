@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Registry:
     """The models that llm knows, by id and alias.
 
-    It looks at llm's own list: asking llm again would register every plugin's models once more.
+    This reads llm's own list, because asking llm again would register all plugins' models anew.
     """
 
     def __init__(self, models: list[ModelWithAliases]) -> None:
@@ -65,9 +65,9 @@ class Registry:
             yield from entry.aliases
 
     def _entry(self, name: str) -> ModelWithAliases | None:
-        # llm lets the last one win, ids before aliases of the same registration.
+        # As in llm, the last registration wins.
         for entry in reversed(self._models):
             if entry.model and (entry.model.model_id == name or name in entry.aliases):
-                # A tier that asks `tiered` would go round in circles.
+                # A tier whose model is `tiered` would call itself forever.
                 return None if entry.model.model_id == "tiered" else entry
         return None

@@ -10,6 +10,7 @@ import llm
 
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
+from ..gemini import KEY_VARIABLE
 from ..log.conversation import last_turn
 from . import checks
 from .attempts import Cooldowns
@@ -182,4 +183,4 @@ def _secrets(api_key: str | None) -> list[str | None]:
         stored = {}
     # `--key` also takes the name of a stored key, and a name is not a secret.
     own = None if api_key in stored else api_key
-    return [own, os.environ.get("LLM_GEMINI_KEY"), *stored.values()]
+    return [own, os.environ.get(KEY_VARIABLE), *stored.values()]

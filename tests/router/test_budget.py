@@ -152,7 +152,7 @@ async def test_unknown_price(  # noqa: PLR0913, PLR0917 - fixtures and cases
         assert (await ask("Hello", complexity=9)).resolved_model == FLASH
     else:
         assert skipped(await ask("Hello", complexity=9)) == (
-            f"the price of {FLASH} is unknown, and there is a budget"
+            f"the price of {FLASH} is unknown, but there is a budget"
         )
 
 

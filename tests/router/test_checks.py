@@ -155,7 +155,7 @@ def test_attachment_that_is_not_there(model: Model) -> None:
     """A missing file is named."""
     model.attachment_types = {"image/png"}
     asked = prompt(model, attachments=[llm.Attachment(path="/nowhere/dot.png")])
-    with pytest.raises(RequestError, match=r"/nowhere/dot\.png: it is not there"):
+    with pytest.raises(RequestError, match=r"/nowhere/dot\.png: the file is missing"):
         check(model, asked, SETTINGS, None)
 
 
