@@ -70,7 +70,7 @@ class HubServer:
 
     Large files (`*.safetensors`) are redirected to another host name, as the hub does with its
     CDN. `status` answers every call of the API with an error, `page` with a page of HTML; `bare`
-    leaves sizes out, as some mirrors do.
+    leaves sizes out, as some mirrors do, `commit` is sent in place of a model's real commit.
     `cut_after` breaks the connection after so many bytes of a file and refuses it from then on,
     `stall_after` keeps silent instead, once, after which `stalled` is set.
     """
@@ -80,6 +80,7 @@ class HubServer:
     status: int | None = None
     page: bool = False
     bare: bool = False
+    commit: str | None = None
     cut_after: dict[str, int] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     stall_after: dict[str, int] = field(default_factory=dict)
@@ -117,6 +118,12 @@ class HubServer:
     def sent(self, name: str) -> int:
         """Return how many bytes of a file went out, over all requests."""
         return sum(request.sent for request in self.requests if request.path.endswith(f"/{name}"))
+
+    @property
+    def questions(self) -> list[str]:
+        """The paths of the requests that ask about a model rather than for a file of it."""
+        paths = [request.path for request in self.requests]
+        return [path for path in paths if path.startswith("/api/")]
 
     def forget(self) -> None:
         """Empty the log."""
@@ -160,7 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
                 {"rfilename": name} if self.server_hub.bare else _sibling(name, data)
                 for name, data in files.items()
             ]
-            self._answer_json({"id": repo, "sha": _commit(files), "siblings": siblings})
+            commit = self.server_hub.commit or _commit(files)
+            self._answer_json({"id": repo, "sha": commit, "siblings": siblings})
 
     def _file(self, path: str) -> None:
         on_cdn = path.startswith("cdn/")

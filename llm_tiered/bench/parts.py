@@ -12,7 +12,7 @@ import llm
 from ..errors import ModelUnavailable
 from ..mlx import device
 from ..mlx.engine.engine import ENGINE
-from ..mlx.weights import inspect as files
+from ..mlx.weights.inspect import inspect_folder
 from . import masks
 from .ask import Answer, Texts, ask, rest, submit
 from .figures import Figure, Measured, in_turn, warmed_up
@@ -59,7 +59,7 @@ class Bench:
         self.model: Any = llm.get_model(subject.model_id)
         self.tokenizer: Any = load_tokenizer(subject.folder)
         self.texts = Texts(self.tokenizer)
-        self.memory = files.inspect(subject.folder).memory
+        self.memory = inspect_folder(subject.folder).memory
 
     def measured(self, part: str) -> Measured:
         """A figure of this model."""

@@ -25,7 +25,7 @@ def command(names: tuple[str, ...]) -> None:
     for spec in [_find(name) for name in names] or _tier_specs():
         try:
             folder = store.download(spec)
-            found = store.inspect(spec, folder)
+            found = store.model_files(spec, folder)
         except ModelUnavailable as error:
             failures.append(str(error))
         else:

@@ -15,7 +15,7 @@ from ..config.settings import load_settings
 from ..errors import RequestError
 from ..mlx.catalog import PREFIX
 from ..mlx.models import MlxModel
-from ..mlx.weights import inspect as files
+from ..mlx.weights.inspect import inspect_folder
 from ..wording import gigabytes
 from .output import echo_json, echo_table, json_option
 from .status import file_facts
@@ -72,7 +72,7 @@ def add(source: str, model_id: str | None, aliases: tuple[str, ...]) -> None:
     folder = Path(source).expanduser()
     entry: dict[str, Any] = {"id": model_id or folder.name}
     if folder.exists():
-        files.inspect(folder)
+        inspect_folder(folder)
         entry["path"] = str(folder.absolute())
     else:
         entry["repo"] = source

@@ -124,7 +124,7 @@ def file_facts(spec: ModelSpec) -> dict[str, Any]:
     try:
         folder = store.locate(spec)
         if folder:
-            found = store.inspect(spec, folder)
+            found = store.model_files(spec, folder)
             return facts | {"on_disk": True, "path": folder, "size": found.size}
     except TieredError as error:
         return facts | {"error": str(error)}

@@ -117,6 +117,18 @@ def run_apart(work: Callable[[], T]) -> T:
         return pool.submit(task).result()
 
 
+def too_large(needed: int, budget: int, subject: str = "") -> ModelUnavailable:
+    """Return the error for a model that needs more memory than models may use, both in bytes.
+
+    `subject` names the model where the caller does not.
+    """
+    needs = f"needs {needed / 1e9:.1f} GB of memory, and models may use {budget / 1e9:.1f} GB"
+    return ModelUnavailable(
+        f"{subject} {needs}" if subject else needs,
+        fix="a larger memory_limit in the config, or a smaller model",
+    )
+
+
 def _physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

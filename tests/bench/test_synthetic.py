@@ -10,7 +10,7 @@ import pytest
 
 from llm_tiered.bench import synthetic
 from llm_tiered.errors import RequestError
-from llm_tiered.mlx.weights import inspect as files
+from llm_tiered.mlx.weights.inspect import inspect_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ def test_weights_are_random_in_every_place(tmp_path: Path) -> None:
 def test_a_random_model_is_whole(name: str, tmp_path: Path) -> None:
     """Its files say what they hold: a shard for each layer, 4 bits, groups of 64."""
     folder = synthetic.build(shrunken(name), tmp_path / "model")
-    found = files.inspect(folder)
+    found = inspect_folder(folder)
     assert found.model_type == synthetic.SHAPES[name]["model_type"]
     assert {f"model-{layer}.safetensors" for layer in range(3)} < {
         file.name for file in folder.iterdir()
@@ -95,7 +95,7 @@ def test_the_size_is_known_beforehand(tmp_path: Path) -> None:
     """The bytes that are asked of the disk are about those that are taken."""
     shape = shrunken("qwen2.5-7b")
     folder = synthetic.build(shape, tmp_path / "model")
-    assert synthetic.weight_bytes(shape) == pytest.approx(files.inspect(folder).size, rel=0.1)
+    assert synthetic.weight_bytes(shape) == pytest.approx(inspect_folder(folder).size, rel=0.1)
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

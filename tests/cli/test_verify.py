@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.mlx.weights import inspect as files
+from llm_tiered.mlx.weights.inspect import INDEX
 from tests.cli.commands import CLOUD, EMBEDDED, configure, cut_short, run, run_json, tier
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def test_nothing_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _lose_a_shard(folder: Path) -> None:
-    (folder / files.INDEX).write_text(json.dumps({"weight_map": {"a": "model-2.safetensors"}}))
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"a": "model-2.safetensors"}}))
 
 
 def _spoil_the_header(folder: Path) -> None:

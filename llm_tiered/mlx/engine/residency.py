@@ -11,8 +11,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DamagedModel, EngineError, ModelUnavailable
+from ..device import too_large
 from ..tokens import structured
-from ..weights import inspect as files
+from ..weights.inspect import WEIGHTS, ModelFiles, inspect_folder
 from .kv import PrefixCache
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 # What ends a turn in the families we serve. Some repositories leave it out of their EOS ids.
 TURN_ENDS = ("<|end|>", "<|im_end|>")
-
-# What mends that a model is too large.
-LESS = "a larger memory_limit in the config, or a smaller model"
 
 # The share of the memory for models that each of them may keep of what it has read.
 PREFIX_SHARE = 0.1
@@ -44,7 +42,7 @@ class Loaded:
         self,
         model: Any,
         tokenizer: Any,
-        found: files.ModelFiles,
+        found: ModelFiles,
         request: GenerationRequest,
     ) -> None:
         self.name = request.name
@@ -89,8 +87,6 @@ class Residents:
 
     def __init__(self) -> None:
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
-        # Of models that wait until there is room for them.
-        self._inspected: dict[Path, files.ModelFiles] = {}
 
     def folders(self) -> dict[str, Path]:
         """The models in memory and where they came from. Safe to call from any thread."""
@@ -105,7 +101,7 @@ class Residents:
         characters = sum(len(message["content"]) for message in request.chat)
         tokens = characters // CHARACTERS_PER_TOKEN + request.max_tokens
         for wanted in filter(None, (request, request.drafting)):
-            found = self._inspect(wanted)
+            found = self._files(wanted)
             taken += tokens * (found.kv_bytes_per_token or 0)
             if self._held(wanted) not in busy:
                 taken += found.size
@@ -126,8 +122,7 @@ class Residents:
         name = request.name
         held = self._held(request)
         if held is None:
-            found = self._inspect(request)
-            self._inspected.pop(request.folder, None)
+            found = inspect_folder(request.folder)
             _check_size(request, found, beside)
             self._loaded.pop(name, None)
             self._make_room(request.budget - found.memory, busy)
@@ -140,14 +135,10 @@ class Residents:
         held = self._loaded.get(request.name)
         return held if held and held.files.path == request.folder else None
 
-    def _inspect(self, request: GenerationRequest) -> files.ModelFiles:
-        """What the request's model is like, read from its files only once while it waits."""
+    def _files(self, request: GenerationRequest) -> ModelFiles:
+        """What the files of the request's model say."""
         held = self._held(request)
-        if held:
-            return held.files
-        if request.folder not in self._inspected:
-            self._inspected[request.folder] = files.inspect(request.folder)
-        return self._inspected[request.folder]
+        return held.files if held else inspect_folder(request.folder)
 
     def clear(self) -> None:
         """Let go of every model."""
@@ -168,20 +159,15 @@ class Residents:
         mx.clear_cache()
 
 
-def too_large(needed: int, budget: int) -> str:
-    """What to say of a model that needs so many bytes; `LESS` mends it."""
-    return f"needs {needed / 1e9:.1f} GB of memory, and models may use {budget / 1e9:.1f} GB"
-
-
-def _check_size(request: GenerationRequest, found: files.ModelFiles, beside: Loaded | None) -> None:
+def _check_size(request: GenerationRequest, found: ModelFiles, beside: Loaded | None) -> None:
     """Raise ModelUnavailable where a model is too large, alone or beside another one."""
     needed = found.memory + (beside.files.memory if beside else 0)
     if needed > request.budget:
         subject = f"{request.model} beside {beside.name}" if beside else request.model
-        raise ModelUnavailable(f"{subject} {too_large(needed, request.budget)}", fix=LESS)
+        raise too_large(needed, request.budget, subject)
 
 
-def _load(name: str, request: GenerationRequest, found: files.ModelFiles) -> Loaded:
+def _load(name: str, request: GenerationRequest, found: ModelFiles) -> Loaded:
     import_mlx_lm()
     import mlx_lm
 
@@ -222,7 +208,7 @@ def brief(error: Exception) -> str:
 
 def _newest(folder: Path, adapter: Path | None) -> int:
     """When the weights were last written, in nanoseconds."""
-    weights = [*folder.glob(files.WEIGHTS), *(adapter.glob("*.safetensors") if adapter else ())]
+    weights = [*folder.glob(WEIGHTS), *(adapter.glob("*.safetensors") if adapter else ())]
     return max((file.stat().st_mtime_ns for file in weights), default=0)
 
 

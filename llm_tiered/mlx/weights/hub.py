@@ -13,14 +13,16 @@ import logging
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ... import atomic
 from ...errors import DownloadError, ModelUnavailable
-from . import inspect as files
+from .inspect import MLX_BUILD, WEIGHTS, has_weights, inspect_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 # What mlx_lm asks for, less "*.py": code out of a repository is never run.
 ALLOW_PATTERNS = (
     "*.json",
-    files.WEIGHTS,
+    WEIGHTS,
     "tokenizer.model",
     "*.tiktoken",
     "tiktoken.model",
@@ -37,7 +39,8 @@ ALLOW_PATTERNS = (
     "*.jinja",
 )
 DISK_MARGIN = 1.05
-DOWNLOAD_TIMEOUT = 10.0
+DOWNLOAD_TIMEOUT = 10.0  # seconds
+LISTING_LIFETIME = 60.0  # seconds: from the check of a model to its download
 RESUME = "try again: the download goes on where it stopped"
 
 
@@ -71,6 +74,25 @@ class _RemoteFile:
         return 0 if self.is_whole() else self.size - min(_size(self.partial) or 0, self.size)
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """What the hub says about a repository: its commit, and the files that a model needs.
+
+    `names` has all of them, `files` those whose size and hash are known.
+    """
+
+    commit: str
+    names: tuple[str, ...]
+    files: tuple[_RemoteFile, ...]
+
+    def missing_bytes(self) -> int:
+        return sum(file.missing_bytes() for file in self.files)
+
+
+# The latest listings by the hub and the folder in the cache, and when they were made.
+_listings: dict[tuple[str | None, Path], tuple[float, _Listing]] = {}
+
+
 def offline() -> bool:
     """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
@@ -80,7 +102,7 @@ def offline() -> bool:
 def find(repo: str) -> Path | None:
     """Return the model's folder in the cache if all its files are there, else None.
 
-    Asks no network. Whether the files are sound is for `files.inspect` to say.
+    Asks no network. Whether the files are sound is for `inspect_folder` to say.
     """
     # Importing the whole library takes half a second: only where there is something to find.
     if not os.path.isdir(_repo_cache(repo)):
@@ -97,71 +119,77 @@ def find(repo: str) -> Path | None:
     except (OSError, ValueError):
         # The library's own errors for what is not there, and those of a damaged cache.
         return None
-    return Path(folder) if files.has_weights(Path(folder)) else None
-
-
-def remote_bytes(repo: str, *, timeout: float = 5.0) -> int:
-    """Return how many bytes of the model are still to be downloaded.
-
-    `timeout` is in seconds. Raises DownloadError if the hub can't be asked or has no such model.
-    """
-    return sum(file.missing_bytes() for file in _ask(repo, timeout))
+    return Path(folder) if has_weights(Path(folder)) else None
 
 
 def model_bytes(repo: str, *, timeout: float = 5.0) -> int:
-    """Return how many bytes the model has in all, whether they are here or not.
+    """Return the size of the model in bytes, whether it is in the cache or not.
 
-    Otherwise like `remote_bytes`.
+    `timeout` is in seconds. Raises DownloadError if the hub can't be asked or has no such model.
     """
-    return sum(file.size for file in _ask(repo, timeout))
+    return sum(file.size for file in _list_files(repo, timeout).files)
 
 
 def download(repo: str, *, show_progress: bool | None = None) -> Path:
     """Bring the model's files into the cache and return their folder.
 
-    What is there is kept, damaged files are fetched again, an interrupted download goes on where
-    it stopped. The progress goes to stderr; None shows it on a terminal only. Raises
-    DownloadError, and ModelUnavailable if what came is no MLX model.
+    Files that are there stay, damaged ones are fetched again, and an interrupted download
+    continues where it stopped. The progress goes to stderr; None shows it on a terminal only.
+    Raises DownloadError, and ModelUnavailable if the files are not an MLX model.
     """
     try:
-        wanted = _ask(repo, DOWNLOAD_TIMEOUT)
+        listing = _list_files(repo, DOWNLOAD_TIMEOUT)
     except DownloadError:
         folder = find(repo)
         if folder is None:
             raise
     else:
-        folder = _fetch(repo, wanted, show_progress)
+        # Whatever comes of it, the next download asks the hub again.
+        _listings.pop(_place(repo), None)
+        folder = _fetch(repo, listing, show_progress)
         try:
-            files.inspect(folder)
+            inspect_folder(folder)
         except ModelUnavailable:
-            _drop_damaged(wanted)
-            folder = _fetch(repo, wanted, show_progress)
-    files.inspect(folder, fix=f"delete {_repo_cache(repo)} and download it again")
+            _drop_damaged(listing)
+            folder = _fetch(repo, listing, show_progress)
+    inspect_folder(folder, fix=f"delete {_repo_cache(repo)} and download it again")
     return folder
 
 
-def _ask(repo: str, timeout: float) -> list[_RemoteFile]:
-    """Ask the hub for the files that a model needs."""
+def _list_files(repo: str, timeout: float) -> _Listing:
+    """Return the files that a model needs, as the hub has listed them within the last minute."""
     if offline():
         raise DownloadError(
             f"{repo} can't be fetched: HF_HUB_OFFLINE forbids the network",
             fix="unset HF_HUB_OFFLINE",
         )
+    made, listing = _listings.get(_place(repo), (0.0, None))
+    if listing is None or time.monotonic() - made > LISTING_LIFETIME:
+        listing = _ask(repo, timeout)
+        _listings[_place(repo)] = time.monotonic(), listing
+    return listing
+
+
+def _ask(repo: str, timeout: float) -> _Listing:
+    """Ask the hub for the files that a model needs."""
     with _library(repo, fix="check the network, and HF_ENDPOINT if it is set, or try again later"):
         from huggingface_hub import HfApi
 
         info = HfApi(endpoint=_endpoint()).model_info(repo, timeout=timeout, files_metadata=True)
-    wanted = [
+        commit = info.sha or ""
+        # It becomes a path, and it comes from outside.
+        if not re.fullmatch("[0-9a-f]{40}", commit):
+            raise ValueError("not a commit")
+    siblings = [
         sibling
         for sibling in info.siblings or ()
         if any(fnmatchcase(sibling.rfilename, pattern) for pattern in ALLOW_PATTERNS)
     ]
-    if not any(fnmatchcase(sibling.rfilename, files.WEIGHTS) for sibling in wanted):
-        raise DownloadError(
-            f"{repo} has no weights for MLX ({files.WEIGHTS})",
-            fix="take an MLX build of the model, such as those of huggingface.co/mlx-community",
-        )
-    return [file for sibling in wanted if (file := _remote_file(repo, sibling))]
+    names = tuple(sibling.rfilename for sibling in siblings)
+    if not any(fnmatchcase(name, WEIGHTS) for name in names):
+        raise DownloadError(f"{repo} has no weights for MLX ({WEIGHTS})", fix=MLX_BUILD)
+    files = (_remote_file(repo, sibling) for sibling in siblings)
+    return _Listing(commit, names, tuple(file for file in files if file))
 
 
 def _remote_file(repo: str, sibling: Any) -> _RemoteFile | None:
@@ -179,28 +207,39 @@ def _remote_file(repo: str, sibling: Any) -> _RemoteFile | None:
     )
 
 
-def _fetch(repo: str, wanted: list[_RemoteFile], show_progress: bool | None) -> Path:
-    """Download what is missing, or of the wrong size."""
-    _check_room(repo, sum(file.missing_bytes() for file in wanted))
+def _fetch(repo: str, listing: _Listing, show_progress: bool | None) -> Path:
+    """Download what is missing or has the wrong size, and return the model's folder."""
+    _check_room(repo, listing.missing_bytes())
     with _library(repo, fix=RESUME):
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import hf_hub_download
 
-        for file in wanted:
+        for file in listing.files:
             if file.is_whole():
                 continue
             if file.sha256:
                 _fetch_large(repo, file, _bar(show_progress))
             else:
                 file.blob.unlink(missing_ok=True)
-        return Path(
-            snapshot_download(
+        # With the commit given, the library asks for no listing of its own.
+        for name in listing.names:
+            hf_hub_download(
                 repo,
+                name,
+                revision=listing.commit,
                 cache_dir=_cache(),
                 endpoint=_endpoint(),
-                allow_patterns=list(ALLOW_PATTERNS),
                 tqdm_class=_bar(show=False),
             )
-        )
+        return _publish(repo, listing.commit)
+
+
+def _publish(repo: str, commit: str) -> Path:
+    """Make a downloaded commit the one that `find` returns."""
+    reference = _repo_cache(repo) / "refs" / "main"
+    if not reference.is_file() or reference.read_bytes() != commit.encode():
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(reference, commit.encode())
+    return _repo_cache(repo) / "snapshots" / commit
 
 
 def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
@@ -239,9 +278,9 @@ def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
         file.partial.replace(file.blob)
 
 
-def _drop_damaged(wanted: list[_RemoteFile]) -> None:
+def _drop_damaged(listing: _Listing) -> None:
     """Remove files that have the right size, but not the right content."""
-    for file in wanted:
+    for file in listing.files:
         if file.is_whole() and not file.matches(file.blob):
             file.blob.unlink()
 
@@ -351,6 +390,11 @@ def _cache() -> Path:
 
 def _repo_cache(repo: str) -> Path:
     return _cache() / "--".join(["models", *repo.split("/")])
+
+
+def _place(repo: str) -> tuple[str | None, Path]:
+    """Return where a model comes from and where it goes."""
+    return _endpoint(), _repo_cache(repo)
 
 
 def _size(path: Path) -> int | None:

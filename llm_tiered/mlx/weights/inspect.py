@@ -65,14 +65,24 @@ class _Tensor:
         )
 
 
-def inspect(path: Path, *, fix: str | None = None) -> ModelFiles:
-    """Read a model folder.
+# What was read of each folder, and the state of its files at the time.
+_inspected: dict[Path, tuple[object, ModelFiles]] = {}
 
-    `fix` is what brings missing or damaged files back, where copying them again is not it.
-    Raises ModelUnavailable if this is no MLX model, DamagedModel if it is one that is not whole.
+
+def inspect_folder(path: Path, *, fix: str | None = None) -> ModelFiles:
+    """Return what a model folder holds; it is read again only if a file in it has changed.
+
+    `fix` is the command that restores missing or damaged files; without it the user is told to
+    copy them again. Raises ModelUnavailable if this is not an MLX model, DamagedModel if it is
+    an incomplete one.
     """
     try:
-        return _inspect(path, fix)
+        state = _state(path)
+        known, files = _inspected.get(path, (None, None))
+        if files is None or known != state:
+            files = _read_folder(path, fix)
+            _inspected[path] = state, files
+        return files
     except OSError as error:
         raise ModelUnavailable(
             f"Can't read {error.filename}: {error.strerror}",
@@ -92,7 +102,16 @@ def has_weights(path: Path) -> bool:
     return bool(found) and shards <= found
 
 
-def _inspect(path: Path, fix: str | None) -> ModelFiles:
+def _state(path: Path) -> object:
+    """Return something that differs once a file of the folder is written, added or removed."""
+    if not path.is_dir():
+        return None
+    stats = {file.name: file.stat() for file in path.iterdir() if file.exists()}
+    # The time of change rather than of modification: copying tools set the latter.
+    return {name: (stat.st_ino, stat.st_size, stat.st_ctime_ns) for name, stat in stats.items()}
+
+
+def _read_folder(path: Path, fix: str | None) -> ModelFiles:
     config = _read_config(path, fix)
     model_type = config.get("model_type")
     if not isinstance(model_type, str):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from ...errors import DownloadError, ModelUnavailable
 from .. import device
-from ..engine import residency
+from ..device import too_large
 from . import embedded, hub
-from . import inspect as files
+from .inspect import ModelFiles, inspect_folder, template_has_tools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def fetch(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
     Raises DownloadError where it can't be had.
     """
     folder = locate(spec)
-    if folder is not None:
+    if folder:
         return folder
     if spec.embedded:
         return embedded.ensure(show_progress=show_progress)
@@ -50,16 +50,16 @@ def download(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
         return hub.download(spec.repo, show_progress=show_progress)
     if spec.embedded and embedded.is_ready():
         try:
-            inspect(spec, embedded.folder())
+            model_files(spec, embedded.folder())
         except ModelUnavailable:
             embedded.discard()
     return fetch(spec, show_progress=show_progress)
 
 
-def inspect(spec: ModelSpec, folder: Path) -> files.ModelFiles:
-    """What the folder holds. Raises ModelUnavailable or DamagedModel, with what mends it."""
+def model_files(spec: ModelSpec, folder: Path) -> ModelFiles:
+    """Return what the model's folder holds. Raises ModelUnavailable or DamagedModel."""
     fix = None if spec.path else f"llm tiered download {spec.model_id}"
-    return files.inspect(folder, fix=fix)
+    return inspect_folder(folder, fix=fix)
 
 
 def knows_tools(spec: ModelSpec) -> bool:
@@ -67,40 +67,46 @@ def knows_tools(spec: ModelSpec) -> bool:
     if spec.tools is not None:
         return spec.tools
     folder = locate(spec)
-    return folder is not None and files.template_has_tools(folder)
+    return folder is not None and template_has_tools(folder)
 
 
 def check(spec: ModelSpec, *, memory_limit: int | None, allow_cpu: bool) -> None:
-    """Raise ModelUnavailable if the model is known not to work on this machine just now.
+    """Raise ModelUnavailable if the model is known not to work on this machine right now.
 
-    `memory_limit` is in bytes; None takes what is safe on the device.
+    `memory_limit` is in bytes; None means what is safe on the device.
     """
-    here = device.detect()
-    folder = locate(spec)
-    found = inspect(spec, folder) if folder else None
-    parameters = found.parameters if found else spec.parameters
-    if here.kind == "cpu" and not allow_cpu and (parameters or 0) > CPU_PARAMETERS:
-        missing = "" if folder else "not downloaded, and "
-        raise ModelUnavailable(
-            f"{missing}too slow on a CPU with its {(parameters or 0) / 1e9:.1f} billion parameters",
-            fix="allow_cpu: true in the config",
-        )
-    needed = found.memory if found else _size_on_the_hub(spec)
-    budget = memory_limit or here.budget
-    if needed > budget:
-        raise ModelUnavailable(residency.too_large(needed, budget), fix=residency.LESS)
+    _check(spec, locate(spec), memory_limit, allow_cpu=allow_cpu)
 
 
 def ready(spec: ModelSpec, *, memory_limit: int | None) -> Path:
-    """The folder of a model that is to be used by itself, downloaded if it has to be.
+    """Return the folder of a model that the user asked for by name, downloaded if necessary.
 
-    Raises ModelUnavailable, with the model's name, where it can't be used here.
+    Raises ModelUnavailable, naming the model, if it can't be used here.
     """
+    folder = locate(spec)
     try:
-        check(spec, memory_limit=memory_limit, allow_cpu=True)
+        _check(spec, folder, memory_limit, allow_cpu=True)
     except ModelUnavailable as error:
         raise type(error)(f"{spec.model_id}: {error.message}", fix=error.fix) from None
-    return fetch(spec)
+    return folder or fetch(spec)
+
+
+def _check(
+    spec: ModelSpec, folder: Path | None, memory_limit: int | None, *, allow_cpu: bool
+) -> None:
+    here = device.detect()
+    files = model_files(spec, folder) if folder else None
+    parameters = (files.parameters if files else spec.parameters) or 0
+    if here.kind == "cpu" and not allow_cpu and parameters > CPU_PARAMETERS:
+        missing = "" if folder else "not downloaded, and "
+        raise ModelUnavailable(
+            f"{missing}too slow on a CPU with its {parameters / 1e9:.1f} billion parameters",
+            fix="allow_cpu: true in the config",
+        )
+    needed = files.memory if files else _size_on_the_hub(spec)
+    budget = memory_limit or here.budget
+    if needed > budget:
+        raise too_large(needed, budget)
 
 
 def _size_on_the_hub(spec: ModelSpec) -> int:

@@ -18,7 +18,7 @@ from llm_tiered.mlx.engine.kv import ENTRIES, PrefixCache
 from llm_tiered.mlx.engine.requests import Event, GenerationRequest, Limits, Ticket
 from llm_tiered.mlx.engine.residency import PREFIX_SHARE
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.weights import inspect as files
+from llm_tiered.mlx.weights.inspect import inspect_folder
 from tests.mlx.engine.talk import Step, Talk, steps, wait
 from tests.tiny_models import build
 
@@ -164,7 +164,7 @@ def talk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Talk]:
     """Give what talks with the model, where memory is as it is."""
     # Prefixes of about 900 tokens, of 512 bytes each.
     budget = request.param or int(900 * 512 / PREFIX_SHARE)
-    assert files.inspect(folder).memory < budget
+    assert inspect_folder(folder).memory < budget
     engine = Engine()
     yield Talk(engine, NAME, folder, budget)
     engine.close()

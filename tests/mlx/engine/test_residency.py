@@ -15,7 +15,7 @@ from llm_tiered.mlx.engine import residency
 from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
 from llm_tiered.mlx.engine.worker import Worker
-from llm_tiered.mlx.weights import inspect as files
+from llm_tiered.mlx.weights.inspect import inspect_folder
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def size(folders: dict[str, Path]) -> int:
     """Give the bytes that the weights of one model take."""
-    [size] = {files.inspect(folder).size for folder in folders.values()}
+    [size] = {inspect_folder(folder).size for folder in folders.values()}
     return size
 
 
@@ -137,7 +137,7 @@ def test_caches_count(engine: Engine, folders: dict[str, Path], size: int) -> No
 
 def test_what_was_read_counts(engine: Engine, folders: dict[str, Path]) -> None:
     """What a model keeps of a long prompt takes room that another one may need."""
-    budget = 2 * files.inspect(folders["a"]).memory + 200_000
+    budget = 2 * inspect_folder(folders["a"]).memory + 200_000
     ask(engine, folders["a"], budget=budget)
     ask(engine, folders["b"], budget=budget)
     assert list(engine.resident()) == ["a", "b"]
@@ -153,7 +153,7 @@ def test_too_large(engine: Engine, folders: dict[str, Path], size: int) -> None:
     assert (refused, type(last)) == ("", Failed)
     assert isinstance(last, Failed)
     assert isinstance(last.error, ModelUnavailable)
-    needed = files.inspect(folders["b"]).memory
+    needed = inspect_folder(folders["b"]).memory
     assert last.error.message == (
         f"b needs {needed / 1e9:.1f} GB of memory, and models may use {size / 1e9:.1f} GB"
     )
@@ -180,7 +180,7 @@ def test_running_requests_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the KV caches of all requests don't fit, some wait until others are done."""
-    found = files.inspect(folders["a"])
+    found = inspect_folder(folders["a"])
     assert found.kv_bytes_per_token
     budget = found.memory + 2 * 300 * found.kv_bytes_per_token
     together: list[int] = []
@@ -202,7 +202,7 @@ def test_caches_of_drafts_count(
     engine: Engine, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The KV cache of the model that guesses ahead takes memory, too."""
-    sizes = [files.inspect(folders[name]) for name in "ab"]
+    sizes = [inspect_folder(folders[name]) for name in "ab"]
     per_token = sizes[0].kv_bytes_per_token
     assert per_token
     # Two requests and their drafts have four caches of 200 to 250 tokens.

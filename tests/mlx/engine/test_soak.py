@@ -32,7 +32,7 @@ from llm_tiered.mlx.engine.solo import Solo
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.mlx.tokens.decoding import Decoder
 from llm_tiered.mlx.tokens.structured import Constraint
-from llm_tiered.mlx.weights import inspect as files
+from llm_tiered.mlx.weights.inspect import inspect_folder
 from tests.tiny_models import Family, build
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
     ENGINE.close()
     gc.collect()
     threads, memory = set(threading.enumerate()), mx.get_active_memory()
-    sizes = [files.inspect(spec.path).memory for spec in specs if spec.path]
+    sizes = [inspect_folder(spec.path).memory for spec in specs if spec.path]
     limits = Limits(memory=sum(sizes) - min(sizes) // 2)
     traffic, outcomes = Traffic(specs, limits), Outcomes()
     loads: list[str] = []

@@ -13,7 +13,7 @@ from llm_tiered.errors import ModelUnavailable
 from llm_tiered.mlx import device
 from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.mlx.weights import gguf
-from llm_tiered.mlx.weights import inspect as files
+from llm_tiered.mlx.weights.inspect import inspect_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def test_orders_rows_for_the_rope(
 
 def test_keeps_all_weights_of_the_real_model(smollm2_folder: Path) -> None:
     """The converted model has as many weights, and as long a context, as the real one."""
-    found = files.inspect(smollm2_folder)
+    found = inspect_folder(smollm2_folder)
     assert found.parameters == EMBEDDED.parameters
     assert found.context_length == 8192
 

@@ -10,16 +10,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
 from llm_tiered.errors import DownloadError
 from llm_tiered.mlx.weights import hub
-from llm_tiered.mlx.weights import inspect as files
+from llm_tiered.mlx.weights.inspect import INDEX, inspect_folder
 from tests.hub_server import REPO, model_files, safetensors
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def test_downloads_the_files_of_a_model(server: HubServer) -> None:
     folder = hub.download(REPO)
     assert hub.find(REPO) == folder
     assert (folder / WEIGHTS).read_bytes() == server.repos[REPO][WEIGHTS]
-    assert files.inspect(folder).parameters == 1_000
+    assert inspect_folder(folder).parameters == 1_000
 
 
 def test_leaves_code_and_prose_out(server: HubServer) -> None:
@@ -102,7 +104,6 @@ def test_goes_on_where_the_connection_broke(server: HubServer, tmp_path: Path) -
         hub.download(REPO)
     assert hub.find(REPO) is None
     assert partial(tmp_path).stat().st_size == CHUNK
-    assert hub.remote_bytes(REPO) < size - CHUNK + 1_000
 
     server.refused.clear()
     server.forget()
@@ -169,35 +170,35 @@ def test_mends_a_damaged_file(server: HubServer, name: str, damage: bytes) -> No
 
 
 @pytest.fixture
-def sharded(server: HubServer) -> Path:
-    """Give a model in two shards, downloaded."""
+def _two_shards(server: HubServer) -> None:
+    """Put a model with two weights files on the hub."""
     repo = server.repos[REPO]
     del repo[WEIGHTS]
-    repo[files.INDEX] = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}).encode()
+    repo[INDEX] = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}).encode()
     repo |= {name: safetensors({f"{name}.weight": ("F16", [10])}) for name in SHARDS}
-    return hub.download(REPO)
 
 
-def test_finds_no_half_of_a_model(sharded: Path) -> None:
-    """A model of which a shard is missing is not found."""
-    assert hub.find(REPO) == sharded
-    (sharded / SHARDS[1]).unlink()
+@pytest.mark.usefixtures("_two_shards")
+@pytest.mark.parametrize("missing", [SHARDS[:1], SHARDS, [*SHARDS, INDEX]], ids=len)
+def test_finds_no_incomplete_model(missing: list[str]) -> None:
+    """A model that lacks weights files is not found."""
+    folder = hub.download(REPO)
+    assert hub.find(REPO) == folder
+    for name in missing:
+        (folder / name).unlink()
     assert hub.find(REPO) is None
 
 
-@pytest.mark.parametrize("missing", [SHARDS[:1], SHARDS, [*SHARDS, files.INDEX]], ids=len)
-def test_finds_no_half_of_what_an_older_library_fetched(
-    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str]
+@pytest.mark.usefixtures("_two_shards")
+@pytest.mark.parametrize("name", [SHARDS[1], "tokenizer.json"])
+def test_finds_no_incomplete_model_of_another_program(
+    server: HubServer, tmp_path: Path, name: str
 ) -> None:
-    """Nor is it found where the cache has no list of what belongs to the model."""
-    older = tmp_path / "older"
-    shutil.copytree(tmp_path / "hf" / "hub", older, symlinks=True)
-    monkeypatch.setenv("HF_HUB_CACHE", str(older))
-    folder = hub.find(REPO)
-    assert folder
-    shutil.rmtree(folder.parents[1] / "trees")
-    for name in missing:
-        (folder / name).unlink()
+    """An incomplete model that another program has downloaded is not found either."""
+    cache = tmp_path / "hf" / "hub"
+    folder = Path(huggingface_hub.snapshot_download(REPO, cache_dir=cache, endpoint=server.url))
+    assert hub.find(REPO) == folder
+    (folder / name).unlink()
     assert hub.find(REPO) is None
 
 
@@ -214,12 +215,51 @@ def test_finds_nothing_in_a_damaged_cache(server: HubServer, damage: bytes) -> N
     assert hub.find(REPO) is None
 
 
-def test_tells_how_much_is_to_come(server: HubServer) -> None:
-    """remote_bytes() counts the files a download would fetch, and none that is there."""
-    wanted = ("config.json", "tokenizer.json", WEIGHTS)
-    assert hub.remote_bytes(REPO) == sum(len(server.repos[REPO][name]) for name in wanted)
+def test_size_of_a_model(server: HubServer) -> None:
+    """The size counts the files that a download would fetch, also those that are already here."""
+    names = ("config.json", "tokenizer.json", WEIGHTS)
+    size = sum(len(server.repos[REPO][name]) for name in names)
+    assert hub.model_bytes(REPO) == size
     hub.download(REPO)
-    assert hub.remote_bytes(REPO) == 0
+    assert hub.model_bytes(REPO) == size
+
+
+def test_one_question_to_the_hub(server: HubServer) -> None:
+    """Asking for the size and then downloading sends the hub a single question."""
+    hub.model_bytes(REPO)
+    hub.model_bytes(REPO)
+    hub.download(REPO)
+    assert server.questions == [f"/api/models/{REPO}"]
+
+
+def test_every_download_asks_again(server: HubServer) -> None:
+    """A download never relies on the listing of an earlier one: the model may have changed."""
+    first = hub.download(REPO)
+    server.repos[REPO] |= {"config.json": server.repos[REPO]["config.json"] + b" "}
+    second = hub.download(REPO)
+    assert first != second
+    assert hub.find(REPO) == second
+    assert (second / "config.json").read_bytes() == server.repos[REPO]["config.json"]
+
+
+def test_old_listings_expire(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the hub said about a model's size counts for a minute."""
+    hub.model_bytes(REPO)
+    server.repos[REPO] = model_files(2_000)
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    names = ("config.json", "tokenizer.json", WEIGHTS)
+    assert hub.model_bytes(REPO) == sum(len(server.repos[REPO][name]) for name in names)
+
+
+def test_interrupted_update_keeps_the_old_version(server: HubServer) -> None:
+    """Until a newer version of a model has arrived completely, the older one is found."""
+    first = hub.download(REPO)
+    server.repos[REPO] = model_files(12_000_000)
+    server.cut_after[WEIGHTS] = 1_000
+    with pytest.raises(DownloadError):
+        hub.download(REPO)
+    assert hub.find(REPO) == first
 
 
 def test_a_mirror_that_gives_no_sizes_will_do(server: HubServer) -> None:
@@ -227,7 +267,6 @@ def test_a_mirror_that_gives_no_sizes_will_do(server: HubServer) -> None:
     server.bare = True
     folder = hub.download(REPO)
     assert hub.find(REPO) == folder
-    assert hub.remote_bytes(REPO) == 0
 
 
 def test_asks_before_the_disk_is_full(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +370,7 @@ def test_shows_progress_on_stderr(server: HubServer) -> None:
 
 def test_talks_to_the_hub_alone(server: HubServer, connections: list[Any]) -> None:
     """No connection but those to the hub is made, whichever hub the library knows of itself."""
-    hub.remote_bytes(REPO)
+    hub.model_bytes(REPO)
     hub.download(REPO)
     assert connections
     assert {address[1] for address in connections} == {server.port}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytest_plugins = ("tests.mlx.weights.local_hub",)
 
 
-@pytest.mark.parametrize("ask", [hub.remote_bytes, hub.download])
+@pytest.mark.parametrize("ask", [hub.model_bytes, hub.download])
 @pytest.mark.parametrize(
     ("status", "message"),
     [
@@ -47,7 +47,7 @@ def test_says_that_there_is_no_such_repository(server: HubServer) -> None:
 def test_says_what_a_repository_is_called(server: HubServer, repo: str) -> None:
     """What can't be a repository is told without asking the hub."""
     with pytest.raises(DownloadError, match="write it as owner/name"):
-        hub.remote_bytes(repo)
+        hub.model_bytes(repo)
     assert not server.requests
 
 
@@ -69,7 +69,14 @@ def test_says_that_something_else_answered(server: HubServer) -> None:
     """A page of HTML where the hub should be is told as that."""
     server.page = True
     with pytest.raises(DownloadError, match="does not answer like a Hugging Face hub"):
-        hub.remote_bytes(REPO)
+        hub.model_bytes(REPO)
+
+
+def test_commit_that_is_a_path(server: HubServer) -> None:
+    """A commit that is not a hash is refused: it would become a path."""
+    server.commit = "../../elsewhere"
+    with pytest.raises(DownloadError, match="does not answer like a Hugging Face hub"):
+        hub.download(REPO)
 
 
 def test_says_that_the_hub_is_out_of_reach(
@@ -79,7 +86,7 @@ def test_says_that_the_hub_is_out_of_reach(
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://me:secret@127.0.0.1:{port}")
-    for ask in (hub.remote_bytes, hub.download):
+    for ask in (hub.model_bytes, hub.download):
         with pytest.raises(DownloadError, match=f"127.0.0.1:{port} can't be reached") as caught:
             ask(REPO)
         assert "secret" not in str(caught.value)
@@ -92,7 +99,7 @@ def test_says_that_the_address_is_wrong(
     """An HF_ENDPOINT that is no address is told as that."""
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     with pytest.raises(DownloadError, match="HF_ENDPOINT"):
-        hub.remote_bytes(REPO)
+        hub.model_bytes(REPO)
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
@@ -103,7 +110,7 @@ def test_stays_offline_when_told(
     assert not hub.offline()
     monkeypatch.setenv(name, "1")
     assert hub.offline()
-    for ask in (hub.remote_bytes, hub.download):
+    for ask in (hub.model_bytes, hub.download):
         with pytest.raises(DownloadError, match="forbids the network"):
             ask(REPO)
     assert not server.requests

@@ -12,8 +12,8 @@ from llm_tiered.errors import DamagedModel, DownloadError, ModelUnavailable
 from llm_tiered.mlx import catalog, device
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.device import Device
-from llm_tiered.mlx.weights import inspect as files
 from llm_tiered.mlx.weights import store
+from llm_tiered.mlx.weights.inspect import inspect_folder
 from tests.hub_server import REPO, HubServer, model_files
 from tests.tiny_models import build
 
@@ -100,7 +100,7 @@ def test_large_model_on_disk_is_too_slow_on_a_cpu(
 ) -> None:
     """What is on disk counts by what its files say, and not by the table."""
     use_device(monkeypatch, "cpu")
-    monkeypatch.setattr(store, "CPU_PARAMETERS", files.inspect(folder).parameters - 1)
+    monkeypatch.setattr(store, "CPU_PARAMETERS", inspect_folder(folder).parameters - 1)
     with pytest.raises(ModelUnavailable, match=r"^too slow on a CPU"):
         check(ModelSpec("mlx/tiny", path=folder, parameters=1))
 
@@ -116,7 +116,7 @@ def test_allow_cpu(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_model_on_disk_that_does_not_fit(folder: Path) -> None:
     """A model with its cache beyond the limit is refused, with the setting that moves it."""
     spec = ModelSpec("mlx/tiny", path=folder)
-    size = files.inspect(folder).size
+    size = inspect_folder(folder).size
     with pytest.raises(ModelUnavailable, match=r"^needs .* of memory") as error:
         check(spec, memory_limit=size)
     assert error.value.fix == "a larger memory_limit in the config, or a smaller model"
@@ -126,7 +126,7 @@ def test_model_on_disk_that_does_not_fit(folder: Path) -> None:
 def test_model_that_can_not_be_used(folder: Path) -> None:
     """Where a model is asked by itself, the error names it, both numbers and what to do."""
     spec = ModelSpec("mlx/tiny", path=folder)
-    needed, limit = files.inspect(folder).memory, 5 * 10**7
+    needed, limit = inspect_folder(folder).memory, 5 * 10**7
     assert needed < limit
     assert store.ready(spec, memory_limit=limit) == folder
     with pytest.raises(ModelUnavailable) as error:
