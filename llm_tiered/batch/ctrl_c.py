@@ -1,4 +1,4 @@
-"""Ctrl-C in asyncio, on every Python alike: 3.10 would raise wherever it happens to be."""
+"""Ctrl-C in asyncio, the same on every Python: 3.10 would raise KeyboardInterrupt anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def on_ctrl_c(act: Callable[[], object]) -> Iterator[None]:
-    """Act at the first Ctrl-C; the second one ends the process, whatever it is doing."""
+    """Call `act` in the event loop at the first Ctrl-C; the second one ends the process."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield

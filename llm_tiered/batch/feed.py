@@ -1,4 +1,4 @@
-"""An iterator that blocks → one for asyncio."""
+"""A blocking iterator, read on a thread → an async iterator."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Items read before they are needed.
 _AHEAD = 64
 _END = object()
 
 
 async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """What the iterator gives, read a little ahead on a thread of its own.
+    """Yield the items of an iterator, read slightly ahead on a thread. Raises what it raises.
 
-    Standard input may have nothing to say for hours: meanwhile, answers come in and Ctrl-C
-    works. The thread is a daemon, as nothing can wake it from reading.
+    Standard input may be silent for hours: meanwhile answers arrive and Ctrl-C works. The thread
+    is a daemon because nothing can interrupt its read.
     """
     loop = asyncio.get_running_loop()
-    read: asyncio.Queue[Any] = asyncio.Queue()
+    queue: asyncio.Queue[Any] = asyncio.Queue()
     room = threading.Semaphore(_AHEAD)
-    done = threading.Event()
+    closed = threading.Event()
 
     def send(item: Any) -> None:
-        # The loop is closed if nobody wanted the rest.
+        # The loop may be closed by now: nobody wanted the remaining items.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(read.put_nowait, item)
+            loop.call_soon_threadsafe(queue.put_nowait, item)
 
-    def work() -> None:
+    def read() -> None:
         try:
             for item in items:
                 send(item)
                 room.acquire()
-                if done.is_set():
+                if closed.is_set():
                     return
             send(_END)
         except Exception as error:
             send(error)
 
-    threading.Thread(target=work, name="rows", daemon=True).start()
+    threading.Thread(target=read, name="rows", daemon=True).start()
     try:
-        while (item := await read.get()) is not _END:
+        while (item := await queue.get()) is not _END:
             if isinstance(item, Exception):
                 raise item
             room.release()
             yield item
     finally:
-        done.set()
+        closed.set()
         room.release()

@@ -1,7 +1,8 @@
-"""The journal of a batch: each answer as soon as it is there, to go on after being killed.
+"""The journal of a batch: every answer as soon as it is complete, so a killed run can resume.
 
-It is a file beside the output, one JSON object a line, and only ever grows. An answer counts as
-had once its line is in it, so that those that wait for their place in the output are not lost.
+It is a file beside the output with one JSON object a line, and it only grows. A row counts as
+answered once its answer is in the journal, so answers that wait for their turn in the output
+survive a kill.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 
 _HEADER = {"journal": "llm tiered batch", "version": 1}
 
-# Rows that are read to find out whether a journal is about them.
+# Rows read to find out whether a journal belongs to this input.
 LOOK_AHEAD = 1000
 
 
 class Journal:
-    """The answers to the rows of one input, by the rows' keys.
+    """The answers to the rows of one input, by the keys of the rows.
 
-    To be closed, which leaves the file where it is. Raises RequestError if another run has it
-    open or the output is not one of this command's, OSError if it can't be read or written.
+    The caller closes it, which leaves the file in place. Raises RequestError if another run has
+    it open or if this command did not write the output, OSError if it can't be read or written.
     """
 
     def __init__(self, output: Path, *, restart: bool) -> None:
@@ -39,18 +40,18 @@ class Journal:
         self.path = output.with_name(f"{output.name}.journal")
         self._output = output
         self._lock = filelock.FileLock(f"{self.path}.lock")
-        self._at: dict[str, int] = {}
-        self._left: set[str] = set()
+        self._offsets: dict[str, int] = {}
+        self._unclaimed: set[str] = set()
         if not output.parent.is_dir():
             raise RequestError(f"there is no folder {output.parent}")
         with ExitStack() as stack:
             self._take_lock()
             stack.callback(self._release_lock)
-            known = restart or self.path.exists()
-            if not known and output.exists() and output.stat().st_size:
+            ours = restart or self.path.exists()
+            if not ours and output.exists() and output.stat().st_size:
                 raise RequestError(
-                    f"{output} is there already, and is no work of this command's",
-                    fix="another -o, or --restart to overwrite it",
+                    f"{output} already exists and was not written by this command",
+                    fix="choose another -o, or --restart to overwrite it",
                 )
             self._file = self.path.open("a+b")
             stack.callback(close_quietly, self._file)
@@ -58,39 +59,38 @@ class Journal:
             self.close = stack.pop_all().close
 
     def add(self, row: Row, answer: dict[str, Any]) -> None:
-        """Keep an answer. Raises OSError."""
+        """Append an answer. Raises OSError."""
         self._file.write(encode({"key": row.key, "answer": answer}))
         self._file.flush()
 
     def find(self, row: Row) -> dict[str, Any] | None:
-        """The answer to the row that an earlier run has had, or None."""
-        at = self._at.get(row.key)
-        if at is None:
+        """Return an earlier run's answer to the row, with the row's present line, or None."""
+        offset = self._offsets.get(row.key)
+        if offset is None:
             return None
-        self._left.discard(row.key)
-        # The row may have moved since.
-        return self._read(at) | {"line": row.line}
+        self._unclaimed.discard(row.key)
+        return self._read(offset) | {"line": row.line}
 
-    def left(self) -> Iterator[dict[str, Any]]:
-        """The answers that earlier runs have had and nobody has found in this one."""
-        for key, at in self._at.items():
-            if key in self._left:
-                yield self._read(at)
+    def unclaimed(self) -> Iterator[dict[str, Any]]:
+        """Yield the answers of earlier runs that `find` has not returned in this run."""
+        for key, offset in self._offsets.items():
+            if key in self._unclaimed:
+                yield self._read(offset)
 
     def check(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The same rows. Raises RequestError if the answers kept are to other ones."""
-        if not self._at:
+        """Return the same rows. Raises RequestError if the journal belongs to other rows."""
+        if not self._offsets:
             return rows
-        read = []
+        beginning = []
         for row in rows:
-            read.append(row)
-            if getattr(row, "key", None) in self._at:
-                return chain(read, rows)
-            if len(read) == LOOK_AHEAD:
+            beginning.append(row)
+            if getattr(row, "key", None) in self._offsets:
+                return chain(beginning, rows)
+            if len(beginning) == LOOK_AHEAD:
                 break
         raise RequestError(
             f"{self._output} holds answers to other prompts, or to these with other settings",
-            fix="another -o, or --restart to overwrite it",
+            fix="choose another -o, or --restart to overwrite it",
         )
 
     def _take_lock(self) -> None:
@@ -106,14 +106,14 @@ class Journal:
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def _load(self, *, restart: bool) -> None:
-        whole = encode(_HEADER)
+        expected = encode(_HEADER)
         self._file.seek(0)
         header = self._file.readline()
-        if not whole.startswith(header):
-            raise RequestError(f"{self.path} is in the way: it is no journal of this command's")
-        if restart or header != whole:
+        if not expected.startswith(header):
+            raise RequestError(f"{self.path} is in the way: it is not a journal of this command")
+        if restart or header != expected:
             self._file.truncate(0)
-            self._file.write(whole)
+            self._file.write(expected)
             self._file.flush()
             return
         end = len(header)
@@ -121,21 +121,21 @@ class Journal:
             if not line.endswith(b"\n"):
                 break
             if key := _key(line):
-                self._at[key] = end
+                self._offsets[key] = end
             end += len(line)
-        # What comes after is a line that a killed process did not finish.
+        # A killed process may have left half a line.
         self._file.truncate(end)
-        self._left = set(self._at)
+        self._unclaimed = set(self._offsets)
 
-    def _read(self, at: int) -> dict[str, Any]:
-        self._file.seek(at)
+    def _read(self, offset: int) -> dict[str, Any]:
+        self._file.seek(offset)
         entry = json.loads(self._file.readline())
         answer: dict[str, Any] = entry["answer"]
         return answer
 
 
 def _key(line: bytes) -> str | None:
-    """The key of an entry; None if it is damaged, and the row has to be asked again."""
+    """Return the key of an entry, or None if it is damaged and its row must be asked again."""
     try:
         entry = json.loads(line)
         return str(entry["key"]) if isinstance(entry["answer"], dict) else None

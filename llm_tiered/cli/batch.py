@@ -16,11 +16,12 @@ import llm
 from pydantic import ValidationError
 
 from ..batch import rows
+from ..batch.formats import FORMATS, count, format_of
 from ..batch.journal import Journal
 from ..batch.limits import limit
 from ..batch.output import Output, open_output
-from ..batch.report import Once, Report
-from ..batch.runner import Batch, Job
+from ..batch.progress import Progress, WarnOnce
+from ..batch.runner import BatchRun, BatchSettings
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..router.failures import explain
@@ -29,6 +30,7 @@ from .schema import read, schema_option
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..batch.formats import Format
     from ..batch.limits import AsyncModel
 
 STDIN = "-"
@@ -48,7 +50,7 @@ class WrongUsage(click.ClickException):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the answers go; a batch with one can be taken up again. Default: stdout",
 )
-@click.option("form", "--format", type=click.Choice(rows.FORMATS), help="Format of FILE")
+@click.option("form", "--format", type=click.Choice(FORMATS), help="Format of FILE")
 @click.option("-m", "--model", "name", default="tiered", show_default=True, help="Model to use")
 @click.option("-s", "--system", help="System prompt, for rows without one")
 @click.option(
@@ -88,7 +90,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     context: click.Context,
     file: str,
     output: Path | None,
-    form: rows.Format | None,
+    form: Format | None,
     name: str,
     system: str | None,
     options: tuple[tuple[str, str], ...],
@@ -115,7 +117,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
             load_settings()
             model = _model(name)
             defaults = _defaults(model, system, schema, dict(options))
-            form = form or ("jsonl" if file == STDIN else rows.format_of(Path(file)))
+            form = form or ("jsonl" if file == STDIN else format_of(Path(file)))
             every = rows.read(stack.enter_context(_open(file)), form, defaults)
             found: Iterator[rows.Row | rows.BadRow] = islice(every, number)
             journal = None
@@ -126,17 +128,19 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
                 stack.callback(journal.close)
                 found = journal.check(found)
             answers = stack.enter_context(_open_output(output, restart=restart))
-        report = Report(_count(file, form, number))
-        stack.callback(report.close)
-        job = Job(limit(model, concurrency, rate), concurrency, not unordered, strict, not no_log)
-        batch = Batch(job, answers, journal, report)
+        progress = Progress(_count(file, form, number))
+        stack.callback(progress.close)
+        settings = BatchSettings(
+            limit(model, concurrency, rate), concurrency, not unordered, strict, not no_log
+        )
+        batch = BatchRun(settings, answers, journal, progress)
         stack.enter_context(_warnings_once())
         asyncio.run(batch.run(found))
     if batch.interrupted:
         again = "the same command goes on from here" if journal else "with --output it could go on"
         click.echo(f"Stopped: {again}", err=True)
         context.exit(130)
-    if report.failed:
+    if progress.failed:
         context.exit(1)
 
 
@@ -198,12 +202,12 @@ def _open_output(path: Path | None, *, restart: bool) -> Iterator[Output]:
         yield output
 
 
-def _count(file: str, form: rows.Format, number: int | None) -> int | None:
+def _count(file: str, form: Format, number: int | None) -> int | None:
     """How many rows there are, if anybody sees the bar that needs it."""
     if file == STDIN or not sys.stderr.isatty():
         return number
     with Path(file).open("rb") as stream:
-        return min(rows.count(stream, form), number or sys.maxsize)
+        return min(count(stream, form), number or sys.maxsize)
 
 
 @contextmanager
@@ -212,7 +216,7 @@ def _warnings_once() -> Iterator[None]:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     logger = logging.getLogger("llm_tiered")
-    once = Once()
+    once = WarnOnce()
     logger.addFilter(once)
     try:
         with logging_redirect_tqdm([logger]):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ..batch.report import cost
+from ..batch.progress import cost
 from ..config.settings import load_settings
 from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
 from ..router.failures import explain

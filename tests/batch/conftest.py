@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def echoes(config_file: Path) -> Iterator[Echoes]:
-    """Echoes as tiers, which log nothing and fall back on nobody."""
+    """Echo models as tiers, without logging and without fallbacks."""
     config_file.write_text(yaml.safe_dump(config()))
     with registered() as plugin:
         yield plugin

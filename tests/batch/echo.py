@@ -1,4 +1,4 @@
-"""Toy models that answer each prompt with itself, as the tiers of `tiered`, and one besides."""
+"""Echo models, which answer a prompt with the prompt: one for each tier, and one without a tier."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Act = Callable[[str, str], Awaitable[str]]
 
 
 async def repeat(model: str, prompt: str) -> str:
-    """Answer with the prompt, after everybody else has had a turn."""
+    """Answer with the prompt, after every other task has had a turn."""
     await asyncio.sleep(0)
     return prompt
 
 
 class Options(llm.Options):
-    """What an echo is told; it takes no notice."""
+    """Options that an echo model accepts and ignores."""
 
     temperature: float | None = None
     max_tokens: int | None = None
 
 
 class _Echo:
-    """What the sync and the async model have in common."""
+    """Common parts of the sync and the async model."""
 
     supports_schema = True
     can_stream = True
@@ -53,7 +53,7 @@ class _Echo:
 
 
 class EchoModel(_Echo, llm.Model):  # type: ignore[misc]  # llm declares Options as a nested class
-    """Only there because llm wants one beside the async model."""
+    """The sync model, which llm requires beside the async one."""
 
     def execute(
         self,
@@ -62,12 +62,12 @@ class EchoModel(_Echo, llm.Model):  # type: ignore[misc]  # llm declares Options
         response: llm.Response,
         conversation: llm.Conversation | None,
     ) -> Iterator[str]:
-        """Fail."""
+        """Fail: batches use async models."""
         raise AssertionError("a batch asks async models")
 
 
 class AsyncEchoModel(_Echo, llm.AsyncModel):  # type: ignore[misc]  # as above
-    """A model that answers with the prompt, or does whatever the test wants."""
+    """A model that answers with the prompt, or with whatever the test sets."""
 
     async def execute(
         self,
@@ -76,43 +76,47 @@ class AsyncEchoModel(_Echo, llm.AsyncModel):  # type: ignore[misc]  # as above
         response: llm.AsyncResponse,
         conversation: llm.AsyncConversation | None,
     ) -> AsyncGenerator[str, None]:
-        """Act, and keep account of it."""
+        """Record the request and answer it."""
         echoes, text = self.echoes, prompt.prompt
-        echoes.asked.append((self.model_id, text))
+        echoes.requests.append((self.model_id, text))
         echoes.prompts.append(prompt)
-        echoes.under_way[self.model_id] += 1
-        echoes.most[self.model_id] = max(
-            echoes.most[self.model_id], echoes.under_way[self.model_id]
+        echoes.running[self.model_id] += 1
+        echoes.peaks[self.model_id] = max(
+            echoes.peaks[self.model_id], echoes.running[self.model_id]
         )
         try:
             yield await echoes.act(self.model_id, text)
         finally:
-            echoes.under_way[self.model_id] -= 1
+            echoes.running[self.model_id] -= 1
         response.set_usage(input=3, output=2)
 
 
 class Echoes:
-    """The plugin, and what its models were asked. `most` is how many ran at a time."""
+    """The plugin with the echo models, and their requests.
+
+    `requests` are pairs of model and prompt; `running` counts the present requests of each model,
+    `peaks` the most at the same time.
+    """
 
     __name__ = "echoes"
 
     def __init__(self, act: Act = repeat) -> None:
         self.act = act
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         self.prompts: list[llm.Prompt] = []
-        self.under_way: Counter[str] = Counter()
-        self.most: dict[str, int] = dict.fromkeys((SMALL, MEDIUM, CLOUD, OTHER), 0)
+        self.running: Counter[str] = Counter()
+        self.peaks: dict[str, int] = dict.fromkeys((SMALL, MEDIUM, CLOUD, OTHER), 0)
 
     @llm.hookimpl
     def register_models(self, register: Callable[..., None]) -> None:
-        """Register the echoes with llm."""
-        for model_id in self.most:
+        """Register the echo models with llm."""
+        for model_id in self.peaks:
             register(EchoModel(model_id, self), AsyncEchoModel(model_id, self))
 
 
 @contextmanager
 def registered(act: Act = repeat) -> Iterator[Echoes]:
-    """Echoes that llm knows for as long as the context lasts."""
+    """Register echo models with llm until the context ends."""
     echoes = Echoes(act)
     pm.register(echoes, name="echoes")
     try:
@@ -122,5 +126,5 @@ def registered(act: Act = repeat) -> Iterator[Echoes]:
 
 
 def config(**settings: Any) -> dict[str, Any]:
-    """A config with the echoes as tiers, which logs nothing and falls back on nobody."""
+    """A config with the echo models as tiers, without logging and without fallbacks."""
     return {"tiers": TIERS, "log_api": False, "fallback": "none"} | settings

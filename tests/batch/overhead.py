@@ -1,4 +1,4 @@
-"""What a batch costs besides its models: `python -m tests.batch.overhead`. Log off."""
+"""Measure the CPU time that a batch adds to its models: `python -m tests.batch.overhead`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = 10_000
 
 
 def main() -> None:
-    """Print milliseconds of CPU a prompt, for a model by itself and through `tiered`."""
+    """Print CPU milliseconds a prompt, for a model of its own and for `tiered`, without logging."""
     with tempfile.TemporaryDirectory() as folder, registered():
         os.environ["LLM_USER_PATH"] = folder
         home = Path(folder)
@@ -31,13 +31,13 @@ def main() -> None:
                 file.write(json.dumps({"prompt": f"Prompt {number}", "complexity": 2}) + "\n")
         for model in (OTHER, "tiered"):
             output = home / f"{model.replace('/', '-')}.jsonl"
-            for what in ("asked", "skipped as done"):
+            for label in ("answered", "skipped as done"):
                 started = time.process_time()
                 arguments = ["tiered", "batch", str(rows), "-m", model, "-o", str(output), "-n"]
                 result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
                 seconds = time.process_time() - started
                 assert result.exit_code == 0, result.output
-                sys.stdout.write(f"{model}, {what}: {1000 * seconds / ROWS:.3f} ms a prompt\n")
+                sys.stdout.write(f"{model}, {label}: {1000 * seconds / ROWS:.3f} ms a prompt\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A batch in the test's own event loop, and models that wait for the test."""
+"""Batches in the event loop of the test, and models that wait for the test."""
 
 from __future__ import annotations
 
@@ -11,34 +11,46 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from llm_tiered.batch.output import Output
-from llm_tiered.batch.report import Report
+from llm_tiered.batch.progress import Progress
 from llm_tiered.batch.rows import Defaults, read
-from llm_tiered.batch.runner import Batch, Job
+from llm_tiered.batch.runner import BatchRun, BatchSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from llm_tiered.batch.journal import Journal
     from llm_tiered.batch.rows import BadRow, Row
 
 
 class Run:
-    """A batch over rows such as `{"prompt": "Hello"}`, and what came of it."""
+    """A batch over rows such as `{"prompt": "Hello"}`, and its output."""
 
-    def __init__(self, *rows: dict[str, Any], model: str = "tiered", **how: Any) -> None:
+    def __init__(
+        self,
+        *rows: dict[str, Any],
+        model: str = "tiered",
+        journal: Journal | None = None,
+        output: Output | None = None,
+        **settings: Any,
+    ) -> None:
         self.model: Any = llm.get_async_model(model)
         self.rows = rows
         self.file = io.BytesIO()
-        self.output = Output(self.file)
-        self.report = Report(None)
-        self.batch = Batch(Job(self.model, **how), self.output, None, self.report)
+        self.progress = Progress(None)
+        self.batch = BatchRun(
+            BatchSettings(self.model, **settings),
+            output or Output(self.file),
+            journal,
+            self.progress,
+        )
 
     def read(self) -> Iterator[Row | BadRow]:
-        """The rows as a batch gets them."""
+        """The rows as the batch reads them."""
         lines = (json.dumps(row).encode() for row in self.rows)
         return read(lines, "jsonl", Defaults(self.model.model_id, self.model.Options))
 
     async def __call__(self) -> list[dict[str, Any]]:
-        """Run it; gives the answers as they stand in the output."""
+        """Run the batch and return the answers in its output."""
         await self.batch.run(self.read())
         return self.answers()
 
@@ -52,33 +64,33 @@ class Run:
 
 
 def prompts(number: int, **fields: Any) -> list[dict[str, Any]]:
-    """Rows that ask 0, 1, 2, …; small ones if nothing else is said."""
+    """Rows with the prompts 0, 1, 2, …, for the small tier unless the fields differ."""
     return [{"prompt": str(i), "complexity": 2} | fields for i in range(number)]
 
 
 class Held:
-    """Answers that wait until they are let go, one prompt after the other."""
+    """Answers each prompt with itself once the test releases it."""
 
     def __init__(self) -> None:
         self.events: dict[str, asyncio.Event] = {}
 
     async def __call__(self, model: str, prompt: str) -> str:
-        """Wait, then answer with the prompt."""
+        """Wait for the release, then answer with the prompt."""
         await self.events.setdefault(prompt, asyncio.Event()).wait()
         return prompt
 
-    def let(self, *names: str) -> None:
+    def release(self, *prompts: str) -> None:
         """Let these prompts be answered."""
-        for name in names:
-            self.events.setdefault(name, asyncio.Event()).set()
+        for prompt in prompts:
+            self.events.setdefault(prompt, asyncio.Event()).set()
 
 
 class _OneThread(ThreadPoolExecutor):
-    """Does one thing after the other: what is put in last is done when all else is."""
+    """A pool of one thread: when a job is done, all earlier jobs are done too."""
 
 
 async def settle() -> None:
-    """Let everything happen that can happen without help, in threads too."""
+    """Run the event loop and its threads until nothing more can happen without the test."""
     loop = asyncio.get_running_loop()
     if not isinstance(getattr(loop, "_default_executor", None), _OneThread):
         loop.set_default_executor(_OneThread(max_workers=1))

@@ -1,4 +1,4 @@
-"""Rows from an iterator that blocks."""
+"""A blocking iterator as an async iterator."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "rows"]
 
 
-async def test_all_in_order() -> None:
-    """Everything comes through, in order, and the thread ends."""
+async def test_all_items_in_order() -> None:
+    """All items arrive in order, and the thread ends."""
     async with aclosing(feed(iter(range(1000)))) as items:
         assert [item async for item in items] == list(range(1000))
     for thread in threads():
@@ -29,7 +29,7 @@ async def test_all_in_order() -> None:
 
 
 async def test_error() -> None:
-    """What the iterator raises is raised, behind what it gave before."""
+    """An error of the iterator is raised after the items before it."""
 
     def numbers() -> Iterator[int]:
         yield 1
@@ -41,18 +41,18 @@ async def test_error() -> None:
             await anext(items)
 
 
-async def test_given_up() -> None:
-    """An endless iterator is not read far ahead, and no longer once nobody listens."""
-    taken = itertools.count()
-    async with aclosing(feed(iter(taken))) as items:
+async def test_closed_early() -> None:
+    """An endless iterator is read only slightly ahead, and not at all once the feed is closed."""
+    source = itertools.count()
+    async with aclosing(feed(iter(source))) as items:
         assert await anext(items) == 0
         [thread] = threads()
     thread.join()
-    assert next(taken) < 200
+    assert next(source) < 200
 
 
-async def test_blocking() -> None:
-    """While the iterator blocks, the loop goes on."""
+async def test_blocking_iterator() -> None:
+    """The event loop continues while the iterator blocks."""
     more = threading.Event()
 
     def numbers() -> Iterator[int]:

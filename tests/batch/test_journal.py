@@ -1,25 +1,24 @@
-"""The journal: what it keeps, what it makes of damage, whom it refuses. And the output."""
+"""The journal: what it keeps, how it handles damage, when it refuses to open."""
 
 from __future__ import annotations
 
 import json
-import resource
+import shutil
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from llm_tiered.batch.journal import LOOK_AHEAD, Journal
-from llm_tiered.batch.output import encode, open_output
 from llm_tiered.batch.rows import BadRow, Row
 from llm_tiered.errors import RequestError
+from tests.cli.commands import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.batch.echo import Echoes
 
-# Bytes, where the disk is small.
-LIMIT = 10_000
+DATA = Path(__file__).parent / "data"
 
 
 def make_row(name: str, line: int = 1) -> Row:
@@ -28,18 +27,18 @@ def make_row(name: str, line: int = 1) -> Row:
 
 
 def make_answer(name: str, line: int = 1) -> dict[str, Any]:
-    """An answer to such a row."""
+    """An answer to the row of that name."""
     return {"id": None, "line": line, "response": f"answer to {name}"}
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Where the answers belong; nothing is there."""
+    """The path of the output; the file does not exist."""
     return tmp_path / "answers.jsonl"
 
 
 @pytest.fixture
-def kept(output: Path) -> Path:
+def earlier(output: Path) -> Path:
     """The journal of an earlier run, with answers to a and b."""
     with closing(Journal(output, restart=False)) as journal:
         for name in "ab":
@@ -47,61 +46,61 @@ def kept(output: Path) -> Path:
     return journal.path
 
 
-def refused(output: Path) -> str:
-    """Why there can be no journal."""
+def refusal(output: Path) -> str:
+    """The error of opening a journal."""
     with pytest.raises(RequestError) as error:
         Journal(output, restart=False)
     return str(error.value)
 
 
-def test_answers_are_found(output: Path, kept: Path) -> None:
-    """A later run finds the answers, with the lines on which the rows are now."""
+def test_find(output: Path, earlier: Path) -> None:
+    """A later run finds the answers, with the present lines of their rows."""
     with closing(Journal(output, restart=False)) as journal:
         assert journal.find(make_row("b")) == make_answer("b")
         assert journal.find(make_row("a", line=5)) == make_answer("a", line=5)
         assert journal.find(make_row("c")) is None
 
 
-def test_found_while_adding(output: Path, kept: Path) -> None:
-    """Reading and adding go on side by side, and all is there the next time."""
+def test_find_between_additions(output: Path, earlier: Path) -> None:
+    """Answers can be added and found in turn, and all of them are there the next time."""
     with closing(Journal(output, restart=False)) as journal:
         journal.add(make_row("c"), make_answer("c"))
         assert journal.find(make_row("a")) == make_answer("a")
         journal.add(make_row("d"), make_answer("d"))
     with closing(Journal(output, restart=False)) as journal:
-        found = [journal.find(make_row(name)) for name in "abcd"]
-    assert found == [make_answer(name) for name in "abcd"]
+        answers = [journal.find(make_row(name)) for name in "abcd"]
+    assert answers == [make_answer(name) for name in "abcd"]
 
 
-def test_left(output: Path, kept: Path) -> None:
-    """What earlier runs had and this one has not found is left, new answers are not."""
+def test_unclaimed(output: Path, earlier: Path) -> None:
+    """Earlier answers that this run has not looked up are unclaimed; new answers are not."""
     with closing(Journal(output, restart=False)) as journal:
         journal.find(make_row("a"))
         journal.add(make_row("c"), make_answer("c"))
-        assert list(journal.left()) == [make_answer("b")]
+        assert list(journal.unclaimed()) == [make_answer("b")]
 
 
-def test_files(output: Path, kept: Path) -> None:
-    """Only the journal stays behind, named after the output."""
+def test_files(output: Path, earlier: Path) -> None:
+    """A closed journal leaves one file, named after the output."""
     assert [path.name for path in output.parent.glob("answers*")] == ["answers.jsonl.journal"]
 
 
 @pytest.mark.parametrize("cut", [1, 10])
-def test_half_a_line(output: Path, kept: Path, cut: int) -> None:
-    """The line at which a run was killed is cut off, and its row is to be asked again."""
-    kept.write_bytes(kept.read_bytes()[:-cut])
+def test_half_a_line(output: Path, earlier: Path, cut: int) -> None:
+    """Half a line at the end is cut off, and its row is asked again."""
+    earlier.write_bytes(earlier.read_bytes()[:-cut])
     with closing(Journal(output, restart=False)) as journal:
         assert journal.find(make_row("b")) is None
         journal.add(make_row("b"), make_answer("b"))
-    assert [json.loads(line) for line in kept.read_text().splitlines()][1:] == [
+    assert [json.loads(line) for line in earlier.read_text().splitlines()][1:] == [
         {"key": name, "answer": make_answer(name)} for name in "ab"
     ]
 
 
-@pytest.mark.parametrize("keep", [0, 5])
-def test_half_a_header(output: Path, kept: Path, keep: int) -> None:
-    """A journal that was killed as it began is begun again."""
-    kept.write_bytes(kept.read_bytes()[:keep])
+@pytest.mark.parametrize("size", [0, 5])
+def test_half_a_header(output: Path, earlier: Path, size: int) -> None:
+    """A journal with half a header starts again."""
+    earlier.write_bytes(earlier.read_bytes()[:size])
     with closing(Journal(output, restart=False)) as journal:
         journal.add(make_row("c"), make_answer("c"))
     with closing(Journal(output, restart=False)) as journal:
@@ -109,18 +108,18 @@ def test_half_a_header(output: Path, kept: Path, keep: int) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"\0\0\0\n", b"[]\n", b'{"key": "a"}\n'])
-def test_damaged_line(output: Path, kept: Path, damage: bytes) -> None:
-    """A line that can't be read costs no other one."""
-    header, _, rest = kept.read_bytes().split(b"\n", 2)
-    kept.write_bytes(header + b"\n" + damage + rest)
+def test_damaged_line(output: Path, earlier: Path, damage: bytes) -> None:
+    """An unreadable line loses only its own answer."""
+    header, _, rest = earlier.read_bytes().split(b"\n", 2)
+    earlier.write_bytes(header + b"\n" + damage + rest)
     with closing(Journal(output, restart=False)) as journal:
         assert journal.find(make_row("a")) is None
         assert journal.find(make_row("b")) == make_answer("b")
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_other_file_in_its_place(output: Path, *, restart: bool) -> None:
-    """A file of somebody else's under the journal's name is left alone."""
+def test_foreign_file(output: Path, *, restart: bool) -> None:
+    """A foreign file with the journal's name is never changed."""
     path = output.with_name("answers.jsonl.journal")
     path.write_text("Dear diary\n")
     with pytest.raises(RequestError, match="is in the way"):
@@ -129,39 +128,39 @@ def test_other_file_in_its_place(output: Path, *, restart: bool) -> None:
 
 
 def test_output_without_journal(output: Path) -> None:
-    """An output that has no journal is not overwritten, unless it is empty."""
+    """An output without a journal is not overwritten, unless it is empty."""
     output.touch()
     Journal(output, restart=False).close()
     output.with_name("answers.jsonl.journal").unlink()
     output.write_text("My thesis\n")
-    assert "is there already" in refused(output)
+    assert "already exists" in refusal(output)
 
 
 def test_one_run_at_a_time(output: Path) -> None:
-    """While a run goes on, a second one can't begin; then it can."""
+    """A second run can't open the journal until the first one closes it."""
     with closing(Journal(output, restart=False)):
-        assert refused(output) == f"another run is writing to {output}"
+        assert refusal(output) == f"another run is writing to {output}"
     Journal(output, restart=False).close()
 
 
-def test_refusal_leaves_no_lock(output: Path, kept: Path) -> None:
-    """After a refusal, the next try is judged by itself."""
-    content = kept.read_bytes()
-    kept.write_text("Dear diary\n")
-    refused(output)
-    kept.write_bytes(content)
+def test_refusal_leaves_no_lock(output: Path, earlier: Path) -> None:
+    """A refusal does not lock out the next run."""
+    content = earlier.read_bytes()
+    earlier.write_text("Dear diary\n")
+    refusal(output)
+    earlier.write_bytes(content)
     Journal(output, restart=False).close()
 
 
-def test_restart(output: Path, kept: Path) -> None:
-    """Begun anew, it knows nothing."""
+def test_restart(output: Path, earlier: Path) -> None:
+    """With `restart` the journal is empty."""
     output.write_text("My thesis\n")
     with closing(Journal(output, restart=True)) as journal:
         assert journal.find(make_row("a")) is None
 
 
-def test_same_input(output: Path, kept: Path) -> None:
-    """Rows of which one was answered are given on, all of them."""
+def test_same_input(output: Path, earlier: Path) -> None:
+    """Rows of which one was answered earlier pass the check, all of them."""
     rows: list[Row | BadRow] = [BadRow(1, None, "no prompt"), make_row("x"), make_row("b")]
     more = [*rows, make_row("y")]
     with closing(Journal(output, restart=False)) as journal:
@@ -169,8 +168,8 @@ def test_same_input(output: Path, kept: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, LOOK_AHEAD + 1])
-def test_other_input(output: Path, kept: Path, number: int) -> None:
-    """Rows of which none was answered are refused; of very many, the first thousand decide."""
+def test_other_input(output: Path, earlier: Path, number: int) -> None:
+    """Rows of which none was answered are refused; the first thousand rows decide."""
     rows = (make_row(f"x{place}") for place in range(number))
     with (
         closing(Journal(output, restart=False)) as journal,
@@ -181,90 +180,43 @@ def test_other_input(output: Path, kept: Path, number: int) -> None:
 
 
 def test_any_input(output: Path) -> None:
-    """A journal without answers is for any input."""
+    """A journal without answers accepts any input."""
     with closing(Journal(output, restart=False)) as journal:
         assert list(journal.check(iter([make_row("a")]))) == [make_row("a")]
 
 
-# The output
-
-
-def lines(path: Path) -> list[str]:
-    """The responses in the output."""
-    return [json.loads(line)["response"] for line in path.read_text("utf-8").splitlines()]
-
-
-def test_output_goes_on(output: Path) -> None:
-    """What is in the output is kept while it is the same, and nothing of it is written again."""
-    output.write_bytes(encode({"response": "a"}) + encode({"response": "b"}))
-    with open_output(output, restart=False) as opened:
-        opened.write({"response": "a"})
-        assert lines(output) == ["a", "b"]
-        opened.write({"response": "b"})
-        opened.write({"response": "c"})
-        assert lines(output) == ["a", "b", "c"]
-
-
-def test_output_that_differs(output: Path) -> None:
-    """From the first line that is another one, the output is written anew."""
-    output.write_bytes(b"".join(encode({"response": text}) for text in "axyz"))
-    with open_output(output, restart=False) as opened:
-        opened.write({"response": "a"})
-        opened.write({"response": "b"})
-        assert lines(output) == ["a", "b"]
-
-
-def test_output_with_half_a_line(output: Path) -> None:
-    """Half a line at the end is written anew."""
-    output.write_bytes(encode({"response": "a"}) + encode({"response": "b"})[:-3])
-    with open_output(output, restart=False) as opened:
-        for text in "ab":
-            opened.write({"response": text})
-    assert lines(output) == ["a", "b"]
-
-
-def test_output_cut(output: Path) -> None:
-    """What is beyond the last answer can be cut off."""
-    output.write_bytes(b"".join(encode({"response": text}) for text in "abc"))
-    with open_output(output, restart=False) as opened:
-        opened.write({"response": "a"})
-        opened.cut()
-    assert lines(output) == ["a"]
-
-
-def test_output_restarted(output: Path) -> None:
-    """Begun anew, it is empty."""
-    output.write_bytes(encode({"response": "a"}))
-    with open_output(output, restart=True):
-        assert lines(output) == []
-
-
-def test_output_is_utf_8() -> None:
-    """Answers are readable text, even with half a surrogate pair in them."""
-    assert encode({"response": "é\ud800\n"}) == '{"response": "é\\ud800\\n"}\n'.encode()
+# A journal of an earlier version, in tests/batch/data
 
 
 @pytest.fixture
-def _small_disk() -> Iterator[None]:
-    """Let no file grow beyond LIMIT."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def earlier_version(tmp_path: Path) -> Path:
+    """A folder with rows, answers and journal as an earlier version wrote them."""
+    return shutil.copytree(DATA, tmp_path / "earlier")
 
 
-def overfill(output: Path) -> None:
-    """Write more into the output than the disk takes, and tell it."""
-    with open_output(output, restart=True) as answers:
-        with pytest.raises(OSError, match="large"):
-            answers.write(make_answer("a" * LIMIT))
-        raise RequestError("told")
+def run_again(folder: Path) -> str:
+    """Run the batch of an earlier version again; returns the totals."""
+    result = run("batch", str(folder / "rows.jsonl"), "-o", str(folder / "answers.jsonl"))
+    return result.stderr.splitlines()[-1]
 
 
-@pytest.mark.usefixtures("_small_disk")
-def test_disk_full(output: Path) -> None:
-    """What a full disk did not take is an error once, and not again when the files are closed."""
-    with closing(Journal(output, restart=False)) as journal, pytest.raises(OSError, match="large"):
-        journal.add(make_row("a"), make_answer("a" * LIMIT))
-    with pytest.raises(RequestError, match="told"):
-        overfill(output)
+@pytest.mark.parametrize("lost", ["nothing", "the output"])
+def test_journal_of_an_earlier_version(echoes: Echoes, earlier_version: Path, lost: str) -> None:
+    """A journal of an earlier version is complete: no row is asked again."""
+    if lost == "the output":
+        (earlier_version / "answers.jsonl").unlink()
+    totals = run_again(earlier_version)
+    assert totals.startswith("4 rows: 0 answered, 0 failed, 4 skipped as done")
+    assert echoes.requests == []
+    assert (earlier_version / "answers.jsonl").read_bytes() == (DATA / "answers.jsonl").read_bytes()
+
+
+def test_journal_of_an_earlier_version_goes_on(echoes: Echoes, earlier_version: Path) -> None:
+    """A run of an earlier version that was killed is resumed with the missing row only."""
+    journal = earlier_version / "answers.jsonl.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    [missing] = [line for line in lines if b"Gr\xc3\xbc" in line]
+    journal.write_bytes(b"".join(line for line in lines if line != missing))
+    totals = run_again(earlier_version)
+    assert totals.startswith("4 rows: 1 answered, 0 failed, 3 skipped as done")
+    assert [prompt for _, prompt in echoes.requests] == ["Schöne Grüße"]

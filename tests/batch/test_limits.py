@@ -1,4 +1,4 @@
-"""How many requests run at a time and start in a minute."""
+"""How many requests run at the same time and start each minute."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were waited; nobody really waits."""
-    waited: list[float] = []
+    """The seconds of each sleep; no time is spent on it."""
+    seconds_slept: list[float] = []
     sleep = asyncio.sleep
 
     async def note(seconds: float) -> None:
         if seconds:
-            waited.append(seconds)
+            seconds_slept.append(seconds)
         await sleep(0)
 
     monkeypatch.setattr("asyncio.sleep", note)
-    return waited
+    return seconds_slept
 
 
 async def ask(name: str, number: int, rate: float | None = None, **options: Any) -> None:
-    """Ask the model that many times at once; the cloud has room for three."""
+    """Send that many prompts concurrently; the cloud admits three at the same time."""
     model = limit(llm.get_async_model(name), 3, rate)
     await asyncio.gather(*(model.prompt(f"Prompt {i}", **options) for i in range(number)))
 
 
 @pytest.mark.parametrize("name", [OTHER, CLOUD])
 async def test_concurrency(echoes: Echoes, name: str) -> None:
-    """A model that is not local is asked as often at a time as is allowed, no more."""
+    """A model that is not local gets exactly as many concurrent requests as allowed."""
     await ask(name, 20)
-    assert (echoes.most[name], len(echoes.asked)) == (3, 20)
+    assert (echoes.peaks[name], len(echoes.requests)) == (3, 20)
 
 
 async def test_concurrency_of_local_models(echoes: Echoes) -> None:
     """A local model has a limit of its own."""
     await ask(SMALL, 2 * LOCAL_CONCURRENCY)
-    assert echoes.most[SMALL] == LOCAL_CONCURRENCY
+    assert echoes.peaks[SMALL] == LOCAL_CONCURRENCY
 
 
 async def test_concurrency_behind_tiered(echoes: Echoes) -> None:
-    """Behind `tiered`, the cloud has its limit as well."""
+    """The cloud has its limit behind `tiered` as well."""
     await ask("tiered", 20, complexity=9)
-    assert (echoes.most[CLOUD], len(echoes.asked)) == (3, 20)
+    assert (echoes.peaks[CLOUD], len(echoes.requests)) == (3, 20)
 
 
 async def test_fallback_to_the_cloud(echoes: Echoes, config_file: Path) -> None:
-    """What comes to the cloud because a local model failed is limited too."""
+    """Requests that fall back from a local model to the cloud are limited too."""
 
     async def act(model: str, prompt: str) -> str:
         await asyncio.sleep(0)
@@ -68,21 +68,21 @@ async def test_fallback_to_the_cloud(echoes: Echoes, config_file: Path) -> None:
     config_file.write_text(yaml.safe_dump(config(fallback="any")))
     echoes.act = act
     await ask("tiered", 20, complexity=2)
-    assert [model for model, _ in echoes.asked].count(CLOUD) == 20
-    assert echoes.most[CLOUD] == 3
+    assert [model for model, _ in echoes.requests].count(CLOUD) == 20
+    assert echoes.peaks[CLOUD] == 3
 
 
 @pytest.mark.parametrize(("name", "options"), [(OTHER, {}), ("tiered", {"complexity": 9})])
 async def test_rate(
     echoes: Echoes, pauses: list[float], name: str, options: dict[str, Any]
 ) -> None:
-    """Requests to the cloud begin evenly over the minute."""
+    """Requests to the cloud start evenly over the minute."""
     await ask(name, 5, rate=6, **options)
     assert pauses == pytest.approx([10, 20, 30, 40], abs=1)
 
 
 async def test_rate_counts_retries(echoes: Echoes, pauses: list[float]) -> None:
-    """A request that is tried again counts again."""
+    """A retry counts as another request."""
     failures = iter([llm.ModelError("overloaded")])
 
     async def act(model: str, prompt: str) -> str:
@@ -92,18 +92,18 @@ async def test_rate_counts_retries(echoes: Echoes, pauses: list[float]) -> None:
 
     echoes.act = act
     await ask("tiered", 1, rate=6, complexity=9)
-    # The first is the chain's own.
+    # The first pause is the router's own, before its retry.
     assert pauses == pytest.approx([1, 10], abs=1)
 
 
 async def test_no_rate_for_local_models(echoes: Echoes, pauses: list[float]) -> None:
-    """Local models are as fast as they are."""
+    """Requests to local models start without a pause."""
     await ask("tiered", 5, rate=1, complexity=2)
     assert pauses == []
 
 
-async def test_failure_makes_room(echoes: Echoes) -> None:
-    """A request that fails, or is given up, leaves its place to others."""
+async def test_failures_free_their_place(echoes: Echoes) -> None:
+    """A request that fails or is cancelled frees its place."""
 
     async def act(model: str, prompt: str) -> str:
         if prompt == "wait":
@@ -113,7 +113,7 @@ async def test_failure_makes_room(echoes: Echoes) -> None:
     echoes.act = act
     model = limit(llm.get_async_model(OTHER), 1, None)
     waiting = asyncio.ensure_future(model.prompt("wait").text())
-    while not echoes.asked:
+    while not echoes.requests:
         await asyncio.sleep(0)
     waiting.cancel()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Batches as processes: killed, interrupted, gone on with, shown on a terminal, very long."""
+"""Batches that are killed, interrupted, resumed, shown on a terminal, and very long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -28,52 +28,64 @@ from llm.cli import cli
 from tests.batch.echo import OTHER, config, registered
 from tests.batch.process import act
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[2]
-SOON = 30  # seconds, of which a process under load takes some to get going
+TIMEOUT = 30  # seconds; a process on a busy machine needs some of them to start
 
 
 @pytest.fixture(autouse=True)
-def asked(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file to which the models append what they answer."""
+def answered(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file to which the models append each prompt that they answer."""
     config_file.write_text(yaml.safe_dump(config()))
-    path = tmp_path / "asked.txt"
-    monkeypatch.setenv("ASKED", str(path))
+    path = tmp_path / "answered.txt"
+    monkeypatch.setenv("ANSWERED", str(path))
     return path
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Where the answers go."""
+    """The path of the output."""
     return tmp_path / "answers.jsonl"
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Let this process receive Ctrl-C, which a batch handles once, and restore what it changes."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def write_rows(tmp_path: Path, *prompts: str) -> str:
-    """A file with those prompts for the small tier; gives its name."""
+    """Write a file with those prompts for the small tier; returns its name."""
     rows = [json.dumps({"prompt": prompt, "complexity": 2}) + "\n" for prompt in prompts]
     (tmp_path / "rows.jsonl").write_text("".join(rows))
     return str(tmp_path / "rows.jsonl")
 
 
-def start(*arguments: str, hold: str = "", **how: Any) -> subprocess.Popen[str]:
-    """Start `llm tiered batch …`; prompts with `hold` in them are never answered."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
+def start(*arguments: str, hold: str = "", **options: Any) -> subprocess.Popen[str]:
+    """Start `llm tiered batch …`; prompts that contain `hold` are never answered."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "tests.batch.process", "tiered", "batch", *arguments]
     environment = os.environ | {"HOLD": hold}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes | options)
 
 
 def finish(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
-    """Wait for its end; gives stdout and stderr."""
-    printed = process.communicate(timeout=SOON)
+    """Wait for the end of a process; returns its stdout and stderr."""
+    printed = process.communicate(timeout=TIMEOUT)
     assert process.returncode == code, printed
     return printed
 
 
-def go_on(rows: str, output: Path, *arguments: str) -> str:
-    """Run the batch to its end, in this process; gives stderr."""
-    done = CliRunner().invoke(cli, ["tiered", "batch", rows, "-o", str(output), *arguments])
-    assert done.exit_code == 0, done.output
-    return done.stderr
+def resume(rows: str, output: Path, *arguments: str) -> str:
+    """Run the batch to its end, in this process; returns stderr."""
+    result = CliRunner().invoke(cli, ["tiered", "batch", rows, "-o", str(output), *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stderr
 
 
 def wait_for(path: Path, lines: int, process: subprocess.Popen[str]) -> None:
@@ -90,15 +102,15 @@ def responses(output: Path) -> list[str]:
 
 
 def journal(output: Path) -> Path:
-    """The journal beside the output. Its first line is no answer."""
+    """The journal beside the output; its first line is a header."""
     return output.with_name(f"{output.name}.journal")
 
 
 # Killed
 
 
-def test_killed(tmp_path: Path, output: Path, asked: Path) -> None:
-    """A batch that is killed goes on where it was, and asks nothing twice."""
+def test_killed(tmp_path: Path, output: Path, answered: Path) -> None:
+    """A killed batch is resumed where it stopped, and no row is answered twice."""
     prompts = ["hold 0", *map(str, range(1, 30)), "hold 30", *map(str, range(31, 40))]
     rows = write_rows(tmp_path, *prompts)
     process = start(rows, "-o", str(output), hold="hold")
@@ -107,51 +119,60 @@ def test_killed(tmp_path: Path, output: Path, asked: Path) -> None:
     finish(process, -signal.SIGKILL)
     assert responses(output) == []
     with registered(act):
-        errors = go_on(rows, output)
+        errors = resume(rows, output)
     assert responses(output) == prompts
-    assert sorted(asked.read_text().splitlines()) == sorted(prompts)
+    assert sorted(answered.read_text().splitlines()) == sorted(prompts)
     assert "40 rows: 2 answered, 0 failed, 38 skipped as done" in errors
 
 
-def test_killed_often(tmp_path: Path, output: Path, asked: Path) -> None:
-    """Whenever it is killed, in the end each row has its one answer, in order."""
-    prompts = [f"{number} {'x' * 5_000}" for number in range(1000)]
+def test_killed_often(tmp_path: Path, output: Path, answered: Path) -> None:
+    """Whenever a batch is killed, each row has one answer in the end, in order."""
+    prompts = [f"{number} {'x' * 5_000}" for number in range(500)]
     rows = write_rows(tmp_path, *prompts)
-    for lines in (2, 300):
+    for lines in (2, 200):
         process = start(rows, "-o", str(output))
         wait_for(journal(output), lines, process)
         process.kill()
         finish(process, -signal.SIGKILL)
     with registered(act):
-        go_on(rows, output)
+        resume(rows, output)
     assert responses(output) == prompts
-    # What was under way as it was killed may be asked again, and nothing else.
-    assert len(asked.read_text().splitlines()) <= len(prompts) + 2 * 64
+    # Only requests that were running at the time of a kill may be sent again.
+    assert len(answered.read_text().splitlines()) <= len(prompts) + 2 * 64
 
 
 # Interrupted
 
 
-def test_ctrl_c(tmp_path: Path, output: Path, asked: Path) -> None:
-    """Ctrl-C writes what is complete, says how to go on, and ends with 130; it can go on."""
+@pytest.mark.usefixtures("_ctrl_c")
+def test_ctrl_c(tmp_path: Path, output: Path, answered: Path) -> None:
+    """Ctrl-C writes complete answers, says how to resume and exits with 130; resuming works."""
     prompts = ["a", "hold", "b", "c"]
     rows = write_rows(tmp_path, *prompts)
-    process = start(rows, "-o", str(output), hold="hold")
-    wait_for(journal(output), 1 + 3, process)
-    process.send_signal(signal.SIGINT)
-    printed, errors = finish(process, 130)
-    assert printed == ""
-    assert errors.splitlines()[-1] == "Stopped: the same command goes on from here"
-    assert "3 rows: 3 answered" in errors
+
+    async def press_ctrl_c(model: str, prompt: str) -> str:
+        if prompt != "hold":
+            return await act(model, prompt)
+        while journal(output).read_bytes().count(b"\n") < 1 + 3:
+            await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.Event().wait()
+        return prompt
+
+    with registered(press_ctrl_c):
+        result = CliRunner().invoke(cli, ["tiered", "batch", rows, "-o", str(output)])
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == "Stopped: the same command goes on from here"
+    assert "3 rows: 3 answered" in result.stderr
     assert responses(output) == ["a", "b", "c"]
     with registered(act):
-        go_on(rows, output)
+        resume(rows, output)
     assert responses(output) == prompts
-    assert sorted(asked.read_text().splitlines()) == sorted(prompts)
+    assert sorted(answered.read_text().splitlines()) == sorted(prompts)
 
 
 def test_ctrl_c_while_stdin_is_silent() -> None:
-    """Ctrl-C ends a batch that waits for input as well; what has come before is answered."""
+    """Ctrl-C also ends a batch that waits for input; earlier rows are answered."""
     process = start("-", "--format", "text", "-m", OTHER)
     assert process.stdin
     assert process.stdout
@@ -159,7 +180,7 @@ def test_ctrl_c_while_stdin_is_silent() -> None:
     process.stdin.flush()
     assert json.loads(process.stdout.readline())["response"] == "Hello"
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=SOON)
+    process.wait(timeout=TIMEOUT)
     printed, errors = finish(process, 130)
     assert printed == ""
     assert "Stopped: with --output it could go on" in errors
@@ -182,9 +203,9 @@ def test_stdout_closed(tmp_path: Path) -> None:
 
 
 def read(terminal: int) -> bytes:
-    """All that is written to the terminal, until nobody has it open any more; closes it."""
+    """Read what is written to the terminal until nobody has it open any more; close it."""
     shown = b""
-    with suppress(OSError):  # how a terminal says that nobody is left
+    with suppress(OSError):  # the end of a terminal is an error
         while data := os.read(terminal, 10_000):
             shown += data
     os.close(terminal)
@@ -192,7 +213,7 @@ def read(terminal: int) -> bytes:
 
 
 def test_progress(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal there is a bar with tokens a second, money and time left."""
+    """On a terminal there is a bar with tokens per second, dollars and the time left."""
     rows = write_rows(tmp_path, "a", "b", "oops")
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -208,9 +229,9 @@ def test_progress(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_progress(tmp_path: Path, output: Path) -> None:
-    """Elsewhere there is none."""
+    """Without a terminal there is no bar."""
     with registered():
-        errors = go_on(write_rows(tmp_path, "a"), output)
+        errors = resume(write_rows(tmp_path, "a"), output)
     assert "\r" not in errors
     assert len(errors.splitlines()) == 2
 
@@ -219,7 +240,7 @@ def test_no_progress(tmp_path: Path, output: Path) -> None:
 
 
 def test_memory(tmp_path: Path, output: Path) -> None:
-    """At the last of many rows, those before it are no longer in memory."""
+    """At the last of many rows, earlier rows are no longer in memory."""
     prompts = [f"{row} {'x' * 5_000}" for row in range(1000)]
     in_use = []
 
@@ -233,9 +254,9 @@ def test_memory(tmp_path: Path, output: Path) -> None:
         return prompt
 
     with registered(measure) as echoes:
-        echoes.asked = echoes.prompts = deque(maxlen=1)  # type: ignore[assignment]  # keeps none
+        echoes.requests = echoes.prompts = deque(maxlen=1)  # type: ignore[assignment]  # keeps one
         try:
-            go_on(write_rows(tmp_path, *prompts), output, "-m", OTHER, "-n")
+            resume(write_rows(tmp_path, *prompts), output, "-m", OTHER, "-n")
         finally:
             tracemalloc.stop()
     assert 0 < in_use[0] < 800 * 5_000 / 2

@@ -39,8 +39,8 @@ def responses(text: str) -> list[str]:
 
 def asked(echoes: Echoes) -> list[str]:
     """The prompts that were asked since the last time."""
-    found = [text for _, text in echoes.asked]
-    echoes.asked.clear()
+    found = [text for _, text in echoes.requests]
+    echoes.requests.clear()
     return found
 
 

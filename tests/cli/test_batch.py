@@ -123,7 +123,7 @@ def test_options_for_all(echoes: Echoes, tmp_path: Path) -> None:
     rows = [{"prompt": "a"}, {"prompt": "b", "complexity": 9, "system": "own", "schema": "y"}]
     options = ("--option", "complexity", "2", "--option", "temperature", "0.5", "-s", "all")
     batch(write_rows(tmp_path, *rows), *options, "--schema", "x")
-    assert [model for model, _ in echoes.asked] == [SMALL, CLOUD]
+    assert [model for model, _ in echoes.requests] == [SMALL, CLOUD]
     assert [prompt.system for prompt in echoes.prompts] == ["all", "own"]
     schemas: list[Any] = [prompt.schema for prompt in echoes.prompts]
     assert [list(schema["properties"]) for schema in schemas] == [["x"], ["y"]]
@@ -152,7 +152,7 @@ def test_stored_options(echoes: Echoes, tmp_path: Path) -> None:
     name = write_rows(tmp_path, "a", name="rows.txt")
     batch(name)
     batch(name, "--option", "tier", "medium")
-    assert [model for model, _ in echoes.asked] == [CLOUD, MEDIUM]
+    assert [model for model, _ in echoes.requests] == [CLOUD, MEDIUM]
 
 
 def test_other_model(echoes: Echoes, tmp_path: Path) -> None:
@@ -202,7 +202,10 @@ def test_closed_stream(
         (("{rows}", "--option", "complexity", "11"), "less than or equal to 10"),
         (("{rows}", "--option", "colour", "red"), "colour"),
         (("{rows}", "--schema", "{{1}}"), "schema: not JSON"),
-        (("{rows}", "--schema", '{{"type": "integr"}}'), "--schema: 'integr' is not valid"),
+        (
+            ("{rows}", "--schema", '{{"type": "integr"}}'),
+            "--schema: not a valid JSON Schema: 'integr' ",
+        ),
         (("{rows}", "--schema", "schema.json"), "--schema: there is no file schema.json"),
         (("{rows}", "--schema", "{folder}/schema"), "--schema: there is no file "),
         (("{rows}", "--concurrency", "0"), "--concurrency"),
@@ -211,8 +214,11 @@ def test_closed_stream(
         (("{rows}", "-o", "{rows}"), "rows.jsonl is the input"),
         (("{rows}", "-o", "{folder}/none/out.jsonl"), "there is no folder "),
         (("{rows}", "-o", "{folder}"), "is a directory"),
-        (("{rows}", "-o", "{thesis}"), "is no work of this command's (another -o, or --restart"),
-        (("{thesis}",), "does not tell its format (--format jsonl|csv|text)"),
+        (
+            ("{rows}", "-o", "{thesis}"),
+            "was not written by this command (choose another -o, or --restart",
+        ),
+        (("{thesis}",), "does not show its format (--format jsonl|csv|text)"),
         (("{rows}", "--format", "csv"), "the CSV has no column 'prompt'"),
         (("{rows}", "--format", "pdf"), "--format"),
     ],

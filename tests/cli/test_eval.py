@@ -188,7 +188,7 @@ def test_tiers(echoes: Echoes, tmp_path: Path) -> None:
     """Only the tiers that are named are asked."""
     found = run_json("eval", write(tmp_path, *exact(1)), "--tiers", "small,cloud")
     assert [tier["tier"] for tier in found["all"]["tiers"]] == ["small", "cloud"]
-    assert sorted(model for model, _ in echoes.asked) == [CLOUD, SMALL]
+    assert sorted(model for model, _ in echoes.requests) == [CLOUD, SMALL]
 
 
 def test_restart(echoes: Echoes, tmp_path: Path) -> None:
@@ -216,7 +216,10 @@ def test_output(echoes: Echoes, tmp_path: Path) -> None:
         (("{judged}", "--judge", "nobody"), "Unknown model: nobody"),
         (("{rows}", "-o", "{rows}"), "is the suite itself (another -o)"),
         (("{rows}", "-o", "{rows}", "--restart"), "is the suite itself (another -o)"),
-        (("{rows}", "-o", "{thesis}"), "is no work of this command's (another -o, or --restart"),
+        (
+            ("{rows}", "-o", "{thesis}"),
+            "was not written by this command (choose another -o, or --restart",
+        ),
         (("{rows}", "-o", "{folder}/none/out.jsonl"), "there is no folder "),
         (("{rows}", "--concurrency", "0"), "--concurrency"),
         (("{rows}", "--apply"), "--apply: no row of "),

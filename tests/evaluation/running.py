@@ -52,8 +52,8 @@ def outcome_of(
 
 def asked(echoes: Echoes) -> list[tuple[str, str]]:
     """Who was asked what since the last time."""
-    found = [*echoes.asked]
-    echoes.asked.clear()
+    found = [*echoes.requests]
+    echoes.requests.clear()
     return found
 
 

@@ -28,7 +28,7 @@ def asked(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The file to which the models append what they answer."""
     config_file.write_text(yaml.safe_dump(config()))
     path = tmp_path / "asked.txt"
-    monkeypatch.setenv("ASKED", str(path))
+    monkeypatch.setenv("ANSWERED", str(path))
     return path
 
 

@@ -54,13 +54,13 @@ def test_how_many_at_a_time(echoes: Echoes, tmp_path: Path) -> None:
     async def act(model: str, prompt: str) -> str:
         for _ in range(20):
             await asyncio.sleep(0)
-        assert echoes.under_way[SMALL] + echoes.under_way[MEDIUM] <= 1
+        assert echoes.running[SMALL] + echoes.running[MEDIUM] <= 1
         return prompt
 
     echoes.act = act
     evaluate(tmp_path, *exact(*map(str, range(12))), concurrency=3)
-    assert [echoes.most[name] for name in (SMALL, MEDIUM, CLOUD)] == [1, 1, 3]
-    local = [name for name, _ in echoes.asked if name != CLOUD]
+    assert [echoes.peaks[name] for name in (SMALL, MEDIUM, CLOUD)] == [1, 1, 3]
+    local = [name for name, _ in echoes.requests if name != CLOUD]
     assert local == 12 * [SMALL] + 12 * [MEDIUM]
 
 

@@ -63,7 +63,7 @@ async def test_reason(echoes: Echoes) -> None:
     response = llm.get_async_model("tiered").prompt("a", options=tiers.options(tier, {}))
     with pytest.raises(AllTiersFailed) as raised:
         await response
-    assert [model for model, _ in echoes.asked] == [CLOUD]
+    assert [model for model, _ in echoes.requests] == [CLOUD]
     assert tiers.reason(raised.value) == "failed: out (of) order"
 
 

@@ -1,4 +1,4 @@
-"""What a batch has done so far: a progress bar, the rows that failed, and the sum at the end."""
+"""The progress of a batch on stderr: a bar, the rows that failed, and totals at the end."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Usage:
-    """What one model did. `unpriced` counts answers whose price nobody knows."""
+class ModelUsage:
+    """Answers, tokens and dollars of one model. `unpriced` counts answers of unknown price."""
 
     answers: int = 0
     input_tokens: int = 0
@@ -39,25 +39,25 @@ class Usage:
         )
 
 
-class Report:
-    """Everything goes to stderr; the bar is there on a terminal only.
+class Progress:
+    """Counts the rows of a batch and prints to stderr; the bar is shown only on a terminal.
 
-    `total` is the number of rows, None where nobody has counted them.
+    `total` is the number of rows, or None if unknown.
     """
 
     def __init__(self, total: int | None) -> None:
         from tqdm import tqdm
 
         self.rows = self.answered = self.failed = self.skipped = 0
-        self._by_model: dict[str, Usage] = {}
+        self._by_model: dict[str, ModelUsage] = {}
         self._started = time.monotonic()
         self._bar = tqdm(total=total, unit="row", file=sys.stderr, disable=None, dynamic_ncols=True)
 
     def add_answer(self, answer: dict[str, Any], cost: Decimal | None) -> None:
-        """Count an answer; `cost` is dollars, None if nobody knows."""
+        """Count an answer. `cost` is in dollars, or None if unknown."""
         self.rows += 1
         self.answered += 1
-        usage = self._by_model.setdefault(answer["model"], Usage())
+        usage = self._by_model.setdefault(answer["model"], ModelUsage())
         usage.answers += 1
         usage.input_tokens += answer["input_tokens"] or 0
         usage.output_tokens += answer["output_tokens"] or 0
@@ -66,32 +66,32 @@ class Report:
         self._advance()
 
     def add_failure(self, failure: dict[str, Any]) -> None:
-        """Count a row that has no answer, and say why."""
+        """Count a row without an answer, and print the reason."""
         self.rows += 1
         self.failed += 1
-        self.say(f"line {failure['line']}: {' '.join(failure['error'].split())}")
+        self.print(f"line {failure['line']}: {' '.join(failure['error'].split())}")
         self._advance()
 
     def add_skipped(self) -> None:
         """Count a row that an earlier run has answered."""
         self.rows += 1
         self.skipped += 1
-        # It took no time, and says nothing of the time that the others will take.
+        # It took no time and must not influence the estimate of the time left.
         if self._bar.total is not None:
             self._bar.total -= 1
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line on stderr, above the bar."""
         self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Print the sum of it all."""
+        """Remove the bar and print the totals."""
         self._bar.close()
         seconds = time.monotonic() - self._started
         total = self._total()
         for model in sorted(self._by_model):
-            self.say(f"{model}: {self._by_model[model]}")
-        self.say(
+            self.print(f"{model}: {self._by_model[model]}")
+        self.print(
             f"{counted(self.rows, 'row')}: {self.answered:,} answered, {self.failed:,} failed, "
             f"{self.skipped:,} skipped as done; {total.input_tokens:,} + {total.output_tokens:,} "
             f"tokens, {cost_so_far(total.cost, total.unpriced)}, {seconds:.1f} s"
@@ -106,26 +106,29 @@ class Report:
         self._bar.set_postfix_str(f"{speed:,.0f} tokens/s, {money}", refresh=False)
         self._bar.update()
 
-    def _total(self) -> Usage:
-        total = Usage()
+    def _total(self) -> ModelUsage:
+        total = ModelUsage()
         for usage in self._by_model.values():
             for name, value in vars(usage).items():
                 setattr(total, name, getattr(total, name) + value)
         return total
 
 
-class Once:
-    """A filter that lets each warning about a model through once, not once a row."""
+class WarnOnce:
+    """A logging filter that passes each warning about a model once, not once a row."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[Any, ...]] = set()
 
     def __call__(self, record: logging.LogRecord) -> bool:
-        """Whether it is new: its words and first two values, as reasons tell of seconds left."""
+        """Whether the message and its first two arguments are new.
+
+        The third argument, the reason, may differ only in a number of seconds.
+        """
         arguments = record.args if isinstance(record.args, tuple) else ()
-        said = (record.msg, *arguments[:2])
-        new = said not in self._seen
-        self._seen.add(said)
+        warning = (record.msg, *arguments[:2])
+        new = warning not in self._seen
+        self._seen.add(warning)
         return new
 
 

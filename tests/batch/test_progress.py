@@ -1,4 +1,4 @@
-"""What is said on stderr, and what an answer costs."""
+"""The progress on stderr, and the price of an answer."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.batch.report import Once, Report, cost
+from llm_tiered.batch.progress import Progress, WarnOnce, cost
 from tests.batch.echo import OTHER
 
 if TYPE_CHECKING:
     from tests.batch.echo import Echoes
 
-FLASH = "gemini/gemini-2.5-flash"  # $0.30 and $2.50 a million, $0.03 out of the cache
+FLASH = "gemini/gemini-2.5-flash"  # $0.30 and $2.50 a million tokens, $0.03 for cached ones
 
 
 def make_answer(model: str = OTHER, **fields: Any) -> dict[str, Any]:
-    """What the report needs to know of an answer."""
+    """The fields of an answer that count."""
     return {"model": model, "input_tokens": 1000, "output_tokens": 500} | fields
 
 
-def test_sum(capsys: pytest.CaptureFixture[str]) -> None:
-    """The sum tells rows, answers by model, tokens, money and time."""
-    report = Report(None)
-    report.add_answer(make_answer("mlx/a"), Decimal(0))
-    report.add_answer(make_answer(FLASH), Decimal("0.001"))
-    report.add_answer(make_answer(FLASH), Decimal("0.002"))
-    report.add_failure({"id": None, "line": 7, "error": "no model\n  could answer"})
-    report.add_skipped()
-    report.close()
-    told = capsys.readouterr()
-    assert told.out == ""
-    *lines, total = told.err.splitlines()
+def test_totals(capsys: pytest.CaptureFixture[str]) -> None:
+    """The totals are rows, answers by model, tokens, dollars and seconds."""
+    progress = Progress(None)
+    progress.add_answer(make_answer("mlx/a"), Decimal(0))
+    progress.add_answer(make_answer(FLASH), Decimal("0.001"))
+    progress.add_answer(make_answer(FLASH), Decimal("0.002"))
+    progress.add_failure({"id": None, "line": 7, "error": "no model\n  could answer"})
+    progress.add_skipped()
+    progress.close()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    *lines, totals = printed.err.splitlines()
     assert lines == [
         "line 7: no model could answer",
         f"{FLASH}: 2 answers, 2,000 + 1,000 tokens, $0.0030",
         "mlx/a: 1 answer, 1,000 + 500 tokens, $0.0000",
     ]
-    assert total.startswith(
+    assert totals.startswith(
         "5 rows: 3 answered, 1 failed, 1 skipped as done; 3,000 + 1,500 tokens, $0.0030, "
     )
-    assert total.endswith(" s")
+    assert totals.endswith(" s")
 
 
 def test_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    """Tokens that nobody has counted are none, a price that nobody knows is said to be unknown."""
-    report = Report(None)
-    report.add_answer(make_answer(input_tokens=None, output_tokens=None), None)
-    report.close()
+    """Unknown tokens count as none, and an unknown price is reported."""
+    progress = Progress(None)
+    progress.add_answer(make_answer(input_tokens=None, output_tokens=None), None)
+    progress.close()
     first, *_ = capsys.readouterr().err.splitlines()
     assert first == f"{OTHER}: 1 answer, 0 + 0 tokens, $0.0000 and 1 without a known price"
 
@@ -78,10 +78,10 @@ async def test_cost(
     assert cost(response) == (None if expected is None else Decimal(expected))
 
 
-def test_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A warning about the same models is let through once, whatever the seconds in its reason."""
+def test_warn_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning about the same models passes once, even if the seconds in its reason differ."""
     logger = logging.getLogger("llm_tiered.test")
-    logger.addFilter(Once())
+    logger.addFilter(WarnOnce())
     for model in "ab":
         for seconds in (60, 59):
             logger.warning("%s answers for %s. %s", model, "small", f"{seconds} s left")

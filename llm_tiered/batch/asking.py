@@ -1,0 +1,119 @@
+"""One row → its answer: asked, described for the output, logged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..config.settings import load_settings
+from ..errors import TieredError
+from ..log import writer
+from ..log.record import Record
+from ..router.failures import explain
+from ..router.model import AsyncTieredModel
+from ..router.request import prepare
+from .limits import LOCAL_CONCURRENCY, is_local
+from .progress import cost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
+    import llm
+
+    from .limits import AsyncModel
+    from .rows import Row
+
+
+class RowAsker:
+    """Asks a model for answers to rows; `concurrency` is the number of requests to the cloud."""
+
+    def __init__(self, model: AsyncModel, concurrency: int, *, log: bool) -> None:
+        self._model = model
+        self._log = log
+        self._log_here = log and needs_logging(model)
+        # A request waits here instead of at the gate of its model, so that its logged time is
+        # its own. Only fallbacks wait at the gate of the cloud.
+        self._slots = {
+            True: asyncio.Semaphore(LOCAL_CONCURRENCY),
+            False: asyncio.Semaphore(concurrency),
+        }
+
+    async def ask(
+        self, row: Row, keep: Callable[[dict[str, Any]], None]
+    ) -> tuple[dict[str, Any], Decimal | None]:
+        """Return the answer to a row, and its price in dollars or None if unknown.
+
+        `keep` receives the answer before it is logged: a paid answer must not be lost while
+        another process locks the log. Raises whatever the model or `keep` raises.
+        """
+        answers: list[dict[str, Any]] = []
+        response = start(self._model, row)
+
+        async def when_complete(_: llm.AsyncResponse) -> None:
+            answers.append(await _describe(row, response))
+            keep(answers[0])
+            if not self._log:
+                # Removes the callback of `tiered` that writes the log.
+                response.done_callbacks.clear()
+
+        await response.on_done(when_complete)
+        async with self._slots[self._is_local(response)]:
+            await response
+        if self._log_here:
+            await asyncio.to_thread(writer.write, response)
+        return answers[0], cost(response)
+
+    def _is_local(self, response: llm.AsyncResponse) -> bool:
+        """Whether the first model for the prompt runs on this machine."""
+        if isinstance(self._model, AsyncTieredModel):
+            return prepare(response).candidates[0].local
+        return is_local(self._model)
+
+
+def start(model: AsyncModel, row: Row) -> llm.AsyncResponse:
+    """Return the response to a row, not awaited yet."""
+    response: llm.AsyncResponse = model.prompt(
+        row.prompt, system=row.system, schema=row.schema, options=row.options
+    )
+    return response
+
+
+def needs_logging(model: AsyncModel) -> bool:
+    """Whether the caller has to log the model's answers: `tiered` logs its own."""
+    if isinstance(model, AsyncTieredModel):
+        return False
+    return writer.wanted(log_api=load_settings().config.log_api)
+
+
+def reason(error: Exception) -> str:
+    """Return why there is no answer, with the fix if there is one."""
+    return str(error) if isinstance(error, TieredError) else explain(error).reason
+
+
+async def _describe(row: Row, response: llm.AsyncResponse) -> dict[str, Any]:
+    """Return the answer as the output shows it."""
+    text = response.text_or_raise()
+    answer: dict[str, Any] = {"id": row.id, "line": row.line, "response": text}
+    if row.schema:
+        answer["json"] = _parse(text)
+    record = Record.from_json(response.response_json)
+    return answer | {
+        "model": response.resolved_model or response.model.model_id,
+        "tier": record and (record.answered_by or record.tier),
+        "input_tokens": response.input_tokens,
+        "output_tokens": response.output_tokens,
+        "ms": await response.duration_ms(),
+    }
+
+
+def _parse(text: str) -> Any:
+    """Return the JSON value of a text, or None if it is not valid JSON."""
+    try:
+        value = json.loads(text)
+        # Python reads a number that is too large as infinity, which JSON can't express.
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return None
+    return value

@@ -1,0 +1,142 @@
+"""One row → its answer: what is sent, what the answer holds, what is logged."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import llm
+import pytest
+import yaml
+
+from llm_tiered import hooks
+from llm_tiered.hooks import hookimpl
+from tests.batch.echo import MEDIUM, OTHER, SMALL, Echoes, config
+from tests.batch.running import Run, prompts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_answer(echoes: Echoes) -> None:
+    """An answer holds the row's id and line, the response, the model, the tier and the tokens."""
+    [answer] = await Run({"id": "a", "prompt": "Hello", "complexity": 2})()
+    assert isinstance(answer.pop("ms"), int)
+    assert answer == {
+        "id": "a",
+        "line": 1,
+        "response": "Hello",
+        "model": SMALL,
+        "tier": "small",
+        "input_tokens": 3,
+        "output_tokens": 2,
+    }
+
+
+async def test_answer_of_another_model(echoes: Echoes) -> None:
+    """A model other than `tiered` has no tier."""
+    [answer] = await Run({"prompt": "Hello"}, model=OTHER)()
+    assert (answer["model"], answer["tier"], answer["id"]) == (OTHER, None, None)
+
+
+async def test_answer_of_a_fallback(echoes: Echoes, config_file: Path) -> None:
+    """The tier of an answer is the one that gave it."""
+
+    async def act(model: str, prompt: str) -> str:
+        if model == MEDIUM:
+            raise llm.ModelError("out of order")
+        return prompt
+
+    echoes.act = act
+    config_file.write_text(yaml.safe_dump(config(fallback="any")))
+    [answer] = await Run({"prompt": "Hello", "complexity": 6})()
+    assert (answer["model"], answer["tier"]) == (SMALL, "small")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [('{"a": [1]}', {"a": [1]}), ('{"a": [1', None), ('{"a": 1e999}', None)]
+)
+async def test_answer_with_a_schema(echoes: Echoes, text: str, value: Any) -> None:
+    """With a schema, the answer is included as JSON as well; null if it is not valid JSON."""
+    [answer] = await Run({"prompt": text, "schema": "a", "complexity": 2})()
+    assert (answer["response"], answer["json"]) == (text, value)
+
+
+async def test_request(echoes: Echoes) -> None:
+    """System prompt, schema and options reach the model."""
+    row = {"prompt": "a", "system": "b", "schema": {"type": "object"}, "complexity": 2}
+    await Run(row | {"options": {"temperature": 0.5}})()
+    [prompt] = echoes.prompts
+    assert (prompt.system, prompt.schema) == ("b", {"type": "object"})
+    assert vars(prompt.options)["temperature"] == 0.5
+
+
+# Routing
+
+
+class CountingHooks:
+    """A plugin that counts the estimates of each prompt and the vetoes it is asked for."""
+
+    def __init__(self) -> None:
+        self.estimates: Counter[str] = Counter()
+        self.vetoes: Counter[str] = Counter()
+
+    @hookimpl
+    def estimate_complexity(self, prompt: llm.Prompt) -> int:
+        """Estimate every prompt as easy."""
+        self.estimates[prompt.prompt] += 1
+        return 2
+
+    @hookimpl
+    def veto_tier(self, prompt: llm.Prompt) -> None:
+        """Allow every tier."""
+        self.vetoes[prompt.prompt] += 1
+
+
+async def test_rows_are_routed_once(echoes: Echoes) -> None:
+    """Each row is estimated once, and other packages' hooks are called once for it."""
+    plugin = CountingHooks()
+    hooks.manager().register(plugin)
+    try:
+        run = Run({"prompt": "one"}, {"prompt": "two"}, {"prompt": "three", "complexity": 6})
+        assert [answer["tier"] for answer in await run()] == ["small", "small", "medium"]
+    finally:
+        hooks.manager().unregister(plugin)
+    assert plugin.estimates == {"one": 1, "two": 1}
+    assert plugin.vetoes == {"one": 1, "two": 1, "three": 1}
+
+
+# The log
+
+
+def logged(logs: Path) -> list[str]:
+    """The models of the logged turns."""
+    if not logs.exists():
+        return []
+    with closing(sqlite3.connect(logs)) as database:
+        return [model for (model,) in database.execute("select model from turns order by id")]
+
+
+@pytest.mark.parametrize("name", ["tiered", OTHER])
+@pytest.mark.parametrize(
+    ("log", "log_api", "rows"), [(True, True, 2), (False, True, 0), (True, False, 0)]
+)
+@pytest.mark.usefixtures("echoes")
+async def test_log(  # noqa: PLR0913, PLR0917 - four of them are the case
+    config_file: Path, logs: Path, name: str, log: bool, log_api: bool, rows: int
+) -> None:
+    """Each answer is logged once, unless the batch or the config turns logging off."""
+    config_file.write_text(yaml.safe_dump(config(log_api=log_api)))
+    assert len(await Run(*prompts(2), model=name, log=log)()) == 2
+    assert logged(logs) == [name] * rows
+
+
+async def test_log_off(echoes: Echoes, config_file: Path, logs: Path, user_path: Path) -> None:
+    """After `llm logs off` nothing is logged."""
+    config_file.write_text(yaml.safe_dump(config(log_api=True)))
+    (user_path / "logs-off").touch()
+    for name in ("tiered", OTHER):
+        await Run(*prompts(2), model=name)()
+    assert logged(logs) == []
