@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..config.settings import load_settings
+from ..costs.charges import cost_of_response
 from ..errors import TieredError
 from ..log import writer
 from ..log.record import Record
@@ -14,7 +15,6 @@ from ..router.failures import explain
 from ..router.model import AsyncTieredModel
 from ..router.request import prepare
 from .limits import LOCAL_CONCURRENCY, is_local
-from .progress import cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class RowAsker:
             await response
         if self._log_here:
             await asyncio.to_thread(writer.write, response)
-        return answers[0], cost(response)
+        return answers[0], cost_of_response(response)
 
     def _is_local(self, response: llm.AsyncResponse) -> bool:
         """Whether the first model for the prompt runs on this machine."""
@@ -84,7 +84,7 @@ def needs_logging(model: AsyncModel) -> bool:
     """Whether the caller has to log the model's answers: `tiered` logs its own."""
     if isinstance(model, AsyncTieredModel):
         return False
-    return writer.wanted(log_api=load_settings().config.log_api)
+    return writer.must_log(log_api=load_settings().config.log_api)
 
 
 def reason(error: Exception) -> str:

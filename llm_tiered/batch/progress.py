@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from .. import gemini
-from ..costs import prices
 from ..wording import cost_so_far, counted
 
 if TYPE_CHECKING:
     import logging
-
-    from llm.models import _BaseResponse
 
 
 @dataclass
@@ -130,17 +125,3 @@ class WarnOnce:
         new = warning not in self._seen
         self._seen.add(warning)
         return new
-
-
-def cost(response: _BaseResponse) -> Decimal | None:
-    """Dollars for a finished response, or None if nobody knows."""
-    model = response.resolved_model or response.model.model_id
-    said: dict[str, Any] = response.response_json or {}
-    if "tiered" in said:
-        said = said["response"] or {}
-    details = json.dumps(response.token_details) if response.token_details else None
-    try:
-        tokens = prices.count(response.input_tokens or 0, response.output_tokens or 0, details)
-    except ValueError:
-        return None
-    return prices.cost(prices.with_version(model, gemini.model_version(said)), tokens)

@@ -1,4 +1,4 @@
-"""The answers in llm's log that can be given again, read-only."""
+"""Answers in llm's log that can be given again, read-only."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from llm.parts import Message, ReasoningPart, StreamEvent, TextPart
 
 from .. import gemini
-from ..log import database as log_database
-from .index import Mark
+from ..log.database import parse_time
+from ..log.messages import message_parts
+from ..log.record import Record, inner_response
+from .index import Position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
     from llm.serialization import MessageDict
 
-# It also asks for what an older llm's log lacks.
+    from ..log.messages import PartRow
+
+# The two columns at the end are there to fail on the log of an older llm, which lacks them.
 _LAST = """
 select rowid, id, typeof(response_json), typeof(tip_message_hash)
 from turns where typeof(id) = 'text' order by rowid desc limit 1
@@ -31,11 +35,10 @@ select rowid, id, case when model = 'tiered' then response_json end
 from turns where rowid > ? and typeof(id) = 'text' order by rowid limit ?
 """
 
-_PARTS = """
+_TURN = """
 select resolved_model, datetime_utc, response_json, tip_message_hash, parent_message_hash,
-    role, messages.provider_metadata, type, text, payload
-from turns join messages on hash = tip_message_hash join parts on message_hash = hash
-where turns.id = ? and model = 'tiered' order by position
+    role, provider_metadata
+from turns join messages on hash = tip_message_hash where turns.id = ? and model = 'tiered'
 """
 
 _TOOLS = """
@@ -46,33 +49,33 @@ _SCHEMA = "select content from schemas join turns on schema_id = schemas.id wher
 
 _KEY = re.compile("[0-9a-f]{64}")
 
-# Where services say why an answer ended, and what they say when it was complete.
+# The names under which services report why an answer ended, and the reasons of complete answers.
 _REASONS = ("finish_reason", "stop_reason", "status")
 _COMPLETE = {"stop", "end_turn", "stop_sequence", "completed"}
 
-# Characters that come at once.
+# Characters in one event of a repeated answer.
 PIECE = 64
 
 
-class Row(NamedTuple):
-    """A turn of the log, with the key of the request if its answer may be given again."""
+class LoggedKey(NamedTuple):
+    """A turn of the log, with the key of its request if its answer can be repeated."""
 
-    mark: Mark
+    position: Position
     key: str | None
 
     @property
     def turn_id(self) -> str:
-        """The turn's id."""
-        return self.mark.turn_id
+        """The id of the turn."""
+        return self.position.turn_id
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer that was given before.
+class CachedAnswer:
+    """An earlier answer.
 
-    `model` is the one that answered and `response_json` what it recorded of its answer. `time` is
-    when it was asked, aware, or None if the log does not know. `events` stream the answer, with
-    the same parts as the first time.
+    `model` is the model that gave it, and `response_json` what that model recorded. `time` is when
+    the request was made, aware, or None if the log does not say. `events` stream the answer in the
+    same parts as the first time.
     """
 
     turn_id: str
@@ -82,95 +85,96 @@ class Answer:
     response_json: Any
 
 
-def last(log: sqlite3.Connection) -> Mark | None:
-    """The turn that was logged last; None if there is none, or the log is of an older llm."""
+def last_position(log: sqlite3.Connection) -> Position | None:
+    """Return the turn that was logged last; None for an empty log or that of an older llm."""
     try:
         row = log.execute(_LAST).fetchone()
     except sqlite3.OperationalError as error:
         if "no such" in str(error):
             return None
         raise
-    return row and Mark(*row[:2])
+    return row and Position(*row[:2])
 
 
-def is_there(log: sqlite3.Connection, mark: Mark) -> bool:
-    """Whether that turn still stands where it stood."""
-    row = log.execute("select id from turns where rowid = ?", (mark.rowid,)).fetchone()
-    return row is not None and bool(row[0] == mark.turn_id)
+def still_there(log: sqlite3.Connection, position: Position) -> bool:
+    """Return whether the log has that turn at that position."""
+    row = log.execute("select id from turns where rowid = ?", (position.rowid,)).fetchone()
+    return row is not None and bool(row[0] == position.turn_id)
 
 
-def after(log: sqlite3.Connection, mark: Mark | None, limit: int) -> list[Row]:
-    """The turns that were logged after that one, in the order in which they were logged."""
-    rows = log.execute(_AFTER, (mark.rowid if mark else 0, limit)).fetchall()
-    return [Row(Mark(rowid, turn_id), _key(_parsed(text))) for rowid, turn_id, text in rows]
+def keys_after(log: sqlite3.Connection, position: Position | None, limit: int) -> list[LoggedKey]:
+    """Return the turns that were logged after the position, in the order of logging."""
+    rows = log.execute(_AFTER, (position.rowid if position else 0, limit)).fetchall()
+    return [
+        LoggedKey(Position(rowid, turn_id), _key(_parsed(text))) for rowid, turn_id, text in rows
+    ]
 
 
-def read(log: sqlite3.Connection, turn_id: str, key: str) -> Answer | None:
-    """The turn's answer, if it is there, undamaged, complete, and answers the request."""
+def read_answer(log: sqlite3.Connection, turn_id: str, key: str) -> CachedAnswer | None:
+    """Return the answer of a turn, or None unless it is undamaged, complete and has this key."""
     from llm.logs import message_hash
 
-    rows = log.execute(_PARTS, (turn_id,)).fetchall()
-    if not rows:
+    row = log.execute(_TURN, (turn_id,)).fetchone()
+    if not row:
         return None
-    model, time, kept, tip, parent, role, metadata, *_ = rows[0]
+    model, time, response_json, tip, parent, role, metadata = row
     try:
-        message = _message(role, metadata, [row[-3:] for row in rows])
-        if not _can_be_repeated(message) or message_hash(message, parent) != tip:
+        message = _message(role, metadata, message_parts(log, [tip])[tip])
+        if not _is_repeatable(message) or message_hash(message, parent) != tip:
             return None
-        recorded = _resolved(log, turn_id, kept, message)
+        restored = _restored(log, turn_id, response_json, message)
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
         return None
-    if _key(recorded) != key:
+    if _key(restored) != key:
         return None
-    return Answer(turn_id, model, _time(time), _events(message.parts), recorded.get("response"))
+    events = _events(message.parts)
+    return CachedAnswer(turn_id, model, _time(time), events, inner_response(restored))
 
 
-def _resolved(log: sqlite3.Connection, turn_id: str, kept: str, message: Message) -> Any:
-    """What was recorded, with what llm keeps only once back in its place."""
+def _restored(log: sqlite3.Connection, turn_id: str, response_json: str, message: Message) -> Any:
+    """Return the parsed response_json, with the texts put back that llm keeps only once."""
     from llm.logs import resolve_payload
 
-    if '"$' not in kept:
-        return json.loads(kept)
+    if '"$' not in response_json:
+        return json.loads(response_json)
     tools = log.execute(_TOOLS, (turn_id,)).fetchall()
     schema = log.execute(_SCHEMA, (turn_id,)).fetchone()
-    return resolve_payload(kept, [message], tools, schema and json.loads(schema[0]))
+    return resolve_payload(response_json, [message], tools, schema and json.loads(schema[0]))
 
 
-def _key(recorded: Any) -> str | None:
-    """The key of the request, if the answer is complete and did not come from the cache itself."""
-    record = recorded.get("tiered") if isinstance(recorded, dict) else None
-    if not isinstance(record, dict) or record.get("cached_from") is not None:
+def _key(response_json: Any) -> str | None:
+    """Return the key of the request if the answer is complete and not itself from the cache."""
+    record = Record.from_json(response_json)
+    if record is None or record.cached_from is not None:
         return None
-    key = record.get("key")
-    known = isinstance(key, str) and _KEY.fullmatch(key)
-    return key if known and _is_complete(recorded.get("response")) else None
+    key = record.cache_key
+    is_key = key is not None and _KEY.fullmatch(key)
+    return key if is_key and _is_complete(inner_response(response_json)) else None
 
 
 def _is_complete(response: Any) -> bool:
-    """Whether the inner model's answer came to its end, as far as the model says."""
+    """Return whether the inner model's answer is complete, as far as is known."""
     if not isinstance(response, dict):
         return True
     if gemini.is_reply(response):
         return gemini.is_complete(response)
     choices = response.get("choices")
     try:
-        said = choices[0] if choices else response
-        reason = next((said[name] for name in _REASONS if name in said), None)
+        ending = choices[0] if choices else response
+        reason = next((ending[name] for name in _REASONS if name in ending), None)
     except (LookupError, TypeError):
         return False
     return reason is None or str(reason).lower() in _COMPLETE
 
 
-def _message(role: str, metadata: Any, rows: Sequence[Sequence[Any]]) -> Message:
-    parts = [
-        (_parsed(payload) or {}) | {"type": kind, "text": text} for kind, text, payload in rows
-    ]
+def _message(role: str, metadata: Any, rows: Sequence[PartRow]) -> Message:
+    parts = [(_parsed(row.payload) or {}) | {"type": row.kind, "text": row.text} for row in rows]
     message: dict[str, Any] = {"role": role, "parts": parts, "provider_metadata": _parsed(metadata)}
     return Message.from_dict(cast("MessageDict", message))
 
 
-def _can_be_repeated(message: Message) -> bool:
-    """Whether it is an assistant's, says something, and has nothing but text and reasoning."""
+def _is_repeatable(message: Message) -> bool:
+    """Return whether it is an assistant's message with some text, and only text and reasoning."""
     return (
         message.role == "assistant"
         and all(isinstance(part, TextPart | ReasoningPart) for part in message.parts)
@@ -179,15 +183,15 @@ def _can_be_repeated(message: Message) -> bool:
 
 
 def _events(parts: Sequence[Any]) -> tuple[StreamEvent, ...]:
-    return tuple(event for place, part in enumerate(parts) for event in _pieces(part, place))
+    return tuple(event for index, part in enumerate(parts) for event in _pieces(part, index))
 
 
-def _pieces(part: TextPart | ReasoningPart, place: int) -> list[StreamEvent]:
+def _pieces(part: TextPart | ReasoningPart, part_index: int) -> list[StreamEvent]:
     events = [
         StreamEvent(
             type="reasoning" if isinstance(part, ReasoningPart) else "text",
             chunk=part.text[start : start + PIECE],
-            part_index=place,
+            part_index=part_index,
             redacted=getattr(part, "redacted", False),
         )
         for start in range(0, len(part.text) or 1, PIECE)
@@ -197,7 +201,7 @@ def _pieces(part: TextPart | ReasoningPart, place: int) -> list[StreamEvent]:
 
 
 def _parsed(text: Any) -> Any:
-    """The JSON, or None where it is none."""
+    """Parse JSON; None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError):
@@ -206,6 +210,6 @@ def _parsed(text: Any) -> Any:
 
 def _time(text: Any) -> datetime | None:
     try:
-        return log_database.parse(text)
+        return parse_time(text)
     except (ValueError, TypeError):
         return None

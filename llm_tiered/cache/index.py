@@ -1,4 +1,4 @@
-"""The index of the cache, beside the log: which turns answered which request."""
+"""The index of the cache, a database beside llm's log: cache key → turns with an answer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-# Seconds for which an index that another process writes to is tried again.
+# Seconds to wait for another process that is writing to the index.
 PATIENCE = 5.0
 
-# The number of what follows: an index of another version is made anew.
+# Version of the schema below: an index of another version is rebuilt.
 VERSION = 1
 _SCHEMA = """
 drop table if exists answers;
@@ -27,11 +27,11 @@ create table mark (turn_rowid integer not null, turn_id text not null);
 """
 
 
-class Mark(NamedTuple):
-    """The last turn of the log that is in the index: where it stood, and which it was.
+class Position(NamedTuple):
+    """A place in the log: up to which turn the index is complete.
 
-    Rowids are in the order of logging, unlike ids. They change when a log is vacuumed, or is
-    replaced by another.
+    Unlike ids, rowids are in the order of logging. They change when a log is vacuumed or replaced,
+    so the id of the turn is kept to notice that.
     """
 
     rowid: int
@@ -39,16 +39,17 @@ class Mark(NamedTuple):
 
 
 class Index:
-    """The index in that file, which is made if need be. A context manager.
+    """The index in a file, as a context manager; creates the file if necessary.
 
-    Whatever is wrong is a TieredError. A damaged file is removed, for the next one to make anew.
+    Every method raises TieredError if the file can't be used. A damaged file is deleted, so that
+    the next process rebuilds it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __enter__(self) -> Index:
-        with self._told():
+        with self._errors_explained():
             if not self.path.exists():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.touch(mode=0o600)
@@ -66,67 +67,69 @@ class Index:
     def _prepare(self) -> None:
         if self._version() == VERSION:
             return
-        with self.writing(), self._told():
+        with self.writing(), self._errors_explained():
+            # Another process may have prepared it in the meantime.
             if self._version() != VERSION:
                 for statement in _SCHEMA.split(";"):
                     self._database.execute(statement)
                 self._database.execute(f"pragma user_version = {VERSION}")
 
     def _version(self) -> int:
-        with self._told():
+        with self._errors_explained():
             (version,) = self._database.execute("pragma user_version").fetchone()
         return int(version)
 
-    def mark(self) -> Mark | None:
-        """Up to where the log is in the index; None if nothing is."""
-        with self._told():
+    def position(self) -> Position | None:
+        """Return the last turn of the log that is in the index, or None if it is empty."""
+        with self._errors_explained():
             row = self._database.execute("select turn_rowid, turn_id from mark").fetchone()
-        return row and Mark(*row)
+        return row and Position(*row)
 
     def turns(self, key: str) -> list[str]:
-        """The ids of the turns that answered the request with that key, newest first."""
+        """Return the ids of the turns that answered the request with this key, newest first."""
         query = "select turn_id from answers where key = ? order by turn_id desc"
-        with self._told():
+        with self._errors_explained():
             return [turn_id for (turn_id,) in self._database.execute(query, (_packed(key),))]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """What happens inside happens as a whole, and no other process writes meanwhile."""
-        with self._told():
-            # What a crash of the machine loses is in the log: nothing has to wait for the disk.
+        """Wrap a block in a transaction: no other process writes during it."""
+        with self._errors_explained():
+            # The log has everything that a crash could lose here, so there is no need to sync.
             self._database.execute("pragma synchronous = off")
             self._database.execute("begin immediate")
         yield
-        with self._told():
+        with self._errors_explained():
             self._database.execute("commit")
 
     def clear(self) -> None:
-        """Forget everything."""
-        with self._told():
+        """Remove all entries."""
+        with self._errors_explained():
             self._database.execute("delete from answers")
             self._database.execute("delete from mark")
 
-    def add(self, entries: Sequence[tuple[str, str]], mark: Mark) -> None:
-        """Add keys with the turns that answered them, all those of the log up to the mark."""
-        # In their order, so that each page is written once.
+    def add(self, entries: Sequence[tuple[str, str]], position: Position) -> None:
+        """Add (key, turn id) pairs: all those of the log up to the position."""
+        # Sorted, so that each page is written once.
         rows = sorted((_packed(key), turn_id) for key, turn_id in entries)
-        with self._told():
+        with self._errors_explained():
             self._database.executemany("insert or ignore into answers values (?, ?)", rows)
             self._database.execute("delete from mark")
-            self._database.execute("insert into mark values (?, ?)", mark)
+            self._database.execute("insert into mark values (?, ?)", position)
 
     def forget(self, key: str, turn_id: str) -> None:
-        """Take out a turn that is no answer any more."""
+        """Remove a turn whose answer can no longer be used."""
         statement = "delete from answers where key = ? and turn_id = ?"
-        with self.writing(), self._told():
+        with self.writing(), self._errors_explained():
             self._database.execute(statement, (_packed(key), turn_id))
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_explained(self) -> Iterator[None]:
+        """Turn errors of SQLite and of the file system into TieredError."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            # Locked, full and the like are errors of other classes.
+            # This very class means damage; locked, full and so on are subclasses.
             if type(error) is sqlite3.DatabaseError:
                 with suppress(OSError):
                     self.path.unlink()

@@ -14,7 +14,7 @@ from ..wording import line
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
-    from ..log.answers import Answer
+    from ..log.answers import LoggedAnswer
     from ..log.feedback import Verdict
 
 # Characters of a prompt that are shown of it.
@@ -60,7 +60,7 @@ def remove(start: str | None) -> None:
         many = f"more than one marked answer has an id that begins with {wanted}"
         reason = many if found else f"{wanted} has no mark"
         raise RequestError(reason, fix="llm tiered feedback list")
-    feedback.remove(found[0])
+    feedback.remove_mark(found[0])
     click.echo(f"no mark: {found[0]}")
 
 
@@ -69,7 +69,7 @@ def remove(start: str | None) -> None:
 def list_(json_: bool) -> None:
     """List the marks, the latest first."""
     marks = feedback.marks()
-    known: dict[str, Answer] = {}
+    known: dict[str, LoggedAnswer] = {}
     log = log_path()
     if marks and log.exists():
         with log_database.reading(log) as database:
@@ -84,7 +84,7 @@ def list_(json_: bool) -> None:
                 "when": mark.when,
                 "tier": answer and answer.tier,
                 "model": answer and answer.model,
-                "prompt": answer and answer.asked.prompt,
+                "prompt": answer and answer.prompt.text,
                 "note": mark.note,
             }
         )
@@ -101,17 +101,17 @@ def list_(json_: bool) -> None:
 
 def _mark(start: str | None, verdict: Verdict, note: str | None) -> None:
     answer = _answer(start)
-    feedback.mark(answer.id, verdict, note)
+    feedback.set_mark(answer.id, verdict, note)
     click.echo(f"{verdict}: {_describe(answer)}")
 
 
-def _answer(start: str | None) -> Answer:
+def _answer(start: str | None) -> LoggedAnswer:
     with log_database.reading(log_path()) as database:
         return answers.find(database, start)
 
 
-def _describe(answer: Answer) -> str:
-    return f"{answer.id}, {_short(answer.asked.prompt)}, answered by {answer.model}"
+def _describe(answer: LoggedAnswer) -> str:
+    return f"{answer.id}, {_short(answer.prompt.text)}, answered by {answer.model}"
 
 
 def _short(text: str | None) -> str:

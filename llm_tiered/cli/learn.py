@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..estimator.changes import Changes
     from ..estimator.learning import Figure, Learned
-    from ..log.answers import Answer
+    from ..log.answers import LoggedAnswer
 
 MOST = 2_000
 """Answers that are looked at, the last ones, besides those that are marked."""
@@ -72,8 +72,8 @@ def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) ->
     result = learn(found.found, shipped())
     change = None
     if result.coefficients:
-        prompts = {answer.asked.prompt: answer for answer in given}
-        every = [Prompt(measure(text), burden(one.asked)) for text, one in prompts.items()]
+        prompts = {answer.prompt.text: answer for answer in given}
+        every = [Prompt(measure(text), burden(one.prompt)) for text, one in prompts.items()]
         every = every or [Prompt(example.measured, example.burden) for example in found.found]
         change = changes(
             every, current(), result.coefficients, lambda level: _place(level, settings)
@@ -107,7 +107,7 @@ def _undo(*, json_: bool) -> None:
         click.echo("back to the estimate that comes with the package")
 
 
-def _read() -> list[Answer]:
+def _read() -> list[LoggedAnswer]:
     """The last answers in the log, and all that are marked."""
     log = log_path()
     if not log.exists():
@@ -118,7 +118,9 @@ def _read() -> list[Answer]:
         return [*last.values(), *answers.by_ids(database, older)]
 
 
-def _examples(settings: Settings, given: Sequence[Answer], suites: tuple[Path, ...]) -> Examples:
+def _examples(
+    settings: Settings, given: Sequence[LoggedAnswer], suites: tuple[Path, ...]
+) -> Examples:
     found = Examples({tier.name: tier.complexity.high for tier in settings.tiers[:-1]})
     marks = feedback.marks()
     for answer in given:

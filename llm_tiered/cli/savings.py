@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from ..costs import comparison as basis
-from ..costs import requests as turns
-from ..costs import savings
+from ..costs.comparison import comparison_of_config
 from ..costs.periods import Period, period_of
+from ..costs.requests import By
+from ..costs.savings import savings_report
 from ..errors import RequestError, TieredError
 from ..paths import log_path
 from ..wording import dollars, percent, seconds
 from .output import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
-    from ..costs.requests import By
-    from ..costs.savings import Report
+    from ..costs.savings import SavingsReport
     from ..costs.tally import Money, Percentiles, Tally
 
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--until", metavar="WHEN", help="Leave out what came after")
 @click.option(
     "--by",
-    type=click.Choice(get_args(turns.By)),
+    type=click.Choice(get_args(By)),
     metavar="WHAT",
     help="Show each day, tier, task, model or rollout as well",
 )
@@ -66,11 +65,11 @@ def command(
     _echo(report)
 
 
-def _report(period: Period, by: By | None) -> Report:
-    return savings.report(log_path(), **basis.of_config()._asdict(), period=period, by=by)
+def _report(period: Period, by: By | None) -> SavingsReport:
+    return savings_report(log_path(), comparison_of_config(), period=period, by=by)
 
 
-def _echo(report: Report) -> None:
+def _echo(report: SavingsReport) -> None:
     total = report.total
     click.echo(_heading(report))
     if total.requests:
@@ -96,7 +95,7 @@ def _echo(report: Report) -> None:
         click.echo("\n".join(notes))
 
 
-def _heading(report: Report) -> str:
+def _heading(report: SavingsReport) -> str:
     if not report.total.requests or report.start is None or report.days is None:
         return "no requests to tiered" + (" in this time" if any(report.period) else "")
     start, end = (moment.astimezone().date() for moment in (report.start, report.end))
@@ -105,7 +104,7 @@ def _heading(report: Report) -> str:
     )
 
 
-def _summary(report: Report) -> list[tuple[str, str]]:
+def _summary(report: SavingsReport) -> list[tuple[str, str]]:
     total = report.total
     rate = f"{dollars(report.saved_per_month)} a month, {dollars(report.saved_per_year)} a year"
     uncounted = f", unknown for {total.uncounted:,} requests" if total.uncounted else ""
@@ -143,7 +142,7 @@ def _row(key: str | None, tally: Tally) -> list[str]:
     ]
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: SavingsReport) -> list[str]:
     notes = []
     if report.others:
         asked = ", ".join(f"{other.requests:,} of {other.model}" for other in report.others)
@@ -186,7 +185,7 @@ WIDTH, HEIGHT = 800, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 130, 50, 45
 
 
-def _svg(report: Report) -> str:
+def _svg(report: SavingsReport) -> str:
     """What was saved and spent up to each day: two lines."""
     if not report.groups:
         raise RequestError("there is nothing to draw: no requests in this time")

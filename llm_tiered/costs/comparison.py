@@ -1,32 +1,21 @@
-"""What reports work costs out with."""
+"""The comparison that the config asks for in reports on costs."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import llm
 
 from ..config.settings import load_settings
 from .prices import Energy
+from .savings import Comparison
 
 
-class Basis(NamedTuple):
-    """The id of the model that costs are compared with, and what the power here costs, if known."""
-
-    cloud_model: str | None = None
-    energy: Energy | None = None
-
-
-def of_config() -> Basis:
-    """What the config says; the model is that of the most complex cloud tier.
-
-    Raises ConfigError.
-    """
+def comparison_of_config() -> Comparison:
+    """Return the comparison with the model of the most complex cloud tier. Raises ConfigError."""
     settings = load_settings()
     power = settings.config.electricity
     energy = Energy(power.watts, power.price_per_kwh) if power else None
     names = [tier.model for tier in settings.tiers if not tier.local]
     if not names:
-        return Basis(None, energy)
+        return Comparison(None, energy)
     model = llm.get_model_aliases().get(names[-1])
-    return Basis(model.model_id if model else names[-1], energy)
+    return Comparison(model.model_id if model else names[-1], energy)

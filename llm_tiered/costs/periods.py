@@ -1,4 +1,4 @@
-"""Times as people write them → the period that is asked for."""
+"""Times as users write them → the period of a report."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 
 from ..errors import RequestError
+from ..log.database import as_logged
+
+# An SQL condition on the rows of a period, for the values of `Period.bounds`.
+WITHIN = "datetime_utc >= :since and datetime_utc < :until"
+
+# Text that sorts after the time of any year.
+_NEVER = "a"
 
 
 class Period(NamedTuple):
-    """From when (included) to when (not included), both aware; None is open."""
+    """The time from `since` (included) to `until` (excluded), both aware; None is open."""
 
     since: datetime | None = None
     until: datetime | None = None
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """The values for WITHIN, as text that compares with the times in the log."""
+        return {
+            "since": as_logged(self.since) if self.since else "",
+            "until": as_logged(self.until) if self.until else _NEVER,
+        }
 
 
 ALWAYS = Period()
 
 
 def period_of(since: str | None, until: str | None, now: datetime | None = None) -> Period:
-    """The time between what was written, seen from now. Raises RequestError if it is none."""
+    """Return the period between two times as the user wrote them. Raises RequestError."""
     now = now or datetime.now().astimezone()
     start = None if since is None else span(since, now)[0]
     end = None if until is None else span(until, now)[1]
@@ -30,9 +45,9 @@ def period_of(since: str | None, until: str | None, now: datetime | None = None)
 
 
 def span(text: str, now: datetime) -> tuple[datetime, datetime]:
-    """The moments at which what was written begins and ends. Raises RequestError if it is no time.
+    """Return when a time that the user wrote begins and ends. Raises RequestError.
 
-    A moment, or how long ago one was, ends where it begins; a day ends with the next one.
+    A moment, or a time ago, ends when it begins; a day ends when the next one begins.
     """
     days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
     ago = re.fullmatch(r"(\d+)([hdw])", text)
@@ -47,7 +62,8 @@ def span(text: str, now: datetime) -> tuple[datetime, datetime]:
         moment = datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise RequestError(
-            f"{text!r} is no time", fix="such as 2026-11-01, 2026-11-01T15:00, 7d, today, yesterday"
+            f"{text!r} is not a time",
+            fix="for example 2026-11-01, 2026-11-01T15:00, 7d, today, yesterday",
         ) from None
     return moment, moment
 

@@ -1,4 +1,4 @@
-"""Tokens → dollars, at the prices that come with genai-prices. Nothing is fetched."""
+"""Tokens → dollars, at the prices that ship with genai-prices. No network is used."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from .. import gemini
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
+# How the ids of the models that run on this machine begin.
 LOCAL_PREFIX = "mlx/"
 
-# Where a model costs more for long prompts, they are at least this long, in tokens.
+# An SQL expression for whether the model that answered a logged request runs on this machine.
+IS_LOCAL_SQL = f"resolved_model glob '{LOCAL_PREFIX}*'"
+
+# No model has a higher price for long prompts that starts below this many tokens.
 LONG_PROMPT = 32_000
 
-# Which of a day's prices counts, for models that are cheaper at night: nearly none are.
+# The time of day whose price is used, for the few models that are cheaper at night.
 _NOON = time(12, tzinfo=timezone.utc)
 
 
 class Tokens(NamedTuple):
-    """The tokens of one request, or the sum over several that have the same rates.
+    """The tokens of one request, or the sum over several requests with the same rates.
 
-    `input` includes those that came out of the service's cache and those of sound, `output`
-    includes the thoughts, as llm-gemini counts them.
+    As llm-gemini counts them, `input` includes tokens from the service's cache and audio tokens,
+    and `output` includes reasoning.
     """
 
     input: int
@@ -38,22 +42,22 @@ class Tokens(NamedTuple):
     cached_audio: int = 0
 
 
-def count(input_tokens: int, output_tokens: int, details: str | None) -> Tokens:
-    """The tokens of a request as the log has them; `details` is the JSON that llm-gemini keeps.
+def count_tokens(input_tokens: int, output_tokens: int, details: str | None) -> Tokens:
+    """Return the tokens of a logged request; `details` is the JSON that llm-gemini adds.
 
-    Raises ValueError where it is no such JSON, or where the numbers contradict each other.
+    Raises ValueError if that is not such JSON, or if the numbers contradict each other.
     """
-    kept = json.loads(details) if details else {}
-    if not isinstance(kept, dict):
-        raise ValueError(f"no details of tokens: {details}")
-    cached, audio, cached_audio = gemini.token_details(kept)
+    counts = json.loads(details) if details else {}
+    if not isinstance(counts, dict):
+        raise ValueError(f"not details of tokens: {details}")
+    cached, audio, cached_audio = gemini.token_details(counts)
     if not 0 <= cached_audio <= min(cached, audio) <= cached + audio - cached_audio <= input_tokens:
         raise ValueError(f"contradictory numbers of tokens: {details}")
     return Tokens(input_tokens, output_tokens, cached, audio, cached_audio)
 
 
 class Rates(NamedTuple):
-    """Dollars for a token of each kind, and for a request whatever its tokens."""
+    """Dollars per token of each kind, and per request."""
 
     input: Decimal
     cached: Decimal
@@ -63,7 +67,7 @@ class Rates(NamedTuple):
     request: Decimal
 
     def cost(self, tokens: Tokens, requests: int = 1) -> Decimal:
-        """Dollars for these tokens of so many requests."""
+        """Return the dollars for the tokens of this many requests."""
         cached = tokens.cached - tokens.cached_audio
         audio = tokens.audio - tokens.cached_audio
         plain = tokens.input - cached - audio - tokens.cached_audio
@@ -79,42 +83,46 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PriceList:
-    """What a model costs. With some, all tokens cost more once the prompt is over a limit."""
+    """The prices of a model on a day.
+
+    With some models all tokens cost more once the prompt exceeds a limit: `steps[i]` is for prompts
+    of more than `limits[i - 1]` tokens.
+    """
 
     limits: tuple[int, ...]
     steps: tuple[Rates, ...]
 
     def cost(self, tokens: Tokens, requests: int = 1) -> Decimal:
-        """Dollars for a request, or for so many whose prompts are none of them a long one."""
+        """Return the dollars for one request, or for several without any long prompt."""
         step = bisect_left(self.limits, tokens.input) if requests == 1 else 0
         return self.steps[step].cost(tokens, requests)
 
 
 @dataclass(frozen=True)
 class Energy:
-    """What the power for local answers costs: watts while answering, dollars a kWh."""
+    """The power drawn by local answers: watts while answering, and dollars per kWh."""
 
     watts: float
     price_per_kwh: Decimal
 
     def cost(self, milliseconds: int) -> Decimal:
-        """Dollars for the power that an answer took."""
+        """Return the dollars for the power that answering for this long used."""
         kwh = Decimal(str(self.watts)) / 1000 * milliseconds / 3_600_000
         return kwh * self.price_per_kwh
 
 
 def is_local(model: str) -> bool:
-    """Whether the model of that id runs on this machine."""
+    """Return whether the model with this id runs on this machine."""
     return model.startswith(LOCAL_PREFIX)
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether both names mean one model, with or without a provider in front."""
+    """Return whether both ids mean the same model, with or without a provider in front."""
     return _split(one)[1] == _split(other)[1]
 
 
 def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
-    """Dollars for a request to that model on that day (UTC; today), or None if nobody knows.
+    """Return the dollars for a request on a day (UTC; default today), or None if unknown.
 
     A local model costs nothing.
     """
@@ -125,12 +133,12 @@ def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
 
 
 def estimate(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:
-    """The most that a request can cost before it is made, in dollars; None if nobody knows."""
+    """Return the most that a planned request can cost, in dollars, or None if unknown."""
     return cost(model, Tokens(input_tokens, max_output_tokens))
 
 
 def with_version(model: str, version: str | None) -> str:
-    """The name for the price of a model whose service says which version of it answered."""
+    """Return the id to look up the price by, given the version that the service reported."""
     if not version:
         return model
     provider = _split(model)[0]
@@ -139,9 +147,9 @@ def with_version(model: str, version: str | None) -> str:
 
 @lru_cache(maxsize=10_000)
 def price_list(model: str, on: date) -> PriceList | None:
-    """What the model of that id cost on that day (UTC), or None if nobody knows.
+    """Return the prices of a model on a day (UTC), or None if unknown.
 
-    A model that genai-prices lists without a price is one whose price nobody knows.
+    The price of a model that genai-prices lists without a price is unknown.
     """
     known = _find(model)
     return None if known is None else known.on(on)
@@ -149,7 +157,7 @@ def price_list(model: str, on: date) -> PriceList | None:
 
 @dataclass
 class _Known:
-    """A model of genai-prices, and what was worked out of its prices."""
+    """A model of genai-prices, with the price lists derived from it by the ids of their prices."""
 
     info: ModelInfo
     lists: dict[int, PriceList | None] = field(default_factory=dict)
@@ -175,7 +183,7 @@ def _find(model: str) -> _Known | None:
 
 
 def _split(model: str) -> tuple[str | None, str]:
-    """Provider and name: llm's plugins name their models `gemini/gemini-flash-latest`."""
+    """Split an id such as `gemini/gemini-flash-latest`, as llm's plugins use them."""
     provider, slash, name = model.partition("/")
     return (provider, name) if slash else (None, model)
 
@@ -197,7 +205,7 @@ def _read(prices: ModelPrice) -> PriceList | None:
 
 
 def _rates(prices: ModelPrice, prompt_tokens: int) -> Rates:
-    """The rates for prompts of that length, by asking for the price of nothing but one kind."""
+    """Return the rates for prompts of this length: one query for each kind of token."""
     from genai_prices import Usage
 
     def each(**kinds: int) -> Decimal:

@@ -1,4 +1,4 @@
-"""What the requests to `tiered` cost, what they would have cost in the cloud, and how they went."""
+"""The report on requests to `tiered`: what they cost, what the cloud would have cost, how fast."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TieredError
-from ..log import database as log_database
-from . import prices
-from . import requests as turns
+from ..log.database import as_logged, has_requests, parse_time, reading
+from .charges import cost_of_requests
 from .periods import ALWAYS
+from .prices import price_list, same_model, with_version
+from .requests import first_request_time, read_other_models, read_routes
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -20,22 +21,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .periods import Period
-    from .prices import PriceList
-    from .requests import By, Requests, Route
+    from .prices import Energy, PriceList
+    from .requests import By, OtherModel, Requests, Route, Routes
 
 DAYS_A_YEAR = Decimal("365.25")
 
-# How far ahead of now a request may be dated before that is told.
+# How far in the future a request may be dated before the report mentions it.
 _TOLERANCE = timedelta(minutes=1)
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was counted in a period.
+class Comparison(NamedTuple):
+    """The id of the cloud model that costs are compared with, and what local power costs.
 
-    `start` and `end` are what the rates per month and year are worked out from; without any
-    request, there may be no start. `unreadable` are rows that can't be understood: nothing of
-    them is in any sum. `future` are requests dated later than now: they are in the sums.
+    Without a model, what the cloud would have cost is unknown; without `energy`, local answers
+    cost nothing.
+    """
+
+    cloud_model: str | None = None
+    energy: Energy | None = None
+
+
+@dataclass(frozen=True)
+class SavingsReport:
+    """The sums over the requests of a period.
+
+    The rates per month and year are those between `start` and `end`; without any request there may
+    be no start. `unreadable` is the number of damaged rows, which are in no sum. `future` is the
+    number of requests dated later than now, which are in the sums.
     """
 
     period: Period
@@ -45,31 +57,31 @@ class Report:
     end: datetime
     total: Tally
     groups: dict[str | None, Tally]
-    others: list[turns.Others]
+    others: list[OtherModel]
     unreadable: int
     future: int
 
     @property
     def days(self) -> Decimal | None:
-        """Length of the time that was counted; what is less than a day counts as one."""
+        """The number of days from start to end, at least one."""
         if self.start is None:
             return None
         return max(Decimal((self.end - self.start) / timedelta(days=1)), Decimal(1))
 
     @property
     def saved_per_year(self) -> Decimal | None:
-        """Dollars, if it goes on like this."""
+        """Dollars at the rate of the period."""
         saved, days = self.total.saved.dollars, self.days
         return None if saved is None or days is None else saved / days * DAYS_A_YEAR
 
     @property
     def saved_per_month(self) -> Decimal | None:
-        """Dollars, if it goes on like this."""
+        """Dollars at the rate of the period."""
         yearly = self.saved_per_year
         return None if yearly is None else yearly / 12
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return what is written as JSON."""
         times = {
             "since": self.period.since,
             "until": self.period.until,
@@ -99,117 +111,110 @@ def _text(dollars: Decimal | None) -> str | None:
     return None if dollars is None else f"{dollars:.6f}"
 
 
-def report(  # noqa: PLR0913 - what is asked, nearly all of it with a default
+def savings_report(
     database_path: Path,
+    comparison: Comparison,
     *,
-    cloud_model: str | None,
     period: Period = ALWAYS,
     by: By | None = None,
-    energy: prices.Energy | None = None,
     now: datetime | None = None,
-) -> Report:
-    """What the log says of the requests to `tiered` in the period, in groups if `by` is given.
+) -> SavingsReport:
+    """Return the report on the requests in the period, in groups if `by` is given.
 
-    `cloud_model` is what they are compared with; without one, what they would have cost is
-    unknown. `energy` is what local answers cost; without it, nothing. Raises TieredError where
-    the log can't be read.
+    Raises TieredError if the log can't be read.
     """
-    [only] = reports(
-        database_path, [by], cloud_model=cloud_model, period=period, energy=energy, now=now
-    )
-    return only
+    [report] = savings_reports(database_path, comparison, [by], period=period, now=now)
+    return report
 
 
-def reports(  # noqa: PLR0913 - as above
+def savings_reports(
     database_path: Path,
-    bys: Sequence[By | None],
+    comparison: Comparison,
+    groupings: Sequence[By | None],
     *,
-    cloud_model: str | None,
     period: Period = ALWAYS,
-    energy: prices.Energy | None = None,
     now: datetime | None = None,
-) -> list[Report]:
-    """The report in groups by each of these, of the same moment and much faster than one by one."""
+) -> list[SavingsReport]:
+    """Return a report for each grouping: all of the same moment, and much faster than one by one.
+
+    Raises TieredError if the log can't be read.
+    """
     now = now or datetime.now(timezone.utc)
-    with log_database.reading(database_path) as database:
-        if not log_database.has_requests(database):
+    with reading(database_path) as database:
+        if not has_requests(database):
             raise TieredError(
-                f"{database_path} is no log of llm, or a very old one", fix="llm logs"
+                f"{database_path} is not a log of llm, or a very old one", fix="llm logs"
             )
-        each = turns.read_by(database, period, bys)
-        others = turns.others(database, period)
-        began = turns.first_time(database)
-    return [
-        _count(found, by, unreadable, others, began, cloud_model, period, energy, now)
-        for by, (found, unreadable) in zip(bys, each, strict=True)
-    ]
+        routes = read_routes(database, period, groupings)
+        scope = _Scope(
+            comparison,
+            period,
+            now,
+            others=read_other_models(database, period),
+            first_request=first_request_time(database),
+        )
+    return [_report(scope, by, each) for by, each in zip(groupings, routes, strict=True)]
 
 
-def _count(  # noqa: PLR0913, PLR0917 - what was asked and what was read
-    found: list[tuple[Route, Requests]],
-    by: By | None,
-    unreadable: int,
-    others: list[turns.Others],
-    began: datetime | None,
-    cloud_model: str | None,
-    period: Period,
-    energy: prices.Energy | None,
-    now: datetime,
-) -> Report:
+@dataclass(frozen=True)
+class _Scope:
+    """What several reports on the same log have in common."""
+
+    comparison: Comparison
+    period: Period
+    now: datetime
+    others: list[OtherModel]
+    first_request: datetime | None
+
+    def span(self, times: list[list[str]]) -> tuple[datetime | None, datetime]:
+        """Return from when to when requests were, or could have been, counted."""
+        start = parse_time(min(map(min, times))) if times else None
+        if self.period.since:
+            first = self.first_request
+            start = max(self.period.since, first) if first else self.period.since
+        end = min(self.period.until, self.now) if self.period.until else self.now
+        return start, max(start, end) if start else end
+
+
+def _report(scope: _Scope, by: By | None, routes: Routes) -> SavingsReport:
     total, groups = Tally(), defaultdict[str | None, Tally](Tally)
-    for route, requests in found:
+    for route, requests in routes.requests:
         tally = groups[route.key]
         tally.add(route, requests)
-        _charge(tally, route, requests, cloud_model, energy)
+        _add_money(tally, route, requests, scope.comparison)
     for tally in groups.values():
         total.merge(tally)
-    times = [requests.times for _, requests in found]
-    latest = log_database.as_logged(now + _TOLERANCE)
-    start, end = _span(times, period, began, now)
-    return Report(
-        period=period,
+    times = [requests.times for _, requests in routes.requests]
+    latest = as_logged(scope.now + _TOLERANCE)
+    start, end = scope.span(times)
+    return SavingsReport(
+        period=scope.period,
         by=by,
-        cloud_model=cloud_model,
+        cloud_model=scope.comparison.cloud_model,
         start=start,
         end=end,
         total=total,
         groups=_in_order(groups, by),
-        others=others,
-        unreadable=unreadable,
-        future=sum(time > latest for some in times for time in some),
+        others=scope.others,
+        unreadable=routes.unreadable,
+        future=sum(time > latest for column in times for time in column),
     )
 
 
-def _span(
-    times: list[list[str]], period: Period, began: datetime | None, now: datetime
-) -> tuple[datetime | None, datetime]:
-    """From when to when requests were counted, or could have been."""
-    start = log_database.parse(min(map(min, times))) if times else None
-    if period.since:
-        start = max(period.since, began) if began else period.since
-    end = min(period.until, now) if period.until else now
-    return start, max(start, end) if start else end
+def _add_money(tally: Tally, route: Route, requests: Requests, comparison: Comparison) -> None:
+    """Add what the requests cost, and what their tokens would have cost in the cloud.
 
-
-def _charge(
-    tally: Tally,
-    route: Route,
-    requests: Requests,
-    cloud_model: str | None,
-    energy: prices.Energy | None,
-) -> None:
-    """Add what these requests cost, and what their tokens would have cost in the cloud.
-
-    What the cloud model answered would have cost what it did cost.
+    For requests that the cloud model itself answered, the two are equal.
     """
-    model = route.model and prices.with_version(route.model, route.version)
-    went_there = route.model and cloud_model and prices.same_model(route.model, cloud_model)
-    parts = _alike(requests, model, model if went_there else cloud_model)
+    cloud_model, energy = comparison
+    model = route.model and with_version(route.model, route.version)
+    is_cloud_model = route.model and cloud_model and same_model(route.model, cloud_model)
+    parts = _by_price(requests, model, model if is_cloud_model else cloud_model)
     for (paid, compared, counted, timed), part in parts.items():
-        in_cloud = _price(part, compared) if compared and counted else None
+        in_cloud = cost_of_requests(part, compared) if compared and counted else None
         spent: Decimal | None = Decimal(0)
         if not route.cached and not route.local:
-            spent = _price(part, paid) if paid and counted else None
+            spent = cost_of_requests(part, paid) if paid and counted else None
         elif not route.cached and energy:
             spent = energy.cost(sum(filter(None, part.durations))) if timed else None
         saved = None if spent is None or in_cloud is None else in_cloud - spent
@@ -218,53 +223,34 @@ def _charge(
         tally.saved.add(saved, len(part))
 
 
-def _alike(
+def _by_price(
     requests: Requests, model: str | None, compared_with: str | None
 ) -> dict[tuple[PriceList | None, PriceList | None, bool, bool], Requests]:
-    """The requests by both models' prices on the day, and whether tokens and duration are known.
+    """Split requests into parts that can each be priced as a whole, or not at all.
 
-    Each part can be priced as a whole, or not at all.
+    The keys are the prices of both models on the day, and whether the tokens and the duration are
+    known.
     """
 
-    def on(name: str | None, day: str) -> PriceList | None:
-        return prices.price_list(name, date.fromisoformat(day)) if name else None
+    def prices_on(day: str, name: str | None) -> PriceList | None:
+        return price_list(name, date.fromisoformat(day)) if name else None
 
     days = {time[:10] for time in requests.times}
-    lists = {day: (on(model, day), on(compared_with, day)) for day in days}
+    prices = {day: (prices_on(day, model), prices_on(day, compared_with)) for day in days}
     columns = (requests.input_tokens, requests.output_tokens, requests.durations)
-    if len(set(lists.values())) == 1 and not any(None in column for column in columns):
-        # Nearly always, and much faster.
-        return {(*lists.popitem()[1], True, True): requests}
+    if len(set(prices.values())) == 1 and not any(None in column for column in columns):
+        # The usual case, and much faster.
+        return {(*prices.popitem()[1], True, True): requests}
     return requests.split(
         [
-            (*lists[time[:10]], inputs is not None and outputs is not None, ms is not None)
+            (*prices[time[:10]], inputs is not None and outputs is not None, ms is not None)
             for time, inputs, outputs, ms in zip(requests.times, *columns, strict=True)
         ]
     )
 
 
-def _price(requests: Requests, known: PriceList) -> Decimal:
-    """Dollars for these requests, whose tokens are all known."""
-    special = [tokens for tokens in requests.special if tokens]
-    columns = requests.input_tokens, requests.output_tokens
-    plain = prices.Tokens(
-        *(
-            sum(
-                tokens or 0
-                for tokens, alone in zip(column, requests.special, strict=True)
-                if alone is None
-            )
-            if special
-            else sum(filter(None, column))
-            for column in columns
-        )
-    )
-    costs = [known.cost(tokens) for tokens in special]
-    return sum(costs, known.cost(plain, len(requests) - len(special)))
-
-
 def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:
-    """Days from the first to the last, anything else by the number of requests."""
+    """Sort days by date, and other groups by the number of requests, largest first."""
     if by is None:
         return {}
     if by == "day":

@@ -1,4 +1,4 @@
-"""Sums over requests: how many, of what, for how much, and how fast."""
+"""Sums over requests: numbers, tokens, dollars and times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Money:
-    """Dollars of the requests whose price is known, and how many requests there are of either."""
+    """A sum of dollars, with the numbers of requests of known and of unknown price."""
 
     known: Decimal = Decimal(0)
     priced: int = 0
@@ -22,11 +22,11 @@ class Money:
 
     @property
     def dollars(self) -> Decimal | None:
-        """What is known, or None if nothing is."""
+        """The sum, or None if no price is known."""
         return self.known if self.priced or not self.unpriced else None
 
     def add(self, amount: Decimal | None, requests: int) -> None:
-        """Count what so many more requests come to; None is an unknown price."""
+        """Add the dollars for a number of requests; None is an unknown price."""
         if amount is None:
             self.unpriced += requests
         else:
@@ -34,27 +34,27 @@ class Money:
             self.priced += requests
 
     def merge(self, other: Money) -> None:
-        """Count the other's requests too."""
+        """Add the other sum."""
         self.known += other.known
         self.priced += other.priced
         self.unpriced += other.unpriced
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON; dollars are text, so that none of them is rounded."""
+        """Return what is written as JSON; dollars are text, so that they are not rounded."""
         dollars = None if self.dollars is None else f"{self.dollars.normalize():f}"
         return {"dollars": dollars, "unpriced_requests": self.unpriced}
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """The middle one, and the one that 95 of 100 do not exceed, in milliseconds."""
+    """The 50th and the 95th percentile, in milliseconds."""
 
     p50: float
     p95: float
 
     @classmethod
     def of(cls, values: list[int]) -> Percentiles | None:
-        """Those of the values, interpolated between neighbours; None without any value."""
+        """Return those of the values, interpolated between neighbours; None without values."""
         if len(values) < 2:
             return cls(values[0], values[0]) if values else None
         cuts = quantiles(values, n=20, method="inclusive")
@@ -63,7 +63,12 @@ class Percentiles:
 
 @dataclass
 class Tally:
-    """Sums over requests. `uncounted` are those whose tokens the log does not know."""
+    """Sums over requests.
+
+    `in_cloud` is what their tokens would have cost in the cloud, `saved` the difference to what was
+    spent. `uncounted` is the number of requests with unknown tokens. `generated` tokens took
+    `generating_ms`, answers from the cache left out.
+    """
 
     requests: int = 0
     local: int = 0
@@ -82,30 +87,30 @@ class Tally:
 
     @property
     def cloud(self) -> int:
-        """Requests that a model off this machine answered."""
+        """The number of requests that a model elsewhere answered."""
         return self.requests - self.local - self.cached
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens for each second that answers took, those out of the cache left out."""
+        """Output tokens per second, without answers from the cache."""
         return self.generated * 1000 / self.generating_ms if self.generating_ms else None
 
     @property
     def latency(self) -> Percentiles | None:
-        """How long answers took, whole ones, those out of the cache too."""
+        """The times to the whole answer, including answers from the cache."""
         return Percentiles.of(self.durations)
 
     @property
     def first_output(self) -> Percentiles | None:
-        """How long it took until they began."""
+        """The times to the first output."""
         return Percentiles.of(self.first_outputs)
 
     def share(self, requests: int) -> float | None:
-        """The share of all requests, from 0 to 1."""
+        """Return a number of requests as a share of all, from 0 to 1; None without any request."""
         return requests / self.requests if self.requests else None
 
     def add(self, route: Route, requests: Requests) -> None:
-        """Count these requests, but for the money."""
+        """Add requests, except for the money."""
         self.requests += len(requests)
         if route.cached:
             self.cached += len(requests)
@@ -126,7 +131,7 @@ class Tally:
                     self.generating_ms += ms
 
     def merge(self, other: Tally) -> None:
-        """Count the other's requests too."""
+        """Add the other sums."""
         for name, value in vars(other).items():
             mine = getattr(self, name)
             if isinstance(mine, Money):
@@ -138,7 +143,7 @@ class Tally:
                 setattr(self, name, mine)
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON. Shares and rates go from 0 to 1, times are milliseconds."""
+        """Return what is written as JSON. Shares and rates are from 0 to 1, times milliseconds."""
         latency, first_output = self.latency, self.first_output
         return {
             "requests": self.requests,

@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..costs import comparison as basis
-from ..costs import requests as turns
-from ..costs import savings
+from ..costs.comparison import comparison_of_config
 from ..costs.periods import Period, period_of
+from ..costs.requests import By, first_request_time
+from ..costs.savings import Comparison, savings_reports
 from ..errors import TieredError
 from ..log import database as log_database
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..costs import prices
 
-BYS: tuple[turns.By, ...] = ("day", "tier", "task")
+BYS: tuple[By, ...] = ("day", "tier", "task")
 
 # What the page shows when nobody has said a time.
 DEFAULT = "30d"
@@ -43,7 +43,7 @@ class Figures:
 
     asked: Asked
     period: Period
-    reports: dict[turns.By, Report]
+    reports: dict[By, Report]
     problems: list[str]
 
     @property
@@ -71,12 +71,12 @@ def _minute() -> datetime:
 
 
 @lru_cache(maxsize=1)
-def _configured(_minute: datetime) -> tuple[basis.Basis, str | None]:
+def _configured(_minute: datetime) -> tuple[Comparison, str | None]:
     """What costs are worked out with; without it, what is wrong with the config."""
     try:
-        return basis.of_config(), None
+        return comparison_of_config(), None
     except TieredError as error:
-        return basis.Basis(), str(error)
+        return Comparison(), str(error)
 
 
 @lru_cache(maxsize=KEPT)
@@ -84,10 +84,10 @@ def _reports(
     path: Path,
     _changed: tuple[int, ...],
     period: Period,
-    configured: basis.Basis,
+    configured: Comparison,
     minute: datetime,
-) -> dict[turns.By, Report]:
-    reports = savings.reports(path, BYS, **configured._asdict(), period=period, now=minute)
+) -> dict[By, Report]:
+    reports = savings_reports(path, configured, BYS, period=period, now=minute)
     return {by: report.as_dict() for by, report in zip(BYS, reports, strict=True)}
 
 
@@ -111,4 +111,4 @@ def energy() -> prices.Energy | None:
 def ever(path: Path) -> bool:
     """Whether the log has any request to `tiered`, whenever it was. Raises TieredError."""
     with log_database.reading(path) as database:
-        return turns.first_time(database) is not None
+        return first_request_time(database) is not None

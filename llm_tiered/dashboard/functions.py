@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import date
+from typing import TYPE_CHECKING
 
 from ..costs import prices
-from ..costs import requests as turns
-from ..log import database as log_database
-from ..log import messages
+from ..costs.charges import LoggedUsage, cost_of_usage
+from ..costs.requests import without_numbers
+from ..log.database import has_requests, has_table
 from .access import MIGRATIONS
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 def register(connection: sqlite3.Connection) -> None:
     """Add the functions to a connection with llm's log; leave any other as it is."""
     try:
-        if not messages.there(connection, MIGRATIONS) or not log_database.has_requests(connection):
+        if not has_table(connection, MIGRATIONS) or not has_requests(connection):
             return
     except sqlite3.DatabaseError:
         # No database, or a locked one: Datasette tells of it in its own words.
@@ -38,10 +41,10 @@ def cost(  # noqa: PLR0913, PLR0917 - what SQL calls it with
     token_details: str | None,
 ) -> float | None:
     """Dollars for requests to a model on a day, or None if nobody knows."""
-    if model and prices.is_local(model):
-        return 0.0
-    priced_as = model and prices.with_version(model, version)
-    return _cost(priced_as, utc_day, requests, input_tokens, output_tokens, token_details)
+    usage = LoggedUsage(
+        model, version, utc_day, input_tokens, output_tokens, token_details, requests
+    )
+    return _number(cost_of_usage(usage))
 
 
 def cloud_cost(  # noqa: PLR0913, PLR0917 - what SQL calls it with
@@ -55,32 +58,26 @@ def cloud_cost(  # noqa: PLR0913, PLR0917 - what SQL calls it with
     token_details: str | None,
 ) -> float | None:
     """What the same tokens would have cost on the cloud model; what it answered, what it did."""
-    compared = cloud_model
-    if cloud_model and model and prices.same_model(model, cloud_model):
-        compared = prices.with_version(model, version)
-    return _cost(compared, utc_day, requests, input_tokens, output_tokens, token_details)
+    # The price of a local model as the cloud model is unknown, not zero.
+    if not cloud_model or prices.is_local(cloud_model):
+        return None
+    went_there = model and prices.same_model(model, cloud_model)
+    usage = LoggedUsage(
+        model if went_there else cloud_model,
+        version if went_there else None,
+        utc_day,
+        input_tokens,
+        output_tokens,
+        token_details,
+        requests,
+    )
+    return _number(cost_of_usage(usage))
 
 
 def reason(text: str | None) -> str | None:
     """Why a request fell back, without the numbers that differ from one time to the next."""
-    return text and turns.without_numbers(str(text))
+    return text and without_numbers(str(text))
 
 
-def _cost(  # noqa: PLR0913, PLR0917 - as above
-    model: str | None,
-    utc_day: str,
-    requests: int,
-    input_tokens: int | None,
-    output_tokens: int | None,
-    token_details: str | None,
-) -> float | None:
-    if not model or input_tokens is None or output_tokens is None:
-        return None
-    try:
-        known = prices.price_list(model, date.fromisoformat(utc_day))
-        tokens = prices.Tokens(input_tokens, output_tokens)
-        if token_details is not None:
-            tokens = prices.count(input_tokens, output_tokens, token_details)
-    except (ValueError, TypeError, AttributeError):
-        return None
-    return float(known.cost(tokens, requests)) if known else None
+def _number(cost: Decimal | None) -> float | None:
+    return None if cost is None else float(cost)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gemini
 from ..costs import prices
-from ..costs import requests as turns
+from ..costs.requests import DETAILS
 from ..log import database as log_database
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ requests as (
   select id, datetime_utc, date(datetime_utc, 'localtime') as day,
     substr(datetime_utc, 1, 10) as utc_day, resolved_model as model,
     input_tokens, output_tokens, duration_ms,
-    {turns.DETAILS.strip()} as details,
+    {DETAILS.strip()} as details,
     case when input_tokens = 0 and output_tokens = 0
       then json_extract(sound_json, '$.tiered.cached_from') end as repeats,
     json_extract(sound_json, '$.tiered.tier') as tier,
@@ -31,7 +31,7 @@ requests as (
     json_extract(sound_json, '$.tiered.attempts[0].reason') as fallback,
     json_extract(sound_json, '$.tiered.cached_from') is not null as cached,
     json_extract(sound_json, '{gemini.VERSION_PATH}') as version,
-    resolved_model glob '{prices.LOCAL_PREFIX}*' as is_local
+    {prices.IS_LOCAL_SQL} as is_local
   from (
     select *, case when json_valid(response_json) then response_json end as sound_json from asked
   )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from .. import gemini
 from ..costs import prices
-from ..costs.periods import ALWAYS, Period
+from ..costs.charges import LoggedUsage, cost_of_usage
+from ..costs.periods import ALWAYS, WITHIN, Period
 from ..log import database as log_database
 from ..log import messages
 from ..wording import dollars, line, number, seconds, visible
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-    from ..log.messages import Message
+    from ..log.messages import ShownMessage
 
 # How many of the latest requests are shown.
 LATEST = 25
@@ -27,14 +27,10 @@ LATEST = 25
 # Letters of a prompt in the list.
 SNIPPET = 90
 
-# After any time.
-_NEVER = "a"
-
 _LATEST = """
 select id, resolved_model, input_tokens, output_tokens, duration_ms, datetime_utc, response_json
 from ({source}) where model = 'tiered' {within} order by id desc limit :limit
 """
-_WITHIN = "and datetime_utc >= :since and datetime_utc < :until"
 
 # Where the text of a prompt stands, by the table that the request stands in.
 _PROMPTS = {
@@ -67,15 +63,19 @@ class Request:
     snippet: str = ""
     options: str | None = None
     token_details: str | None = None
-    messages: list[Message] = field(default_factory=list)
+    messages: list[ShownMessage] = field(default_factory=list)
     earlier: int = 0
-    answer: list[Message] = field(default_factory=list)
+    answer: list[ShownMessage] = field(default_factory=list)
 
     @property
     def when(self) -> str:
         """The time on this machine's clock."""
         try:
-            return log_database.parse(self.datetime_utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            return (
+                log_database.parse_time(self.datetime_utc)
+                .astimezone()
+                .strftime("%Y-%m-%d %H:%M:%S")
+            )
         except (ValueError, TypeError, OverflowError):
             return f"no time: {visible(str(self.datetime_utc))}"
 
@@ -115,30 +115,29 @@ class Request:
     def cost(self, energy: prices.Energy | None) -> str:
         """Dollars, with what the power here costs, or that nobody knows."""
         if self.answered == "cloud":
-            return dollars(self._cost())
+            version = gemini.model_version(self.service)
+            return dollars(
+                cost_of_usage(
+                    LoggedUsage(
+                        self.model,
+                        version,
+                        self.datetime_utc,
+                        self.input_tokens,
+                        self.output_tokens,
+                        self.token_details,
+                    )
+                )
+            )
         if self.answered == "cache" or not energy:
             return dollars(Decimal(0))
         timed = isinstance(self.duration_ms, int)
         return dollars(energy.cost(self.duration_ms) if timed else None)
 
-    def _cost(self) -> Decimal | None:
-        version = gemini.model_version(self.service)
-        try:
-            tokens = prices.count(self.input_tokens, self.output_tokens, self.token_details)
-            day = date.fromisoformat(self.datetime_utc[:10])
-            known = self.model and prices.price_list(prices.with_version(self.model, version), day)
-            return known.cost(tokens) if known else None
-        except (ValueError, TypeError, AttributeError):
-            return None
-
 
 def latest(path: Path, period: Period) -> list[Request]:
     """The latest requests of the period, newest first. Raises TieredError."""
-    bounds: dict[str, Any] = {
-        "since": log_database.as_logged(period.since) if period.since else "",
-        "until": log_database.as_logged(period.until) if period.until else _NEVER,
-    }
-    within = "" if period == ALWAYS else _WITHIN
+    bounds: dict[str, Any] = {**period.bounds}
+    within = "" if period == ALWAYS else f"and {WITHIN}"
     found: list[Request] = []
     with log_database.reading(path) as database:
         for table in log_database.TABLES:
@@ -168,7 +167,7 @@ def find(path: Path, id_: str) -> Request | None:
             ).fetchone()
             if row:
                 *shown, details = row
-                asked, earlier, answer = messages.of(database, table, id_)
+                asked, earlier, answer = messages.shown_turn(database, table, id_)
                 (options,) = database.execute(
                     f"select options_json from {table} where id = ?",  # noqa: S608 - our names
                     (id_,),
@@ -207,7 +206,7 @@ def _parse(response_json: Any) -> tuple[dict[str, Any], Any, str | None]:
 
 def _snippet(database: sqlite3.Connection, table: str, id_: str) -> str:
     source, query = _PROMPTS[table]
-    if not messages.there(database, source):
+    if not log_database.has_table(database, source):
         return ""
     row = database.execute(query, (id_,)).fetchone()
     return line(str(row[0] or ""), SNIPPET) if row else ""

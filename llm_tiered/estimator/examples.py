@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ..log.answers import Answer, Asked
+    from ..log.answers import LoggedAnswer, LoggedPrompt
     from ..log.feedback import Mark
 
 # A check knows less than the user, and of an answer that it lets pass it knows the least.
@@ -37,17 +37,17 @@ class Examples:
         self._highest = highest
         self._groups: dict[str, str] = {}
 
-    def add_answer(self, answer: Answer, mark: Mark | None) -> None:
+    def add_answer(self, answer: LoggedAnswer, mark: Mark | None) -> None:
         """Add what is known of an answer: the user's mark, or else what a check said."""
         for attempt in answer.attempts:
-            reason = attempt.get("reason") or ""
-            if attempt.get("outcome") == "failed" and reason.startswith(ESCALATED):
-                self._add_of(answer, attempt["tier"], 1.0, CHECK_FAILED, "escalated")
-            elif attempt.get("outcome") == "ok" and mark:
+            reason = attempt.reason or ""
+            if attempt.outcome == "failed" and reason.startswith(ESCALATED):
+                self._add_of(answer, attempt.tier, 1.0, CHECK_FAILED, "escalated")
+            elif attempt.outcome == "ok" and mark:
                 kind = "good" if mark.verdict == "up" else "not good"
-                self._add_of(answer, attempt["tier"], float(mark.verdict == "down"), 1.0, kind)
-            elif attempt.get("outcome") == "ok" and answer.checked and not reason:
-                self._add_of(answer, attempt["tier"], 0.0, CHECK_PASSED, "passed")
+                self._add_of(answer, attempt.tier, float(mark.verdict == "down"), 1.0, kind)
+            elif attempt.outcome == "ok" and answer.checked and not reason:
+                self._add_of(answer, attempt.tier, 0.0, CHECK_PASSED, "passed")
 
     def add_evaluation(self, suite: Path) -> None:
         """Add the scores that `llm tiered eval` left beside a suite. Raises RequestError."""
@@ -67,9 +67,11 @@ class Examples:
             burden = _burden(len(prompt) + len(system), 0, 0, schema=schema)
             self._add(prompt, None, tier, failed, 1.0, burden, "evaluated")
 
-    def _add_of(self, answer: Answer, tier: str, failed: float, weight: float, kind: str) -> None:
-        asked = answer.asked
-        self._add(asked.prompt, answer.thread, tier, failed, weight, burden(asked), kind)
+    def _add_of(
+        self, answer: LoggedAnswer, tier: str, failed: float, weight: float, kind: str
+    ) -> None:
+        asked = answer.prompt
+        self._add(asked.text, answer.thread, tier, failed, weight, burden(asked), kind)
 
     def _add(  # noqa: PLR0913, PLR0917 - what an example has
         self,
@@ -91,7 +93,7 @@ class Examples:
         )
 
 
-def burden(asked: Asked) -> float:
+def burden(asked: LoggedPrompt) -> float:
     """The steps of complexity of what came with a prompt."""
     return _burden(asked.characters, asked.attachments, asked.tools, schema=asked.schema)
 

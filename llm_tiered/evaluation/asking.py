@@ -143,7 +143,7 @@ class Asking:
         if broken:
             self._keep(question, broken)
             return broken
-        if not isinstance(model, AsyncTieredModel) and api.wanted(
+        if not isinstance(model, AsyncTieredModel) and api.must_log(
             log_api=load_settings().config.log_api
         ):
             await asyncio.to_thread(api.write, response)

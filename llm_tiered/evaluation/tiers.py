@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ..batch.progress import cost
 from ..config.settings import load_settings
+from ..costs.charges import cost_of_response
 from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
 from ..router.failures import explain
 from ..router.request import TieredRequest
@@ -87,7 +87,7 @@ def describe(response: _BaseResponse, text: str, ms: int) -> Answer:
         ttft_ms=record.get("ttft_ms"),
         input_tokens=response.input_tokens,
         output_tokens=response.output_tokens,
-        cost=cost(response),
+        cost=cost_of_response(response),
     )
 
 

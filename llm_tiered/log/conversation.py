@@ -1,4 +1,4 @@
-"""Which tier a conversation is with, and whether it may leave, as far as the log knows."""
+"""The tier of a conversation so far, and whether the conversation must stay on this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ..paths import log_path
+from .record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,10 +22,10 @@ _TURNS = "select response_json from turns where thread_id = ? order by id desc"
 
 
 class Past(NamedTuple):
-    """Where the last turn of a conversation went, and why; None for what is not known.
+    """Where the last turn of a conversation went, and why; None means unknown.
 
-    `source` is that of the last turn that was not decided by the conversation itself. `kept_local`
-    says that some turn of it was not to leave this machine.
+    `source` is that of the latest turn whose tier was not taken from the conversation. `kept_local`
+    is whether any turn had to stay on this machine.
     """
 
     tier: str | None = None
@@ -37,63 +38,51 @@ UNKNOWN = Past()
 
 
 def last_turn(conversation: _BaseConversation | None) -> Past:
-    """Where the conversation's last turn went.
+    """Return where the last turn of the conversation went.
 
-    A conversation of this process knows it itself. One that `llm -c` took up again has only
-    its messages: its turns are looked up in the log, read-only.
+    A conversation of this process has its responses. One that `llm -c` continues has only its
+    messages: its turns are read from the log, which is opened read-only.
     """
     if conversation is None:
         return UNKNOWN
     if conversation.responses:
-        return _last(response.response_json for response in reversed(conversation.responses))
+        return _past(response.response_json for response in reversed(conversation.responses))
     if conversation.loaded_messages:
         return _from_log(conversation.id)
     return UNKNOWN
 
 
-def _last(turns: Iterable[Any]) -> Past:
-    """What the turns say, the last one first."""
-    past = [_of(response_json) for response_json in turns]
-    if not past:
+def _past(turns: Iterable[Any]) -> Past:
+    """Sum up the turns of a conversation, given the response_json of each, latest first."""
+    records = [Record.from_json(response_json) or Record() for response_json in turns]
+    if not records:
         return UNKNOWN
-    decided = next((turn for turn in past if turn.source != "conversation"), past[0])
-    kept_local = any(turn.kept_local for turn in past)
-    return past[0]._replace(source=decided.source, kept_local=kept_local)
-
-
-def _of(response_json: Any) -> Past:
-    record = response_json.get("tiered") if isinstance(response_json, dict) else None
-    if not isinstance(record, dict):
-        return UNKNOWN
-    tier, complexity, source = (record.get(name) for name in ("tier", "complexity", "source"))
-    return Past(
-        tier if isinstance(tier, str) else None,
-        complexity if isinstance(complexity, int) else None,
-        source if isinstance(source, str) else None,
-        kept_local=record.get("local_only") is True,
-    )
+    last = records[0]
+    decided = next((record for record in records if record.source != "conversation"), last)
+    kept_local = any(record.local_only for record in records)
+    return Past(last.tier, last.complexity, decided.source, kept_local)
 
 
 def _from_log(thread_id: str) -> Past:
-    uri = _database().absolute().as_uri() + "?mode=ro"
+    uri = _log_path().absolute().as_uri() + "?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             rows = database.execute(_TURNS, (thread_id,))
-            return _last(_parsed(text) for (text,) in rows)
+            return _past(_parsed(text) for (text,) in rows)
     except sqlite3.Error:
         return UNKNOWN
 
 
 def _parsed(text: Any) -> Any:
-    """What a row holds; a damaged one hides none of the others."""
+    """Parse the JSON of a row; None for a damaged row, which must not hide the others."""
     try:
         return json.loads(text) if text else None
     except ValueError:
         return None
 
 
-def _database() -> Path:
-    """The log: the one that llm's command line was given, or the usual one."""
+def _log_path() -> Path:
+    """Return the path of the log: that of llm's `--database` option, or the usual one."""
     context = click.get_current_context(silent=True)
-    given = context.params.get("database") if context else None
-    return Path(given or log_path())
+    option = context.params.get("database") if context else None
+    return Path(option or log_path())

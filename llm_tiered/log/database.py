@@ -1,6 +1,7 @@
 """llm's log, opened read-only, and what its rows have in common.
 
-An older llm logged into `responses`, llm 0.36 logs into `turns`; a log may have either or both.
+llm 0.36 logs into the table `turns`, earlier versions logged into `responses`; a log may have
+either or both.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Seconds for which a log that another process has locked is tried again.
+# Seconds to wait for another process that has locked the log.
 PATIENCE = 5.0
 
 TABLES = ("turns", "responses")
@@ -36,9 +37,9 @@ _COLUMNS = (
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """The log, open so that nothing can be written. Raises TieredError where it can't be read."""
+    """Open the log read-only. Raises TieredError if it can't be read, then or in the block."""
     if not path.exists():
-        raise TieredError(f"there is no log yet: {path}", fix="llm logs on, and ask something")
+        raise TieredError(f"there is no log yet: {path}", fix="llm logs on, then ask something")
     try:
         uri = path.absolute().as_uri() + "?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as database:
@@ -49,31 +50,40 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise TieredError(f"{path} can't be read: {error}", fix=fix) from error
 
 
+def has_table(database: sqlite3.Connection, table: str) -> bool:
+    """Return whether the log has this table: that of an older llm has fewer."""
+    query = "select 1 from sqlite_master where type = 'table' and name = ?"
+    return database.execute(query, (table,)).fetchone() is not None
+
+
 def has_requests(database: sqlite3.Connection) -> bool:
-    """Whether this database has any of the tables into which llm logs requests."""
-    return any(select_from(database, table) for table in TABLES)
+    """Return whether the database has any of the tables into which llm logs requests."""
+    return any(has_table(database, table) for table in TABLES)
 
 
 def select_from(database: sqlite3.Connection, table: str) -> str | None:
-    """A query for the columns that reports need; an older llm's log lacks some, or the table."""
+    """Return a query for the columns that reports need, or None if there is no such table.
+
+    Columns that the log of an older llm lacks are null.
+    """
     rows = database.execute("select name from pragma_table_info(?)", (table,))
-    there = {name for (name,) in rows}
-    wanted = [name if name in there else f"null as {name}" for name in _COLUMNS]
-    return f"select {', '.join(wanted)} from {table}" if there else None  # noqa: S608 - our words
+    existing = {name for (name,) in rows}
+    columns = [name if name in existing else f"null as {name}" for name in _COLUMNS]
+    return f"select {', '.join(columns)} from {table}" if existing else None  # noqa: S608 - our words
 
 
-def parse(datetime_utc: str) -> datetime:
-    """A time of the log, aware. Raises ValueError or TypeError if it is none."""
-    when = datetime.fromisoformat(datetime_utc)
-    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+def parse_time(datetime_utc: str) -> datetime:
+    """Return a time of the log as an aware datetime. Raises ValueError or TypeError."""
+    time = datetime.fromisoformat(datetime_utc)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def as_logged(time: datetime) -> str:
-    """A time as it compares with those of the log, to the second."""
+    """Return an aware time as text that compares with the times in the log, to the second."""
     # Not strftime: it writes the year 26 with two digits.
     return time.astimezone(timezone.utc).isoformat()[:19]
 
 
 def any_text(text: bytes) -> str:
-    """Text of any row, also of one whose encoding is damaged."""
+    """Decode text of the log, including text whose encoding is damaged."""
     return text.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Marks that the user gives to answers, in a database of our own beside llm's log."""
+"""The user's marks on answers, in our own database beside llm's log."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ create table if not exists marks (
 )
 """
 
-# Seconds for which a database that another process is writing to is tried again.
+# Seconds to wait for another process that is writing to the database.
 PATIENCE = 5.0
 
 
 class Mark(NamedTuple):
-    """What the user said of an answer, and when."""
+    """The user's verdict on the answer of a turn, with a note and the time in ISO format."""
 
     turn: str
     verdict: Verdict
@@ -38,23 +38,23 @@ class Mark(NamedTuple):
     when: str
 
 
-def mark(turn: str, verdict: Verdict, note: str | None = None) -> Mark:
-    """Mark a turn of the log, in place of an earlier mark. Raises TieredError."""
+def set_mark(turn: str, verdict: Verdict, note: str | None = None) -> Mark:
+    """Mark the answer of a turn, replacing an earlier mark. Raises TieredError."""
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    made = Mark(turn, verdict, note, when)
+    mark = Mark(turn, verdict, note, when)
     with _open() as database:
-        database.execute("insert or replace into marks values (?, ?, ?, ?)", made)
-    return made
+        database.execute("insert or replace into marks values (?, ?, ?, ?)", mark)
+    return mark
 
 
-def remove(turn: str) -> None:
-    """Take the mark of a turn back. Raises TieredError."""
+def remove_mark(turn: str) -> None:
+    """Remove the mark on the answer of a turn. Raises TieredError."""
     with _open() as database:
         database.execute("delete from marks where turn_id = ?", (turn,))
 
 
 def marks() -> dict[str, Mark]:
-    """All marks by their turns, the latest first. Raises TieredError."""
+    """Return all marks by the ids of their turns, latest first. Raises TieredError."""
     if not feedback_path().exists():
         return {}
     with _open() as database:
@@ -70,11 +70,11 @@ def marks() -> dict[str, Mark]:
 
 @contextmanager
 def _open() -> Iterator[sqlite3.Connection]:
-    """The database, for its owner's eyes only; what is done in the context is kept together."""
+    """Open the database, readable only by its owner; the block is one transaction."""
     file = feedback_path()
     try:
         file.parent.mkdir(exist_ok=True)
-        # Notes are the user's own words. SQLite gives its other files the rights of this one.
+        # Notes are private. SQLite gives its journal the permissions of the database.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         with closing(sqlite3.connect(file, timeout=PATIENCE)) as database, database:
             database.execute(_TABLE)

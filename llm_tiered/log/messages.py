@@ -1,36 +1,69 @@
-"""The messages of one request, out of the tables in which llm keeps them."""
+"""The messages of a turn, from the tables in which llm keeps them.
+
+llm keeps each message once, under a hash, with the hash of the message before it. A turn names the
+last message of its prompt (`parent_message_hash`) and of its answer (`tip_message_hash`).
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..wording import visible
+from .database import has_table
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 TABLES = ("messages", "parts", "fragments", "attachments")
 
-# Messages of a conversation that are followed back: a damaged log may turn in a circle.
-_DEEPEST = 5_000
+# The most messages that are read of a conversation: in a damaged log the chain may be a circle.
+_LONGEST_CHAIN = 5_000
 
 _CHAIN = """
 with recursive chain(hash, parent_hash, role, depth) as (
-  select hash, parent_hash, role, 0 from messages where hash = :tip
+  select hash, parent_hash, role, 1 from messages where hash = :last
   union all
   select messages.hash, messages.parent_hash, messages.role, depth + 1
-  from chain join messages on messages.hash = chain.parent_hash where depth < :deepest
+  from chain join messages on messages.hash = chain.parent_hash where depth < :longest
 )
-select hash, role from chain order by depth desc
+select hash, role from chain order by depth
 """
+
+_PARTS = """
+select message_hash, type, tool_name, text, payload from parts
+where message_hash in (select value from json_each(?)) order by message_hash, position
+"""
+
+_MISSING_FRAGMENT = "(a fragment that is no longer in the log)"
+
+
+class MessageRow(NamedTuple):
+    """A row of the table `messages`."""
+
+    hash: str
+    role: str
+
+
+class PartRow(NamedTuple):
+    """A row of the table `parts`; `text` is None where the payload has the content."""
+
+    kind: str
+    tool: str | None
+    text: str | None
+    payload: str | None
+
+    @property
+    def content(self) -> Any:
+        """The parsed payload. Raises ValueError if it is not JSON."""
+        return json.loads(self.payload or "{}")
 
 
 @dataclass(frozen=True)
-class Part:
-    """Text, or what else a message can hold. `attachment` is the id of one."""
+class ShownPart:
+    """A part of a message as text to show; `attachment` is the id of an attachment."""
 
     kind: str
     title: str
@@ -39,101 +72,113 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Message:
-    """Who said it, and what."""
+class ShownMessage:
+    """A message as text to show."""
 
     role: str
-    parts: list[Part]
+    parts: list[ShownPart]
 
 
-def of(
-    database: sqlite3.Connection, table: str, id_: str
-) -> tuple[list[Message], int, list[Message]]:
-    """What was new in a request, how many messages came before, and what was answered."""
+class ShownTurn(NamedTuple):
+    """The messages of a turn: its new ones, the number of earlier ones, and the answer."""
+
+    prompt: list[ShownMessage]
+    earlier: int
+    answer: list[ShownMessage]
+
+
+def message_chain(database: sqlite3.Connection, last: str | None) -> list[MessageRow]:
+    """Return the message with the hash `last` and all messages before it, first to last."""
+    rows = database.execute(_CHAIN, {"last": last, "longest": _LONGEST_CHAIN})
+    # A dictionary keeps each message once, where the chain is a circle.
+    return [MessageRow(hash_, str(role)) for hash_, role in reversed(dict(rows).items())]
+
+
+def message_parts(database: sqlite3.Connection, hashes: Iterable[str]) -> dict[str, list[PartRow]]:
+    """Return the parts of the messages with these hashes, in order; a message may have none."""
+    by_message: dict[str, list[PartRow]] = {hash_: [] for hash_ in hashes}
+    for hash_, *columns in database.execute(_PARTS, (json.dumps(list(by_message)),)):
+        by_message[hash_].append(PartRow(*columns))
+    return by_message
+
+
+def text_of(database: sqlite3.Connection, part: PartRow, missing_fragment: str = "") -> str:
+    """Return the text of a part, with the texts that llm keeps as fragments in their places.
+
+    Raises ValueError, LookupError or TypeError if the row is damaged.
+    """
+    if part.text is not None:
+        return part.text
+    return "".join(
+        piece["literal"]
+        if "literal" in piece
+        else _fragment(database, piece["fragment"], missing_fragment)
+        for piece in part.content["text_ref"]
+    )
+
+
+def shown_turn(database: sqlite3.Connection, table: str, id_: str) -> ShownTurn:
+    """Return the messages of the turn with this id, in one of llm's two tables of requests."""
     if table == "responses":
-        return _of_older(database, id_)
-    if not all(there(database, name) for name in TABLES):
-        return [], 0, []
+        return _older_turn(database, id_)
+    if not all(has_table(database, name) for name in TABLES):
+        return ShownTurn([], 0, [])
     parent, tip = database.execute(
         "select parent_message_hash, tip_message_hash from turns where id = ?", (id_,)
     ).fetchone()
-    chain = database.execute(_CHAIN, {"tip": tip or parent, "deepest": _DEEPEST}).fetchall()
-    hashes = [hash_ for hash_, _ in chain]
-    until = hashes.index(parent) + 1 if parent in hashes else 0
-    first = until
-    while first and chain[first - 1][1] in ("user", "tool"):
-        first -= 1
-    asked = _read(database, chain[first:until])
-    system = _read(database, chain[:1]) if first and chain[0][1] == "system" else []
-    return system + asked, first - len(system), _read(database, chain[until:])
+    messages = message_chain(database, tip or parent)
+    hashes = [message.hash for message in messages]
+    end = hashes.index(parent) + 1 if parent in hashes else 0
+    start = end
+    while start and messages[start - 1].role in ("user", "tool"):
+        start -= 1
+    system = messages[:1] if start and messages[0].role == "system" else []
+    return ShownTurn(
+        _shown(database, system + messages[start:end]),
+        start - len(system),
+        _shown(database, messages[end:]),
+    )
 
 
-def there(database: sqlite3.Connection, table: str) -> bool:
-    """Whether the log has this table: an older llm's has fewer."""
-    query = "select 1 from sqlite_master where type = 'table' and name = ?"
-    return database.execute(query, (table,)).fetchone() is not None
-
-
-def _of_older(database: sqlite3.Connection, id_: str) -> tuple[list[Message], int, list[Message]]:
-    """Those of an older llm, which kept prompt and answer with the request."""
+def _older_turn(database: sqlite3.Connection, id_: str) -> ShownTurn:
+    """Return the messages of a request of an older llm, which kept their texts in its row."""
     system, prompt, answer = database.execute(
         "select system, prompt, response from responses where id = ?", (id_,)
     ).fetchone()
-    texts = [("system", system), ("user", prompt), ("assistant", answer)]
-    *asked, answered = (
-        [Message(role, [Part("text", "", visible(str(text)))])] if text else []
-        for role, text in texts
-    )
-    return [message for some in asked for message in some], 0, answered
+
+    def messages(role: str, text: Any) -> list[ShownMessage]:
+        parts = [ShownPart("text", "", visible(str(text)))]
+        return [ShownMessage(role, parts)] if text else []
+
+    prompts = messages("system", system) + messages("user", prompt)
+    return ShownTurn(prompts, 0, messages("assistant", answer))
 
 
-def _read(database: sqlite3.Connection, chain: Iterable[tuple[str, str]]) -> list[Message]:
-    return [Message(str(role), _parts(database, hash_)) for hash_, role in chain]
+def _shown(database: sqlite3.Connection, messages: Sequence[MessageRow]) -> list[ShownMessage]:
+    by_message = message_parts(database, [message.hash for message in messages])
+    return [
+        ShownMessage(message.role, [_shown_part(database, row) for row in by_message[message.hash]])
+        for message in messages
+    ]
 
 
-def _parts(database: sqlite3.Connection, hash_: str) -> list[Part]:
-    rows = database.execute(
-        "select type, tool_name, text, payload from parts where message_hash = ? order by position",
-        (hash_,),
-    ).fetchall()
-    return [_part(database, *row) for row in rows]
-
-
-def _part(
-    database: sqlite3.Connection,
-    kind: str,
-    tool: str | None,
-    text: str | None,
-    payload_json: str | None,
-) -> Part:
+def _shown_part(database: sqlite3.Connection, row: PartRow) -> ShownPart:
+    tool = visible(str(row.tool or ""))
     try:
-        payload: Any = json.loads(payload_json or "{}")
-        name = visible(str(tool or ""))
-        if kind == "attachment":
-            return Part(kind, "attachment", "", str(payload["attachment"]["id"]))
-        if kind == "tool_call":
-            return Part(kind, f"calls {name}", visible(_pretty(payload.get("arguments"))))
-        if kind == "tool_result":
-            return Part(kind, f"{name} gave", visible(str(payload.get("output", ""))))
-        title = "thinks" if kind == "reasoning" else ""
-        said = text if text is not None else _with_fragments(database, payload["text_ref"])
-        return Part(kind, title, visible(said))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return Part(kind, "damaged", visible(str(payload_json)))
+        if row.kind == "attachment":
+            return ShownPart(row.kind, "attachment", "", str(row.content["attachment"]["id"]))
+        if row.kind == "tool_call":
+            arguments = json.dumps(row.content.get("arguments"), indent=2, ensure_ascii=False)
+            return ShownPart(row.kind, f"calls {tool}", visible(arguments))
+        if row.kind == "tool_result":
+            output = str(row.content.get("output", ""))
+            return ShownPart(row.kind, f"result of {tool}", visible(output))
+        title = "reasoning" if row.kind == "reasoning" else ""
+        return ShownPart(row.kind, title, visible(text_of(database, row, _MISSING_FRAGMENT)))
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return ShownPart(row.kind, "damaged", visible(str(row.payload)))
 
 
-def _with_fragments(database: sqlite3.Connection, pieces: list[dict[str, Any]]) -> str:
-    """A text of which some pieces are kept once for many messages."""
-    return "".join(
-        piece["literal"] if "literal" in piece else _fragment(database, piece["fragment"])
-        for piece in pieces
-    )
-
-
-def _fragment(database: sqlite3.Connection, id_: Any) -> str:
+def _fragment(database: sqlite3.Connection, id_: Any, missing: str) -> str:
     row = database.execute("select content from fragments where id = ?", (id_,)).fetchone()
-    return str(row[0]) if row else "(a fragment that is no longer in the log)"
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return str(row[0]) if row else missing

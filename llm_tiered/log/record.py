@@ -1,6 +1,6 @@
-"""The record that `tiered` leaves with each response in llm's log: its one writer and one reader.
+"""The record that `tiered` keeps with each response in llm's log; only this module knows its form.
 
-`response_json` of a turn holds `{"tiered": <the record>, "response": <the inner model's own>}`.
+The `response_json` of a turn is `{"tiered": <the record>, "response": <the inner model's own>}`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ Source: TypeAlias = Literal["tier", "option", "task", "conversation", "estimate"
 RECORD = "tiered"
 RESPONSE = "response"
 
-# How the reason begins of an attempt whose answer was there, but too weak to be shown.
+# Prefix of the reason of an attempt that gave an answer which was too weak to be shown.
 ESCALATED = "escalated: "
 
-# Where a field's name in the JSON is not its name here. `key` was the name before the API key
-# and the cache key were told apart.
+# Fields with another name in the JSON: `key`, which here could be mistaken for the API key.
 _JSON_NAMES = {"cache_key": "key"}
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of one model: how it ended, why, and after how many milliseconds, retries included.
+    """One try of one model: its outcome, the reason, and its duration in milliseconds with retries.
 
-    `reason` is None for an attempt that gave the answer; an answer that was too weak but had to
-    do has one.
+    `reason` is None for an attempt that gave the answer, unless that answer was too weak and was
+    shown only because no other model answered.
     """
 
     tier: str
@@ -40,9 +39,9 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A tier or task that receives only a share of its requests, and whether this is one of them.
+    """A tier or task that only a share of its requests is sent to, and whether this one was.
 
-    `share` goes from 0 to 1.
+    `share` is between 0 and 1.
     """
 
     name: str
@@ -52,13 +51,13 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Record:
-    """Where a request went and why. None stands for what the log does not say.
+    """Where a request went, and why. None means unknown.
 
-    `tier` is the one that was decided on, which need not be the one that answered. `ttft_ms` is
-    the time to the first output in milliseconds. `cached_from` is the id of the turn whose answer
-    was repeated. `cache_key` finds this answer again; without one it is not repeated. `escalates`
-    says that weak local answers were to go a tier up, `local_only` that nothing was to leave this
-    machine.
+    `tier` is the tier of the decision; a fallback may have answered. `ttft_ms` is the time to the
+    first output in milliseconds. `cached_from` is the id of the turn whose answer was repeated.
+    `cache_key` is the key under which the cache finds this answer; an answer without one is never
+    repeated. `escalates` is whether weak local answers were sent to the next tier up, `local_only`
+    whether the request had to stay on this machine.
     """
 
     tier: str | None = None
@@ -75,17 +74,17 @@ class Record:
 
     @property
     def answered_by(self) -> str | None:
-        """The tier whose model gave the answer: the decided one, or a fallback's."""
+        """The tier whose model gave the answer: that of the decision, or a fallback."""
         answers = [attempt.tier for attempt in self.attempts if attempt.outcome == "ok"]
         return answers[-1] if answers else None
 
     @property
     def fallback_reason(self) -> str | None:
-        """Why the first model did not answer, or None if it did."""
+        """The reason why the first model did not answer, or None if it did."""
         return self.attempts[0].reason if self.attempts else None
 
     def to_json(self, response: Any) -> dict[str, Any]:
-        """The response_json for llm's log. `response` is the inner model's own response_json."""
+        """Return the response_json for llm's log; `response` is that of the inner model."""
         record: dict[str, Any] = {
             "complexity": self.complexity,
             "source": self.source,
@@ -104,9 +103,9 @@ class Record:
 
     @classmethod
     def from_json(cls, response_json: Any) -> Record | None:
-        """The record in a turn's parsed response_json, or None if it holds none.
+        """Return the record in the parsed response_json of a turn, or None if there is none.
 
-        A field of the wrong type reads as unknown, so that one damaged value hides nothing else.
+        A field of the wrong type is read as unknown, so that a damaged value hides nothing else.
         """
         record = response_json.get(RECORD) if isinstance(response_json, dict) else None
         if not isinstance(record, dict):
@@ -128,24 +127,30 @@ class Record:
 
 
 def inner_response(response_json: Any) -> Any:
-    """What the inner model recorded of its response; of another model's response, all of it."""
+    """Return the inner model's own response_json; for a response of another model, all of it."""
     if isinstance(response_json, dict) and RECORD in response_json:
         return response_json.get(RESPONSE)
     return response_json
 
 
 def json_path(field: str, *more: str) -> str:
-    """Where a field of the record is, as SQLite's JSON functions take it: `$.tiered.tier`."""
+    """Return the path of a field of the record for SQLite's JSON functions: `$.tiered.tier`."""
     return ".".join(["$", RECORD, _JSON_NAMES.get(field, field), *more])
 
 
-def sql(field: str, *more: str) -> str:
-    """An SQL expression for a field of the record in `response_json`; null in a damaged row.
+def sql(field: str, *more: str, column: str = "response_json") -> str:
+    """Return an SQL expression for a field of the record in a column; null in a damaged row."""
+    return sql_at(json_path(field, *more), column=column)
 
-    `json_extract` would end the whole query at the first row whose JSON is broken.
+
+def sql_at(*paths: str, column: str = "response_json") -> str:
+    """Return an SQL expression for the value at a path of response_json; null in a damaged row.
+
+    The values at several paths are one JSON array. Without the check, `json_extract` would end the
+    whole query at the first row whose JSON is broken.
     """
-    path = json_path(field, *more)
-    return f"case when json_valid(response_json) then json_extract(response_json, '{path}') end"
+    arguments = ", ".join(f"'{path}'" for path in paths)
+    return f"case when json_valid({column}) then json_extract({column}, {arguments}) end"
 
 
 def _text(value: Any) -> str | None:

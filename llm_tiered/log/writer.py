@@ -1,4 +1,4 @@
-"""Prompts made through the Python API, written to llm's log as its command line does."""
+"""Writes prompts made through the Python API to llm's log, as llm's command line does."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_tiered")
 
-# Seconds for which a log that another process is writing to is tried again.
+# Seconds to wait for another process that is writing to the log.
 PATIENCE = 30.0
 
 
-def wanted(*, log_api: bool) -> bool:
-    """Whether a prompt made now has to be logged here: llm's own commands log theirs."""
+def must_log(*, log_api: bool) -> bool:
+    """Return whether a prompt made now has to be logged here: llm's own commands log theirs.
+
+    `log_api` is the setting of that name.
+    """
     if not log_api or logs_off_path().exists():
         return False
     context = click.get_current_context(silent=True)
@@ -40,19 +43,19 @@ def _logs_itself(context: click.Context) -> bool:
 
 
 def write(response: _BaseResponse) -> None:
-    """Add a finished response to the log, waiting for other writers as long as it takes.
+    """Add a finished response to the log, waiting for other writers if necessary.
 
-    A log that can't be written to is a warning: the answer is there, and is not lost with it.
+    If the log can't be written, log a warning: the caller still gets the answer.
     """
     path = log_path()
-    give_up = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             _write(path, response)
         except Exception as error:
-            if "locked" in str(error) and time.monotonic() < give_up:
-                # Two writers that both read first can't wait for each other: one starts over.
-                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - no secret
+            if "locked" in str(error) and time.monotonic() < deadline:
+                # Two transactions that both began by reading block each other: retry this one.
+                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - not cryptographic
                 continue
             logger.warning("the answer could not be logged in %s: %s", path, error)
         return
@@ -62,7 +65,7 @@ def _write(path: Path, response: _BaseResponse) -> None:
     import filelock
     import sqlite_utils
 
-    # llm brings a log up to date when it opens it; two processes that do so at once spoil it.
+    # llm migrates a log when it opens it; two processes doing so at the same time would damage it.
     lock = filelock.FileLock(path.with_name("logs.db.lock"), timeout=PATIENCE)
     with lock, closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
         response.log_to_db(sqlite_utils.Database(connection))

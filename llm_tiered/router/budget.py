@@ -55,8 +55,8 @@ class Limit(NamedTuple):
 
 def used(budget: Budget) -> list[Limit]:
     """Each limit and what all processes have spent of it, from the log. Raises TieredError."""
-    day, month = spending.starts()
-    spent = spending.spent(log_path(), day=day, month=month)
+    day, month = spending.period_starts()
+    spent = spending.read_spent(log_path(), day=day, month=month)
     sums = {"day": spent.day, "month": spent.month}
     return [
         Limit(name, limit, sums[name])
@@ -106,7 +106,7 @@ def _tokens(prompt: llm.Prompt) -> Iterator[int]:
 
 
 def _warn(limit: Limit) -> None:
-    day, month = spending.starts()
+    day, month = spending.period_starts()
     since = (day if limit.name == "day" else month).isoformat()
     if (limit.name, since) not in _warned:
         _warned.add((limit.name, since))

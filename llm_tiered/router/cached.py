@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseModel
 
-    from ..cache.answers import Answer
+    from ..cache.answers import CachedAnswer
     from .candidates import Candidate
     from .request import TieredRequest
 
@@ -26,7 +26,7 @@ class CachedAnswers:
     """Earlier answers to a request. `answer` is the one that was found, if any."""
 
     def __init__(self, request: TieredRequest) -> None:
-        self.answer: Answer | None = None
+        self.answer: CachedAnswer | None = None
         self._request = request
         # Computing a key reads all attachments, so it is done once for each model.
         self._keys: dict[str, str | None] = {}
@@ -65,7 +65,7 @@ class CachedAnswers:
 
     def key(self, candidate: Candidate, inner: _BaseModel) -> str | None:
         """The cache key of this request to that model, or None if it can't be cached."""
-        from ..cache.lookup import key as cache_key
+        from ..cache.key import cache_key
 
         if candidate.model not in self._keys:
             options = self._request.options(candidate, inner).model_dump(exclude_none=True)
@@ -76,7 +76,7 @@ class CachedAnswers:
         """The cache key of the answer, or None for a weak answer kept only as a last resort."""
         return None if self._request.attempts[-1].reason else self.key(candidate, inner)
 
-    def _is_weak(self, answer: Answer) -> bool:
+    def _is_weak(self, answer: CachedAnswer) -> bool:
         schema: Any = self._request.prompt.schema
         return judge(text_of(answer.events), answer.response_json or {}, schema) is not None
 

@@ -35,7 +35,7 @@ def answer(  # noqa: PLR0913 - what llm gives a model to execute
 ) -> Iterator[StreamEvent]:
     """Yield the answer of the model that was picked. Raises TieredError."""
     request = request_for(response, prompt, conversation, key)
-    if writer.wanted(log_api=request.settings.config.log_api):
+    if writer.must_log(log_api=request.settings.config.log_api):
         response.on_done(writer.write)
     respond = partial(
         inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key
@@ -67,7 +67,7 @@ async def answer_async(  # noqa: PLR0913 - as above
 ) -> AsyncGenerator[StreamEvent, None]:
     """Async counterpart of `answer`."""
     request = request_for(response, prompt, conversation, key)
-    if writer.wanted(log_api=request.settings.config.log_api):
+    if writer.must_log(log_api=request.settings.config.log_api):
         await response.on_done(_write_in_thread)
     respond = partial(
         inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key

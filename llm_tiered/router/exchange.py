@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llm.models import _BaseModel, _BaseResponse
     from llm.parts import StreamEvent
 
-    from ..cache.answers import Answer
+    from ..cache.answers import CachedAnswer
     from .candidates import Candidate
     from .failures import Problem
     from .request import TieredRequest
@@ -221,7 +221,7 @@ class Exchange:
             reason = self._request.explain(error).reason
             raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
 
-    def _finish_cached(self, answer: Answer, ttft_ms: int) -> None:
+    def _finish_cached(self, answer: CachedAnswer, ttft_ms: int) -> None:
         """Fill the response with what an answer from the log amounts to: no tokens, no cost."""
         self._response.set_usage(input=0, output=0)
         if answer.model:

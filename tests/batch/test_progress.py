@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.batch.progress import Progress, WarnOnce, cost
+from llm_tiered.batch.progress import Progress, WarnOnce
+from llm_tiered.costs.charges import cost_of_response
 from tests.batch.echo import OTHER
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def test_cost(
     response.set_resolved_model(resolved)
     response.response_json = json
     response.set_usage(input=1000, output=500, details=details)
-    assert cost(response) == (None if expected is None else Decimal(expected))
+    assert cost_of_response(response) == (None if expected is None else Decimal(expected))
 
 
 def test_warn_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,8 +21,8 @@ from unittest import mock
 import click
 from tabulate import tabulate
 
-from llm_tiered.cache import answers as cache_answers
 from llm_tiered.cache import lookup as cache
+from llm_tiered.cache.answers import last_position
 from llm_tiered.cache.index import Index
 from llm_tiered.log import database as log_database
 from tests.make_log import add_with_messages, make_log, turn
@@ -83,7 +83,7 @@ def open_log(path: Path) -> float:
     """The milliseconds that SQLite takes to open a log and to read its schema."""
     start = time.perf_counter()
     with log_database.reading(path) as log:
-        cache_answers.last(log)
+        last_position(log)
     return (time.perf_counter() - start) * 1000
 
 
@@ -114,9 +114,9 @@ def fill(index: Path, entries: int) -> None:
     """Add so many answers that no log has."""
     rng = random.Random(entries)
     with Index(index) as there, there.writing():
-        mark = there.mark()
-        assert mark
-        there.add([(rng.randbytes(32).hex(), "x" * 26) for _ in range(entries)], mark)
+        position = there.position()
+        assert position
+        there.add([(rng.randbytes(32).hex(), "x" * 26) for _ in range(entries)], position)
 
 
 @click.command()

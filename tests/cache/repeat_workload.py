@@ -26,7 +26,8 @@ from llm.plugins import load_plugins, pm
 from tabulate import tabulate
 
 from llm_tiered.config.settings import ENVIRONMENT
-from llm_tiered.costs import prices, savings
+from llm_tiered.costs import prices
+from llm_tiered.costs.savings import Comparison, savings_report
 from llm_tiered.paths import config_path
 from llm_tiered.wording import dollars
 from tests import gemini
@@ -185,7 +186,7 @@ def main(share: float, seed: int) -> None:
         model = llm.get_model("tiered")
         for request in asked:
             model.prompt(request.prompt, task=request.work.task).text()
-        report = savings.report(log, cloud_model=gemini.MODEL, by="task")
+        report = savings_report(log, Comparison(gemini.MODEL), by="task")
     # The report's sum has to be that of the requests as they were made up.
     everything = sum((request.cloud_cost for request in asked), Decimal(0))
     assert report.total.in_cloud.known == everything

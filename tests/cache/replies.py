@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import sqlite_utils
 
-from llm_tiered.cache import lookup as cache
+from llm_tiered.cache.key import cache_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class Replying(llm.Model):
             else:
                 yield said
         response.set_resolved_model(INNER)
-        key = cache.key(prompt, INNER, {})
+        key = cache_key(prompt, INNER, {})
         record = {"tier": "small", "key": key, "cached_from": None} | self.record
         response.response_json = {"tiered": record, "response": self.inner}
 

@@ -18,7 +18,7 @@ import pytest
 
 from llm_tiered.cache import index as cache_index
 from llm_tiered.cache import lookup as cache
-from llm_tiered.cache.index import Index, Mark
+from llm_tiered.cache.index import Index, Position
 from llm_tiered.cache.lookup import find
 from llm_tiered.errors import TieredError
 from tests.cache.replies import change, key_of, reply
@@ -79,11 +79,11 @@ def test_it_is_the_users_alone(log: Path, index_path: Path) -> None:
 def test_keys_and_turns(index_path: Path) -> None:
     """A key leads to its turns, newest first, and one that was added twice is there once."""
     with Index(index_path) as index:
-        assert index.mark() is None
+        assert index.position() is None
         entries = [(key(1), "a"), (key(2), "b"), (key(1), "c")]
         for _ in range(2):
             with index.writing():
-                index.add(entries, Mark(3, "c"))
+                index.add(entries, Position(3, "c"))
         assert (index.turns(key(1)), index.turns(key(2)), index.turns(key(3))) == (
             ["c", "a"],
             ["b"],
@@ -91,20 +91,20 @@ def test_keys_and_turns(index_path: Path) -> None:
         )
         index.forget(key(1), "c")
     with Index(index_path) as index:
-        assert index.mark() == (3, "c")
+        assert index.position() == (3, "c")
         assert index.turns(key(1)) == ["a"]
         index.clear()
-        assert index.mark() is None
+        assert index.position() is None
         assert index.turns(key(2)) == []
 
 
 def test_what_is_written_is_written_as_a_whole(index_path: Path) -> None:
     """What breaks off in the middle has not happened."""
     with suppress(ZeroDivisionError), Index(index_path) as index, index.writing():
-        index.add([(key(1), "a")], Mark(1, "a"))
+        index.add([(key(1), "a")], Position(1, "a"))
         raise ZeroDivisionError
     with Index(index_path) as index:
-        assert index.mark() is None
+        assert index.position() is None
         assert index.turns(key(1)) == []
 
 
@@ -133,9 +133,9 @@ def test_in_many_steps(log: Path, index_path: Path, monkeypatch: pytest.MonkeyPa
         add(log, [keyed(number) for number in range(turns)])
         find(key(0))
         with Index(index_path) as index:
-            mark = index.mark()
+            position = index.position()
         with closing(sqlite3.connect(log)) as database:
-            assert mark == database.execute("select max(rowid), id from turns").fetchone()
+            assert position == database.execute("select max(rowid), id from turns").fetchone()
 
 
 def test_what_is_no_answer_is_not_kept(log: Path, index_path: Path) -> None:
@@ -200,7 +200,7 @@ def fill(index_path: Path) -> None:
     """Write an index of many pages."""
     with Index(index_path) as index, index.writing():
         entries = [(random.Random(number).randbytes(32).hex(), "x" * 26) for number in range(2000)]
-        index.add(entries, Mark(1, "no such turn"))
+        index.add(entries, Position(1, "no such turn"))
 
 
 def write_garbage(path: Path) -> None:
@@ -310,7 +310,7 @@ def test_what_a_locked_index_says(index_path: Path, monkeypatch: pytest.MonkeyPa
     with closing(sqlite3.connect(index_path, isolation_level=None)) as other:
         other.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked"), Index(index_path) as index:
-            index.mark()
+            index.position()
     assert known(index_path) == 2000
 
 

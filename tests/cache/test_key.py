@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llm.cli import load_conversation
 from llm.parts import StreamEvent, ToolResultPart
 
-from llm_tiered.cache.lookup import key
+from llm_tiered.cache.key import cache_key
 from tests.cache.replies import INNER, Replying, reply
 from tests.make_log import empty_log
 
@@ -69,7 +69,7 @@ requests = st.fixed_dictionaries(FIELDS)
 def key_of(request: dict[str, Any]) -> str | None:
     """Give the key of a request with these fields."""
     said = {name: value for name, value in request.items() if name not in ("model", "options")}
-    return key(ask(**said), request["model"], request["options"])
+    return cache_key(ask(**said), request["model"], request["options"])
 
 
 def seen(request: dict[str, Any]) -> str:
@@ -98,7 +98,7 @@ def test_where_a_text_stands(one: str, two: str) -> None:
         [llm.user(one), llm.assistant(two)],
         [llm.system(one), llm.user(two)],
     ]
-    keys = {key(ask(None, messages=said), INNER, {}) for said in messages}
+    keys = {cache_key(ask(None, messages=said), INNER, {}) for said in messages}
     assert len(keys) == len(messages)
 
 
@@ -122,7 +122,7 @@ def fixed() -> str | None:
         tools=[tool(description=weather.__doc__, input_schema={"type": "object"}), Search("de")],
         attachments=[llm.Attachment(content=PNG), llm.Attachment(url="https://example.com/a.png")],
     )
-    return key(prompt, INNER, {"temperature": 0.1, "stop": ["x"], "seed": 1 << 63})
+    return cache_key(prompt, INNER, {"temperature": 0.1, "stop": ["x"], "seed": 1 << 63})
 
 
 def test_the_same_everywhere() -> None:
@@ -151,17 +151,19 @@ def test_async_is_the_same() -> None:
 
     asked: Any = Async()
     said: dict[str, Any] = {"system": "Be brief.", "hide_reasoning": True}
-    assert key(asked.prompt("Hello", **said).prompt, INNER, {}) == key(ask(**said), INNER, {})
+    assert cache_key(asked.prompt("Hello", **said).prompt, INNER, {}) == cache_key(
+        ask(**said), INNER, {}
+    )
 
 
 def test_a_nested_request_is_the_same() -> None:
     """A system prompt counts once, whether the prompt says it or an earlier message does."""
     messages = [llm.system("Be brief."), llm.user("Hello")]
     nested = llm.Prompt("Hello", MODEL, system="Be brief.", messages=messages)
-    assert key(nested, INNER, {}) == key(ask(system="Be brief."), INNER, {})
-    assert key(ask(None, messages=messages), INNER, {}) == key(nested, INNER, {})
+    assert cache_key(nested, INNER, {}) == cache_key(ask(system="Be brief."), INNER, {})
+    assert cache_key(ask(None, messages=messages), INNER, {}) == cache_key(nested, INNER, {})
     other = llm.Prompt("Hello", MODEL, system="Be long.", messages=messages)
-    assert key(other, INNER, {}) != key(nested, INNER, {})
+    assert cache_key(other, INNER, {}) != cache_key(nested, INNER, {})
 
 
 def test_a_conversation_that_is_taken_up(logs: Path, tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_conversation_that_is_taken_up(logs: Path, tmp_path: Path) -> None:
     assert loaded.responses == []
     loaded.model = conversation.model
     asked = [one.prompt("Sure?") for one in (conversation, loaded)]
-    one, two = (key(response.prompt, INNER, {}) for response in asked)
+    one, two = (cache_key(response.prompt, INNER, {}) for response in asked)
     assert one == two is not None
 
 
@@ -208,7 +210,7 @@ def test_ids_of_tool_calls() -> None:
         )
         answers = [ToolResultPart("weather", "Rain", id_) for id_ in results]
         said = [llm.user("Hello"), calls, llm.parts.tool_message(*answers)]
-        return key(ask(None, messages=said), INNER, {})
+        return cache_key(ask(None, messages=said), INNER, {})
 
     assert conversation("a", "b", "a", "b") == conversation("x", "y", "x", "y")
     assert conversation("a", "b", "a", "b") != conversation("a", "b", "b", "a")
@@ -217,8 +219,10 @@ def test_ids_of_tool_calls() -> None:
 
 def test_what_does_not_shape_the_answer() -> None:
     """Options without a value, their order and the patience of the caller don't count."""
-    plain = key(ask(), INNER, {"top_p": 0.5, "seed": 1})
-    assert plain == key(ask(), INNER, {"seed": 1, "top_p": 0.5, "temperature": None, "timeout": 9})
+    plain = cache_key(ask(), INNER, {"top_p": 0.5, "seed": 1})
+    assert plain == cache_key(
+        ask(), INNER, {"seed": 1, "top_p": 0.5, "temperature": None, "timeout": 9}
+    )
 
 
 def test_order_of_fields() -> None:
@@ -226,16 +230,16 @@ def test_order_of_fields() -> None:
     one, two = {"a": {"type": "string"}, "b": {"type": "string"}}, {"type": "object"}
     schema = two | {"properties": one}
     turned = two | {"properties": dict(reversed(one.items()))}
-    assert key(ask(schema=schema), INNER, {}) != key(ask(schema=turned), INNER, {})
+    assert cache_key(ask(schema=schema), INNER, {}) != cache_key(ask(schema=turned), INNER, {})
     tools = [[tool(input_schema=said)] for said in (schema, turned)]
-    assert key(ask(tools=tools[0]), INNER, {}) != key(ask(tools=tools[1]), INNER, {})
+    assert cache_key(ask(tools=tools[0]), INNER, {}) != cache_key(ask(tools=tools[1]), INNER, {})
 
 
 def test_server_side_tools() -> None:
     """Tools of the service count with what they were set up with."""
     setups = [[], [Search()], [Search("de")], [Search("fr")], [llm.ServerSideTool({"x": 1})]]
     prompts = [llm.Prompt("Hello", MODEL, tools=setup) for setup in setups]
-    keys = [key(prompt, INNER, {}) for prompt in prompts]
+    keys = [cache_key(prompt, INNER, {}) for prompt in prompts]
     assert None not in keys
     assert len(set(keys)) == len(keys)
 
@@ -253,7 +257,7 @@ def test_attachments_count_by_content(tmp_path: Path) -> None:
         llm.Attachment(path=str(three)),
         llm.Attachment(type="text/plain", content=PNG),
     ]
-    keys = [key(ask(attachments=[attachment]), INNER, {}) for attachment in attachments]
+    keys = [cache_key(ask(attachments=[attachment]), INNER, {}) for attachment in attachments]
     assert len(set(keys[:4])) == 1
     assert len(set(keys)) == 3
 
@@ -266,7 +270,7 @@ def test_no_server_is_asked(connections: list[Any]) -> None:
         llm.Attachment(url="https://example.com/a.png", content=PNG),
     ]
     said = [[llm.user("See", attachment)] for attachment in attachments]
-    keys = [key(ask(None, messages=messages), INNER, {}) for messages in said]
+    keys = [cache_key(ask(None, messages=messages), INNER, {}) for messages in said]
     assert None not in keys
     assert len(set(keys)) == 3
     assert connections == []
@@ -281,15 +285,15 @@ class Level(enum.Enum):
 
 def test_options_of_plugins() -> None:
     """A choice of a plugin counts by its value."""
-    low, high = (key(ask(), INNER, {"level": level}) for level in Level)
-    assert low == key(ask(), INNER, {"level": "low"})
+    low, high = (cache_key(ask(), INNER, {"level": level}) for level in Level)
+    assert low == cache_key(ask(), INNER, {"level": "low"})
     assert low != high
 
 
 def test_odd_characters() -> None:
     """Halves of characters, control characters and markup are text like any other."""
     texts = ["\ud83d", "\ude00", "\ud83d\ude00", "\U0001f600", "\0", "<b>", "'; drop table x", " "]
-    keys = [key(ask(text), INNER, {}) for text in texts]
+    keys = [cache_key(ask(text), INNER, {}) for text in texts]
     assert None not in keys
     assert len(set(keys)) == len(keys)
 
@@ -312,7 +316,7 @@ class Broken(llm.parts.Part):
 )
 def test_what_can_not_be_told_apart(said: dict[str, Any]) -> None:
     """A request with something that can't be read or written down has no key."""
-    assert key(ask(**said), INNER, {}) is None
+    assert cache_key(ask(**said), INNER, {}) is None
 
 
 def test_odd_options() -> None:
@@ -323,4 +327,4 @@ def test_odd_options() -> None:
     for _ in range(100_000):
         deep = [deep]
     for value in (object(), {1: 2, "x": 3}, nested, deep, b"bytes"):
-        assert key(ask(), INNER, {"x": value}) is None
+        assert cache_key(ask(), INNER, {"x": value}) is None

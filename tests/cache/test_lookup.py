@@ -124,7 +124,7 @@ def test_the_newest_counts(log: Path) -> None:
 def test_only_newer_ones(log: Path) -> None:
     """An answer that is too old does not count; one that is old enough is still there."""
     response = reply(log, "answer")
-    asked = log_database.parse(response.datetime_utc())
+    asked = log_database.parse_time(response.datetime_utc())
     key = key_of(response)
     assert find(key, newer_than=asked)
     assert find(key, newer_than=asked + timedelta(microseconds=1)) is None

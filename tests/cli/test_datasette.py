@@ -57,7 +57,7 @@ def test_what_datasette_is_told(
 
 def test_no_log_yet(logs: Path) -> None:
     """Without a log there is nothing to show."""
-    assert refused("datasette") == f"there is no log yet: {logs} (llm logs on, and ask something)"
+    assert refused("datasette") == f"there is no log yet: {logs} (llm logs on, then ask something)"
 
 
 def test_no_log_of_llm(logs: Path) -> None:

@@ -56,15 +56,15 @@ def test_remove(log: Path) -> None:
 
 def test_remove_what_the_log_has_not(log: Path) -> None:
     """The mark of an answer that was deleted can be taken back."""
-    feedback.mark("01abc", "down")
+    feedback.set_mark("01abc", "down")
     run("feedback", "remove", "01a")
     assert feedback.marks() == {}
 
 
 def test_remove_one_of_many(log: Path) -> None:
     """Where more than one mark could be meant, none is taken back."""
-    feedback.mark("01abc", "down")
-    feedback.mark("01abd", "down")
+    feedback.set_mark("01abc", "down")
+    feedback.set_mark("01abd", "down")
     assert refused("feedback", "remove", "01a").startswith("more than one marked answer")
     assert len(feedback.marks()) == 2
 
@@ -115,4 +115,4 @@ def test_no_such_answer(log: Path) -> None:
     answered(log)
     add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
     assert refused("feedback", "up", "yy").startswith("the log has no answer with the id yy")
-    assert refused("feedback", "up", "zz").startswith("zz was answered by gpt-4o-mini itself")
+    assert refused("feedback", "up", "zz").startswith("zz was answered by gpt-4o-mini directly")

@@ -41,7 +41,7 @@ def marked(log: Path) -> Path:
     """A log whose answers are all marked, the hard ones down."""
     for number in range(NUMBER):
         hard = number % 2 == 0
-        feedback.mark(ask(log, number, hard=hard), "down" if hard else "up", SECRET)
+        feedback.set_mark(ask(log, number, hard=hard), "down" if hard else "up", SECRET)
     return log
 
 
@@ -112,7 +112,7 @@ def test_undo(marked: Path) -> None:
     run("learn")
     first = current()
     for number in range(6):
-        feedback.mark(ask(marked, 100 + number, hard=True), "down")
+        feedback.set_mark(ask(marked, 100 + number, hard=True), "down")
     run("learn")
     assert current() != first
     assert run("learn", "--undo").stdout.startswith("back to what was learned before")
@@ -124,7 +124,7 @@ def test_undo(marked: Path) -> None:
 def test_one_kind(log: Path) -> None:
     """Marks of one kind say nothing of what sets the others apart."""
     for number in range(12):
-        feedback.mark(ask(log, number, hard=True), "down")
+        feedback.set_mark(ask(log, number, hard=True), "down")
     facts = run_json("learn")
     assert (facts["verdict"], facts["changes"], facts["written"]) == ("one kind", None, None)
 
@@ -133,7 +133,7 @@ def test_no_better(log: Path) -> None:
     """Marks that say what the package says change nothing, and what was learned before stays."""
     for number in range(24):
         verdict: feedback.Verdict = "up" if number % 4 else "down"
-        feedback.mark(answered(log, f"Who wrote the play {number} of that year?"), verdict)
+        feedback.set_mark(answered(log, f"Who wrote the play {number} of that year?"), verdict)
     assert "nothing is changed" in run("learn").stdout
     learned.save(shipped()._replace(intercept=0.0), {})
     assert "what was learned before stays" in run("learn").stdout
@@ -155,7 +155,7 @@ def test_escalations(log: Path) -> None:
 def test_cloud_answers(log: Path) -> None:
     """Marks on answers of the highest tier are counted and not learned from."""
     for number in range(12):
-        feedback.mark(answered(log, f"Why {number}?", "cloud"), "down" if number % 2 else "up")
+        feedback.set_mark(answered(log, f"Why {number}?", "cloud"), "down" if number % 2 else "up")
     said = run("learn").stdout
     assert "0 answers to learn from" in said
     assert "12 say nothing of the routing" in said
@@ -165,7 +165,7 @@ def test_other_languages(log: Path) -> None:
     """Prompts that the estimate can't read are counted, and teach nothing."""
     for number in range(20):
         text = f"Какая столица Франции и сколько там людей, {number}?"
-        feedback.mark(answered(log, text), "down" if number % 2 else "up")
+        feedback.set_mark(answered(log, text), "down" if number % 2 else "up")
     facts = run_json("learn")
     assert (facts["thin"], facts["verdict"]) == (20, "too few")
     assert "20 prompts are too short, or in a language that is not read" in run("learn").stdout

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from llm_tiered.costs.periods import Period, span
-from llm_tiered.costs.savings import report
+from llm_tiered.costs.savings import Comparison, savings_report
 from tests.cli.commands import configure, refused, run, run_json, tier
 from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, turn
 
@@ -161,7 +161,9 @@ def test_the_whole_json(log: Path) -> None:
         "first_token_ms": {"p50": 200, "p95": 200},
         "tokens_per_second": 50.0,
     }
-    made = report(log, cloud_model=FLASH, by="task", period=Period(since=END - DAY), now=END)
+    made = savings_report(
+        log, Comparison(FLASH), by="task", period=Period(since=END - DAY), now=END
+    )
     assert json.loads(json.dumps(made.as_dict())) == {
         "period": {
             "since": "2026-11-21T18:00:00+00:00",
@@ -233,7 +235,7 @@ def test_periods(ten_days: Path, options: list[str], requests: int) -> None:
 def test_wrong_times(log: Path, text: str) -> None:
     """What is no time is refused with the forms that are allowed."""
     told = refused("savings", "--since", text)
-    assert told.startswith(f"{text!r} is no time (such as 2026-11-01")
+    assert told.startswith(f"{text!r} is not a time (for example 2026-11-01")
 
 
 def test_an_end_before_the_beginning(log: Path) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm_tiered.costs.savings import Report, report
+from llm_tiered.costs.periods import ALWAYS
+from llm_tiered.costs.savings import Comparison, SavingsReport, savings_report
 from tests.make_log import END
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llm_tiered.costs.periods import Period
+    from llm_tiered.costs.prices import Energy
+    from llm_tiered.costs.requests import By
+
 # 30 cents a million tokens of input, 3 where they were cached, 2.50 dollars a million of output.
 FLASH = "gemini/gemini-2.5-flash"
 
 
-def ask(log: Path, **said: Any) -> Report:
-    """Give the report, compared with that model, as if it were asked for at END."""
-    asked: dict[str, Any] = {"cloud_model": FLASH, "now": END}
-    return report(log, **asked | said)
+def report(
+    log: Path,
+    *,
+    cloud_model: str | None = FLASH,
+    energy: Energy | None = None,
+    period: Period = ALWAYS,
+    by: By | None = None,
+) -> SavingsReport:
+    """Return the report on a log, made at END, by default compared with FLASH."""
+    return savings_report(log, Comparison(cloud_model, energy), period=period, by=by, now=END)

@@ -17,7 +17,7 @@ from llm_tiered.costs.prices import (
     Energy,
     Tokens,
     cost,
-    count,
+    count_tokens,
     estimate,
     is_local,
     price_list,
@@ -228,7 +228,7 @@ def test_counts_of_llm_gemini() -> None:
             {"modality": "AUDIO", "tokenCount": 100},
         ],
     }
-    tokens = count(1000, 100, json.dumps(details))
+    tokens = count_tokens(1000, 100, json.dumps(details))
     assert tokens == Tokens(1000, 100, cached=600, audio=300, cached_audio=100)
     # 200 plain, 500 cached, 200 audio, 100 cached audio, 100 output
     assert dollars(FLASH, tokens) == "0.000535"
@@ -237,7 +237,7 @@ def test_counts_of_llm_gemini() -> None:
 @pytest.mark.parametrize("details", [None, "", "{}", '{"thoughtsTokenCount": 5}'])
 def test_counts_without_details(details: str | None) -> None:
     """Without details all tokens are plain ones."""
-    assert count(10, 20, details) == Tokens(10, 20)
+    assert count_tokens(10, 20, details) == Tokens(10, 20)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_counts_without_details(details: str | None) -> None:
 def test_contradictory_counts_are_refused(details: Any) -> None:
     """More cached or audio tokens than there is input: the numbers are wrong."""
     with pytest.raises(ValueError, match="tokens"):
-        count(10, 20, json.dumps(details))
+        count_tokens(10, 20, json.dumps(details))
 
 
 def test_nothing_is_fetched(connections: list[Any]) -> None:

@@ -12,10 +12,16 @@ import pytest
 import sqlite_utils
 from llm.migrations import MIGRATIONS
 
-from llm_tiered.costs import requests as turns
 from llm_tiered.costs.periods import ALWAYS, Period
 from llm_tiered.costs.prices import LONG_PROMPT, Tokens
-from llm_tiered.costs.requests import Others, Requests, Route
+from llm_tiered.costs.requests import (
+    OtherModel,
+    Requests,
+    Route,
+    first_request_time,
+    read_other_models,
+    read_routes,
+)
 from llm_tiered.errors import TieredError
 from llm_tiered.log import database as log_database
 from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, gemini_response, turn
@@ -42,8 +48,8 @@ def older_log(path: Path, last_migration: str) -> None:
 def read(path: Path, period: Period = ALWAYS, by: By | None = None) -> Any:
     """Give the requests by route, and the number of unreadable rows."""
     with log_database.reading(path) as database:
-        found, unreadable = turns.read(database, period, by)
-    return dict(found), unreadable
+        [routes] = read_routes(database, period, [by])
+    return dict(routes.requests), routes.unreadable
 
 
 @pytest.fixture
@@ -270,10 +276,10 @@ def test_a_log_of_an_older_llm(logs: Path, version: str, last_migration: str) ->
     add(logs, [row], table="responses")
     with log_database.reading(logs) as database:
         assert log_database.has_requests(database)
-        assert turns.read(database, ALWAYS) == ([], 0)
-        assert turns.first_time(database) is None
+        assert read_routes(database, ALWAYS) == [([], 0)]
+        assert first_request_time(database) is None
         tokens = (0, 0) if version == "0.12" else (7, 5)
-        assert turns.others(database, ALWAYS) == [Others("gpt-4o", 1, *tokens)]
+        assert read_other_models(database, ALWAYS) == [OtherModel("gpt-4o", 1, *tokens)]
 
 
 def test_both_tables_are_read(log: Path) -> None:
@@ -284,7 +290,7 @@ def test_both_tables_are_read(log: Path) -> None:
     found, _ = read(log)
     assert found[PLAIN].durations == [1, 2]
     with log_database.reading(log) as database:
-        assert turns.first_time(database) == datetime(2026, 11, 21, 18, tzinfo=timezone.utc)
+        assert first_request_time(database) == datetime(2026, 11, 21, 18, tzinfo=timezone.utc)
 
 
 def test_turns_without_response_json(log: Path) -> None:
@@ -303,11 +309,11 @@ def test_other_models_are_counted_apart(log: Path) -> None:
     add(log, [turn(), other, other | {"id": "2"}, other | {"id": "3", "model": None}])
     add(log, [other | {"input_tokens": None}], table="responses")
     with log_database.reading(log) as database:
-        assert turns.others(database, ALWAYS) == [
-            Others("gpt-4o", 3, 20, 3),
-            Others("unknown", 1, 10, 1),
+        assert read_other_models(database, ALWAYS) == [
+            OtherModel("gpt-4o", 3, 20, 3),
+            OtherModel("unknown", 1, 10, 1),
         ]
-        assert turns.others(database, Period(until=END)) == []
+        assert read_other_models(database, Period(until=END)) == []
 
 
 def test_reading_changes_nothing(log: Path) -> None:
@@ -341,7 +347,7 @@ def test_a_locked_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.raises(TieredError, match=r"locked \(try again in a moment\)"),
             log_database.reading(log) as database,
         ):
-            turns.read(database, ALWAYS)
+            read_routes(database, ALWAYS)
 
 
 def test_a_log_in_write_ahead_mode(log: Path) -> None:
@@ -375,7 +381,7 @@ def test_a_database_of_something_else(logs: Path) -> None:
         database.execute("create table cats (name text)")
     with log_database.reading(logs) as database:
         assert not log_database.has_requests(database)
-        assert turns.read(database, ALWAYS) == ([], 0)
+        assert read_routes(database, ALWAYS) == [([], 0)]
 
 
 def test_the_same_row_in_json_of_any_layout(log: Path) -> None:

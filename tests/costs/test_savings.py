@@ -14,11 +14,11 @@ import pytest
 
 from llm_tiered.costs import prices
 from llm_tiered.costs.periods import Period
-from llm_tiered.costs.savings import report
+from llm_tiered.costs.savings import Comparison, savings_report
 from llm_tiered.costs.tally import Percentiles
 from llm_tiered.errors import TieredError
 from tests import gemini
-from tests.costs.reports import FLASH, ask
+from tests.costs.reports import FLASH, report
 from tests.make_log import END, MODELS, add, attempt, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_sums_made_by_hand(log: Path) -> None:
             turn(**in_cloud, input=500, output=200, cached_from="01kapbk00hp3s08ybhck4stbtx"),
         ],
     )
-    total = ask(log).total
+    total = report(log).total
     local = Decimal("0.0016") + Decimal("0.00055")
     paid = Decimal("0.005") + Decimal("0.00338")
     hit = Decimal("0.00065")
@@ -69,7 +69,7 @@ def test_what_the_cache_saved(log: Path) -> None:
     first = turn(model=SMALL, input=2000, output=400)
     again = [turn(model=SMALL, input=0, output=0, cached_from=first["id"]) for _ in range(3)]
     add(log, [first, *again])
-    total = ask(log).total
+    total = report(log).total
     assert total.saved.dollars == 4 * Decimal("0.0016")
     assert (total.input_tokens, total.output_tokens) == (2000, 400)
     assert total.spent.dollars == 0
@@ -78,7 +78,7 @@ def test_what_the_cache_saved(log: Path) -> None:
 def test_cache_whose_earlier_answer_is_gone(log: Path) -> None:
     """What a repeated answer saved is unknown when the first one is no longer in the log."""
     add(log, [turn(model=SMALL, input=0, output=0, cached_from="gone")])
-    total = ask(log).total
+    total = report(log).total
     assert (total.saved.unpriced, total.cached, total.uncounted) == (1, 1, 1)
 
 
@@ -90,7 +90,7 @@ def test_rollout_side_by_side(log: Path) -> None:
         record["tiered"]["rollout"] = {"name": "medium", "share": 0.5, "included": included}
         row["response_json"] = json.dumps(record)
     add(log, rows)
-    groups = ask(log, by="rollout").groups
+    groups = report(log, by="rollout").groups
     assert {key: tally.requests for key, tally in groups.items()} == {
         "medium, rolled out": 2,
         "medium, as before": 1,
@@ -103,7 +103,7 @@ def test_shares(log: Path) -> None:
     """Shares are of all requests."""
     failed = [attempt("medium", MEDIUM, "no room"), attempt("cloud", FLASH)]
     add(log, [turn(), turn(cached_from="x"), turn(), turn(model=FLASH, attempts=failed)])
-    facts = ask(log).total.as_dict()
+    facts = report(log).total.as_dict()
     assert facts["local_share"] == 0.5
     assert facts["cache_hit_rate"] == 0.25
     assert facts["fallback_rate"] == 0.25
@@ -112,7 +112,7 @@ def test_shares(log: Path) -> None:
 def test_month_and_year(log: Path) -> None:
     """What was saved in ten days, for a month and for a year."""
     add(log, [turn(END - 10 * DAY, input=1_000_000, output=0)])
-    made = ask(log)
+    made = report(log)
     assert made.days == 10
     assert made.saved_per_year == Decimal("0.3") / 10 * Decimal("365.25")
     assert made.saved_per_month == Decimal("0.3") / 10 * Decimal("365.25") / 12
@@ -132,7 +132,7 @@ def test_month_and_year(log: Path) -> None:
 def test_the_time_that_rates_are_made_of(log: Path, period: Period, days: int) -> None:
     """From the beginning of the period or of the log to its end or now, a day at least."""
     add(log, [turn(END - 20 * DAY), turn(END - 7 * DAY), turn(END - HOUR / 2)])
-    assert ask(log, period=period).days == days
+    assert report(log, period=period).days == days
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_times_and_speed(log: Path) -> None:
             turn(ms=None, ttft=None, output=70),
         ],
     )
-    total = ask(log).total
+    total = report(log).total
     assert total.latency == Percentiles(1000, 2800)
     assert total.first_output == Percentiles(100, 280)
     assert total.tokens_per_second == 50
@@ -178,7 +178,7 @@ def test_fallbacks_by_reason(log: Path) -> None:
 
     waits = [fell_back(f"cooling down for {seconds} s more after: boom") for seconds in (7, 42)]
     add(log, [turn(), fell_back("can't do tools"), *waits])
-    assert ask(log).as_dict()["fallbacks"] == [
+    assert report(log).as_dict()["fallbacks"] == [
         {"reason": "cooling down for … s more after: boom", "requests": 2, "rate": 0.5},
         {"reason": "can't do tools", "requests": 1, "rate": 0.25},
     ]
@@ -205,7 +205,7 @@ def test_groups(log: Path, by: By, expected: dict[str | None, int]) -> None:
             turn(noon, tier="small"),
         ],
     )
-    made = ask(log, by=by)
+    made = report(log, by=by)
     assert list(made.groups) == list(expected)
     assert {key: tally.requests for key, tally in made.groups.items()} == expected
     assert sum(tally.spent.known for tally in made.groups.values()) == made.total.spent.dollars
@@ -217,7 +217,7 @@ def test_other_models_are_apart(log: Path) -> None:
     """What other models were asked directly is in no sum."""
     add(log, [turn(), turn(model=FLASH) | {"model": FLASH}])
     add(log, [turn(model=None) | {"model": "gpt-4o"}], table="responses")
-    made = ask(log)
+    made = report(log)
     assert made.total.requests == 1
     assert [(other.model, other.requests) for other in made.others] == [(FLASH, 1), ("gpt-4o", 1)]
 
@@ -226,14 +226,14 @@ def test_requests_of_an_older_log_count(log: Path) -> None:
     """Requests to `tiered` in the table of an older llm are in the sums."""
     add(log, [turn()])
     add(log, [turn(END - DAY)], table="responses")
-    made = ask(log)
+    made = report(log)
     assert made.total.requests == 2
     assert made.total.in_cloud.dollars == 2 * Decimal("0.00055")
 
 
 def test_no_requests(log: Path) -> None:
     """A log without a request to `tiered` is a report of nothing."""
-    facts = ask(log).as_dict()
+    facts = report(log).as_dict()
     assert facts["total"]["requests"] == 0
     assert facts["total"]["local_share"] is facts["total"]["latency_ms"] is None
     assert facts["period"]["start"] is facts["saved_per_month"] is None
@@ -242,7 +242,7 @@ def test_no_requests(log: Path) -> None:
 def test_a_period_without_requests(log: Path) -> None:
     """A period that begins after now is a report of nothing, too."""
     add(log, [turn()])
-    made = ask(log, period=Period(since=END + DAY))
+    made = report(log, period=Period(since=END + DAY))
     assert made.total.requests == 0
     assert made.days == 1
     assert made.saved_per_year == 0
@@ -253,18 +253,18 @@ def test_clocks_that_were_wrong(log: Path) -> None:
     far = END + 400 * DAY
     id_of_long_ago = turn(END - 900 * DAY)["id"]
     add(log, [turn(END - 2 * DAY, id=id_of_long_ago), turn(far), turn(END)])
-    made = ask(log)
+    made = report(log)
     assert made.total.requests == 3
     assert made.future == 1
     assert made.days == 2
-    assert ask(log, period=Period(since=END - 3 * DAY, until=END + HOUR)).total.requests == 2
+    assert report(log, period=Period(since=END - 3 * DAY, until=END + HOUR)).total.requests == 2
 
 
 def test_damaged_rows_are_in_no_sum(log: Path) -> None:
     """Rows that can't be understood are counted, and nothing else of them."""
     broken = [turn() | {"response_json": "{"}, turn() | {"datetime_utc": "?"}]
     add(log, [turn(), *broken])
-    made = ask(log)
+    made = report(log)
     assert (made.total.requests, made.unreadable) == (1, 2)
 
 
@@ -272,8 +272,8 @@ def test_a_database_of_something_else(logs: Path) -> None:
     """A database without llm's tables is one clear error."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table cats (name text)")
-    with pytest.raises(TieredError, match="is no log of llm"):
-        ask(logs)
+    with pytest.raises(TieredError, match="is not a log of llm"):
+        report(logs)
 
 
 @pytest.mark.parametrize("by", [None, "day", "tier", "task", "model"])
@@ -288,7 +288,9 @@ def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
         for row in database.execute("select * from turns where model = 'tiered'"):
             record = json.loads(row["response_json"])
             local = row["resolved_model"].startswith("mlx/")
-            tokens = prices.count(row["input_tokens"], row["output_tokens"], row["token_details"])
+            tokens = prices.count_tokens(
+                row["input_tokens"], row["output_tokens"], row["token_details"]
+            )
             on = date.fromisoformat(row["datetime_utc"][:10])
             model = latest if local else "gemini/" + record["response"]["modelVersion"]
             amount = prices.cost(model, tokens, on)
@@ -296,7 +298,7 @@ def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
             in_cloud += amount or 0
             spent += 0 if local or record["tiered"]["cached_from"] else amount or 0
             durations.append(row["duration_ms"])
-    made = ask(logs, cloud_model=latest, by=by)
+    made = report(logs, cloud_model=latest, by=by)
     assert made.total.requests == len(durations) == 450
     assert made.total.spent.dollars == spent > 0
     assert made.total.in_cloud.dollars == in_cloud > spent
@@ -313,7 +315,7 @@ async def test_what_tiered_logs(
     await ask("Say hello", complexity=8)
     await ask("Say hello", complexity=2)
     assert len(logged()) == 2
-    made = report(logs, cloud_model=gemini.MODEL, by="tier")
+    made = savings_report(logs, Comparison(gemini.MODEL), by="tier")
     assert set(made.groups) == {"cloud", "small"}
     name = prices.with_version(gemini.MODEL, gemini.VERSION)
     assert made.total.spent.dollars == prices.cost(name, prices.Tokens(7, 5))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llm_tiered.costs import prices
 from llm_tiered.costs.prices import Energy
-from tests.costs.reports import FLASH, ask
+from tests.costs.reports import FLASH, report
 from tests.make_log import MODELS, add, gemini_response, turn
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def test_the_version_that_answered_is_priced(log: Path) -> None:
     row = turn(model=latest, response=gemini_response("gemini-2.5-flash"))
     add(log, [row])
     for cloud_model in (latest, "gemini-flash-latest"):
-        total = ask(log, cloud_model=cloud_model).total
+        total = report(log, cloud_model=cloud_model).total
         assert total.spent.dollars == total.in_cloud.dollars == Decimal("0.00055")
         assert total.saved.dollars == 0
 
@@ -32,7 +32,7 @@ def test_the_version_that_answered_is_priced(log: Path) -> None:
 def test_another_cloud_model_is_compared(log: Path) -> None:
     """What a cheaper model of the cloud answered has saved the difference."""
     add(log, [turn(model=FLASH, input=1000, output=100)])
-    total = ask(log, cloud_model="gemini/gemini-2.5-pro").total
+    total = report(log, cloud_model="gemini/gemini-2.5-pro").total
     assert total.in_cloud.dollars == Decimal("0.00225")
     assert total.saved.dollars == Decimal("0.0017")
 
@@ -45,7 +45,7 @@ def test_a_price_that_changed(log: Path) -> None:
     add(log, [turn(noon, input=1000, output=100) for noon in noons])
     each = [prices.cost(model, prices.Tokens(1000, 100), on) for on in days]
     assert None not in each
-    assert ask(log, cloud_model=model).total.in_cloud.dollars == sum(filter(None, each))
+    assert report(log, cloud_model=model).total.in_cloud.dollars == sum(filter(None, each))
 
 
 def test_long_prompts_are_priced_one_by_one(log: Path) -> None:
@@ -53,13 +53,13 @@ def test_long_prompts_are_priced_one_by_one(log: Path) -> None:
     model = "gemini/gemini-2.5-pro"
     add(log, [turn(input=length, output=0) for length in (150_000, 150_000, 200_001, 10)])
     expected = Decimal("0.375") + Decimal("0.5000025") + Decimal("0.0000125")
-    assert ask(log, cloud_model=model).total.in_cloud.dollars == expected
+    assert report(log, cloud_model=model).total.in_cloud.dollars == expected
 
 
 def test_an_unknown_price_is_no_zero(log: Path) -> None:
     """Requests whose price nobody knows are counted beside the sum, not in it."""
     add(log, [turn(model=FLASH), turn(model="gemini/gemini-9"), turn(model=None), turn()])
-    total = ask(log).total
+    total = report(log).total
     assert (total.spent.dollars, total.spent.unpriced) == (Decimal("0.00055"), 2)
     assert (total.in_cloud.dollars, total.in_cloud.unpriced) == (4 * Decimal("0.00055"), 0)
     assert (total.saved.dollars, total.saved.unpriced) == (Decimal("0.00055"), 2)
@@ -68,7 +68,7 @@ def test_an_unknown_price_is_no_zero(log: Path) -> None:
 def test_nothing_known_is_unknown(log: Path) -> None:
     """Where no price at all is known, the sum is unknown, and so are month and year."""
     add(log, [turn(model="gemini/gemini-9")])
-    made = ask(log, cloud_model="gemini/gemini-9")
+    made = report(log, cloud_model="gemini/gemini-9")
     facts = made.as_dict()
     unknown = {"dollars": None, "unpriced_requests": 1}
     assert facts["total"]["spent"] == facts["total"]["saved"] == unknown
@@ -78,7 +78,7 @@ def test_nothing_known_is_unknown(log: Path) -> None:
 def test_unknown_tokens(log: Path) -> None:
     """Without tokens a local answer still cost nothing, but nobody knows what it saved."""
     add(log, [turn(input=None, output=None), turn(output=None), turn(model=FLASH, input=None)])
-    total = ask(log).total
+    total = report(log).total
     assert (total.spent.dollars, total.spent.unpriced) == (Decimal(0), 1)
     assert (total.saved.dollars, total.saved.unpriced) == (None, 3)
     assert total.uncounted == 3
@@ -88,7 +88,7 @@ def test_unknown_tokens(log: Path) -> None:
 def test_no_cloud_tier(log: Path) -> None:
     """Without a cloud tier there is nothing to compare with."""
     add(log, [turn()])
-    total = ask(log, cloud_model=None).total
+    total = report(log, cloud_model=None).total
     assert total.spent.dollars == 0
     assert total.in_cloud.dollars is total.saved.dollars is None
 
@@ -97,5 +97,5 @@ def test_energy(log: Path) -> None:
     """With a price of power, local answers cost it, but for those out of the cache."""
     energy = Energy(watts=36, price_per_kwh=Decimal("0.5"))
     add(log, [turn(ms=1000), turn(ms=3000), turn(ms=None), turn(ms=9000, cached_from="x")])
-    total = ask(log, energy=energy).total
+    total = report(log, energy=energy).total
     assert (total.spent.dollars, total.spent.unpriced) == (Decimal("0.00002"), 1)

@@ -13,8 +13,8 @@ import pytest
 
 from llm_tiered.costs import spending
 from llm_tiered.costs.periods import Period
-from llm_tiered.costs.savings import report
-from llm_tiered.costs.spending import Spent, spent, starts
+from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.costs.spending import Spent, period_starts, read_spent
 from llm_tiered.errors import TieredError
 from llm_tiered.log import database as log_database
 from tests.make_log import END, MODELS, VERSIONS, add, empty_log, gemini_response, make_log, turn
@@ -53,7 +53,7 @@ def cloud(when: datetime = TODAY + HOUR, **said: Any) -> dict[str, Any]:
 
 def ask(log: Path) -> Spent:
     """Give what was spent on TODAY and since MONTH."""
-    return spent(log, day=TODAY, month=MONTH)
+    return read_spent(log, day=TODAY, month=MONTH)
 
 
 def test_day_and_month(log: Path) -> None:
@@ -67,7 +67,7 @@ def test_day_and_month(log: Path) -> None:
 def test_a_day_before_the_month(log: Path) -> None:
     """The two moments may be any: a day that began in the month before counts as a whole."""
     add(log, [cloud(MONTH - HOUR), cloud(MONTH)])
-    assert spent(log, day=MONTH - 2 * HOUR, month=MONTH) == Spent(day=2 * ONE, month=ONE)
+    assert read_spent(log, day=MONTH - 2 * HOUR, month=MONTH) == Spent(day=2 * ONE, month=ONE)
 
 
 def test_only_the_cloud_costs(log: Path) -> None:
@@ -162,10 +162,10 @@ def test_sums_are_those_of_the_report(logs: Path) -> None:
     """On a made log, day and month are what the report says of them."""
     make_log(logs, 6000)
     day = TODAY - 5 * DAY
-    found = spent(logs, day=day, month=MONTH)
+    found = read_spent(logs, day=day, month=MONTH)
     for since, amount in ((day, found.day), (MONTH, found.month)):
-        made = report(
-            logs, cloud_model=MODELS["cloud"], period=Period(since, day + 2 * DAY), now=END
+        made = savings_report(
+            logs, Comparison(MODELS["cloud"]), period=Period(since, day + 2 * DAY), now=END
         )
         assert made.total.spent.dollars == amount > 0
     assert found.unpriced == made.total.spent.unpriced > 0
@@ -196,7 +196,7 @@ def test_where_day_and_month_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Paris")
     time.tzset()
     try:
-        day, month = starts(datetime(2026, 3, 30, 22, 30, tzinfo=timezone.utc))
+        day, month = period_starts(datetime(2026, 3, 30, 22, 30, tzinfo=timezone.utc))
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
@@ -213,7 +213,7 @@ def test_a_made_log_is_the_same_each_time(tmp_path: Path) -> None:
             dumps.append(database.execute("select * from turns order by id").fetchall())
     assert dumps[0] == dumps[1]
     assert len(dumps[0]) == 300
-    made = report(tmp_path / "one.db", cloud_model=MODELS["cloud"], by="tier")
+    made = savings_report(tmp_path / "one.db", Comparison(MODELS["cloud"]), by="tier")
     assert set(made.groups) == {"small", "medium", "cloud"}
     assert made.total.fallbacks
     assert made.total.cached

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.costs import requests as turns
-from llm_tiered.costs import savings
+from llm_tiered.costs.savings import (
+    Comparison,
+    SavingsReport,
+    savings_report,
+    savings_reports,
+)
 from llm_tiered.dashboard import figures
 from llm_tiered.dashboard.figures import Asked
 from llm_tiered.errors import RequestError, TieredError
@@ -20,28 +24,30 @@ from tests.make_log import add, turn
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llm_tiered.costs.requests import By
+
 ALL = Asked("", "")
 
 
 def test_reports_of_several_groupings_are_the_reports(filled: Path) -> None:
     """Several reports in one pass are what each of them is alone."""
-    bys: tuple[turns.By | None, ...] = (None, "day", "tier", "task", "model")
-    together = savings.reports(filled, bys, cloud_model=None, now=NOW)
+    bys: tuple[By | None, ...] = (None, "day", "tier", "task", "model")
+    together = savings_reports(filled, Comparison(), bys, now=NOW)
     for by, report in zip(bys, together, strict=True):
-        alone = savings.report(filled, cloud_model=None, by=by, now=NOW)
+        alone = savings_report(filled, Comparison(), by=by, now=NOW)
         assert report.as_dict() == alone.as_dict()
 
 
 def test_the_same_log_is_read_once(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a minute the figures of a log that did not change are kept."""
-    made: list[list[savings.Report]] = []
-    original = savings.reports
+    made: list[list[SavingsReport]] = []
+    original = savings_reports
 
-    def counted(*args: Any, **kwargs: Any) -> list[savings.Report]:
+    def counted(*args: Any, **kwargs: Any) -> list[SavingsReport]:
         made.append(original(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr(savings, "reports", counted)
+    monkeypatch.setattr(figures, "savings_reports", counted)
     monkeypatch.setattr(figures, "_minute", lambda: NOW)
     assert figures.load(filled, ALL).total["requests"] == 4
     assert figures.load(filled, ALL).total["requests"] == 4
@@ -63,7 +69,7 @@ def test_what_is_not_yet_in_the_file_counts(filled: Path) -> None:
 
 def test_no_time(filled: Path) -> None:
     """What is no time is an error for people."""
-    with pytest.raises(RequestError, match="'soon' is no time"):
+    with pytest.raises(RequestError, match="'soon' is not a time"):
         figures.load(filled, Asked("soon", ""))
 
 

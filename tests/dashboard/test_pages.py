@@ -181,7 +181,7 @@ async def test_no_time(filled: Path, browse: Callable[..., Site], asked: str) ->
     assert page.status == 400
     assert 'role="alert"' in page.html
     assert 'id="tiered-since"' in page.html
-    assert "such as" in page.text or "is not before" in page.text
+    assert "for example" in page.text or "is not before" in page.text
 
 
 async def test_new_requests_are_seen(filled: Path, browse: Callable[..., Site]) -> None:

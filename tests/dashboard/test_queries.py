@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from llm_tiered.costs import requests as turns
+    from llm_tiered.costs.requests import By
     from tests.dashboard.browsing import Site
 
 NAMES = ("money", "days", "tiers", "tasks", "latency", "fallbacks", "latest")
@@ -70,9 +70,7 @@ async def test_money(year: Path, browse: Callable[..., Site]) -> None:
 
 
 @pytest.mark.parametrize(("name", "by"), [("days", "day"), ("tiers", "tier"), ("tasks", "task")])
-async def test_who_answered(
-    year: Path, browse: Callable[..., Site], name: str, by: turns.By
-) -> None:
+async def test_who_answered(year: Path, browse: Callable[..., Site], name: str, by: By) -> None:
     """Requests by day, tier and task are those of the report."""
     rows = await browse(year).rows(address(name))
     told = {

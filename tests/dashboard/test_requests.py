@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.costs import savings
 from llm_tiered.costs.prices import Energy
+from llm_tiered.costs.savings import Comparison, savings_report
 from llm_tiered.dashboard import requests
 from llm_tiered.wording import dollars
 from tests.dashboard.conftest import FLASH, NOW
@@ -44,5 +44,5 @@ def test_the_cost_is_that_of_the_report(
     add(log, [turn(NOW, id="one", **row)])
     request = requests.find(log, "one")
     assert request is not None
-    spent = savings.report(log, cloud_model=FLASH, energy=energy).total.spent
+    spent = savings_report(log, Comparison(FLASH, energy)).total.spent
     assert request.cost(energy) == dollars(spent.dollars)

@@ -10,9 +10,10 @@ import pytest
 from llm_tiered.errors import RequestError
 from llm_tiered.estimator.examples import CHECK_FAILED, CHECK_PASSED, Examples
 from llm_tiered.estimator.features import measure
-from llm_tiered.log.answers import Answer, Asked
+from llm_tiered.log.answers import LoggedAnswer, LoggedPrompt
 from llm_tiered.log.feedback import Mark, Verdict
-from tests.make_log import MODELS, attempt
+from llm_tiered.log.record import Attempt
+from tests.make_log import MODELS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,21 +24,25 @@ PROMPT = "Who wrote the play Hamlet?"
 WEAK = "escalated: the answer is empty"
 
 
-def answer(*attempts: tuple[str, str | None], thread: str = "t", **said: Any) -> Answer:
+def answer(*attempts: tuple[str, str | None], thread: str = "t", **said: Any) -> LoggedAnswer:
     """Give an answer after these attempts; a reason is why one failed."""
-    asked = Asked(**({"prompt": PROMPT, "characters": 26, "attachments": 0} | said), tools=0)  # type: ignore[arg-type]
-    tried = tuple(attempt(tier, MODELS[tier], reason) for tier, reason in attempts)
-    return Answer("01a", thread, "", None, attempts[-1][0], tried, False, asked)
+    fields: dict[str, Any] = {"text": PROMPT, "characters": 26, "attachments": 0, "tools": 0}
+    asked = LoggedPrompt(**fields | said)
+    tried = tuple(
+        Attempt(tier, MODELS[tier], "failed" if reason else "ok", reason, 12)
+        for tier, reason in attempts
+    )
+    return LoggedAnswer("01a", thread, "", None, attempts[-1][0], tried, False, asked)
 
 
-def found(given: Answer, verdict: Verdict | None = None) -> list[Example]:
+def found(given: LoggedAnswer, verdict: Verdict | None = None) -> list[Example]:
     """Give what is learned from one answer, with small and medium below the cloud."""
     examples = Examples({"small": 4, "medium": 7})
     examples.add_answer(given, Mark("01a", verdict, None, "") if verdict else None)
     return examples.found
 
 
-def plain(**said: Any) -> Answer:
+def plain(**said: Any) -> LoggedAnswer:
     """Give an answer of the small tier."""
     return answer(("small", None), **({"schema": False} | said))
 
@@ -83,21 +88,21 @@ def test_fell_back() -> None:
 def test_passed() -> None:
     """An answer that was checked and shown counts a little."""
     given = plain()
-    [example] = found(Answer(**(vars(given) | {"checked": True})))
+    [example] = found(LoggedAnswer(**(vars(given) | {"checked": True})))
     assert (example.failed, example.weight) == (0.0, CHECK_PASSED)
 
 
 def test_mark_before_check() -> None:
     """The user knows better than a check."""
-    [example] = found(Answer(**(vars(plain()) | {"checked": True})), "down")
+    [example] = found(LoggedAnswer(**(vars(plain()) | {"checked": True})), "down")
     assert (example.failed, example.weight) == (1.0, 1.0)
 
 
 def test_weak_after_all() -> None:
     """A weak answer that was shown because there was no better one has not passed."""
-    last = attempt("small", MODELS["small"]) | {"reason": "nothing above it answered"}
-    tried = (attempt("small", MODELS["small"], WEAK), last)
-    given = Answer(**(vars(plain()) | {"attempts": tried, "checked": True}))
+    last = Attempt("small", MODELS["small"], "ok", "nothing above it answered", 0)
+    tried = (Attempt("small", MODELS["small"], "failed", WEAK, 12), last)
+    given = LoggedAnswer(**(vars(plain()) | {"attempts": tried, "checked": True}))
     assert [example.failed for example in found(given)] == [1.0]
 
 
@@ -112,7 +117,7 @@ def test_groups() -> None:
     """The turns of a conversation are in one group, and the same prompt is wherever it stands."""
     examples = Examples({"small": 4})
     for thread, prompt in (("a", "One?"), ("a", "Two?"), ("b", "One?"), ("c", "Three?")):
-        examples.add_answer(plain(thread=thread, prompt=prompt), Mark("", "up", None, ""))
+        examples.add_answer(plain(thread=thread, text=prompt), Mark("", "up", None, ""))
     groups = [example.group for example in examples.found]
     assert groups == ["a", "a", "a", "c"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from llm_tiered.errors import RequestError
 from llm_tiered.log import answers
-from llm_tiered.log.answers import Answer, Asked
+from llm_tiered.log.answers import LoggedAnswer, LoggedPrompt
 from llm_tiered.log.database import reading
 from tests.log.answered import ESCALATED, Answering, answered
 from tests.make_log import MODELS, add, attempt, empty_log, turn
@@ -27,21 +27,21 @@ def log(logs: Path) -> Path:
     return logs
 
 
-def latest(log: Path, number: int = 100) -> list[Answer]:
+def latest(log: Path, number: int = 100) -> list[LoggedAnswer]:
     """Give the last answers."""
     with reading(log) as database:
         return list(answers.latest(database, number))
 
 
-def find(log: Path, start: str | None = None) -> Answer:
+def find(log: Path, start: str | None = None) -> LoggedAnswer:
     """Give the answer that is meant."""
     with reading(log) as database:
         return answers.find(database, start)
 
 
-def asked(log: Path) -> Asked:
+def asked(log: Path) -> LoggedPrompt:
     """Give what the last answer was asked."""
-    return find(log).asked
+    return find(log).prompt
 
 
 def test_answer(log: Path) -> None:
@@ -49,7 +49,7 @@ def test_answer(log: Path) -> None:
     id_ = answered(log, "Who wrote Hamlet?", "medium")
     [answer] = latest(log)
     assert (answer.id, answer.tier, answer.model) == (id_, "medium", MODELS["medium"])
-    assert answer.asked == Asked("Who wrote Hamlet?", 17, 0, 0, schema=False)
+    assert answer.prompt == LoggedPrompt("Who wrote Hamlet?", 17, 0, 0, schema=False)
 
 
 def test_escalated(log: Path) -> None:
@@ -57,7 +57,7 @@ def test_escalated(log: Path) -> None:
     answered(log, tier="cloud", escalated=("small", "medium"))
     answer = find(log)
     assert answer.tier == "cloud"
-    assert [each["reason"] for each in answer.attempts] == [ESCALATED, ESCALATED, None]
+    assert [attempt.reason for attempt in answer.attempts] == [ESCALATED, ESCALATED, None]
 
 
 def test_checked(log: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_came_with_it(log: Path) -> None:
         "schema": schema,
     }
     answered(log, "Why?", **said)
-    assert asked(log) == Asked("Why?", 12, 1, 1, schema=True)
+    assert asked(log) == LoggedPrompt("Why?", 12, 1, 1, schema=True)
 
 
 def test_conversation(log: Path) -> None:
@@ -88,7 +88,7 @@ def test_conversation(log: Path) -> None:
     conversation = llm.Conversation(model=Answering([]))
     answered(log, "Who wrote Hamlet?", to=conversation)
     answered(log, "And when?", to=conversation)
-    assert asked(log) == Asked("And when?", 17 + 9 + 9, 0, 0, schema=False)
+    assert asked(log) == LoggedPrompt("And when?", 17 + 9 + 9, 0, 0, schema=False)
     assert {answer.thread for answer in latest(log)} == {conversation.id}
 
 
@@ -101,13 +101,13 @@ def test_after_a_tool(log: Path) -> None:
     ]
     result = llm.ToolResult(name="now", output="Noon.", tool_call_id=call.tool_call_id)
     answered(log, None, messages=messages, tool_results=[result])
-    assert asked(log) == Asked("What time is it?", 16 + 5, 0, 0, schema=False)
+    assert asked(log) == LoggedPrompt("What time is it?", 16 + 5, 0, 0, schema=False)
 
 
 def test_fragments(log: Path) -> None:
     """Text that the log keeps as fragments is put together again."""
     answered(log, "Sum this up.", fragments=["Once upon a time."])
-    assert asked(log).prompt == "Once upon a time.\nSum this up."
+    assert asked(log).text == "Once upon a time.\nSum this up."
 
 
 def test_the_last_ones(log: Path) -> None:
@@ -142,7 +142,7 @@ def test_damaged_rows(log: Path, broken: str) -> None:
 def test_without_messages(log: Path) -> None:
     """A turn whose messages are gone was asked nothing."""
     add(log, [turn(attempts=[attempt("small", MODELS["small"])])])
-    assert asked(log) == Asked("", 0, 0, 0, schema=False)
+    assert asked(log) == LoggedPrompt("", 0, 0, 0, schema=False)
 
 
 # Finding one
@@ -167,7 +167,7 @@ def test_no_such_answer(log: Path) -> None:
 def test_of_another_model(log: Path) -> None:
     """An answer of another model is none of tiered."""
     add(log, [turn(id="01other") | {"model": "gpt-4o-mini"}])
-    with pytest.raises(RequestError, match="answered by gpt-4o-mini itself"):
+    with pytest.raises(RequestError, match="answered by gpt-4o-mini directly"):
         find(log, "01other")
     with pytest.raises(RequestError, match="no answer of tiered yet"):
         find(log)

@@ -15,24 +15,24 @@ from llm_tiered.paths import feedback_path
 
 def test_mark() -> None:
     """A mark is kept with its note."""
-    made = feedback.mark("01a", "down", "wrong year")
+    made = feedback.set_mark("01a", "down", "wrong year")
     assert feedback.marks() == {"01a": made}
     assert (made.verdict, made.note) == ("down", "wrong year")
 
 
 def test_again() -> None:
     """Marking again replaces the mark."""
-    feedback.mark("01a", "down", "wrong year")
-    feedback.mark("01a", "up")
+    feedback.set_mark("01a", "down", "wrong year")
+    feedback.set_mark("01a", "up")
     [mark] = feedback.marks().values()
     assert (mark.verdict, mark.note) == ("up", None)
 
 
 def test_remove() -> None:
     """A mark is taken back, and the others stay."""
-    feedback.mark("01a", "down")
-    feedback.mark("01b", "up")
-    feedback.remove("01a")
+    feedback.set_mark("01a", "down")
+    feedback.set_mark("01b", "up")
+    feedback.remove_mark("01a")
     assert list(feedback.marks()) == ["01b"]
 
 
@@ -44,7 +44,7 @@ def test_nothing_yet() -> None:
 
 def test_for_the_owner_only() -> None:
     """Nobody else on the machine can read it."""
-    feedback.mark("01a", "up")
+    feedback.set_mark("01a", "up")
     assert stat.S_IMODE(feedback_path().stat().st_mode) == 0o600
 
 
@@ -53,18 +53,18 @@ def test_damaged() -> None:
     feedback_path().parent.mkdir()
     feedback_path().write_text("no database" * 100)
     with pytest.raises(TieredError, match="not a database"):
-        feedback.mark("01a", "up")
+        feedback.set_mark("01a", "up")
     assert feedback_path().read_text().startswith("no database")
 
 
 def test_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that stays locked is told, with what to do."""
     monkeypatch.setattr(feedback, "PATIENCE", 0.01)
-    feedback.mark("01a", "up")
+    feedback.set_mark("01a", "up")
     with closing(sqlite3.connect(feedback_path())) as database:
         database.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked") as caught:
-            feedback.mark("01b", "up")
+            feedback.set_mark("01b", "up")
     assert caught.value.fix == "try again in a moment"
 
 
@@ -72,4 +72,4 @@ def test_no_folder() -> None:
     """Where nothing can be written, that is told."""
     feedback_path().parent.write_text("a file")
     with pytest.raises(TieredError, match="can't be used"):
-        feedback.mark("01a", "up")
+        feedback.set_mark("01a", "up")

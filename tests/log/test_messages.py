@@ -59,9 +59,9 @@ def test_parts_of_each_kind(log: Path) -> None:
     )
     request = found(log)
     [result] = request.messages[-1].parts
-    assert (result.title, result.text) == ("clock gave", "noon")
+    assert (result.title, result.text) == ("result of clock", "noon")
     thought, text = request.answer[0].parts
-    assert (thought.title, thought.text, text.text) == ("thinks", "Hm.", "At noon.")
+    assert (thought.title, thought.text, text.text) == ("reasoning", "Hm.", "At noon.")
     change(
         log,
         "update turns set tip_message_hash = (select hash from messages where role = "

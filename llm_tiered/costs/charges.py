@@ -1,0 +1,94 @@
+"""What logged requests and finished responses cost, in dollars."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from .. import gemini
+from ..log.record import inner_response
+from .prices import Tokens, count_tokens, is_local, price_list, with_version
+
+if TYPE_CHECKING:
+    from llm.models import _BaseResponse
+
+    from .prices import PriceList
+    from .requests import Requests
+
+
+@dataclass(frozen=True)
+class LoggedUsage:
+    """The columns of the log that decide the cost of a request, or of several at the same price.
+
+    Tokens are sums over all the requests. `version` is what the service calls the model that
+    answered. `datetime_utc` begins with the day in ISO format. `token_details` is JSON, and only a
+    single request has it; without it `cached_tokens` are those from the service's cache.
+    """
+
+    model: str | None
+    version: str | None
+    datetime_utc: Any
+    input_tokens: Any
+    output_tokens: Any
+    token_details: str | None = None
+    requests: int = 1
+    cached_tokens: int = 0
+
+
+def cost_of_usage(usage: LoggedUsage) -> Decimal | None:
+    """Return dollars, or None if the price, the tokens or the day is unknown or damaged.
+
+    A local model costs nothing.
+    """
+    if usage.model and is_local(usage.model):
+        return Decimal(0)
+    counts = (usage.input_tokens, usage.output_tokens)
+    if not usage.model or not all(isinstance(count, int) and count >= 0 for count in counts):
+        return None
+    try:
+        tokens = Tokens(*counts, usage.cached_tokens)
+        if usage.token_details is not None:
+            tokens = count_tokens(*counts, usage.token_details)
+        day = date.fromisoformat(str(usage.datetime_utc)[:10])
+        prices = price_list(with_version(usage.model, usage.version), day)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return None if prices is None else prices.cost(tokens, usage.requests)
+
+
+def cost_of_response(response: _BaseResponse) -> Decimal | None:
+    """Return the dollars for a response that has just finished, or None if unknown."""
+    details = response.token_details
+    return cost_of_usage(
+        LoggedUsage(
+            model=response.resolved_model or response.model.model_id,
+            version=gemini.model_version(inner_response(response.response_json)),
+            datetime_utc=datetime.now(timezone.utc).date(),
+            input_tokens=response.input_tokens or 0,
+            output_tokens=response.output_tokens or 0,
+            token_details=json.dumps(details) if details else None,
+        )
+    )
+
+
+def cost_of_requests(requests: Requests, prices: PriceList) -> Decimal:
+    """Return the dollars for requests whose tokens are all known, at one model's prices."""
+    special = [tokens for tokens in requests.special if tokens]
+    columns = requests.input_tokens, requests.output_tokens
+    plain = Tokens(
+        *(
+            sum(
+                tokens or 0
+                for tokens, alone in zip(column, requests.special, strict=True)
+                if alone is None
+            )
+            if special
+            else sum(filter(None, column))
+            for column in columns
+        )
+    )
+    costs = [prices.cost(tokens) for tokens in special]
+    return sum(costs, prices.cost(plain, len(requests) - len(special)))
