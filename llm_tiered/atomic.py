@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all."""
+"""Write a file as a whole, or leave it as it was."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it finds all of it, whatever happens.
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that no reader ever sees a part of it, even after a crash.
 
-    Where it is a link, what it leads to is replaced; a file keeps its mode. Raises OSError.
+    A link stays a link and its target is replaced; an existing file keeps its mode. Raises
+    OSError.
     """
     target = path.resolve()
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")

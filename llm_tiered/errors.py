@@ -1,16 +1,16 @@
-"""Everything this package raises on purpose.
+"""The errors that this package raises on purpose.
 
 llm.ModelError
-└── TieredError            one or two lines for people: what happened, what to do
-    ├── ConfigError        the config file or the environment says something wrong
-    ├── RequestError       the request can't be served as it was put
-    │   └── PromptTooLong  more tokens than the model's context holds
-    ├── ModelUnavailable   a local model is not there, or can't be used
-    │   ├── DownloadError  its files could not be fetched
-    │   └── DamagedModel   its files are there, but not whole
-    ├── OverBudget         the request might cost more than the budget has left
-    ├── EngineError        MLX failed while loading or generating
-    ├── EmptyAnswer        a model ended its answer before it began
+└── TieredError            an error with a message for the user
+    ├── ConfigError        the config file or the environment has a mistake
+    ├── RequestError       the request can't be served in this form
+    │   └── PromptTooLong  the prompt has more tokens than the model's context holds
+    ├── ModelUnavailable   a local model is missing, or can't be used on this machine
+    │   ├── DownloadError  a model's files can't be downloaded
+    │   └── DamagedModel   a model's files are incomplete or damaged
+    ├── OverBudget         the request might cost more than is left of the budget
+    ├── EngineError        MLX failed while loading a model or generating
+    ├── EmptyAnswer        a model's answer ended before it began
     ├── BrokenAnswer       a model failed in the middle of its answer
     └── AllTiersFailed     every model of the chain was skipped or failed
 """
@@ -21,9 +21,10 @@ import llm
 
 
 class TieredError(llm.ModelError):
-    """An error whose message is written for the person who reads it.
+    """An error with a message for the user.
 
-    `fix` is the command or the edit that mends it, where there is one.
+    `message` says what happened, and where, in one or two lines. `fix` is the command or the edit
+    that mends it, if there is one.
     """
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
@@ -36,11 +37,11 @@ class TieredError(llm.ModelError):
 
 
 class ConfigError(TieredError):
-    """The config file or the environment says something wrong."""
+    """The config file or the environment has a mistake."""
 
 
 class RequestError(TieredError):
-    """The request can't be served as it was put."""
+    """The request can't be served in this form."""
 
 
 class PromptTooLong(RequestError):
@@ -48,27 +49,27 @@ class PromptTooLong(RequestError):
 
 
 class ModelUnavailable(TieredError):
-    """A local model is not there, or can't be used on this machine."""
+    """A local model is missing, or can't be used on this machine."""
 
 
 class DownloadError(ModelUnavailable):
-    """A model's files could not be fetched."""
+    """A model's files can't be downloaded."""
 
 
 class DamagedModel(ModelUnavailable):
-    """A model's files are there, but not whole."""
+    """A model's files are incomplete or damaged."""
 
 
 class OverBudget(TieredError):
-    """The request might cost more than the budget has left."""
+    """The request might cost more than is left of the budget."""
 
 
 class EngineError(TieredError):
-    """MLX failed while loading or generating."""
+    """MLX failed while loading a model or generating."""
 
 
 class EmptyAnswer(TieredError):
-    """A model ended its answer before it began."""
+    """A model's answer ended before it began."""
 
 
 class BrokenAnswer(TieredError):

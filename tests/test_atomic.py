@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are written as a whole, or stay as they were."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llm_tiered import atomic as whole_file
+from llm_tiered.atomic import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,33 +15,42 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a folder with nothing in it."""
+    """An empty folder."""
     path = tmp_path / "folder"
     path.mkdir()
     return path
 
 
 def test_written_and_replaced(folder: Path) -> None:
-    """The file holds what was written last, keeps its mode, and nothing is left beside it."""
+    """The file has the last content and keeps its mode, and no other file is left."""
     file = folder / "file"
-    whole_file.write(file, b"one")
+    write_file(file, b"one")
     file.chmod(0o600)
-    whole_file.write(file, b"two")
+    write_file(file, b"two")
     assert file.read_bytes() == b"two"
     assert file.stat().st_mode & 0o777 == 0o600
     assert [*folder.iterdir()] == [file]
 
 
 def test_no_room(folder: Path) -> None:
-    """What does not fit on the disk leaves the file as it was."""
+    """On a full disk the file stays as it was."""
     file = folder / "file"
-    whole_file.write(file, b"one")
+    write_file(file, b"one")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
         with pytest.raises(OSError, match="large"):
-            whole_file.write(file, b"a" * 5000)
+            write_file(file, b"a" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert file.read_bytes() == b"one"
     assert [*folder.iterdir()] == [file]
+
+
+def test_a_link_stays_a_link(folder: Path, tmp_path: Path) -> None:
+    """A link is not replaced by a file: its target is."""
+    target = tmp_path / "target"
+    (folder / "link").symlink_to(target)
+    write_file(folder / "link", b"one")
+    assert (folder / "link").is_symlink()
+    assert target.read_bytes() == b"one"

@@ -6,23 +6,23 @@ import inspect
 import re
 from typing import TYPE_CHECKING
 
-import llm
-import pytest
+import click
+from click.testing import CliRunner
 
 from llm_tiered import errors
+from llm_tiered.cli import LazyGroup
+from llm_tiered.errors import RequestError, TieredError
 
 if TYPE_CHECKING:
-    from llm_tiered.errors import TieredError
+    import pytest
 
-ERRORS = [
-    kind
-    for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if kind.__module__ == errors.__name__
+ERRORS: list[type[TieredError]] = [
+    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, TieredError)
 ]
 
 
 def test_drawing_shows_the_tree() -> None:
-    """The tree at the top of the module is that of the classes, all of them."""
+    """The tree at the top of the module shows all classes and their bases."""
     drawn: dict[str, str] = {}
     above: list[str] = []
     for line in inspect.cleandoc(errors.__doc__ or "").splitlines()[2:]:
@@ -35,17 +35,37 @@ def test_drawing_shows_the_tree() -> None:
     assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in ERRORS}
 
 
-@pytest.mark.parametrize("kind", ERRORS)
-def test_llm_knows_how_to_show_it(kind: type[TieredError]) -> None:
-    """Every error is one that llm shows to people without a traceback."""
-    assert issubclass(kind, llm.ModelError)
+def test_drawing_says_what_the_classes_say() -> None:
+    """The tree repeats the first line of each class's docstring."""
+    drawing = " ".join((errors.__doc__ or "").split()).casefold()
+    lines = {kind: inspect.cleandoc(kind.__doc__ or "").splitlines()[0] for kind in ERRORS}
+    missing = [kind for kind, line in lines.items() if line.rstrip(".").casefold() not in drawing]
+    assert missing == []
 
 
-@pytest.mark.parametrize("kind", ERRORS)
-def test_words(kind: type[TieredError]) -> None:
-    """An error says what happened, and in brackets what mends it."""
-    assert str(kind("the disk is full")) == "the disk is full"
-    error = kind("the disk is full", fix="llm tiered models remove mlx/x")
-    assert str(error) == "the disk is full (llm tiered models remove mlx/x)"
-    assert error.message == "the disk is full"
-    assert error.fix == "llm tiered models remove mlx/x"
+def test_commands_show_every_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command raises on purpose ends it with a line and exit code 1."""
+    wrong = {}
+    for kind in ERRORS:
+
+        def fail(kind: type[TieredError] = kind) -> None:
+            raise kind("the disk is full", fix="llm tiered models remove mlx/x")
+
+        command = click.Command("route", callback=fail)
+        monkeypatch.setattr(LazyGroup, "get_command", lambda *_, command=command: command)
+        result = CliRunner().invoke(LazyGroup("tiered"), ["route"])
+        line = "Error: the disk is full (llm tiered models remove mlx/x)\n"
+        if (result.exit_code, result.output) != (1, line):
+            wrong[kind] = (result.exit_code, result.output, result.exception)
+    assert wrong == {}
+
+
+def test_an_error_has_a_message_and_a_fix() -> None:
+    """The fix is shown in brackets after the message, where there is one."""
+    error = RequestError("the disk is full", fix="make room")
+    assert (error.message, error.fix, str(error)) == (
+        "the disk is full",
+        "make room",
+        "the disk is full (make room)",
+    )
+    assert str(RequestError("the disk is full")) == "the disk is full"

@@ -81,8 +81,6 @@ def in_force() -> dict[str, dict[str, Any]]:
     """Every setting: its value, ready for JSON, and where it came from."""
     settings = load_settings()
     values = settings.config.model_dump(mode="json")
-    for tier, dumped in zip(settings.tiers, values["tiers"], strict=True):
-        dumped["complexity"] = str(tier.complexity)
     values["force_local"] = settings.force_local
     return {
         key: {"value": value, "from": settings.sources.get(key, "default")}

@@ -1,11 +1,11 @@
-"""Changes to the config file, which leave everything else in it as it is."""
+"""Changes to the config file that keep its comments and everything else in it."""
 
 from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING, Any
 
-from .. import atomic as whole_file
+from ..atomic import write_file
 from ..errors import ConfigError
 from ..paths import config_path
 from .settings import load_settings
@@ -14,22 +14,56 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+_NO_TOKENS = (None, None, None, None)
 
-def add_model(entry: dict[str, Any]) -> None:
-    """Add a model to the config file, and keep the rest of it as it is.
 
-    Raises ConfigError, and leaves the file alone, where it is wrong before or after.
+def add_model(entry: Mapping[str, Any]) -> None:
+    """Add a model to the config file.
+
+    Raises ConfigError, and leaves the file alone, if the file is wrong before or after.
     """
 
     def add(document: Any) -> None:
-        document["models"] = document.get("models") or []
-        document["models"].append(entry)
+        from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-    _write(config_path(), _changed(add))
+        values = {
+            name: CommentedSeq(value) if isinstance(value, list) else value
+            for name, value in entry.items()
+        }
+        models = document.get("models")
+        if models:
+            comments = _take_comments_after(document, "models")
+            models.append(CommentedMap(values))
+            _put_comments_after(document, "models", comments)
+        else:
+            document["models"] = CommentedSeq([CommentedMap(values)])
+
+    _write(config_path(), _edited(add))
+
+
+def remove_model(index: int) -> None:
+    """Remove the model at this place of the list, with the comments on it.
+
+    Raises ConfigError, and leaves the file alone, if the file is wrong before or after.
+    """
+
+    def remove(document: Any) -> None:
+        models = document["models"]
+        comments = _take_comments_after(models, index)
+        del models[index]
+        # In place of the comments on the model that is gone.
+        if index:
+            _put_comments_after(models, index - 1, comments)
+        else:
+            _set_comments(document, "models", comments)
+        if not models:
+            document["models"] = []
+
+    _write(config_path(), _edited(remove))
 
 
 def with_tasks(complexities: Mapping[str, int]) -> str:
-    """The config file as it would be with these complexities of tasks. Raises ConfigError."""
+    """Return the text of the config file with these complexities of tasks. Raises ConfigError."""
 
     def change(document: Any) -> None:
         from ruamel.yaml.comments import CommentedMap
@@ -42,20 +76,21 @@ def with_tasks(complexities: Mapping[str, int]) -> str:
             elif name in tasks:
                 tasks[name] = complexity
             else:
-                # First of all: what stands behind the last one may be a comment on what follows.
+                # At the beginning: after the last task there may be comments on the next key.
                 tasks.insert(0, name, complexity)
 
-    return _changed(change)
+    return _edited(change)
 
 
 def write(text: str) -> None:
-    """Replace the config file. Raises ConfigError, and leaves it alone, where the text is wrong."""
+    """Replace the config file. Raises ConfigError, and leaves it alone, if the text is wrong."""
     _write(config_path(), text)
 
 
-def _changed(change: Callable[[Any], None]) -> str:
-    """The text of the config file after a change to what is in it, comments kept."""
+def _edited(change: Callable[[Any], None]) -> str:
+    """The text of the config file after a change to its parsed content."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
     from ruamel.yaml.error import YAMLError
 
     load_settings()
@@ -64,55 +99,77 @@ def _changed(change: Callable[[Any], None]) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.preserve_quotes = True
     yaml.width = 1 << 16
-    text = io.StringIO()
+    before = path.read_text("utf-8") if path.exists() else ""
+    after = io.StringIO()
     try:
-        document = yaml.load(path.read_text("utf-8") if path.exists() else "") or {}
+        document = yaml.load(before)
+        if document is None:
+            # Comments alone belong to no value.
+            after.write(before)
+            document = CommentedMap()
         change(document)
-        yaml.dump(document, text)
+        yaml.dump(document, after)
     except YAMLError as error:
         problem = getattr(error, "problem", None) or error
         raise ConfigError(f"{path}: can't be changed: {problem}", fix="change it by hand") from None
-    return text.getvalue()
+    return after.getvalue()
 
 
-def remove_model(index: int) -> None:
-    """Remove the model at that place of the list: its lines, and no others."""
-    import yaml
-
-    path = config_path()
-    text = path.read_text("utf-8")
-    root: Any = yaml.compose(text)
-    models: Any = next(value for key, value in root.value if key.value == "models")
-    lines = text.splitlines(keepends=True)
-    if models.flow_style or len(models.value) == 1:
-        kept = [yaml.safe_load(yaml.serialize(item)) for item in models.value]
-        del kept[index]
-        first, last = models.start_mark, _end(models)
-        new = yaml.safe_dump(kept, default_flow_style=True, width=1 << 16).strip()
-        if models.flow_style:
-            text = text[: first.index] + new + text[last.index :]
-        else:
-            key: Any = next(key for key, _ in root.value if key.value == "models")
-            head = lines[key.start_mark.line]
-            lines[key.start_mark.line] = head.replace("models:", "models: []", 1)
-            del lines[first.line : last.line + 1]
-            text = "".join(lines)
-    else:
-        item = models.value[index]
-        del lines[item.start_mark.line : _end(item).line + 1]
-        text = "".join(lines)
-    _write(path, text)
+# ruamel.yaml attaches the comments between two entries to the last scalar of the first one, behind
+# the comment at the end of its line. Unless they are moved, they go with that entry, or end up
+# behind a new one.
 
 
-def _end(node: Any) -> Any:
-    """Where a YAML node ends: with its last scalar, without the comments that follow."""
-    if isinstance(node.value, str) or node.flow_style or not node.value:
-        return node.end_mark
-    last = node.value[-1]
-    return _end(last[1] if isinstance(last, tuple) else last)
+def _take_comments_after(parent: Any, key: Any) -> str:
+    """Remove the comments between an entry and the next one, and return them."""
+    node, last = _last_scalar(parent, key)
+    comments = _comments(node, last)
+    _set_comments(node, last, "")
+    return comments
+
+
+def _put_comments_after(parent: Any, key: Any, comments: str) -> None:
+    """Put comments between an entry and the next one."""
+    _set_comments(*_last_scalar(parent, key), comments)
+
+
+def _last_scalar(parent: Any, key: Any) -> tuple[Any, Any]:
+    """The innermost collection at the end of an entry, and the key of its last value."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    value = parent[key]
+    if not isinstance(value, (CommentedMap, CommentedSeq)) or not value or value.fa.flow_style():
+        return parent, key
+    return _last_scalar(value, len(value) - 1 if isinstance(value, list) else list(value)[-1])
+
+
+def _comments(node: Any, key: Any) -> str:
+    token = node.ca.items.get(key, _NO_TOKENS)[_place(node)]
+    return str(token.value.partition("\n")[2]) if token else ""
+
+
+def _set_comments(node: Any, key: Any, comments: str) -> None:
+    from ruamel.yaml.error import CommentMark
+    from ruamel.yaml.tokens import CommentToken
+
+    tokens = node.ca.items.get(key, _NO_TOKENS)
+    token = tokens[_place(node)]
+    if token:
+        same_line = token.value.partition("\n")[0]
+        token.value = f"{same_line}\n{comments}"
+    elif comments:
+        tokens = [*tokens]
+        tokens[_place(node)] = CommentToken(f"\n{comments}", CommentMark(0), None)
+        node.ca.items[key] = tokens
+
+
+def _place(node: Any) -> int:
+    """The index of the token with the comments after a value."""
+    return 0 if isinstance(node, list) else 2
 
 
 def _write(path: Path, text: str) -> None:
+    """Write the config file; if it is wrong afterwards, restore it and raise ConfigError."""
     before = path.read_text("utf-8") if path.exists() else None
     _replace(path, text)
     try:
@@ -126,9 +183,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write the config; half a one may still be a right one."""
+    """Write the config file as a whole: half of one may be valid, too."""
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        whole_file.write(path, text.encode())
+        write_file(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None

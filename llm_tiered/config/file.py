@@ -1,4 +1,4 @@
-"""What the user has written, before anybody looks whether it makes sense: config and aliases."""
+"""The user's files as they are written: the config and the aliases, not validated yet."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def read(path: Path) -> str:
-    """The text of the config file. Raises ConfigError."""
+    """Return the text of the config file. Raises ConfigError."""
     try:
         return path.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is no UTF-8 text") from None
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
 
 
 def user_aliases() -> dict[str, str]:
-    """The names that the user has given to models (`llm aliases set`), and the models' ids.
+    """Return the user's aliases (`llm aliases set`) with the ids of their models.
 
     Raises ConfigError.
     """
@@ -36,7 +36,7 @@ def user_aliases() -> dict[str, str]:
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """The keys and values of the config file. Raises ConfigError with the line and the column."""
+    """Return the keys and values of the config file. Raises ConfigError with line and column."""
     import yaml
 
     text = read(path)
@@ -46,13 +46,13 @@ def parse(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or "can't be read"
-        raise ConfigError(f"{path}:{where} this is no valid YAML: {problem}") from None
-    except ValueError as error:  # a date or a number that can't be
-        raise ConfigError(f"{path}: this is no valid YAML: {error}") from None
+        raise ConfigError(f"{path}:{where} not valid YAML: {problem}") from None
+    except ValueError as error:  # an impossible date or number
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     except (LookupError, AttributeError):  # `!!bool perhaps`
-        raise ConfigError(f"{path}: this is no valid YAML: a value contradicts its tag") from None
+        raise ConfigError(f"{path}: not valid YAML: a value contradicts its tag") from None
     except RecursionError:
-        raise ConfigError(f"{path}: this is no valid YAML: it is nested too deeply") from None
+        raise ConfigError(f"{path}: not valid YAML: it is nested too deeply") from None
     if document is None:
         return {}
     if not isinstance(document, dict):

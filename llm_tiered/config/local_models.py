@@ -1,4 +1,4 @@
-"""The local models: the catalog, and what the config adds to it."""
+"""The local models: the catalog and the models of the config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def local_models() -> tuple[ModelSpec, ...]:
-    """The catalog, with the config's models added or in place of those with the same id."""
+    """Return the catalog with the config's models, which replace those with the same id."""
     specs = {spec.model_id: spec for spec in CATALOG}
     for model in _declared():
         specs[model.id] = ModelSpec(
@@ -28,7 +28,7 @@ def local_models() -> tuple[ModelSpec, ...]:
 
 
 def find_local_model(name: str) -> ModelSpec | None:
-    """The local model with that id or alias, or None. As with llm, the last one wins."""
+    """Return the local model with this id or alias, or None. As in llm, the last one wins."""
     for spec in reversed(local_models()):
         if name == spec.model_id or name in spec.aliases:
             return spec
@@ -40,7 +40,7 @@ def _declared() -> tuple[UserModel, ...]:
         lines = file.read(config_path()).splitlines()
     except ConfigError:
         return ()
-    # Parsing YAML would slow llm's start, so it is left out for a config that adds no models.
+    # Parsing YAML would slow the start of llm, so a config that adds no models is not parsed.
     if not any("models" in line for line in lines if not line.lstrip().startswith("#")):
         return ()
     from .user_models import declared_models

@@ -1,4 +1,4 @@
-"""What the config file can say, with the defaults that hold without it."""
+"""The keys of the config file, with their defaults and what they mean."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
+    WrapValidator,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -20,17 +22,20 @@ from pydantic import (
 from ..mlx.catalog import PREFIX
 from ..wording import did_you_mean
 from .terms import HIGHEST, LOWEST, Fallback
-from .user_models import STRICT, UserModel
+from .user_models import STRICT, UserModel, Words
 
 
 class _Section(BaseModel):
     model_config = STRICT
 
 
+Complexity = Annotated[int, Words("a whole number from 1 to 10")]
+
+
 class Span(NamedTuple):
     """A range of complexity, both ends included.
 
-    With `low > high`, which only the environment's thresholds can bring about, it is empty.
+    With `low > high`, which only the environment's thresholds can cause, it is empty.
     """
 
     low: int
@@ -42,41 +47,63 @@ class Span(NamedTuple):
         return f"{self.low}-{self.high}" if self.low < self.high else str(self.low)
 
 
+_A_RANGE = Words("a range such as 1-4 within 1-10")
+
+
 def _parse_span(value: Any) -> Span:
     if isinstance(value, Span):
         return value
     match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(value))
     span = Span(int(match[1]), int(match[2] or match[1])) if match else Span(0, 0)
     if not LOWEST <= span.low <= span.high <= HIGHEST:
-        raise ValueError(f"found {value!r}, expected a range such as '1-4' within 1-10")
+        raise ValueError(f"found {value!r}, expected {_A_RANGE.text}")
     return span
 
 
 class Tier(_Section):
     """A named range of complexity with the model that serves it."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    complexity: Annotated[Span, BeforeValidator(_parse_span)]
-    model: str
-    options: dict[str, Any] = {}
-    escalate: bool = False
+    name: Annotated[str, Words("lower-case letters, digits, - and _")] = Field(
+        pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the tier, as in `-o tier`"
+    )
+    complexity: Annotated[Span, BeforeValidator(_parse_span), _A_RANGE] = Field(
+        description="Complexity of the prompts that the tier answers"
+    )
+    model: str = Field(description="Id or alias of the model that answers (`llm models list`)")
+    options: Annotated[dict[str, Any], Words("names and values")] = Field(
+        default={},
+        description="Options of the model; the options of a request override them",
+    )
+    escalate: bool = Field(
+        default=False,
+        description="Whether local answers are checked, and weak ones passed to a higher tier",
+    )
 
     @property
     def local(self) -> bool:
-        """Whether its model runs on this machine, so that no request leaves it."""
+        """Whether the tier's model runs on this machine."""
         return self.model.startswith(PREFIX)
 
     def covers(self, complexity: int) -> bool:
-        """Whether a request of this complexity belongs here."""
+        """Whether requests of this complexity belong to the tier."""
         return self.complexity.low <= complexity <= self.complexity.high
+
+    @field_serializer("complexity", when_used="json")
+    def _as_written(self, complexity: Span) -> str:
+        return str(complexity)
 
 
 class Task(_Section):
-    """A named kind of work, and what holds for its requests; None leaves it to the tier."""
+    """A named kind of work and its settings; None leaves a setting to the tier or the config."""
 
-    complexity: int
-    cache: bool | None = None
-    escalate: bool | None = None
+    complexity: Complexity = Field(description="Complexity of the task")
+    cache: bool | None = Field(
+        default=None, description="Whether earlier answers are repeated for this task"
+    )
+    escalate: bool | None = Field(
+        default=None,
+        description="Whether local answers are checked, and weak ones passed to a higher tier",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -85,9 +112,9 @@ class Task(_Section):
 
     @model_serializer
     def _as_written(self) -> int | dict[str, Any]:
-        said = {name: getattr(self, name) for name in type(self).model_fields}
-        said = {name: value for name, value in said.items() if value is not None}
-        return self.complexity if len(said) == 1 else said
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values = {name: value for name, value in values.items() if value is not None}
+        return self.complexity if len(values) == 1 else values
 
     @field_validator("complexity")
     @classmethod
@@ -96,6 +123,8 @@ class Task(_Section):
             raise ValueError(f"found {complexity}, expected {LOWEST} to {HIGHEST}")
         return complexity
 
+
+_NAMED_TASKS = Words("names, each with a complexity or the keys below")
 
 DEFAULT_TASKS = {
     name: Task(complexity=complexity)
@@ -112,6 +141,9 @@ DEFAULT_TASKS = {
 }
 
 
+_A_SHARE = Words("a share such as 25%")
+
+
 def _parse_share(value: Any) -> float:
     text = str(value).strip()
     try:
@@ -119,36 +151,42 @@ def _parse_share(value: Any) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise ValueError(f"found {value!r}, expected a share such as 25%")
+        raise ValueError(f"found {value!r}, expected {_A_SHARE.text}")
     return share
 
 
-Share = Annotated[float, BeforeValidator(_parse_share)]
+Share = Annotated[float, BeforeValidator(_parse_share), _A_SHARE]
 
-Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+_AN_AMOUNT = Words("dollars, such as 1.50")
+
+Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False), _AN_AMOUNT]
+Limit = Annotated[Dollars | None, _AN_AMOUNT]
 
 
 class Budget(_Section):
-    """What may be spent on cloud models, in dollars; None is no limit.
+    """What may be spent on cloud models."""
 
-    `unpriced` says whether a model whose price nobody knows may be asked all the same.
-    """
-
-    day: Dollars | None = None
-    month: Dollars | None = None
-    unpriced: Literal["skip", "allow"] = "skip"
+    day: Limit = Field(default=None, description="Limit for each day; empty means no limit")
+    month: Limit = Field(default=None, description="Limit for each month; empty means no limit")
+    unpriced: Literal["skip", "allow"] = Field(
+        default="skip",
+        description="Whether a model without a known price is skipped while there is a limit",
+    )
 
 
 class Electricity(_Section):
-    """What local answers cost: dollars a kilowatt-hour, and watts while answering."""
+    """What local answers cost."""
 
-    price_per_kwh: Dollars
-    watts: float = Field(gt=0, allow_inf_nan=False)
+    price_per_kwh: Dollars = Field(description="Price of a kilowatt-hour")
+    watts: Annotated[float, Words("watts, such as 40")] = Field(
+        gt=0, allow_inf_nan=False, description="Power that this machine draws while it answers"
+    )
 
 
+_AN_AGE = Words("an age such as 12h, 7d or 4w")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-# What lies further back is before any date that Python knows.
+# An older moment would come before the first date of Python's calendar.
 _OLDEST = timedelta(weeks=52_000)
 
 
@@ -158,25 +196,43 @@ def _parse_age(value: Any) -> Any:
     match = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", str(value))
     age = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
     if not timedelta() < age <= _OLDEST:
-        raise ValueError(f"found {value!r}, expected an age such as 12h, 7d or 4w")
+        raise ValueError(f"found {value!r}, expected {_AN_AGE.text}")
     return age
 
 
 class Cache(_Section):
-    """Whether requests that were answered before are answered from the log.
+    """Whether and when a request is answered from the log."""
 
-    `ttl` is how old an answer may be; requests with a temperature above `temperature_max` are
-    always asked anew. None is no limit.
-    """
-
-    enabled: bool = True
-    ttl: Annotated[timedelta | None, BeforeValidator(_parse_age)] = None
-    temperature_max: float | None = Field(default=None, ge=0)
+    enabled: bool = Field(
+        default=True,
+        description="Whether a repeated request gets its earlier answer",
+    )
+    ttl: Annotated[timedelta | None, BeforeValidator(_parse_age), _AN_AGE] = Field(
+        default=None, description="Age up to which answers are repeated; empty means any age"
+    )
+    temperature_max: Annotated[float | None, Words("a temperature such as 0.3")] = Field(
+        default=None,
+        ge=0,
+        description="Temperature up to which answers are repeated; empty means any temperature",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _switch_alone(cls, value: Any) -> Any:
         return {"enabled": value} if isinstance(value, bool) else value
+
+
+_A_SIZE = Words("a size such as 12GB")
+
+
+def _parse_size(value: Any, parse: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueError:
+        raise ValueError(f"found {value!r}, expected {_A_SIZE.text}") from None
+
+
+Size = Annotated[Annotated[ByteSize, Field(gt=0)] | None, WrapValidator(_parse_size), _A_SIZE]
 
 
 def _default_tiers() -> tuple[Tier, ...]:
@@ -202,32 +258,78 @@ def _default_tiers() -> tuple[Tier, ...]:
     )
 
 
+# The keys that have keys of their own.
+SECTIONS: dict[str, type[BaseModel]] = {
+    "tiers": Tier,
+    "tasks": Task,
+    "cache": Cache,
+    "budget": Budget,
+    "electricity": Electricity,
+    "models": UserModel,
+}
+
+
 class Config(_Section):
-    """What the config file can say; each default is what holds without it."""
+    """Everything that the config file can say."""
 
-    tiers: tuple[Tier, ...] = Field(default_factory=_default_tiers)
-    tasks: dict[str, Task] = DEFAULT_TASKS
-    estimate: bool = True
-    default_complexity: int = Field(default=5, ge=LOWEST, le=HIGHEST)
-    rollout: dict[str, Share] = {}
-    cache: Cache = Cache(enabled=False)
-    budget: Budget = Budget()
-    electricity: Electricity | None = None
-    fallback: Fallback = "any"
-    local_only: bool = False
-    allow_cpu: bool = False
-    log_api: bool = True
-    memory_limit: Annotated[ByteSize, Field(gt=0)] | None = None
-    kv_disk: Annotated[ByteSize, Field(gt=0)] | None = None
-    models: tuple[UserModel, ...] = ()
-
-    @field_validator("memory_limit", "kv_disk", mode="wrap")
-    @classmethod
-    def _with_unit(cls, value: Any, parse: Any) -> Any:
-        try:
-            return parse(value)
-        except ValueError:
-            raise ValueError(f"found {value!r}, expected a size such as 12GB") from None
+    tiers: Annotated[tuple[Tier, ...], Words("a list")] = Field(
+        default_factory=_default_tiers,
+        description="The tiers; together they cover 1 to 10, each number once",
+    )
+    tasks: Annotated[dict[str, Task], _NAMED_TASKS] = Field(
+        default=DEFAULT_TASKS,
+        description="Named kinds of work; yours are added to the default ones",
+    )
+    estimate: bool = Field(
+        default=True,
+        description="Whether a missing complexity is estimated from the text of the prompt",
+    )
+    default_complexity: Complexity = Field(
+        default=5,
+        ge=LOWEST,
+        le=HIGHEST,
+        description="Complexity of a prompt without one, if it is not estimated",
+    )
+    rollout: Annotated[dict[str, Share], Words(f"names, each with {_A_SHARE.text}")] = Field(
+        default={},
+        description="Share of a tier's or task's prompts that stay in it; the rest go one tier up",
+    )
+    cache: Annotated[Cache, Words("true, false or the keys below")] = Field(
+        default=Cache(enabled=False),
+        description="Whether earlier answers are repeated",
+    )
+    budget: Annotated[Budget, Words("the keys below")] = Field(
+        default=Budget(),
+        description="What cloud models may cost before they are skipped",
+    )
+    electricity: Annotated[Electricity | None, Words("the keys below")] = Field(
+        default=None,
+        description="What local answers cost, for reports; empty means that they are free",
+    )
+    fallback: Fallback = Field(
+        default="any", description="Which other models may answer if the tier's own can't"
+    )
+    local_only: bool = Field(default=False, description="Whether all prompts stay on this machine")
+    allow_cpu: bool = Field(
+        default=False,
+        description="Whether models of more than a billion parameters may run without a GPU",
+    )
+    log_api: bool = Field(
+        default=True, description="Whether prompts made through the Python API are logged"
+    )
+    memory_limit: Size = Field(
+        default=None,
+        description="Memory for all local models together; empty means as much as is safe",
+    )
+    kv_disk: Size = Field(
+        default=None,
+        description="Disk space for KV caches, so that `llm -c` need not read everything again; "
+        "empty keeps none",
+    )
+    models: Annotated[tuple[UserModel, ...], Words("a list")] = Field(
+        default=(),
+        description="Local models of your own, added to those of the plugin",
+    )
 
     @field_validator("tasks")
     @classmethod
@@ -241,11 +343,11 @@ class Config(_Section):
         if len(set(names)) < len(names):
             raise ValueError(f"two tiers have the same name, found {', '.join(names)}")
         for complexity in range(LOWEST, HIGHEST + 1):
-            found = [tier.name for tier in tiers if tier.covers(complexity)]
-            if not found:
+            owners = [tier.name for tier in tiers if tier.covers(complexity)]
+            if not owners:
                 raise ValueError(f"no tier covers complexity {complexity}; each of 1-10 needs one")
-            if len(found) > 1:
-                raise ValueError(f"complexity {complexity} belongs to {' and '.join(found)}")
+            if len(owners) > 1:
+                raise ValueError(f"complexity {complexity} belongs to {' and '.join(owners)}")
         return tuple(sorted(tiers, key=lambda tier: tier.complexity))
 
     @model_validator(mode="after")
@@ -253,7 +355,7 @@ class Config(_Section):
         *lower, highest = [tier.name for tier in self.tiers]
         for name in self.rollout:
             if name == highest:
-                raise ValueError(f"rollout.{name}: no tier is above it to take the rest")
+                raise ValueError(f"rollout.{name}: there is no higher tier for the rest")
             if name not in lower and name not in self.tasks:
                 hint = did_you_mean(name, [*lower, *self.tasks])
                 hint = hint and f", {hint}"

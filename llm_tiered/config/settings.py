@@ -6,35 +6,24 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ..errors import ConfigError
 from ..mlx.catalog import CATALOG, PREFIX
 from ..paths import config_path
 from ..wording import did_you_mean
 from .file import parse, user_aliases
-from .sections import Budget, Cache, Config, Electricity, Task, Tier
+from .sections import SECTIONS, Config, Tier
 from .terms import HIGHEST
-from .user_models import UserModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Source = Literal["default", "config", "environment"]
 
-# The thresholds that the environment can move, with the tier whose upper end each one is.
+# The thresholds that the environment can move, and the tier that ends at each one.
 THRESHOLDS = {"COMPLEXITY_SMALL": "small", "COMPLEXITY_MEDIUM": "medium"}
-# The keys of the config that have keys of their own.
-SECTIONS: dict[Any, type[BaseModel]] = {
-    "tiers": Tier,
-    "models": UserModel,
-    "tasks": Task,
-    "budget": Budget,
-    "cache": Cache,
-    "electricity": Electricity,
-}
-
-# What pydantic calls by their Python names, as YAML has them.
+# Pydantic names the Python types; these are the words for them in YAML.
 KINDS = {"tuple_type": "a list", "dict_type": "keys and values", "model_type": "keys and values"}
 
 ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
@@ -42,11 +31,11 @@ ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for a request, apart from its own options.
+    """The settings in force for a request, apart from its own options.
 
     `force_local` is FORCE_LOCAL_LLM: True keeps everything on this machine, False sends
-    everything to the cloud, None leaves it to the tiers. `sources` says where each value that
-    is not the default came from.
+    everything to the cloud, None leaves it to the tiers. `sources` has the source of each value
+    that is not the default.
     """
 
     config: Config = field(default_factory=Config)
@@ -69,7 +58,7 @@ class Settings:
 
 
 def canonical_model(name: str) -> str:
-    """A catalog model's id for any of its aliases; any other name as it is."""
+    """Return the id of the catalog model with this alias, or the name itself."""
     for spec in CATALOG:
         if name in spec.aliases:
             return spec.model_id
@@ -77,10 +66,9 @@ def canonical_model(name: str) -> str:
 
 
 def load_settings() -> Settings:
-    """The settings in force, read again only when the file or the environment changed.
+    """Return the settings in force; they are read again only after the file or environment changed.
 
-    Raises ConfigError, which names the file or the variable, the key, what was found and what
-    is allowed.
+    Raises ConfigError with the file or variable, the key, its value and the allowed values.
     """
     path = config_path()
     try:
@@ -108,19 +96,19 @@ def _read(path: Path) -> tuple[Config, dict[str, Source]]:
     except ValidationError as error:
         lines = [_describe(item) for item in error.errors(include_url=False)]
         raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from None
-    own = {model.id.removeprefix(PREFIX): model.id for model in config.models}
-    own |= {alias: model.id for model in config.models for alias in model.aliases}
-    # As with llm: what the user has named elsewhere wins.
-    own |= user_aliases()
+    names = {model.id.removeprefix(PREFIX): model.id for model in config.models}
+    names |= {alias: model.id for model in config.models for alias in model.aliases}
+    # As in llm, the aliases of `llm aliases set` come first.
+    names |= user_aliases()
     tiers = tuple(
-        tier.model_copy(update={"model": own.get(tier.model) or canonical_model(tier.model)})
+        tier.model_copy(update={"model": names.get(tier.model) or canonical_model(tier.model)})
         for tier in config.tiers
     )
     return config.model_copy(update={"tiers": tiers}), dict.fromkeys(document, "config")
 
 
 def _describe(error: Any) -> str:
-    """One mistake in one line: the key, what was found, what is allowed."""
+    """Describe a mistake in one line: the key, its value and the allowed values."""
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
     key = where.lstrip(".")
     if error["type"] == "extra_forbidden":
@@ -144,17 +132,17 @@ def _describe(error: Any) -> str:
 
 def _with_environment(config: Config, sources: dict[str, Source]) -> Settings:
     settings = Settings(config, _force_local(), sources)
-    found: dict[str, Source] = dict(sources)
+    sources = dict(sources)
     if settings.force_local is not None:
-        found["force_local"] = "environment"
+        sources["force_local"] = "environment"
     for variable, name in THRESHOLDS.items():
         text = os.environ.get(variable, "").strip()
         if text:
             tiers = _move_threshold(settings.tiers, name, variable, text)
             config = settings.config.model_copy(update={"tiers": tiers})
             settings = replace(settings, config=config)
-            found["tiers"] = "environment"
-    return replace(settings, sources=found)
+            sources["tiers"] = "environment"
+    return replace(settings, sources=sources)
 
 
 def _force_local() -> bool | None:
@@ -167,10 +155,12 @@ def _force_local() -> bool | None:
 def _move_threshold(
     tiers: tuple[Tier, ...], name: str, variable: str, text: str
 ) -> tuple[Tier, ...]:
-    """The tiers with the upper end of one of them moved, and the next one starting after it."""
+    """The tiers with the upper end of one tier moved, and the next one starting after it."""
     names = [tier.name for tier in tiers]
     if name not in names[:-1]:
-        raise ConfigError(f"{variable} moves the end of the tier {name!r}, and there is no such")
+        raise ConfigError(
+            f"{variable} moves the end of the tier {name!r}, but no tier has that name"
+        )
     position = names.index(name)
     span = tiers[position].complexity
     lowest = span.low - 1

@@ -1,4 +1,4 @@
-"""What requests and the config say in the same words."""
+"""Values that requests and the config have in common."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Literal
 # The scale of complexity.
 LOWEST, HIGHEST = 1, 10
 
-# Who may answer if the tier can't.
+# Which other models may answer if the tier's own can't.
 Fallback = Literal["any", "local", "none"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -11,23 +12,37 @@ from ..mlx.catalog import PREFIX
 from ..paths import config_path
 from .file import parse
 
-# Of every section of the config: what it does not know is a mistake.
+
+class Words(NamedTuple):
+    """The values that a config key allows, in words for errors and the documentation."""
+
+    text: str
+
+
+# For every section of the config: an unknown key is a mistake.
 STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
 class UserModel(BaseModel):
-    """A local model that the config adds: a repository on the hub, or a folder on disk.
-
-    `adapter` is the folder of a LoRA adapter that goes on top.
-    """
+    """A local model that the config adds, from the Hugging Face hub or from a folder."""
 
     model_config = STRICT
 
-    id: str = Field(min_length=1)
-    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    path: Path | None = None
-    aliases: tuple[str, ...] = ()
-    adapter: Path | None = None
+    id: str = Field(min_length=1, description="Id of the model; a missing mlx/ is added")
+    repo: Annotated[str | None, Words("owner/name")] = Field(
+        default=None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Repository on the Hugging Face hub",
+    )
+    path: Path | None = Field(
+        default=None, description="Folder of the model on this machine, instead of a repository"
+    )
+    aliases: Annotated[tuple[str, ...], Words("a list of names")] = Field(
+        default=(), description="Short names for the model"
+    )
+    adapter: Path | None = Field(
+        default=None, description="Folder of a LoRA adapter to apply to the model"
+    )
 
     @field_validator("id")
     @classmethod
@@ -42,7 +57,7 @@ class UserModel(BaseModel):
         try:
             return config_path().parent / path.expanduser()
         except RuntimeError:
-            raise ValueError(f"found {str(path)!r}, and nobody here has that name") from None
+            raise ValueError(f"found {str(path)!r}, but there is no user of that name") from None
 
     @model_validator(mode="after")
     def _one_source(self) -> UserModel:
@@ -52,10 +67,10 @@ class UserModel(BaseModel):
 
 
 def declared_models() -> tuple[UserModel, ...]:
-    """The config's own models, without those that are wrong.
+    """Return the valid models of the config.
 
-    This is what gets registered with llm: a mistake in the config must not take `llm` down, so
-    it is told later, by `config.load`, when the tiers are used.
+    These are registered with llm. A mistake in the config must not keep llm from starting, so
+    the others are left out here; `load_settings` raises the error once the tiers are used.
     """
     try:
         document = parse(config_path())

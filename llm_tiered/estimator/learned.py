@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .. import atomic as whole_file
+from ..atomic import write_file
 from ..paths import learned_path, previous_learned_path
 from .model import Coefficients, shipped
 
@@ -60,11 +60,11 @@ def save(coefficients: Coefficients, learned: Mapping[str, Any]) -> Path:
     file.parent.mkdir(exist_ok=True)
     before = previous_learned_path()
     if file.exists():
-        whole_file.write(before, file.read_bytes())
+        write_file(before, file.read_bytes())
     else:
         before.unlink(missing_ok=True)
     content = {"about": ABOUT, "learned": dict(learned)} | coefficients.as_dict()
-    whole_file.write(file, (json.dumps(content, indent=2) + "\n").encode())
+    write_file(file, (json.dumps(content, indent=2) + "\n").encode())
     return file
 
 

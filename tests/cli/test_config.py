@@ -127,7 +127,7 @@ def test_check_is_content_with_a_right_one(tiny_tiers: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tiers: [\n- a", "line 2, column 1: this is no valid YAML"),
+        ("tiers: [\n- a", "line 2, column 1: not valid YAML"),
         ("- a\n- b", "found list, expected keys and values"),
         ("falback: any", "falback: unknown key, did you mean fallback?"),
         ("fallback: sometimes", "fallback: found 'sometimes'; input should be 'any', 'local'"),
@@ -148,9 +148,9 @@ def test_check_finds_what_is_wrong(config_file: Path, text: str, message: str) -
 
 
 def test_check_finds_what_is_no_text(config_file: Path) -> None:
-    """A file that is no UTF-8 is told."""
+    """A file that is not UTF-8 is an error."""
     config_file.write_bytes(b"\xff\xfe")
-    assert refused("config", "check") == f"{config_file}: is no UTF-8 text"
+    assert refused("config", "check") == f"{config_file}: is not UTF-8 text"
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_an_alias_of_the_catalog_can_be_had(tiny: Path) -> None:
 def test_refuses_to_touch_a_broken_config(tiny: Path, config_file: Path) -> None:
     """A config that can't be read is left as it is."""
     config_file.write_text("models: [")
-    assert "this is no valid YAML" in refused("models", "add", str(tiny))
+    assert "not valid YAML" in refused("models", "add", str(tiny))
     assert config_file.read_text() == "models: ["
 
 

@@ -55,7 +55,7 @@ MISTAKES = [
     *[
         (
             tiers(SMALL.replace("1-4", span), MEDIUM, CLOUD),
-            ["tiers[0].complexity", repr(span), "such as '1-4' within 1-10"],
+            ["tiers[0].complexity", repr(span), "such as 1-4 within 1-10"],
         )
         for span in ("0-4", "4-1", "1-11", "low", "1-4-7", "1.5-4")
     ],
@@ -148,10 +148,10 @@ def test_aliases_that_are_damaged(config_file: Path, user_path: Path) -> None:
         load_settings()
 
 
-def test_file_that_is_no_utf8(config_file: Path) -> None:
+def test_file_that_is_not_utf8(config_file: Path) -> None:
     """A file in another encoding is told as such."""
     config_file.write_bytes("fallback: any # größer".encode("latin-1"))
-    with pytest.raises(ConfigError, match="no UTF-8") as caught:
+    with pytest.raises(ConfigError, match="not UTF-8") as caught:
         load_settings()
     assert str(config_file) in str(caught.value)
 

@@ -1,0 +1,85 @@
+"""All keys of the config file, for the documentation."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
+
+from .sections import SECTIONS, Config
+from .user_models import Words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic.fields import FieldInfo
+
+_TYPES: dict[Any, str] = {
+    bool: "true or false",
+    str: "text",
+    Path: "a folder",
+}
+
+# What comes between the name of a section and those of its keys, by the section's type.
+_SEPARATORS: dict[Any, str] = {tuple: "[].", dict: ".NAME."}
+
+
+class ConfigKey(NamedTuple):
+    """A key of the config file.
+
+    In `key`, `tiers[].name` is the key `name` of each entry of the list `tiers`, and NAME stands
+    for a name of the user's choice. `default` is YAML; it is empty for a key that can be left
+    empty, and None for one that is required.
+    """
+
+    key: str
+    values: str
+    default: str | None
+    description: str
+
+
+def config_keys() -> list[ConfigKey]:
+    """Return the keys of all sections, each section's after the section itself."""
+    import yaml
+
+    text = files(__package__).joinpath("example.yaml").read_text("utf-8")
+    # The example has the defaults as a user would write them.
+    defaults: dict[str, Any] = yaml.safe_load(text)
+    keys = []
+    for name, field in Config.model_fields.items():
+        keys.append(_key(name, field, defaults[name]))
+        for part_name, part in SECTIONS[name].model_fields.items() if name in SECTIONS else ():
+            separator = _SEPARATORS.get(get_origin(field.annotation), ".")
+            default = part.get_default(call_default_factory=True)
+            keys.append(_key(f"{name}{separator}{part_name}", part, default))
+    return keys
+
+
+def _key(name: str, field: FieldInfo, default: Any) -> ConfigKey:
+    written = None if field.is_required() else _as_yaml(default)
+    return ConfigKey(name, _values(field), written, field.description or "")
+
+
+def _as_yaml(value: Any) -> str:
+    import yaml
+
+    if value in (None, ()):
+        return ""
+    if isinstance(value, dict):
+        value = {name: part for name, part in value.items() if part is not None}
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1 << 16)
+    return text.strip().removesuffix("...").strip()
+
+
+def _values(field: FieldInfo) -> str:
+    for item in field.metadata:
+        if isinstance(item, Words):
+            return item.text
+    if get_origin(field.annotation) is Literal:
+        return _either(get_args(field.annotation))
+    [kind] = {*(get_args(field.annotation) or [field.annotation])} - {type(None)}
+    return _TYPES[kind]
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
