@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ... import atomic
+from ...atomic import write_file
 from ...errors import DownloadError, ModelUnavailable
 from .inspect import MLX_BUILD, WEIGHTS, has_weights, inspect_folder
 
@@ -238,7 +238,7 @@ def _publish(repo: str, commit: str) -> Path:
     reference = _repo_cache(repo) / "refs" / "main"
     if not reference.is_file() or reference.read_bytes() != commit.encode():
         reference.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(reference, commit.encode())
+        write_file(reference, commit.encode())
     return _repo_cache(repo) / "snapshots" / commit
 
 
