@@ -35,7 +35,7 @@ Complexity = Annotated[int, Words("a whole number from 1 to 10")]
 class Span(NamedTuple):
     """A range of complexity, both ends included.
 
-    With `low > high`, which only the environment's thresholds can cause, it is empty.
+    With `low > high` it is empty.
     """
 
     low: int
@@ -46,6 +46,9 @@ class Span(NamedTuple):
             return "none"
         return f"{self.low}-{self.high}" if self.low < self.high else str(self.low)
 
+
+# The range of a tier that is only asked by name.
+NO_COMPLEXITY = Span(LOWEST, LOWEST - 1)
 
 _A_RANGE = Words("a range such as 1-4 within 1-10")
 

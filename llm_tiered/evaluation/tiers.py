@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.settings import load_settings
 from ..costs.charges import cost_of_response
-from ..errors import AllTiersFailed, ModelUnavailable, RequestError, TieredError
+from ..errors import AllTiersFailed, ModelUnavailable, TieredError
+from ..router.decision import named_tier
 from ..router.failures import explain
 from ..router.request import TieredRequest
-from ..wording import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,17 +47,16 @@ class Answer:
 
 
 def find(names: str | None) -> list[Tier]:
-    """The tiers of a list with commas, lowest complexity first; without a list, all.
+    """The tiers in a list with commas, lowest complexity first; without a list, all of the config.
 
-    Raises RequestError for a name that is none, and ConfigError.
+    The embedded model is a tier if it is named. Raises RequestError for an unknown name, and
+    ConfigError.
     """
-    tiers = load_settings().tiers
-    known = [tier.name for tier in tiers]
-    wanted = known if names is None else [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in known:
-            raise RequestError(unknown("tier", name, known))
-    return [tier for tier in tiers if tier.name in wanted]
+    settings = load_settings()
+    if names is None:
+        return list(settings.tiers)
+    tiers = {name: named_tier(name, settings) for name in map(str.strip, names.split(","))}
+    return sorted(tiers.values(), key=lambda tier: tier.complexity)
 
 
 def options(tier: Tier, given: Mapping[str, Any]) -> dict[str, Any]:

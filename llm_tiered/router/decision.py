@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..config.sections import NO_COMPLEXITY, Tier
 from ..errors import ConfigError, RequestError
 from ..log.conversation import UNKNOWN, Past
 from ..log.record import Rollout
@@ -13,13 +14,13 @@ from ..mlx.catalog import EMBEDDED
 from ..wording import unknown
 
 if TYPE_CHECKING:
-    from ..config.sections import Tier
     from ..config.settings import Settings
     from ..config.terms import Fallback
     from ..estimator import Estimate
     from ..log.record import Source
 
 EMBEDDED_TIER = "embedded"
+"""The name by which the embedded model is asked, and by which it is logged and shown."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,28 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
     )
 
 
+def named_tier(name: str, settings: Settings) -> Tier:
+    """The tier of that name: one of the config's, or the embedded model as a tier of its own.
+
+    Raises RequestError with the nearest names.
+    """
+    tier = settings.tier(name)
+    if tier is not None:
+        return tier
+    if name != EMBEDDED_TIER:
+        names = [tier.name for tier in settings.tiers]
+        raise RequestError(unknown("tier", name, [*names, EMBEDDED_TIER]))
+    return Tier(name=EMBEDDED_TIER, complexity=NO_COMPLEXITY, model=EMBEDDED.model_id)
+
+
 def _requested(request: DecisionInput, settings: Settings) -> tuple[Tier, int | None, Source, str]:
     """The tier before any rule of privacy or rollback, with complexity, source and reason."""
     tasks = settings.config.tasks
     if request.task is not None and request.task not in tasks:
         raise RequestError(unknown("task", request.task, sorted(tasks)))
     if request.tier is not None:
-        tier = settings.tier(request.tier)
-        if tier is None:
-            names = [tier.name for tier in settings.tiers]
-            raise RequestError(unknown("tier", request.tier, names))
-        return tier, request.complexity, "tier", f"the request names the tier {tier.name}"
+        named = named_tier(request.tier, settings)
+        return named, request.complexity, "tier", f"the request names the tier {named.name}"
     if request.complexity is not None:
         reason = f"complexity {request.complexity}"
         return _covering(request.complexity, "option", reason, settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from tests.cli.commands import invoke, refused, run, run_json
+from tests.cli.commands import EMBEDDED, invoke, refused, run, run_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +94,17 @@ def test_options(toys: Toys) -> None:
     assert (options.temperature, options.max_tokens, prompt.system) == (0.1, 9, "Be brief")
 
 
+@pytest.mark.usefixtures("toys", "embedded_model")
+def test_embedded_model() -> None:
+    """The embedded model is a tier by the name that `status` shows, and only if it is named."""
+    arguments = ("compare", "Hello?", "-o", "max_tokens", "4", "--tiers", "embedded,small")
+    found = run_json(*arguments)
+    assert [(tier["tier"], tier["model"], len(tier["answers"])) for tier in found] == [
+        ("embedded", EMBEDDED, 1),
+        ("small", "mlx/toy-small", 1),
+    ]
+
+
 @pytest.mark.parametrize("form", ["json", "concise", "file"])
 def test_schema(toys: Toys, tmp_path: Path, form: str) -> None:
     """A schema is JSON, llm's concise form or a file."""
@@ -107,13 +118,16 @@ def test_schema(toys: Toys, tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--tiers", "larg"), "unknown tier 'larg': known are small, medium, cloud"),
+        (("--tiers", "larg"), "unknown tier 'larg': known are small, medium, cloud, embedded"),
         (("-o", "tier", "small"), "-o tier: each tier is asked by itself (--tiers names them)"),
         (("-o", "fallback", "any"), "-o fallback: each tier is asked by itself"),
         (("-o", "temperature", "9"), "temperature: Input should be less than or equal to 2"),
         (("-o", "colour", "red"), "colour"),
         (("--schema", "{1}"), "--schema: not JSON"),
-        (("--schema", '{"type": "integr"}'), "--schema: 'integr' is not valid"),
+        (
+            ("--schema", '{"type": "integr"}'),
+            "--schema: not a valid JSON Schema: 'integr' is not valid",
+        ),
         (("--html", "{folder}/none/page.html"), "there is no folder "),
     ],
 )

@@ -295,7 +295,7 @@ def test_a_wrong_option_is_told(name: str, value: str, message: str) -> None:
     ("name", "value", "message"),
     [
         ("tier", "smal", "unknown tier 'smal': did you mean small?"),
-        ("tier", "xyz", "unknown tier 'xyz': known are small, medium, cloud"),
+        ("tier", "xyz", "unknown tier 'xyz': known are small, medium, cloud, embedded"),
         ("task", "theory_analyses", "unknown task 'theory_analyses': did you mean"),
         ("task", "xyz", "unknown task 'xyz': known are content_validation, "),
     ],
@@ -321,7 +321,7 @@ def test_a_rollback_without_a_cloud_is_told(tiny: Path, monkeypatch: pytest.Monk
     """FORCE_LOCAL_LLM=false without any cloud tier is one clear error."""
     configure(tier("all", "1-10", "mlx/tiny"), models=[{"id": "mlx/tiny", "path": str(tiny)}])
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
-    assert "no tier is there" in refused("route", "Hello")
+    assert "but there is no cloud tier" in refused("route", "Hello")
 
 
 def test_calls_no_model(

@@ -16,6 +16,7 @@ from tests.batch.echo import CLOUD, Echoes
         (None, ["small", "medium", "cloud"]),
         ("cloud, small", ["small", "cloud"]),
         ("small,small", ["small"]),
+        ("cloud,embedded,small", ["embedded", "small", "cloud"]),
     ],
 )
 def test_find(echoes: Echoes, names: str | None, expected: list[str]) -> None:
@@ -24,7 +25,8 @@ def test_find(echoes: Echoes, names: str | None, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "hint"), [("smal", "did you mean small?"), ("", "known are small, medium, cloud")]
+    ("names", "hint"),
+    [("smal", "did you mean small?"), ("", "known are small, medium, cloud, embedded")],
 )
 def test_find_nobody(echoes: Echoes, names: str, hint: str) -> None:
     """A name that is none is told with the nearest one."""

@@ -12,7 +12,7 @@ from llm_tiered.config.settings import Settings
 from llm_tiered.config.terms import Fallback
 from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.router.candidates import Candidate, ladder, order
-from llm_tiered.router.decision import DecisionInput, decide
+from llm_tiered.router.decision import EMBEDDED_TIER, DecisionInput, decide
 
 PHI, QWEN = "mlx/Phi-3.5-mini-instruct-4bit", "mlx/Qwen2.5-7B-Instruct-4bit"
 GEMINI = "gemini/gemini-flash-latest"
@@ -55,6 +55,13 @@ S, M, L = 2, 6, 9  # one complexity for each of the default tiers
 def test_order(complexity: int, fallback: Fallback, expected: list[str]) -> None:
     """The tier, smaller local ones, the cloud, the embedded model; `fallback` shortens the list."""
     assert _order(_settings(), complexity, fallback=fallback) == expected
+
+
+def test_the_embedded_model_by_name_is_alone() -> None:
+    """A request that names the embedded model gets no other."""
+    settings = _settings()
+    decision = decide(DecisionInput(tier=EMBEDDED_TIER), settings)
+    assert [candidate.model for candidate in order(decision, settings)] == [EMBEDDED.model_id]
 
 
 @pytest.mark.parametrize(

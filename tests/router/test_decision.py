@@ -231,6 +231,25 @@ def test_empty_tiers_are_passed_over() -> None:
     assert decide(DecisionInput(complexity=1), Settings(config)).tier == "medium"
 
 
+# The embedded model
+
+
+@pytest.mark.parametrize(
+    ("force_local", "tier"), [(None, EMBEDDED_TIER), (True, EMBEDDED_TIER), (False, "cloud")]
+)
+def test_embedded_model_by_name(force_local: bool | None, tier: str) -> None:
+    """The embedded model is asked by its name, where local models may be asked at all."""
+    decision = decide(DecisionInput(tier=EMBEDDED_TIER), _settings(force_local))
+    assert (decision.tier, decision.source) == (tier, "tier")
+    assert decision.model == (EMBEDDED.model_id if tier == EMBEDDED_TIER else GEMINI)
+
+
+def test_a_tier_of_the_config_takes_the_name() -> None:
+    """A tier that the user calls embedded is the one that the name means."""
+    settings = _settings(tiers=[ALL_CLOUD[0] | {"name": EMBEDDED_TIER}])
+    assert decide(DecisionInput(tier=EMBEDDED_TIER), settings).model == GEMINI
+
+
 # Unknown names
 
 
@@ -239,12 +258,8 @@ def test_empty_tiers_are_passed_over() -> None:
     [
         (DecisionInput(tier="meduim"), "unknown tier 'meduim': did you mean medium?"),
         (DecisionInput(tier="Cloud"), "unknown tier 'Cloud': did you mean cloud?"),
-        (DecisionInput(tier="xyz"), "unknown tier 'xyz': known are small, medium, cloud"),
-        (DecisionInput(tier=""), "unknown tier '': known are small, medium, cloud"),
-        (
-            DecisionInput(tier=EMBEDDED_TIER),
-            "unknown tier 'embedded': known are small, medium, cloud",
-        ),
+        (DecisionInput(tier="xyz"), "unknown tier 'xyz': known are small, medium, cloud, embedded"),
+        (DecisionInput(tier=""), "unknown tier '': known are small, medium, cloud, embedded"),
         (
             DecisionInput(task="theory_analisis"),
             "unknown task 'theory_analisis': did you mean theory_analysis?",

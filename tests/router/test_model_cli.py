@@ -68,7 +68,7 @@ def test_wrong_complexity(
     ("option", "value", "error"),
     [
         ("tier", "clod", "unknown tier 'clod': did you mean cloud?"),
-        ("tier", "x", "unknown tier 'x': known are small, medium, cloud"),
+        ("tier", "x", "unknown tier 'x': known are small, medium, cloud, embedded"),
         (
             "task",
             "theory_analysys",
