@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from ..compare import figures
+from ..compare.figures import cells, distinct_answers, headers, notes
 from ..compare.page import page
-from ..compare.runs import Column, Question, compare
+from ..compare.runs import Column, CompareRequest, compare
 from ..errors import RequestError, TieredError
-from ..evaluation import tiers
+from ..evaluation.tiers import FIXED_OPTIONS, select_tiers
 from ..router.failures import explain
 from .lookup import tiered_model
 from .output import echo_json, echo_table, json_option
@@ -65,23 +65,23 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     Exits with 1 if no tier answered.
     """
     model = tiered_model()
-    wanted = tiers.find(names)
+    wanted = select_tiers(names)
     if html and not html.absolute().parent.is_dir():
         raise RequestError(f"there is no folder {html.absolute().parent} for the page")
-    question = Question(prompt, system, read(schema), _options(model, dict(options)), runs)
+    request = CompareRequest(prompt, system, read(schema), _options(model, dict(options)), runs)
     columns = []
-    for column in compare(model, wanted, question):
+    for column in compare(model, wanted, request):
         columns.append(column)
         if not json_:
             _echo_answers(column)
     if html:
-        _write(html, page(question, columns))
+        _write(html, page(request, columns))
     if json_:
         echo_json([column.as_dict() for column in columns])
     else:
-        names_ = figures.headers(columns)
+        names_ = headers(columns)
         echo_table(
-            [[column.tier, column.model, *figures.cells(column)] for column in columns],
+            [[column.tier, column.model, *cells(column)] for column in columns],
             ["tier", "model", *names_],
         )
     if not any(column.answers for column in columns):
@@ -93,7 +93,7 @@ def _options(model: TieredModel, given: dict[str, str]) -> dict[str, str]:
     from llm.cli import get_model_options
 
     for name in given:
-        if name in tiers.FIXED:
+        if name in FIXED_OPTIONS:
             raise RequestError(f"-o {name}: each tier is asked by itself", fix="--tiers names them")
     options = get_model_options(model.model_id) | given
     try:
@@ -105,9 +105,9 @@ def _options(model: TieredModel, given: dict[str, str]) -> dict[str, str]:
 
 def _echo_answers(column: Column) -> None:
     click.secho(f"── {column.tier}: {column.model} ──", bold=True)
-    for note in figures.notes(column):
+    for note in notes(column):
         click.echo(note)
-    answers = figures.different(column)
+    answers = distinct_answers(column)
     for number, text in enumerate(answers, start=1):
         if len(answers) > 1:
             click.echo(f"({number} of {len(answers)} different answers)")

@@ -15,10 +15,11 @@ from ..batch.output import encode
 from ..config import edit as config_edit
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
-from ..evaluation import report, suite, tiers
-from ..evaluation.asking import Asking
+from ..evaluation import report, suite
+from ..evaluation.asking import QuestionAsker
 from ..evaluation.run import find_judges, run
 from ..evaluation.significance import MARGIN
+from ..evaluation.tiers import select_tiers
 from ..paths import config_path
 from ..wording import counted, dollars
 from .batch import WrongUsage
@@ -90,7 +91,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
             found = suite.read(file, judge)
             if apply and not any(case.task for case in found.cases):
                 raise RequestError(f"--apply: no row of {file} has a task")
-            wanted = tiers.find(names)
+            wanted = select_tiers(names)
             judges = find_judges(found.cases)
             if output.exists() and output.samefile(file):
                 raise RequestError(f"{output} is the suite itself", fix="another -o")
@@ -101,7 +102,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         for bad in found.bad:
             _tell(f"line {bad.line}: {bad.error}")
         try:
-            outcome = run(found.cases, wanted, judges, Asking(journal, concurrency))
+            outcome = run(found.cases, wanted, judges, QuestionAsker(journal, concurrency))
         except KeyboardInterrupt:
             _tell("Stopped: the same command goes on from here")
             context.exit(130)
@@ -226,7 +227,7 @@ def _cheapest(group: Group) -> str:
         return group.cheapest
     if not any(quality.against for quality in group.qualities):
         return "nothing to compare"
-    if not group.tells:
+    if not group.reference_is_useful:
         return f"can't be told: {group.reference} itself gets next to nothing right"
     return "too few rows to tell"
 

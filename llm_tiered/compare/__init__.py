@@ -1,1 +1,0 @@
-"""The same prompt through several tiers, side by side."""

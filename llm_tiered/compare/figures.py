@@ -1,4 +1,4 @@
-"""The figures of a comparison in words."""
+"""The figures of a comparison as text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def headers(columns: Sequence[Column]) -> list[str]:
-    """The names of the figures; JSON only where a schema was given."""
+    """Return the names of the figures; "JSON" is included only if there was a schema."""
     names = ["time", "first token", "tokens/s", "tokens in", "tokens out", "cost"]
-    return [*names, "JSON"] if any(column.misfits for column in columns) else names
+    return [*names, "JSON"] if any(column.schema_mistakes for column in columns) else names
 
 
 def cells(column: Column) -> list[str]:
-    """The figures of a tier: medians, with the least and the most where there are several runs."""
+    """Return the figures of a tier: medians, with minimum and maximum if the runs differ."""
     if not column.answers:
         return []
-    found = [
+    figures = [
         _spread(column.spread("ms"), lambda ms: f"{ms / 1000:.2f}", " s"),
         _spread(column.spread("ttft_ms"), lambda ms: f"{ms / 1000:.2f}", " s"),
         _spread(column.spread("tokens_per_second"), lambda rate: f"{rate:.1f}"),
@@ -30,34 +30,34 @@ def cells(column: Column) -> list[str]:
         _spread(column.spread("output_tokens"), lambda tokens: f"{tokens:,.0f}"),
         dollars(column.cost),
     ]
-    return [*found, validity(column)] if column.misfits else found
+    return [*figures, validity(column)] if column.schema_mistakes else figures
 
 
 def validity(column: Column) -> str:
-    """How many answers are JSON of the schema."""
-    valid = column.misfits.count(None)
-    if len(column.misfits) == 1:
+    """Return how many answers are JSON that fits the schema."""
+    valid = column.schema_mistakes.count(None)
+    if len(column.schema_mistakes) == 1:
         return "valid" if valid else "invalid"
-    return f"{valid} of {len(column.misfits)} valid"
+    return f"{valid} of {len(column.schema_mistakes)} valid"
 
 
 def notes(column: Column) -> list[str]:
-    """What has to be said of a tier besides its figures."""
-    found = [f"no answer: {reason}" for reason in dict.fromkeys(column.failures)]
+    """Return the failures and schema mistakes of a tier, each of them once."""
+    failures = [f"no answer: {reason}" for reason in dict.fromkeys(column.failures)]
     if column.answers and column.failures:
         runs = len(column.answers) + len(column.failures)
-        found = [f"{len(column.failures)} of {runs} runs without an answer", *found]
-    misfits = [misfit for misfit in column.misfits if misfit]
-    return found + [f"the answer {misfit}" for misfit in dict.fromkeys(misfits)]
+        failures = [f"{len(column.failures)} of {runs} runs without an answer", *failures]
+    mistakes = dict.fromkeys(mistake for mistake in column.schema_mistakes if mistake)
+    return failures + [f"the answer {mistake}" for mistake in mistakes]
 
 
-def different(column: Column) -> list[str]:
-    """The answers of all runs, each of them once."""
+def distinct_answers(column: Column) -> list[str]:
+    """Return the answers of all runs, each of them once."""
     return list(dict.fromkeys(answer.text for answer in column.answers))
 
 
-def _spread(spread: Spread | None, shown: Callable[[float], str], unit: str = "") -> str:
+def _spread(spread: Spread | None, as_text: Callable[[float], str], unit: str = "") -> str:
     if spread is None:
         return "unknown"
-    middle, low, high = shown(spread.median), shown(spread.low), shown(spread.high)
+    middle, low, high = as_text(spread.median), as_text(spread.low), as_text(spread.high)
     return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"

@@ -1,4 +1,4 @@
-"""One prompt through the tiers, once or several times each."""
+"""The same prompt through several tiers, once or several times each."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation import scoring, tiers
+from ..evaluation.scoring import schema_mistake
+from ..evaluation.tiers import TierAnswer, check_route, reason, tier_answer, tier_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..config.sections import Tier
-    from ..evaluation.tiers import Answer
     from ..router.model import TieredModel
 
 
 @dataclass(frozen=True)
-class Question:
-    """What every tier is asked, and how often."""
+class CompareRequest:
+    """The prompt for every tier, what is sent with it, and how often."""
 
     prompt: str
     system: str | None
@@ -39,20 +39,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class Column:
-    """What came of one tier. `failures` are the reasons of the runs without an answer.
+    """The results of one tier. `failures` are the reasons of runs without an answer.
 
-    `misfits` says for each answer why it is no JSON of the schema, or None; it is empty where
-    there is no schema.
+    `schema_mistakes` has an entry for each answer: why it is not JSON that fits the schema, or
+    None. It is empty if there is no schema.
     """
 
     tier: str
     model: str
-    answers: list[Answer]
+    answers: list[TierAnswer]
     failures: list[str]
-    misfits: list[str | None]
+    schema_mistakes: list[str | None]
 
     def spread(self, name: str) -> Spread | None:
-        """A figure of the answers, by its name; None where nobody knows it for each of them."""
+        """Return a figure of the answers by its name, or None if one answer does not have it."""
         values = [getattr(answer, name) for answer in self.answers]
         if not values or None in values:
             return None
@@ -60,56 +60,57 @@ class Column:
 
     @property
     def cost(self) -> Decimal | None:
-        """Dollars for an answer: the median, or None if nobody knows."""
+        """The median price of an answer in dollars, or None if one is unknown."""
         costs = [answer.cost for answer in self.answers]
         known = [cost for cost in costs if cost is not None]
         return Decimal(median(known)) if known and len(known) == len(costs) else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The results as JSON values."""
         spreads = {name: self.spread(name) for name in FIGURES}
+        mistakes = self.schema_mistakes
         return {
             "tier": self.tier,
             "model": self.model,
             "answers": [answer.text for answer in self.answers],
             "failures": self.failures,
-            "valid": [misfit is None for misfit in self.misfits] if self.misfits else None,
-            "misfits": self.misfits or None,
+            "valid": [mistake is None for mistake in mistakes] if mistakes else None,
+            "misfits": mistakes or None,
             "figures": {name: spread and vars(spread) for name, spread in spreads.items()},
         }
 
 
-# What is measured, by its name in an answer.
+# Attributes of an answer.
 FIGURES = ("ms", "ttft_ms", "tokens_per_second", "input_tokens", "output_tokens", "cost")
 
 
-def compare(model: TieredModel, wanted: Sequence[Tier], question: Question) -> Iterator[Column]:
-    """Ask one tier after the other, so that none slows another down."""
-    for tier in wanted:
-        yield _column(model, tier, question)
+def compare(model: TieredModel, tiers: Sequence[Tier], request: CompareRequest) -> Iterator[Column]:
+    """Ask one tier after another, so that none slows another down."""
+    for tier in tiers:
+        yield _column(model, tier, request)
 
 
-def _column(model: TieredModel, tier: Tier, question: Question) -> Column:
+def _column(model: TieredModel, tier: Tier, request: CompareRequest) -> Column:
     answers, failures = [], []
-    for _ in range(question.runs):
+    for _ in range(request.runs):
         try:
-            answers.append(_ask(model, tier, question))
+            answers.append(_ask(model, tier, request))
         except Exception as error:
-            failures.append(tiers.reason(error))
-    schema = question.schema
-    misfits = [] if schema is None else [scoring.misfit(answer.text, schema) for answer in answers]
+            failures.append(reason(error))
+    schema = request.schema
+    mistakes = [] if schema is None else [schema_mistake(answer.text, schema) for answer in answers]
     name = answers[0].model if answers else tier.model
-    return Column(tier.name, name, answers, failures, misfits)
+    return Column(tier.name, name, answers, failures, mistakes)
 
 
-def _ask(model: TieredModel, tier: Tier, question: Question) -> Answer:
-    schema: Any = question.schema
+def _ask(model: TieredModel, tier: Tier, request: CompareRequest) -> TierAnswer:
+    schema: Any = request.schema
     response = model.prompt(
-        question.prompt,
-        system=question.system,
+        request.prompt,
+        system=request.system,
         schema=schema,
-        options=tiers.options(tier, question.options),
+        options=tier_options(tier, request.options),
     )
-    tiers.check(response.prompt, tier)
+    check_route(response, tier)
     text = response.text()
-    return tiers.describe(response, text, response.duration_ms())
+    return tier_answer(response, text, response.duration_ms())

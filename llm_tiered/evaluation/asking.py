@@ -1,4 +1,4 @@
-"""Questions → answers, each kept in a journal as soon as it is there."""
+"""Questions → answers, each added to a journal as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import re
 import sys
 import time
 from bisect import insort
-from dataclasses import asdict, dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..batch.asking import needs_logging, start
 from ..batch.limits import is_local
-from ..config.settings import load_settings
 from ..errors import BrokenAnswer, RequestError, TieredError
-from ..log import writer as api
-from ..router.model import AsyncTieredModel
-from . import tiers
-from .tiers import Answer
+from ..log import writer
+from .tiers import TierAnswer, broken_answer, check_route, reason, tier_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """A row and the model that it goes to, in the name of a tier or as a judge.
+    """A row for a tier or, without one, for a judge.
 
-    `read` raises TieredError where the answer is of no use and has to be asked for again.
+    `read` raises TieredError if the answer is unusable and the question must be asked again.
     """
 
     row: Row
@@ -48,33 +45,34 @@ class Question:
         return self.tier.local if self.tier else is_local(self.model)
 
     @property
-    def who(self) -> str:
-        """Who is asked, for people."""
+    def addressee(self) -> str:
+        """The tier or the judge, for messages."""
         return self.tier.name if self.tier else f"judge {self.model.model_id}"
 
 
 @dataclass
 class Failures:
-    """Why there are questions without an answer: the lines for each model and reason."""
+    """The lines without an answer, in order, by tier or judge and reason."""
 
     lines: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    _shown: dict[tuple[str, str], str] = field(default_factory=dict)
+    _first_reasons: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, who: str, reason: str, line: int) -> None:
-        """Keep one. What differs in its numbers only, such as seconds left, is the same reason."""
-        kind = who, re.sub(r"\d+", "0", reason)
-        shown = self._shown.setdefault(kind, reason)
-        insort(self.lines.setdefault((who, shown), []), line)
-
-
-class _Unwritable(TieredError):
-    """An answer can't be kept."""
+    def add(self, addressee: str, why: str, line: int) -> None:
+        """Add a line. Reasons that differ only in numbers, such as seconds left, are the same."""
+        kind = addressee, re.sub(r"\d+", "0", why)
+        first = self._first_reasons.setdefault(kind, why)
+        insort(self.lines.setdefault((addressee, first), []), line)
 
 
-class Asking:
-    """Asks the questions of one evaluation. `concurrency` is that of the cloud.
+class _JournalError(TieredError):
+    """An answer can't be added to the journal."""
 
-    Local ones come one after the other, so that each has the machine to itself while it is timed.
+
+class QuestionAsker:
+    """Asks the questions of one evaluation; `concurrency` is the number of requests to the cloud.
+
+    Local models answer one question at a time, so that each has the machine to itself while it
+    is timed.
     """
 
     def __init__(self, journal: Journal, concurrency: int) -> None:
@@ -82,92 +80,89 @@ class Asking:
         self._journal = journal
         self._concurrency = concurrency
 
-    async def ask(self, questions: Sequence[Question], what: str) -> dict[str, Answer]:
-        """The answers by the keys of the rows, those of earlier runs among them.
+    async def ask(self, questions: Sequence[Question], label: str) -> dict[str, TierAnswer]:
+        """Return the answers by the keys of their rows, including those of earlier runs.
 
-        What can't be answered is in `failures`. Raises TieredError if answers can't be kept.
+        Questions that fail are added to `failures`. `label` names the progress bar. Raises
+        TieredError if answers can't be added to the journal.
         """
         from tqdm import tqdm
 
         answers = {}
-        to_ask = []
+        unanswered = []
         for question in questions:
-            kept = self._journal.find(question.row)
-            if kept is None:
-                to_ask.append(question)
+            entry = self._journal.find(question.row)
+            if entry is None:
+                unanswered.append(question)
             else:
-                answers[question.row.key] = _load(kept)
+                answers[question.row.key] = TierAnswer.from_json(entry)
         room = {True: asyncio.Semaphore(1), False: asyncio.Semaphore(self._concurrency)}
-        # On a terminal only, and only where there is something to wait for.
-        disable = None if to_ask else True
+        # None shows the bar on a terminal only.
+        disable = None if unanswered else True
         with tqdm(
-            total=len(to_ask), desc=what, file=sys.stderr, disable=disable, dynamic_ncols=True
+            total=len(unanswered), desc=label, file=sys.stderr, disable=disable, dynamic_ncols=True
         ) as bar:
 
-            async def one(question: Question) -> None:
+            async def ask_in_turn(question: Question) -> None:
                 async with room[question.local]:
-                    answer = await self._one(question)
+                    answer = await self._ask_or_fail(question)
                 if answer:
                     answers[question.row.key] = answer
                 bar.update()
 
-            await asyncio.gather(*(one(question) for question in to_ask))
+            await asyncio.gather(*(ask_in_turn(question) for question in unanswered))
         return answers
 
-    async def _one(self, question: Question) -> Answer | None:
+    async def _ask_or_fail(self, question: Question) -> TierAnswer | None:
         try:
             return await self._ask(question)
-        except _Unwritable:
+        except _JournalError:
             raise
         except Exception as error:
-            self.failures.add(question.who, tiers.reason(error), question.row.line)
+            self.failures.add(question.addressee, reason(error), question.row.line)
             return None
 
-    async def _ask(self, question: Question) -> Answer:
-        row, model = question.row, question.model
-        answers: list[Answer] = []
-        response = model.prompt(
-            row.prompt, system=row.system, schema=row.schema, options=row.options
-        )
+    async def _ask(self, question: Question) -> TierAnswer:
+        answers: list[TierAnswer] = []
+        response = start(question.model, question.row)
         if question.tier:
-            tiers.check(response.prompt, question.tier)
+            check_route(response, question.tier)
 
         async def keep(_: llm.AsyncResponse) -> None:
             text, ms = response.text_or_raise(), await response.duration_ms()
-            answers.append(tiers.describe(response, text, ms))
+            answers.append(tier_answer(response, text, ms))
             self._keep(question, answers[0])
 
-        # It comes before the log: an answer that is paid for is not lost while that is locked.
+        # Before the log: a paid answer must not be lost while another process locks it.
         await response.on_done(keep)
-        broken = await _read(response, question.tier)
+        broken = await _await(response, question.tier)
         if broken:
             self._keep(question, broken)
             return broken
-        if not isinstance(model, AsyncTieredModel) and api.must_log(
-            log_api=load_settings().config.log_api
-        ):
-            await asyncio.to_thread(api.write, response)
+        if needs_logging(question.model):
+            await asyncio.to_thread(writer.write, response)
         if question.read:
             question.read(answers[0].text)
         return answers[0]
 
-    def _keep(self, question: Question, answer: Answer) -> None:
+    def _keep(self, question: Question, answer: TierAnswer) -> None:
+        """Add a usable answer to the journal."""
         try:
             if question.read:
                 question.read(answer.text)
         except TieredError:
             return
         try:
-            self._journal.add(question.row, _dump(answer))
+            self._journal.add(question.row, answer.to_json())
         except OSError as error:
-            raise _Unwritable(f"the answers can't be kept: {error.strerror}") from error
+            raise _JournalError(f"the answers can't be kept: {error.strerror}") from error
 
 
-async def _read(response: llm.AsyncResponse, tier: Tier | None) -> Answer | None:
-    """Wait for the whole answer. Gives what there is of one that its model broke off by itself.
+async def _await(response: llm.AsyncResponse, tier: Tier | None) -> TierAnswer | None:
+    """Wait for the whole response; returns the answer only if the tier's model broke it off.
 
-    JSON that ends at the model's limit would end there the next time, too: it is what this tier
-    answers. Anything else that breaks off is raised.
+    JSON that ends at the model's token limit would end there the next time too: it counts as the
+    tier's answer. Other errors are raised.
     """
     pieces: list[str] = []
     started = time.perf_counter()
@@ -178,16 +173,5 @@ async def _read(response: llm.AsyncResponse, tier: Tier | None) -> Answer | None
         if tier is None or not isinstance(error.__cause__, RequestError):
             raise
         ms = round((time.perf_counter() - started) * 1000)
-        return tiers.describe_broken(tier, "".join(pieces), ms)
+        return broken_answer(tier, "".join(pieces), ms)
     return None
-
-
-def _dump(answer: Answer) -> dict[str, Any]:
-    cost = None if answer.cost is None else str(answer.cost)
-    return asdict(answer) | {"cost": cost}
-
-
-def _load(kept: dict[str, Any]) -> Answer:
-    found = {name: kept[name] for name in Answer.__dataclass_fields__}
-    cost = found["cost"]
-    return Answer(**found | {"cost": None if cost is None else Decimal(cost)})

@@ -1,4 +1,4 @@
-"""A model that scores answers by a rubric."""
+"""A judge: a model that scores answers by a rubric."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ..errors import RequestError
 if TYPE_CHECKING:
     from .suite import Case
 
+# The reason comes before the score, so that the model thinks first. Journals hold keys that
+# depend on SCHEMA and SYSTEM: with another text, every answer is judged again.
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -36,33 +38,35 @@ number from 0 (fails the rubric) to 1 (meets it in full)}.\
 
 @dataclass(frozen=True)
 class Grade:
-    """The score, from 0 to 1, and the reason that the judge gave."""
+    """A judge's score, from 0 to 1, and its reason."""
 
     score: float
     why: str
 
 
-def question(case: Case, answer: str) -> str:
-    """What the judge is asked. JSON, so that no answer can end where it pleases."""
-    asked = {
+def judge_prompt(case: Case, answer: str) -> str:
+    """Return the prompt for the judge. It is JSON, so that no answer can end its own quotation."""
+    fields = {
         "system": case.row.system,
         "request": case.row.prompt,
         "answer": answer,
         "rubric": case.expected.judge,
     }
-    kept = {name: value for name, value in asked.items() if value is not None}
-    return json.dumps(kept, ensure_ascii=False, indent=1)
+    present = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps(present, ensure_ascii=False, indent=1)
 
 
-def read(text: str) -> Grade:
-    """The grade in the judge's reply. Raises RequestError where it is anything else."""
+def parse_grade(text: str) -> Grade:
+    """Return the grade in a judge's reply. Raises RequestError if there is none."""
     try:
-        found = json.loads(text)
-        score, why = found["score"], found["why"]
+        reply = json.loads(text)
+        score, why = reply["score"], reply["why"]
     except (ValueError, LookupError, TypeError, RecursionError):
         score, why = None, None
-    number = isinstance(score, (int, float)) and not isinstance(score, bool)
-    if not number or not 0 <= score <= 1 or not isinstance(why, str):
-        said = " ".join(text.split())[:80]
-        raise RequestError(f"the judge's reply is no score from 0 to 1: {said or 'nothing'}")
+    is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
+    if not is_number or not 0 <= score <= 1 or not isinstance(why, str):
+        beginning = " ".join(text.split())[:80]
+        raise RequestError(
+            f"the judge's reply is not a score from 0 to 1: {beginning or 'nothing'}"
+        )
     return Grade(float(score), why)

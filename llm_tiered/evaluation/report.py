@@ -1,4 +1,4 @@
-"""Scores → how good each tier is, and the cheapest that is as good as the cloud."""
+"""Scores → the quality of each tier, and the cheapest tier that is as good as the cloud."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from . import significance
+from .significance import MARGIN, compare, mean_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from ..config.sections import Tier
     from .significance import Difference, Interval
     from .suite import Case
-    from .tiers import Answer
+    from .tiers import TierAnswer
 
 
 @dataclass(frozen=True)
 class Score:
-    """A tier's answer to a case, from 0 to 1, and why it is not 1."""
+    """The score of a tier's answer to a case, from 0 to 1, and the reason if it is below 1."""
 
     value: float
     why: str | None
-    answer: Answer
+    answer: TierAnswer
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What a tier did on a group of cases.
+    """The results of a tier on a group of cases.
 
-    `cost` is dollars for the answers whose price is known, `unpriced` how many others there are.
-    `against` is None for the reference itself, and where they have no answered case in common.
+    `cost` is in dollars, for the answers whose price is known; `unpriced` counts the others.
+    `p50_ms` is the median time of an answer. `against` compares the tier with the reference of
+    the group, and is None for the reference itself and if the two have no case in common.
     """
 
     tier: str
@@ -47,15 +48,16 @@ class Quality:
 
     @property
     def price(self) -> Decimal | None:
-        """Dollars for an answer; None if nobody knows."""
+        """Dollars per answer, or None if unknown."""
         return None if self.unpriced or not self.answered else self.cost / self.answered
 
 
 @dataclass(frozen=True)
 class Group:
-    """The tiers on a group of cases: those of a task, or all, which has no name.
+    """The tiers on a group of cases: those of one task, or all cases, with None as the name.
 
-    `reference` is what they are held against: the cloud, or the highest tier where there is none.
+    `reference` is the tier that the others are compared with: the cloud, or the highest tier if
+    there is no cloud tier.
     """
 
     name: str | None
@@ -65,32 +67,32 @@ class Group:
 
     @property
     def cheapest(self) -> str | None:
-        """The cheapest tier that is as good as the reference, which may be that itself.
+        """The cheapest tier that is as good as the reference, or the reference itself.
 
-        None where that can't be told: the reference itself gets next to nothing right, or no tier
-        is known to be as good and some may be.
+        None if this is unknown: the reference gets almost nothing right, or no tier is known to
+        be as good and at least one might be.
         """
         others = [quality for quality in self.qualities if quality.tier != self.reference]
-        if not others or not self.tells:
+        if not others or not self.reference_is_useful:
             return None
         verdicts = {
             quality.tier: quality.against.verdict if quality.against else "too few"
             for quality in others
         }
-        # Where prices are the same, as of all local ones, the lower tier is the cheaper.
+        # With equal prices, such as those of local tiers, the lower tier is the cheaper one.
         for quality in sorted(others, key=_price):
             if verdicts[quality.tier] == "as good":
                 return quality.tier
         return self.reference if set(verdicts.values()) == {"worse"} else None
 
     @property
-    def tells(self) -> bool:
-        """Whether the reference gets so much right that another can be worse at all."""
+    def reference_is_useful(self) -> bool:
+        """Whether the reference gets enough right for another tier to be measurably worse."""
         [mean] = [quality.mean for quality in self.qualities if quality.tier == self.reference]
-        return mean is not None and mean > significance.MARGIN
+        return mean is not None and mean > MARGIN
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The group as JSON values."""
         return {
             "rows": self.cases,
             "compared_with": self.reference,
@@ -99,14 +101,26 @@ class Group:
         }
 
 
-def group(
+def groups(
+    cases: Sequence[Case], tiers: Sequence[Tier], scores: Mapping[str, Mapping[str, Score]]
+) -> list[Group]:
+    """Return the group of all cases, then one for each task, by name.
+
+    `scores` is by tier, then by the key of the case.
+    """
+    tasks = sorted({case.task for case in cases if case.task})
+    return [_group(None, cases, tiers, scores)] + [
+        _group(task, [case for case in cases if case.task == task], tiers, scores) for task in tasks
+    ]
+
+
+def _group(
     name: str | None,
     cases: Sequence[Case],
     tiers: Sequence[Tier],
     scores: Mapping[str, Mapping[str, Score]],
 ) -> Group:
-    """What the tiers did on these cases; `scores` is by tier, then by the case's key."""
-    found = {
+    own = {
         tier.name: {
             case.row.key: scores[tier.name][case.row.key]
             for case in cases
@@ -118,24 +132,11 @@ def group(
     graded = any(case.expected.judge for case in cases)
     qualities = [
         _quality(
-            tier,
-            found[tier.name],
-            None if tier is reference else found[reference.name],
-            graded=graded,
+            tier, own[tier.name], None if tier is reference else own[reference.name], graded=graded
         )
         for tier in tiers
     ]
     return Group(name, len(cases), qualities, reference.name)
-
-
-def groups(
-    cases: Sequence[Case], tiers: Sequence[Tier], scores: Mapping[str, Mapping[str, Score]]
-) -> list[Group]:
-    """All cases, then those of each task by name."""
-    tasks = sorted({case.task for case in cases if case.task})
-    return [group(None, cases, tiers, scores)] + [
-        group(task, [case for case in cases if case.task == task], tiers, scores) for task in tasks
-    ]
 
 
 def _quality(
@@ -152,7 +153,7 @@ def _quality(
     common = [key for key in scores if key in (reference or {})]
     against = None
     if reference and common:
-        against = significance.compare(
+        against = compare(
             [scores[key].value for key in common],
             [reference[key].value for key in common],
             graded=graded,
@@ -162,7 +163,7 @@ def _quality(
         model=", ".join(models) or tier.model,
         answered=len(values),
         mean=fmean(values) if values else None,
-        interval=significance.mean_interval(values, graded=graded) if values else None,
+        interval=mean_interval(values, graded=graded) if values else None,
         cost=sum(known, Decimal(0)),
         unpriced=len(costs) - len(known),
         p50_ms=median(score.answer.ms for score in scores.values()) if values else None,
@@ -171,6 +172,7 @@ def _quality(
 
 
 def _price(quality: Quality) -> tuple[bool, Decimal]:
+    """A sort key: known prices first, the lowest at the beginning."""
     return quality.price is None, quality.price or Decimal(0)
 
 

@@ -13,9 +13,10 @@ from ..batch.limits import is_local
 from ..config.settings import load_settings
 from ..errors import RequestError
 from ..router.options import TieredOptions
-from . import judge, scoring
+from . import judge
 from .asking import Question
 from .report import Score
+from .scoring import mistake
 from .suite import digest, for_tier
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 
     from ..batch.limits import AsyncModel
     from ..config.sections import Tier
-    from .asking import Asking, Failures
+    from .asking import Failures, QuestionAsker
     from .suite import Case
-    from .tiers import Answer
+    from .tiers import TierAnswer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The scores, by tier and by the case's key; what failed; what each judge's reply cost."""
+    """The scores by tier and by the key of the case, the failures, and the price of each grade."""
 
     scores: dict[str, dict[str, Score]]
     failures: Failures
@@ -39,19 +40,22 @@ class Outcome:
 
 
 def run(
-    cases: Sequence[Case], tiers: Sequence[Tier], judges: Mapping[str, AsyncModel], asking: Asking
+    cases: Sequence[Case],
+    tiers: Sequence[Tier],
+    judges: Mapping[str, AsyncModel],
+    asker: QuestionAsker,
 ) -> Outcome:
-    """Ask what is not in the journal yet, and score it all.
+    """Ask everything that is not in the journal yet, and return all scores.
 
-    `judges` are those of `find_judges`. Raises TieredError where answers can't be kept, and
-    KeyboardInterrupt once what was under way is ended.
+    `judges` is the result of `find_judges`. Raises TieredError if answers can't be kept, and
+    KeyboardInterrupt after Ctrl-C, when all requests have ended.
     """
 
     async def until_ctrl_c() -> Outcome:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs has one
+        assert task is not None  # noqa: S101 - a running coroutine has one
         with on_ctrl_c(task.cancel):
-            return await _run(cases, tiers, judges, asking)
+            return await _run(cases, tiers, judges, asker)
 
     try:
         return asyncio.run(until_ctrl_c())
@@ -60,71 +64,73 @@ def run(
 
 
 def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
-    """The judges by the names that rows have for them.
+    """Return the judges by the names that the rows use.
 
-    Raises RequestError for one that llm does not know, and for one in the cloud where a row has to
-    stay on this machine.
+    Raises RequestError if llm does not know a judge, or if it is in the cloud and a row must stay
+    on this machine.
     """
-    stay = load_settings().local_only
-    found: dict[str, AsyncModel] = {}
+    local_only = load_settings().local_only
+    judges: dict[str, AsyncModel] = {}
     for case in cases:
         name = case.expected.judge_model
         if not case.expected.judge or not name:
             continue
         try:
-            model: AsyncModel = found.get(name) or llm.get_async_model(name)
+            model: AsyncModel = judges.get(name) or llm.get_async_model(name)
         except llm.UnknownModelError as error:
             raise RequestError(error.args[0], fix="llm models --async") from None
-        if not is_local(model) and (stay or TieredOptions(**case.row.options).local_only):
+        if not is_local(model) and (local_only or TieredOptions(**case.row.options).local_only):
             raise RequestError(
                 f"line {case.row.line}: nothing may leave this machine, and the judge {name} "
                 "is not local",
                 fix="--judge with a local model",
             )
-        found[name] = model
-    return found
+        judges[name] = model
+    return judges
 
 
 async def _run(
-    cases: Sequence[Case], tiers: Sequence[Tier], judges: Mapping[str, AsyncModel], asking: Asking
+    cases: Sequence[Case],
+    tiers: Sequence[Tier],
+    judges: Mapping[str, AsyncModel],
+    asker: QuestionAsker,
 ) -> Outcome:
     model: Any = llm.get_async_model("tiered")
-    asked = [
+    questions = [
         (case, tier, Question(for_tier(case, tier), model, tier))
         for tier in tiers
         for case in cases
     ]
-    found = await asking.ask([question for _, _, question in asked], "answers")
-    answered = [
-        (case, tier, found[question.row.key])
-        for case, tier, question in asked
-        if question.row.key in found
-    ]
+    answers = await asker.ask([question for *_, question in questions], "answers")
     scores: dict[str, dict[str, Score]] = {tier.name: {} for tier in tiers}
     to_judge = []
-    for case, tier, answer in answered:
-        why = scoring.mistake(answer.text, case.expected)
+    for case, tier, question in questions:
+        answer = answers.get(question.row.key)
+        if not answer:
+            continue
+        why = mistake(answer.text, case.expected)
         if why or not case.expected.judge:
             scores[tier.name][case.row.key] = Score(0.0 if why else 1.0, why, answer)
         else:
-            judging = _for_judge(case, answer, judges[case.expected.judge_model or ""])
-            to_judge.append((case, tier, answer, judging))
-    # Tiers that answer with the same words share a grade.
-    questions = {judging.row.key: judging for *_, judging in to_judge}
-    replies = await asking.ask([*questions.values()], "grades")
-    for case, tier, answer, judging in to_judge:
-        reply = replies.get(judging.row.key)
+            for_judge = _for_judge(case, answer, judges[case.expected.judge_model or ""])
+            to_judge.append((case, tier, answer, for_judge))
+    # Equal answers of several tiers share one grade.
+    unique = {for_judge.row.key: for_judge for *_, for_judge in to_judge}
+    replies = await asker.ask([*unique.values()], "grades")
+    for case, tier, answer, for_judge in to_judge:
+        reply = replies.get(for_judge.row.key)
         if reply:
-            grade = judge.read(reply.text)
+            grade = judge.parse_grade(reply.text)
             scores[tier.name][case.row.key] = Score(grade.score, grade.why, answer)
-    return Outcome(scores, asking.failures, [reply.cost for reply in replies.values()])
+    return Outcome(scores, asker.failures, [reply.cost for reply in replies.values()])
 
 
-def _for_judge(case: Case, answer: Answer, model: AsyncModel) -> Question:
+def _for_judge(case: Case, answer: TierAnswer, model: AsyncModel) -> Question:
+    """Return the question that asks a judge to grade an answer."""
     from llm.cli import get_model_options
 
     options = get_model_options(model.model_id)
-    prompt = judge.question(case, answer.text)
+    prompt = judge.judge_prompt(case, answer.text)
     schema = judge.SCHEMA if model.supports_schema else None
     row = replace(
         case.row,
@@ -134,4 +140,4 @@ def _for_judge(case: Case, answer: Answer, model: AsyncModel) -> Question:
         options=options,
         key=digest(["judge", model.model_id, options, prompt, judge.SYSTEM, schema]),
     )
-    return Question(row, model, read=judge.read)
+    return Question(row, model, read=judge.parse_grade)

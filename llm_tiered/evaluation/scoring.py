@@ -1,4 +1,4 @@
-"""Ways to tell whether an answer is right."""
+"""What a right answer is, and what is wrong with an answer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .. import json_schema
+from ..batch.formats import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The fields of a row that say what a right answer is.
-WAYS = ("exact", "contains", "regex", "schema", "numeric", "judge")
+# The fields of a row that describe a right answer.
+CRITERIA = ("exact", "contains", "regex", "schema", "numeric", "judge")
 
-# A number as people and models write it: 42, -3.5, 1,234,567.8, 6e23, .5
+# Numbers in prose: 42, -3.5, 1,234,567.8, 6e23, .5
 _NUMBER = re.compile(
     r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 )
@@ -24,9 +25,9 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True)
 class Expected:
-    """What a right answer is: everything that is given here has to hold.
+    """The criteria of a right answer, all of which must hold.
 
-    `judge` is a rubric for another model, `judge_model` the one to ask.
+    `judge` is a rubric for another model, and `judge_model` the name of that model.
     """
 
     exact: str | None = None
@@ -40,9 +41,9 @@ class Expected:
 
 
 def parse(fields: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Expected:
-    """What a row expects. Raises ValueError, with the field and what is wrong about it."""
-    if not any(fields.get(name) is not None for name in WAYS):
-        raise ValueError(f"nothing to score it by: expected one of {', '.join(WAYS)}")
+    """Return the criteria in the fields of a row. Raises ValueError, with the field's name."""
+    if not any(fields.get(name) is not None for name in CRITERIA):
+        raise ValueError(f"nothing to score it by: expected one of {', '.join(CRITERIA)}")
     if schema is not None:
         try:
             json_schema.check(schema)
@@ -62,51 +63,51 @@ def parse(fields: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Expect
 
 
 def mistake(answer: str, expected: Expected) -> str | None:
-    """What is wrong with the answer, or None. A judge is not asked here.
+    """Return what is wrong with an answer, or None. The rubric for a judge is not checked here.
 
-    White space around the answer does not matter. `numeric` takes the last number in it, as
+    White space around the answer is ignored. `numeric` compares the last number in it, as
     lm-evaluation-harness does for GSM8K.
     """
     text = answer.strip()
     if expected.exact is not None and text != expected.exact.strip():
-        return f"is not {_short(expected.exact)}"
+        return f"is not {short(expected.exact)}"
     for piece in expected.contains:
         if piece not in text:
-            return f"does not contain {_short(piece)}"
+            return f"does not contain {short(piece)}"
     if expected.regex and not expected.regex.search(text):
-        return f"does not match {_short(expected.regex.pattern)}"
+        return f"does not match {short(expected.regex.pattern)}"
     if expected.numeric is not None:
-        found = last_number(text)
-        if found is None:
+        number = last_number(text)
+        if number is None:
             return "has no number in it"
-        if not abs(found - expected.numeric) <= expected.tolerance:
-            return f"says {found:g} and not {expected.numeric:g}"
-    return None if expected.schema is None else misfit(text, expected.schema)
+        if not abs(number - expected.numeric) <= expected.tolerance:
+            return f"says {number:g} and not {expected.numeric:g}"
+    return None if expected.schema is None else schema_mistake(text, expected.schema)
 
 
 def last_number(text: str) -> float | None:
-    """The last number in a text, or None."""
-    found = _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
-    return float(found[-1].replace(",", "")) if found else None
+    """Return the last number in a text, or None."""
+    numbers = _NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
+    return float(numbers[-1].replace(",", "")) if numbers else None
 
 
-def misfit(text: str, schema: Mapping[str, Any]) -> str | None:
-    """Why the text is not JSON that fits the schema, or None."""
+def schema_mistake(text: str, schema: Mapping[str, Any]) -> str | None:
+    """Return why a text is not JSON that fits the schema, or None."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return "is not JSON"
     try:
-        problem = json_schema.mismatch(value, schema)
+        mismatch = json_schema.mismatch(value, schema)
     except ValueError as error:
         return f"can't be checked: the schema is {error}"
-    return problem and str(problem)
+    return mismatch and str(mismatch)
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise ValueError(f"{name}: found {_short(value)}, expected text")
+        raise ValueError(f"{name}: found {short(value)}, expected text")
     return value
 
 
@@ -114,7 +115,7 @@ def _texts(name: str, values: Any) -> tuple[str, ...]:
     if values is None:
         return ()
     if not isinstance(values, list) or not values or not all(_is_text(value) for value in values):
-        raise ValueError(f"{name}: found {_short(values)}, expected text or a list of texts")
+        raise ValueError(f"{name}: found {short(values)}, expected text or a list of texts")
     return tuple(values)
 
 
@@ -134,7 +135,7 @@ def _number(fields: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < inf:
-        raise ValueError(f"{name}: found {_short(value)}, expected a number")
+        raise ValueError(f"{name}: found {short(value)}, expected a number")
     try:
         return float(value)
     except OverflowError:
@@ -148,8 +149,3 @@ def _tolerance(fields: Mapping[str, Any]) -> float:
     if tolerance < 0 or fields.get("numeric") is None:
         raise ValueError("tolerance: expected 0 or more, beside 'numeric'")
     return tolerance
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:60]}…"

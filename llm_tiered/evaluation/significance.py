@@ -1,6 +1,7 @@
-"""How sure a figure is, and whether one tier is worse than another on the same prompts.
+"""Confidence intervals, and whether one tier is worse than another on the same rows.
 
-Scores are between 0 and 1. All intervals are at 95 %. The bootstrap always draws the same samples.
+Scores are between 0 and 1. All intervals are 95% confidence intervals. The bootstrap draws the
+same samples every time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 
-# What a tier that counts as good as another may be worse by, at most: a tenth of the whole scale.
+# A tier counts as good as another if it is worse by less than this, a tenth of the scale.
 MARGIN = 0.1
 
-# With fewer rows a bootstrap says nothing: however equal the scores are, it can't exclude a loss of
-# MARGIN. What was never seen in n rows still happens in up to 3/n of them (Hanley and
+# The fewest rows for a bootstrap: with less, even equal scores can't exclude a loss of MARGIN. An
+# event that never occurred in n rows may still have a probability of up to 3/n (Hanley and
 # Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983).
 FEWEST_GRADED = 30
 
@@ -33,7 +34,7 @@ Verdict = Literal["as good", "worse", "too few"]
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a figure lies, with 95 % confidence."""
+    """A 95% confidence interval."""
 
     low: float
     high: float
@@ -41,10 +42,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one tier is than another on the same rows; below 0 it is worse.
+    """The difference between two tiers on the same rows; below 0 the first one is worse.
 
-    `p` is None where the test gives an interval only, and the interval where there are too few
-    rows for one.
+    `p` is None if the test gives only an interval; `interval` is None if there are too few rows
+    for one.
     """
 
     rows: int
@@ -56,9 +57,9 @@ class Difference:
 
 
 def wilson(share: float, rows: int) -> Interval:
-    """The score interval of a share of so many rows (Wilson, "Probable inference", JASA 22, 1927).
+    """Return the score interval of a proportion (Wilson, "Probable inference", JASA 22, 1927).
 
-    For the mean of scores between 0 and 1 it is wide enough: none vary more than 0 and 1 do.
+    It also holds for the mean of scores between 0 and 1, which never vary more than 0 and 1 do.
     """
     centre = share + _Z**2 / (2 * rows)
     spread = _Z * sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
@@ -67,36 +68,37 @@ def wilson(share: float, rows: int) -> Interval:
 
 
 def bootstrap(values: Sequence[float]) -> Interval:
-    """The percentile interval of a mean.
+    """Return the percentile interval of a mean.
 
     Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    draw = random.Random(_SEED)  # noqa: S311 - no secret
+    draw = random.Random(_SEED)  # noqa: S311 - not a secret
     means = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(SAMPLES))
     cut = round(SAMPLES * ALPHA / 2)
     return Interval(means[cut], means[-1 - cut])
 
 
 def mcnemar(only_one: int, only_other: int) -> float:
-    """The p-value, two-sided and exact, of rows that only one of two passed.
+    """Return the two-sided exact p-value of the rows that only one of two tiers passed.
 
-    If both were as good, each of these rows would be a toss of a coin (McNemar, Psychometrika 12,
-    1947; for comparing two models: Dietterich, Neural Computation 10, 1998).
+    Under the null hypothesis, each of these rows is the toss of a fair coin (McNemar,
+    Psychometrika 12, 1947; for comparing two models: Dietterich, Neural Computation 10, 1998).
     """
     tosses = only_one + only_other
     ways = tail = 1
     for heads in range(min(only_one, only_other)):
         ways = ways * (tosses - heads) // (heads + 1)
         tail += ways
-    # Whole numbers up to here: they are too large for floats.
+    # The numbers are integers up to here, because they can be too large for floats.
     return min(float(2 * tail / 2**tosses), 1.0)
 
 
 def newcombe(both: int, only_one: int, only_other: int, neither: int) -> Interval:
-    """The interval of the difference of two shares of the same rows: method 10 of Newcombe.
+    """Return the interval of the difference of two proportions of the same rows.
 
-    "Improved confidence intervals for the difference between binomial proportions based on paired
-    data", Statistics in Medicine 17, 1998. It has a width where the two never differ.
+    Method 10 of Newcombe, "Improved confidence intervals for the difference between binomial
+    proportions based on paired data", Statistics in Medicine 17, 1998. Its width is not zero even
+    if the two never differ.
     """
     rows = both + only_one + only_other + neither
     one, other = (both + only_one) / rows, (both + only_other) / rows
@@ -118,21 +120,22 @@ def newcombe(both: int, only_one: int, only_other: int, neither: int) -> Interva
 
 
 def mean_interval(scores: Sequence[float], *, graded: bool) -> Interval:
-    """Where the mean of the scores lies: by the bootstrap for enough grades, else by Wilson."""
+    """Return the interval of the mean score: by bootstrap for enough grades, otherwise Wilson's."""
     if graded and len(scores) >= FEWEST_GRADED:
         return bootstrap(scores)
     return wilson(fmean(scores), len(scores))
 
 
 def compare(one: Sequence[float], other: Sequence[float], *, graded: bool) -> Difference:
-    """Whether the first is worse than the other; the scores are of the same rows, in order.
+    """Compare two tiers by their scores on the same rows, in the same order.
 
-    It is worse if a test says so, and as good if none does and the interval of the difference ends
-    above -MARGIN. Otherwise there are too few rows to tell. The test is McNemar's, exact, with
-    Newcombe's interval, for rows that are passed or not; for grades it is the paired bootstrap
-    (Koehn, "Statistical significance tests for machine translation evaluation", EMNLP 2004).
+    `one` is worse if the test says so, and as good if it does not and the whole interval of the
+    difference is above -MARGIN; otherwise there are too few rows. For rows that are passed or
+    failed, the test is McNemar's exact test, with Newcombe's interval; for grades it is the paired
+    bootstrap (Koehn, "Statistical significance tests for machine translation evaluation", EMNLP
+    2004).
 
-    Each comparison stands for itself: of many, one in twenty that are found sure is a mistake.
+    There is no correction for multiple comparisons.
     """
     pairs = list(zip(one, other, strict=True))
     mean = fmean(a - b for a, b in pairs)

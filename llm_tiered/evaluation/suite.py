@@ -1,4 +1,4 @@
-"""A suite: JSONL with a prompt a line and what a right answer to it is."""
+"""A suite: a JSONL file with a prompt a line, and what a right answer to it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ..batch import rows
 from ..batch.rows import BadRow, Row
 from ..errors import RequestError
 from ..router.options import TieredOptions
-from . import scoring, tiers
+from . import scoring
+from .tiers import FIXED_OPTIONS, tier_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the suite: what is asked, the kind of work it is, and what is expected."""
+    """A row of the suite: the request, its task, and what is expected of the answer."""
 
     row: Row
     task: str | None
@@ -32,16 +33,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Suite:
-    """The rows that can be asked, and those that can't."""
+    """The cases of a file, and the rows that can't be used."""
 
     cases: list[Case]
     bad: list[BadRow]
 
 
 def read(path: Path, judge: str | None) -> Suite:
-    """The suite in a file; `judge` is the model for rubrics without one of their own.
+    """Return the suite in a file. `judge` is the model for rubrics without a judge of their own.
 
-    Raises OSError, and RequestError if no row of it can be asked.
+    Raises OSError, and RequestError if the file has no usable row.
     """
     with path.open("rb") as file:
         lines = file.readlines()
@@ -52,24 +53,24 @@ def read(path: Path, judge: str | None) -> Suite:
             bad.append(row)
             continue
         try:
-            # That it is an object has been found out.
+            # A good row is a JSON object.
             cases.append(_case(row, json.loads(lines[row.line - 1]), judge))
         except ValueError as error:
             bad.append(BadRow(row.line, row.id, str(error)))
     if not cases:
         first = f"; line {bad[0].line}: {bad[0].error}" if bad else ""
-        raise RequestError(f"{path} has no row that can be asked{first}")
-    return Suite(_numbered(cases), bad)
+        raise RequestError(f"{path} has no usable row{first}")
+    return Suite(_with_keys(cases), bad)
 
 
 def for_tier(case: Case, tier: Tier) -> Row:
-    """The row as the tier is asked. Its key changes when the tier gets another model."""
-    asked = [case.row.key, tier.name, tier.model, tier.options]
-    return replace(case.row, options=tiers.options(tier, case.row.options), key=digest(asked))
+    """Return the row for a tier. Its key changes when the tier gets another model or options."""
+    request = [case.row.key, tier.name, tier.model, tier.options]
+    return replace(case.row, options=tier_options(tier, case.row.options), key=digest(request))
 
 
 def digest(value: Any) -> str:
-    """A name for a value, the same each time."""
+    """Return a hash of a value that is the same in every run."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -84,20 +85,21 @@ def _case(row: Row, fields: dict[str, Any], judge: str | None) -> Case:
         if not judge:
             raise ValueError("judge: expected a judge_model beside it, or --judge")
         expected = replace(expected, judge_model=judge)
-    options = {name: value for name, value in row.options.items() if name not in tiers.FIXED}
+    options = {name: value for name, value in row.options.items() if name not in FIXED_OPTIONS}
     return Case(replace(row, options=options), task, expected)
 
 
-def _numbered(cases: list[Case]) -> list[Case]:
-    """The same, with keys that stay when lines move: by what is asked, and how often it has been.
+def _with_keys(cases: list[Case]) -> list[Case]:
+    """Return the cases with keys made of their request and the number of earlier equal ones.
 
-    What is expected is not part of it: to score an answer in another way, nobody is asked again.
+    So a row keeps its key when it moves. What is expected is not part of the key: a row that is
+    scored in another way is not asked again.
     """
     seen: Counter[str] = Counter()
-    numbered = []
+    cases_with_keys = []
     for case in cases:
         row = case.row
-        asked = digest([row.prompt, row.system, row.schema, row.options])
-        numbered.append(replace(case, row=replace(row, key=f"{asked} {seen[asked]}")))
-        seen[asked] += 1
-    return numbered
+        request = digest([row.prompt, row.system, row.schema, row.options])
+        cases_with_keys.append(replace(case, row=replace(row, key=f"{request} {seen[request]}")))
+        seen[request] += 1
+    return cases_with_keys

@@ -1,36 +1,40 @@
-"""One tier asked by itself: which ones there are, what stands in the way, what came back."""
+"""One tier at a time: which tiers to ask, with which options, and what a tier answered."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ..batch import asking
 from ..config.settings import load_settings
 from ..costs.charges import cost_of_response
-from ..errors import AllTiersFailed, ModelUnavailable, TieredError
+from ..errors import AllTiersFailed, ModelUnavailable
+from ..log.record import Record
 from ..router.decision import named_tier
-from ..router.failures import explain
-from ..router.request import TieredRequest
+from ..router.request import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import llm
     from llm.models import _BaseResponse
 
     from ..config.sections import Tier
 
-# What a tier answers by itself: no other model in its place, no answer from earlier on.
+# A tier answers alone: no other model in its place, no earlier answer.
 _ALONE = {"fallback": "none", "cache": False, "escalate": False}
 
-# What is decided here, and can't be said by whoever asks.
-FIXED = ("tier", "complexity", "task", *_ALONE)
+# The options that are set here and that a request can't choose.
+FIXED_OPTIONS = ("tier", "complexity", "task", *_ALONE)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model answered. `cost` is dollars, None if nobody knows; the times start with it."""
+class TierAnswer:
+    """The answer of a model.
+
+    `ms` is the time to the end of the answer and `ttft_ms` to its first output, in milliseconds.
+    `cost` is in dollars. None means unknown.
+    """
 
     model: str
     text: str
@@ -42,14 +46,26 @@ class Answer:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Output tokens for each second of the whole answer, as `savings` counts them."""
+        """Output tokens per second of the whole answer, including the time to first token."""
         return self.output_tokens * 1000 / self.ms if self.output_tokens and self.ms else None
 
+    def to_json(self) -> dict[str, Any]:
+        """The answer as a journal holds it."""
+        return asdict(self) | {"cost": None if self.cost is None else str(self.cost)}
 
-def find(names: str | None) -> list[Tier]:
-    """The tiers in a list with commas, lowest complexity first; without a list, all of the config.
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> TierAnswer:
+        """The answer in a journal's entry, which may have more fields."""
+        fields = {name: entry[name] for name in cls.__dataclass_fields__}
+        if fields["cost"] is not None:
+            fields["cost"] = Decimal(fields["cost"])
+        return cls(**fields)
 
-    The embedded model is a tier if it is named. Raises RequestError for an unknown name, and
+
+def select_tiers(names: str | None) -> list[Tier]:
+    """Return the tiers in a comma-separated list, lowest complexity first; without one, all.
+
+    "embedded" is a tier only if the list names it. Raises RequestError for an unknown name, and
     ConfigError.
     """
     settings = load_settings()
@@ -59,45 +75,42 @@ def find(names: str | None) -> list[Tier]:
     return sorted(tiers.values(), key=lambda tier: tier.complexity)
 
 
-def options(tier: Tier, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `tiered` that make this tier answer, and nobody else."""
-    return (
-        {name: value for name, value in given.items() if name not in FIXED}
-        | _ALONE
-        | {"tier": tier.name}
-    )
+def tier_options(tier: Tier, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `tiered` that make this tier answer, and no other."""
+    own = {name: value for name, value in options.items() if name not in FIXED_OPTIONS}
+    return own | _ALONE | {"tier": tier.name}
 
 
-def check(prompt: llm.Prompt, tier: Tier) -> None:
-    """Raise ModelUnavailable where a rule of privacy or rollback sends the prompt elsewhere."""
-    decision = TieredRequest(prompt, None, None).decision
+def check_route(response: _BaseResponse, tier: Tier) -> None:
+    """Raise ModelUnavailable if privacy or a rollback sends the response to another tier."""
+    decision = prepare(response).decision
     if decision.tier != tier.name:
         why = "nothing may leave this machine" if decision.keep_local else decision.reason
         raise ModelUnavailable(f"skipped: {why}")
 
 
-def describe(response: _BaseResponse, text: str, ms: int) -> Answer:
-    """What came back, once it is there."""
-    record: dict[str, Any] = (response.response_json or {}).get("tiered") or {}
-    return Answer(
+def tier_answer(response: _BaseResponse, text: str, ms: int) -> TierAnswer:
+    """Return the answer in a complete response."""
+    record = Record.from_json(response.response_json)
+    return TierAnswer(
         model=response.resolved_model or response.model.model_id,
         text=text,
         ms=ms,
-        ttft_ms=record.get("ttft_ms"),
+        ttft_ms=record.ttft_ms if record else None,
         input_tokens=response.input_tokens,
         output_tokens=response.output_tokens,
         cost=cost_of_response(response),
     )
 
 
-def describe_broken(tier: Tier, text: str, ms: int) -> Answer:
-    """An answer that its model broke off, of which llm keeps nothing."""
-    return Answer(tier.model, text, ms, None, None, None, Decimal(0) if tier.local else None)
+def broken_answer(tier: Tier, text: str, ms: int) -> TierAnswer:
+    """Return an answer that its model broke off; llm counts no tokens of such a response."""
+    return TierAnswer(tier.model, text, ms, None, None, None, Decimal(0) if tier.local else None)
 
 
 def reason(error: Exception) -> str:
-    """Why there is no answer, in one line."""
+    """Return why a tier gave no answer, in one line, without its name and model."""
     if isinstance(error, AllTiersFailed):
-        # It lists the attempts, of which there is one: "  small (mlx/…) skipped: no key → …".
+        # The message lists the attempts: "  small (mlx/…) skipped: no key → …". Here it is one.
         return error.message.splitlines()[-1].partition(") ")[2]
-    return str(error) if isinstance(error, TieredError) else explain(error).reason
+    return asking.reason(error)

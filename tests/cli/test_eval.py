@@ -13,7 +13,7 @@ from llm.cli import cli
 from tests import gemini
 from tests.batch.echo import CLOUD, OTHER, SMALL, Echoes, config, registered
 from tests.cli.commands import run, run_json
-from tests.evaluation.running import asked, weak
+from tests.evaluation.running import take_requests, weak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,7 +196,7 @@ def test_restart(echoes: Echoes, tmp_path: Path) -> None:
     name = write(tmp_path, *exact(2))
     for arguments, expected in (((), 6), ((), 0), (("--restart",), 6)):
         run("eval", name, *arguments)
-        assert len(asked(echoes)) == expected
+        assert len(take_requests(echoes)) == expected
 
 
 def test_output(echoes: Echoes, tmp_path: Path) -> None:
@@ -210,9 +210,9 @@ def test_output(echoes: Echoes, tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (("nothing.jsonl",), "nothing.jsonl"),
-        (("{thesis}",), "has no row that can be asked; line 1: not JSON"),
+        (("{thesis}",), "has no usable row; line 1: not JSON"),
         (("{rows}", "--tiers", "smal"), "unknown tier 'smal': did you mean small?"),
-        (("{judged}",), "has no row that can be asked; line 1: judge: expected a judge_model"),
+        (("{judged}",), "has no usable row; line 1: judge: expected a judge_model"),
         (("{judged}", "--judge", "nobody"), "Unknown model: nobody"),
         (("{rows}", "-o", "{rows}"), "is the suite itself (another -o)"),
         (("{rows}", "-o", "{rows}", "--restart"), "is the suite itself (another -o)"),
@@ -234,7 +234,7 @@ def test_wrong_usage(
     places = {name: str(tmp_path / name) for name in ("thesis", "judged")}
     places |= {"rows": write(tmp_path, *exact(1)), "folder": str(tmp_path)}
     assert expected in wrong_usage(*(argument.format(**places) for argument in arguments))
-    assert asked(echoes) == []
+    assert take_requests(echoes) == []
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {"llm", "thesis", "judged", "suite.jsonl"}
 

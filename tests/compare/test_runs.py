@@ -1,4 +1,4 @@
-"""One prompt through the tiers: who is asked what, and what is known of the answers."""
+"""One prompt through the tiers: the requests, and the figures of the answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.compare.runs import Column, Question, compare
-from llm_tiered.evaluation import tiers
+from llm_tiered.compare.runs import Column, CompareRequest, compare
+from llm_tiered.evaluation.tiers import select_tiers
 from tests import gemini
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from tests.toys import Toys
 
 
-def columns(names: str | None = "small,medium", **said: Any) -> list[Column]:
-    """What came of a question."""
-    question: dict[str, Any] = {"prompt": "Hello?", "system": None, "schema": None, "options": {}}
+def columns(names: str | None = "small,medium", **fields: Any) -> list[Column]:
+    """The results of a comparison."""
+    defaults: dict[str, Any] = {"prompt": "Hello?", "system": None, "schema": None, "options": {}}
     model: Any = llm.get_model("tiered")
-    return list(compare(model, tiers.find(names), Question(**question | said)))
+    return list(compare(model, select_tiers(names), CompareRequest(**defaults | fields)))
 
 
-def test_each_tier_by_itself(toys: Toys) -> None:
-    """Each tier is asked the same; one that fails has its reason, and no other in its place."""
+def test_each_tier_answers_alone(toys: Toys) -> None:
+    """Each tier gets the same request; a failure has its reason, and no other tier answers."""
     toys.medium.does = [llm.ModelError("out of order")]
     small, medium = columns(system="Be brief", options={"temperature": 0.5})
     assert [answer.text for answer in small.answers] == ["small answer"]
@@ -39,8 +39,8 @@ def test_each_tier_by_itself(toys: Toys) -> None:
         assert vars(prompt.options)["temperature"] == 0.5
 
 
-def test_an_answer_that_breaks_off(toys: Toys) -> None:
-    """Half an answer is none, and the rest goes on."""
+def test_broken_answer(toys: Toys) -> None:
+    """An answer that breaks off is a failure, and the other tiers are asked."""
     toys.small.does = ["Half", llm.ModelError("gone")]
     small, medium = columns()
     assert small.failures == ["mlx/toy-small broke off its answer: gone"]
@@ -61,7 +61,7 @@ def test_figures(toys: Toys, httpx_mock: HTTPXMock) -> None:
 
 
 def test_several_runs(toys: Toys) -> None:
-    """A tier is asked as often as is wanted, and a failure does not end that."""
+    """A tier is asked as often as requested, also after a failure."""
     answers: Iterator[Any] = iter(["one", llm.ModelError("out of order"), "three"])
 
     def act() -> None:
@@ -74,21 +74,21 @@ def test_several_runs(toys: Toys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "misfit"),
+    ("text", "mistake"),
     [('{"age": 3}', None), ("{}", "does not fit the schema at $: 'age' is a required property")],
 )
-def test_schema(toys: Toys, httpx_mock: HTTPXMock, text: str, misfit: str | None) -> None:
-    """With a schema each answer is held against it; a model that can't do schemas is skipped."""
+def test_schema(toys: Toys, httpx_mock: HTTPXMock, text: str, mistake: str | None) -> None:
+    """With a schema each answer is checked; a model that does not support schemas is skipped."""
     gemini.answer(httpx_mock, *gemini.says(text))
     schema = {"type": "object", "required": ["age"]}
     small, cloud = columns("small,cloud", schema=schema)
     assert small.failures == ["skipped: can't do schemas"]
-    assert cloud.misfits == [misfit]
-    assert cloud.as_dict()["valid"] == [misfit is None]
+    assert cloud.schema_mistakes == [mistake]
+    assert cloud.as_dict()["valid"] == [mistake is None]
 
 
-def test_nothing_leaves(toys: Toys) -> None:
-    """With local_only the cloud is left out, and nobody answers in its name."""
+def test_local_only(toys: Toys) -> None:
+    """With local_only the cloud is skipped, and no other tier answers in its place."""
     small, cloud = columns("small,cloud", options={"local_only": True})
     assert small.answers
     assert cloud.failures == ["skipped: nothing may leave this machine"]
@@ -96,10 +96,10 @@ def test_nothing_leaves(toys: Toys) -> None:
 
 
 def test_json(toys: Toys) -> None:
-    """A tier as JSON has its answers and, of each figure, the median and the spread."""
+    """As JSON a tier has its answers and, for each figure, the median and the spread."""
     [small] = columns("small", runs=2)
-    found = small.as_dict()
-    assert (found["tier"], found["model"], found["failures"]) == ("small", "mlx/toy-small", [])
-    assert found["answers"] == ["small answer"] * 2
-    assert found["figures"]["output_tokens"] == {"median": 2, "low": 2, "high": 2}
-    assert found["valid"] is None
+    values = small.as_dict()
+    assert (values["tier"], values["model"], values["failures"]) == ("small", "mlx/toy-small", [])
+    assert values["answers"] == ["small answer"] * 2
+    assert values["figures"]["output_tokens"] == {"median": 2, "low": 2, "high": 2}
+    assert values["valid"] is None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def echoes(config_file: Path) -> Iterator[Echoes]:
-    """Echoes as tiers, which log nothing and would fall back on each other."""
+    """Echo models as tiers, without logging; the config allows fallbacks."""
     config_file.write_text(yaml.safe_dump(config(fallback="any")))
     with registered() as plugin:
         yield plugin

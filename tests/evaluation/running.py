@@ -1,14 +1,16 @@
-"""A suite through the echoes, and what they say if nobody tells them otherwise."""
+"""Suites that run through the echo models, and models with wrong answers."""
 
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from llm_tiered.batch.journal import Journal
-from llm_tiered.evaluation import suite, tiers
-from llm_tiered.evaluation.asking import Asking
+from llm_tiered.evaluation import suite
+from llm_tiered.evaluation.asking import QuestionAsker
 from llm_tiered.evaluation.run import Outcome, find_judges, run
+from llm_tiered.evaluation.tiers import select_tiers
 from tests.batch.echo import SMALL
 
 if TYPE_CHECKING:
@@ -18,14 +20,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    folder: Path, *rows: dict[str, Any], names: str | None = None, **how: Any
+    folder: Path, *rows: dict[str, Any], names: str | None = None, **options: Any
 ) -> dict[str, list[float | None]]:
-    """The scores of each tier, in the order of the rows; None where there is none."""
-    outcome, found = outcome_of(folder, *rows, names=names, **how)
+    """The scores of each tier in the order of the rows; None if there is none."""
+    outcome, cases = outcome_of(folder, *rows, names=names, **options)
     return {
-        tier: [
-            scores[case.row.key].value if case.row.key in scores else None for case in found.cases
-        ]
+        tier: [scores[case.row.key].value if case.row.key in scores else None for case in cases]
         for tier, scores in outcome.scores.items()
     }
 
@@ -36,27 +36,23 @@ def outcome_of(
     names: str | None = None,
     judge: str | None = None,
     concurrency: int = 8,
-) -> tuple[Outcome, suite.Suite]:
-    """What came of a suite, which has its journal in the folder."""
+) -> tuple[Outcome, list[suite.Case]]:
+    """The outcome and the cases of a suite, whose journal is in the folder."""
     path = folder / "suite.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    found = suite.read(path, judge)
-    journal = Journal(folder / "suite.results.jsonl", restart=False)
-    try:
-        asking = Asking(journal, concurrency)
-        wanted = tiers.find(names)
-        return run(found.cases, wanted, find_judges(found.cases), asking), found
-    finally:
-        journal.close()
+    cases = suite.read(path, judge).cases
+    with closing(Journal(folder / "suite.results.jsonl", restart=False)) as journal:
+        asker = QuestionAsker(journal, concurrency)
+        return run(cases, select_tiers(names), find_judges(cases), asker), cases
 
 
-def asked(echoes: Echoes) -> list[tuple[str, str]]:
-    """Who was asked what since the last time."""
-    found = [*echoes.requests]
+def take_requests(echoes: Echoes) -> list[tuple[str, str]]:
+    """The model and prompt of each request since the last call."""
+    requests = [*echoes.requests]
     echoes.requests.clear()
-    return found
+    return requests
 
 
 async def weak(model: str, prompt: str) -> str:
-    """The small model is always wrong, the others answer with the prompt."""
+    """Answer wrongly as the small model, and with the prompt as any other."""
     return "wrong" if model == SMALL else prompt

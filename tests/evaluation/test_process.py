@@ -1,7 +1,8 @@
-"""Evaluations in processes of their own: killed and interrupted, and taken up again."""
+"""Evaluations that are killed or interrupted, and resumed."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -18,78 +20,95 @@ from llm.cli import cli
 from tests.batch.echo import config, registered
 from tests.batch.process import act
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[2]
-SOON = 30  # seconds, of which a process under load takes some to get going
+TIMEOUT = 30  # seconds; a process on a busy machine needs some of them to start
 PROMPTS = ["a", "b", "c", "hold", "d"]
+
+# The small tier waits at its fourth row, the medium one behind it; the cloud has answered four.
+ANSWERS_BEFORE_HOLD = 3 + 4
 
 
 @pytest.fixture(autouse=True)
-def asked(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file to which the models append what they answer."""
+def answered(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file to which the models append each prompt that they answer."""
     config_file.write_text(yaml.safe_dump(config()))
-    path = tmp_path / "asked.txt"
+    path = tmp_path / "answered.txt"
     monkeypatch.setenv("ANSWERED", str(path))
     return path
 
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """A suite whose right answers are its prompts."""
+    """A suite in which each prompt is its own right answer."""
     rows = [json.dumps({"prompt": prompt, "exact": prompt}) + "\n" for prompt in PROMPTS]
     path = tmp_path / "suite.jsonl"
     path.write_text("".join(rows))
     return path
 
 
-def start(suite: Path) -> subprocess.Popen[str]:
-    """Start `llm tiered eval …`; the prompt "hold" is never answered."""
-    command = [sys.executable, "-m", "tests.batch.process", "tiered", "eval", str(suite), "--json"]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"HOLD": "hold"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Let this process receive Ctrl-C, and restore what an evaluation changes."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
-def wait_for_answers(suite: Path, number: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the journal has so many answers; its first line is none."""
+def answers_in_journal(suite: Path) -> int:
+    """The number of answers in the journal; its first line is a header."""
     journal = suite.with_suffix(".results.jsonl.journal")
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 1 + number:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
-            pytest.fail(f"ended too early: {process.communicate()}")
+    return journal.read_bytes().count(b"\n") - 1 if journal.exists() else 0
 
 
-def finish(suite: Path, asked: Path) -> None:
-    """Run it to its end, in this process: all rows have their answer, nobody was asked twice."""
+def resume(suite: Path, answered: Path) -> None:
+    """Run the suite to its end: all rows have their answers, and none was answered twice."""
     with registered(act):
-        done = CliRunner().invoke(cli, ["tiered", "eval", str(suite), "--json"])
-    assert done.exit_code == 0, done.output
-    tiers = json.loads(done.stdout)["all"]["tiers"]
+        result = CliRunner().invoke(cli, ["tiered", "eval", str(suite), "--json"])
+    assert result.exit_code == 0, result.output
+    tiers = json.loads(result.stdout)["all"]["tiers"]
     assert [(tier["answered"], tier["quality"]) for tier in tiers] == [(5, 1)] * 3
-    assert sorted(asked.read_text().splitlines()) == sorted(3 * PROMPTS)
+    assert sorted(answered.read_text().splitlines()) == sorted(3 * PROMPTS)
 
 
-def test_killed(suite: Path, asked: Path) -> None:
-    """An evaluation that is killed goes on where it was."""
-    process = start(suite)
-    # The small tier waits at its fourth row, the medium one behind it; the cloud has four.
-    wait_for_answers(suite, 3 + 4, process)
-    process.kill()
-    process.communicate(timeout=SOON)
-    finish(suite, asked)
+def test_killed(suite: Path, answered: Path) -> None:
+    """A killed evaluation is resumed where it stopped."""
+    command = [sys.executable, "-m", "tests.batch.process", "tiered", "eval", str(suite), "--json"]
+    environment = os.environ | {"HOLD": "hold"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe) as process:
+        while answers_in_journal(suite) < ANSWERS_BEFORE_HOLD:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+                pytest.fail(f"ended too early: {process.communicate()}")
+        process.kill()
+        process.communicate(timeout=TIMEOUT)
+    resume(suite, answered)
 
 
-def test_ctrl_c(suite: Path, asked: Path) -> None:
-    """Ctrl-C ends it with 130 and says how to go on; it can."""
-    process = start(suite)
-    wait_for_answers(suite, 3 + 4, process)
-    process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=SOON)
-    assert (process.returncode, printed) == (130, "")
-    assert errors.splitlines()[-1] == "Stopped: the same command goes on from here"
-    assert "Traceback" not in errors
-    finish(suite, asked)
+@pytest.mark.usefixtures("_ctrl_c")
+def test_ctrl_c(suite: Path, answered: Path) -> None:
+    """Ctrl-C says how to resume and exits with 130; resuming works."""
+    pressed = False
+
+    async def press_ctrl_c(model: str, prompt: str) -> str:
+        nonlocal pressed
+        if prompt != "hold":
+            return await act(model, prompt)
+        if not pressed:
+            pressed = True
+            while answers_in_journal(suite) < ANSWERS_BEFORE_HOLD:
+                await asyncio.sleep(0)
+            signal.raise_signal(signal.SIGINT)
+        await asyncio.Event().wait()
+        return prompt
+
+    with registered(press_ctrl_c):
+        result = CliRunner().invoke(cli, ["tiered", "eval", str(suite), "--json"])
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == "Stopped: the same command goes on from here"
+    assert "Traceback" not in result.stderr
+    resume(suite, answered)

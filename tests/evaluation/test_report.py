@@ -1,4 +1,4 @@
-"""From scores to the cheapest tier that is good enough."""
+"""Scores → the cheapest tier that is good enough."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llm_tiered.config.sections import Tier
 from llm_tiered.evaluation.report import Group, Score, groups
 from llm_tiered.evaluation.scoring import Expected
 from llm_tiered.evaluation.suite import Case
-from llm_tiered.evaluation.tiers import Answer
+from llm_tiered.evaluation.tiers import TierAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def report(
     tasks: Sequence[str | None] | None = None,
     judge: str | None = None,
 ) -> list[Group]:
-    """The groups of these scores of each tier, row by row; None has no answer."""
+    """The groups of these scores of each tier, row by row; None means no answer."""
     rows = len(next(iter(scores.values())))
     cases = [
         Case(
@@ -45,15 +45,17 @@ def report(
         for number in range(rows)
     ]
     costs = FREE | (costs or {})
-    found = {
+    by_tier = {
         name: {
-            str(number): Score(value, None, Answer(MODELS[name], "a", number, 1, 1, 1, costs[name]))
+            str(number): Score(
+                value, None, TierAnswer(MODELS[name], "a", number, 1, 1, 1, costs[name])
+            )
             for number, value in enumerate(values)
             if value is not None
         }
         for name, values in scores.items()
     }
-    return groups(cases, [tier(name) for name in scores], found)
+    return groups(cases, [tier(name) for name in scores], by_tier)
 
 
 GOOD = [1.0] * 40
@@ -79,60 +81,66 @@ UNCLEAR = [0.0] * 3 + [1.0] * 37
     ],
 )
 def test_cheapest(small: Any, medium: Any, cloud: Any, expected: str | None) -> None:
-    """It is a tier that is known to be as good; the cloud only if all others are known not to be.
+    """The cheapest tier is known to be as good; the cloud only if all others are worse.
 
-    A cloud that gets nothing right is no measure for anybody.
+    A cloud that gets nothing right is not a useful reference.
     """
-    [found] = report({"small": small, "medium": medium, "cloud": cloud})
-    assert found.cheapest == expected
+    [group] = report({"small": small, "medium": medium, "cloud": cloud})
+    assert group.cheapest == expected
 
 
 @pytest.mark.parametrize(
     ("small", "large", "expected"), [(0, 0, "small"), (3, 2, "large"), (None, 2, "large")]
 )
 def test_cheapest_is_by_price(small: int | None, large: int, expected: str) -> None:
-    """Of tiers that are as good the lowest price counts, then the place; an unknown one is last."""
+    """Of several good tiers the lowest price wins, then the lowest tier; unknown prices lose."""
     costs = {"small": None if small is None else Decimal(small), "large": Decimal(large)}
-    [found] = report({"small": GOOD, "large": GOOD, "cloud": GOOD}, costs=costs)
-    assert found.cheapest == expected
+    [group] = report({"small": GOOD, "large": GOOD, "cloud": GOOD}, costs=costs)
+    assert group.cheapest == expected
 
 
 def test_only_common_rows_are_compared() -> None:
-    """A row that one of two did not answer says nothing about the other."""
+    """A comparison uses only the rows that both tiers answered."""
     small: list[float | None] = [None] * 20 + [1.0] * 40
     cloud: list[float | None] = [1.0] * 50 + [None] * 10
-    [found] = report({"small": small, "cloud": cloud})
-    ours, theirs = found.qualities
+    [group] = report({"small": small, "cloud": cloud})
+    ours, theirs = group.qualities
     assert ours.against
     assert (ours.answered, theirs.answered, ours.against.rows) == (40, 50, 30)
 
 
 def test_without_cloud() -> None:
-    """Without a cloud tier, the highest one is what others are held against."""
-    [found] = report({"small": GOOD, "medium": GOOD})
-    assert (found.reference, found.cheapest) == ("medium", "small")
+    """Without a cloud tier, the highest tier is the reference."""
+    [group] = report({"small": GOOD, "medium": GOOD})
+    assert (group.reference, group.cheapest) == ("medium", "small")
 
 
 def test_one_tier() -> None:
-    """A single tier has nothing to be compared with."""
-    [found] = report({"small": GOOD})
-    assert (found.reference, found.cheapest) == ("small", None)
+    """A single tier is compared with nothing."""
+    [group] = report({"small": GOOD})
+    assert (group.reference, group.cheapest) == ("small", None)
 
 
 def test_tasks() -> None:
-    """Each task has a group of its own, after that of all rows."""
+    """Each task has a group, after the group of all rows."""
     tasks = ["b"] * 40 + ["a"] * 40 + [None] * 10
-    found = report({"small": BAD + GOOD + GOOD[:10], "cloud": GOOD + GOOD + GOOD[:10]}, tasks=tasks)
-    assert [(group.name, group.cases) for group in found] == [(None, 90), ("a", 40), ("b", 40)]
-    assert [group.cheapest for group in found[1:]] == ["small", "cloud"]
+    all_groups = report(
+        {"small": BAD + GOOD + GOOD[:10], "cloud": GOOD + GOOD + GOOD[:10]}, tasks=tasks
+    )
+    assert [(group.name, group.cases) for group in all_groups] == [
+        (None, 90),
+        ("a", 40),
+        ("b", 40),
+    ]
+    assert [group.cheapest for group in all_groups[1:]] == ["small", "cloud"]
 
 
 def test_figures() -> None:
-    """Quality, its interval, the money and the median time are those of what was answered."""
+    """Quality, interval, cost and median time are those of the answered rows."""
     scores: dict[str, Sequence[float | None]] = {"small": [None, 1.0, 0.0, 1.0], "cloud": [1.0] * 4}
     costs = {"cloud": Decimal("0.01")}
-    [found] = report(scores, costs=costs)
-    small, cloud = found.qualities
+    [group] = report(scores, costs=costs)
+    small, cloud = group.qualities
     assert small.mean == pytest.approx(2 / 3)
     assert small.interval
     assert small.interval.low < 2 / 3 < small.interval.high
@@ -143,17 +151,17 @@ def test_figures() -> None:
 
 
 def test_grades() -> None:
-    """With a judge in the group, grades are compared as such."""
-    [found] = report({"small": [0.5] * 40, "cloud": [0.9] * 40}, judge="polite?")
-    assert found.qualities[0].against
-    assert found.qualities[0].against.test == "paired bootstrap"
-    assert found.cheapest == "cloud"
+    """With a judge in the group, grades are compared by bootstrap."""
+    [group] = report({"small": [0.5] * 40, "cloud": [0.9] * 40}, judge="polite?")
+    assert group.qualities[0].against
+    assert group.qualities[0].against.test == "paired bootstrap"
+    assert group.cheapest == "cloud"
 
 
 def test_json() -> None:
-    """A group goes into JSON; what nobody knows is null."""
-    [found] = report({"small": [None], "cloud": [1.0]}, costs={"cloud": None})
-    small, cloud = json.loads(json.dumps(found.as_dict()))["tiers"]
+    """A group can be written as JSON; unknown figures are null."""
+    [group] = report({"small": [None], "cloud": [1.0]}, costs={"cloud": None})
+    small, cloud = json.loads(json.dumps(group.as_dict()))["tiers"]
     assert small == {
         "tier": "small",
         "model": "mlx/s",

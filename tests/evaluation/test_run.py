@@ -1,27 +1,32 @@
-"""A suite through the tiers: who is asked what, what is kept, what fails."""
+"""A suite through the tiers: requests, answers in the journal, failures, judges, the log."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
 import yaml
 
+from llm_tiered import hooks
 from llm_tiered.batch.journal import Journal
 from llm_tiered.errors import RequestError, TieredError
 from llm_tiered.evaluation.asking import Failures
+from llm_tiered.hooks import hookimpl
 from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
-from tests.cli.commands import invoke
-from tests.evaluation.running import asked, evaluate, outcome_of, weak
+from tests.cli.commands import invoke, run
+from tests.evaluation.running import evaluate, outcome_of, take_requests, weak
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.toys import Toys
+
+DATA = Path(__file__).parent / "data"
 
 
 def exact(*prompts: str, **fields: Any) -> list[dict[str, Any]]:
@@ -29,15 +34,17 @@ def exact(*prompts: str, **fields: Any) -> list[dict[str, Any]]:
     return [{"prompt": prompt, "exact": prompt} | fields for prompt in prompts]
 
 
-def test_each_tier_is_asked_by_itself(echoes: Echoes, tmp_path: Path) -> None:
-    """Every row goes to every tier, and what one gets wrong no other makes up for."""
+def test_each_tier_answers_alone(echoes: Echoes, tmp_path: Path) -> None:
+    """Every row goes to every tier, and no tier falls back to another."""
     echoes.act = weak
-    found = evaluate(tmp_path, *exact("a", "b"))
-    assert found == {"small": [0, 0], "medium": [1, 1], "cloud": [1, 1]}
-    assert sorted(asked(echoes)) == [(m, p) for m in (CLOUD, MEDIUM, SMALL) for p in ("a", "b")]
+    scores = evaluate(tmp_path, *exact("a", "b"))
+    assert scores == {"small": [0, 0], "medium": [1, 1], "cloud": [1, 1]}
+    assert sorted(take_requests(echoes)) == [
+        (model, prompt) for model in (CLOUD, MEDIUM, SMALL) for prompt in ("a", "b")
+    ]
 
 
-def test_what_is_asked(echoes: Echoes, tmp_path: Path) -> None:
+def test_request(echoes: Echoes, tmp_path: Path) -> None:
     """System prompt, schema and options reach the models."""
     row = {"prompt": "{}", "system": "s", "schema": {"type": "object"}}
     assert evaluate(tmp_path, row | {"options": {"temperature": 0.5}}, names="small") == {
@@ -48,8 +55,8 @@ def test_what_is_asked(echoes: Echoes, tmp_path: Path) -> None:
     assert vars(prompt.options)["temperature"] == 0.5
 
 
-def test_how_many_at_a_time(echoes: Echoes, tmp_path: Path) -> None:
-    """Local models have the machine to themselves, one after the other; the cloud has bounds."""
+def test_concurrency(echoes: Echoes, tmp_path: Path) -> None:
+    """Local models answer one row at a time, one model after another; the cloud has its limit."""
 
     async def act(model: str, prompt: str) -> str:
         for _ in range(20):
@@ -64,8 +71,39 @@ def test_how_many_at_a_time(echoes: Echoes, tmp_path: Path) -> None:
     assert local == 12 * [SMALL] + 12 * [MEDIUM]
 
 
+class CountingHooks:
+    """A plugin that counts the estimates and the vetoes it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()
+
+    @hookimpl
+    def estimate_complexity(self, prompt: llm.Prompt) -> None:
+        """Leave the estimate to others."""
+        self.calls["estimate", prompt.prompt] += 1
+
+    @hookimpl
+    def veto_tier(self, tier: str, prompt: llm.Prompt) -> None:
+        """Allow every tier."""
+        self.calls[tier, prompt.prompt] += 1
+
+
+def test_rows_are_routed_once(echoes: Echoes, tmp_path: Path) -> None:
+    """Other packages' hooks are called once for each row and tier, and nothing is estimated."""
+    plugin = CountingHooks()
+    hooks.manager().register(plugin)
+    try:
+        evaluate(tmp_path, *exact("a", "b"), names="small,cloud")
+    finally:
+        hooks.manager().unregister(plugin)
+    assert plugin.calls == {(tier, prompt): 1 for tier in ("small", "cloud") for prompt in "ab"}
+
+
+# Failures
+
+
 def test_failures(echoes: Echoes, tmp_path: Path) -> None:
-    """A row that fails on a tier has no score there, and stops nothing."""
+    """A row that fails on a tier has no score there, and is asked again in the next run."""
 
     async def act(model: str, prompt: str) -> str:
         if model == MEDIUM and prompt == "b":
@@ -81,13 +119,13 @@ def test_failures(echoes: Echoes, tmp_path: Path) -> None:
     }
     assert outcome.failures.lines == {("medium", "failed: out of order"): [2]}
     echoes.act = weak
-    asked(echoes)
+    take_requests(echoes)
     assert evaluate(tmp_path, *exact("a", "b", "c"))["medium"] == [1, 1, 1]
-    assert asked(echoes) == [(MEDIUM, "b")]
+    assert take_requests(echoes) == [(MEDIUM, "b")]
 
 
 def test_failures_that_differ_in_numbers() -> None:
-    """Reasons that tell of seconds left are one reason."""
+    """Reasons that differ only in the seconds left are one reason."""
     failures = Failures()
     for seconds in (60, 59):
         failures.add("small", f"cooling down for {seconds} s more", seconds)
@@ -98,20 +136,20 @@ def test_failures_that_differ_in_numbers() -> None:
     }
 
 
-def test_nothing_leaves(echoes: Echoes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing may leave the machine, the cloud is not asked, and no other in its name."""
+def test_local_only(echoes: Echoes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing may leave the machine, the cloud is not asked, and no tier in its place."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
     outcome, _ = outcome_of(tmp_path, *exact("a"))
-    assert {name for name, _ in asked(echoes)} == {SMALL, MEDIUM}
+    assert {name for name, _ in take_requests(echoes)} == {SMALL, MEDIUM}
     assert outcome.failures.lines == {("cloud", "skipped: nothing may leave this machine"): [1]}
 
 
-def test_json_cut_off(toys: Toys, tmp_path: Path) -> None:
-    """JSON that ends at the model's limit is the tier's answer, a wrong one, and is kept."""
+def test_truncated_json(toys: Toys, tmp_path: Path) -> None:
+    """JSON that ends at the model's token limit is a wrong answer, and is not asked again."""
     toys.small.does = ['{"age": ', RequestError("the JSON was cut off after 8 tokens")]
     row = {"prompt": "a", "regex": "}$"}
     for _ in range(2):
-        outcome, _suite = outcome_of(tmp_path, row, names="small")
+        outcome, _cases = outcome_of(tmp_path, row, names="small")
         [score] = outcome.scores["small"].values()
         assert (score.value, score.answer.text) == (0, '{"age": ')
         assert score.answer.cost == Decimal(0)
@@ -119,49 +157,58 @@ def test_json_cut_off(toys: Toys, tmp_path: Path) -> None:
     assert len(toys.small.prompts) == 1
 
 
-def test_connection_lost(toys: Toys, tmp_path: Path) -> None:
-    """An answer that breaks off for another reason is none, and is asked for again."""
+def test_lost_connection(toys: Toys, tmp_path: Path) -> None:
+    """An answer that breaks off for another reason is a failure, and is asked again."""
     toys.small.does = ["Hel", llm.ModelError("gone")]
     for _ in range(2):
-        outcome, _suite = outcome_of(tmp_path, {"prompt": "a", "exact": "Hello"}, names="small")
+        outcome, _cases = outcome_of(tmp_path, {"prompt": "a", "exact": "Hello"}, names="small")
         assert outcome.scores == {"small": {}}
-        [(_, reason)] = outcome.failures.lines
-        assert reason == "mlx/toy-small broke off its answer: gone"
+        [(_, why)] = outcome.failures.lines
+        assert why == "mlx/toy-small broke off its answer: gone"
     assert len(toys.small.prompts) == 2
 
 
-# Taken up again
+# Resumed
 
 
-def test_nothing_is_asked_twice(echoes: Echoes, tmp_path: Path) -> None:
-    """What has been answered is not asked again: not moved, and not scored in another way."""
+def test_no_row_is_asked_twice(echoes: Echoes, tmp_path: Path) -> None:
+    """An answered row is not asked again, even if it moves or its criteria change."""
     echoes.act = weak
     before = evaluate(tmp_path, *exact("a", "b"))
-    asked(echoes)
+    take_requests(echoes)
     assert evaluate(tmp_path, *exact("a", "b")) == before
     changed = [{"prompt": "b", "contains": "wrong"}, {"prompt": "a", "regex": "^a$"}]
-    found = evaluate(tmp_path, *changed)
-    assert found == {"small": [1, 0], "medium": [0, 1], "cloud": [0, 1]}
-    assert asked(echoes) == []
+    scores = evaluate(tmp_path, *changed)
+    assert scores == {"small": [1, 0], "medium": [0, 1], "cloud": [0, 1]}
+    assert take_requests(echoes) == []
     evaluate(tmp_path, *exact("new"), *exact("a", "b"))
-    assert {prompt for _, prompt in asked(echoes)} == {"new"}
+    assert {prompt for _, prompt in take_requests(echoes)} == {"new"}
 
 
-def test_another_model_is_asked(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:
-    """A tier that has another model now is asked again, the others are not."""
+def test_another_model(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:
+    """A tier with another model is asked again; the other tiers are not."""
     evaluate(tmp_path, *exact("a"))
-    asked(echoes)
+    take_requests(echoes)
     settings = config()
     settings["tiers"] = [*settings["tiers"][:2], settings["tiers"][2] | {"model": OTHER}]
     config_file.write_text(yaml.safe_dump(settings))
     evaluate(tmp_path, *exact("a"))
-    assert asked(echoes) == [(OTHER, "a")]
+    assert take_requests(echoes) == [(OTHER, "a")]
 
 
-def test_answers_that_can_not_be_kept(
-    echoes: Echoes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full disk ends it with one error, not with one for each row."""
+def test_journal_of_an_earlier_version(echoes: Echoes, tmp_path: Path) -> None:
+    """With a journal of an earlier version nothing is asked again, and all results are the same."""
+    shutil.copytree(DATA, tmp_path / "earlier")
+    suite, results = (
+        tmp_path / "earlier" / name for name in ("suite.jsonl", "suite.results.jsonl")
+    )
+    run("eval", str(suite), "--judge", OTHER)
+    assert echoes.requests == []
+    assert results.read_bytes() == (DATA / "suite.results.jsonl").read_bytes()
+
+
+def test_full_disk(echoes: Echoes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk ends the evaluation with one error, not with one for each row."""
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -169,14 +216,14 @@ def test_answers_that_can_not_be_kept(
     monkeypatch.setattr(Journal, "add", fail)
     with pytest.raises(TieredError, match="can't be kept: No space left on device"):
         evaluate(tmp_path, *exact(*map(str, range(50))), names="small")
-    assert len(asked(echoes)) < 5
+    assert len(take_requests(echoes)) < 5
 
 
 # Judges
 
 
 async def graded(model: str, prompt: str) -> str:
-    """What is asked in JSON gets a grade; the small model's answers differ."""
+    """Grade a prompt in JSON, and answer any other; the small model answers wrongly."""
     if prompt.startswith("{"):
         answer = json.loads(prompt)["answer"]
         return json.dumps({"why": "so", "score": 0.25 if answer == "wrong" else 1})
@@ -189,18 +236,18 @@ def rubric(*prompts: str, **fields: Any) -> list[dict[str, Any]]:
 
 
 def test_judge(echoes: Echoes, tmp_path: Path) -> None:
-    """A judge scores each answer once, also where two tiers gave the same one."""
+    """A judge scores each different answer once, even if several tiers gave it."""
     echoes.act = graded
-    found = evaluate(tmp_path, *rubric("a"), judge=OTHER)
-    assert found == {"small": [0.25], "medium": [1], "cloud": [1]}
-    replies = [json.loads(prompt) for model, prompt in asked(echoes) if model == OTHER]
-    assert [reply["answer"] for reply in replies] == ["wrong", "a"]
-    assert evaluate(tmp_path, *rubric("a"), judge=OTHER) == found
-    assert asked(echoes) == []
+    scores = evaluate(tmp_path, *rubric("a"), judge=OTHER)
+    assert scores == {"small": [0.25], "medium": [1], "cloud": [1]}
+    judged = [json.loads(prompt) for model, prompt in take_requests(echoes) if model == OTHER]
+    assert [request["answer"] for request in judged] == ["wrong", "a"]
+    assert evaluate(tmp_path, *rubric("a"), judge=OTHER) == scores
+    assert take_requests(echoes) == []
 
 
-def test_judge_is_told_how(echoes: Echoes, tmp_path: Path) -> None:
-    """A judge that can do schemas is held to one, and has its own stored options."""
+def test_request_to_a_judge(echoes: Echoes, tmp_path: Path) -> None:
+    """A judge gets a schema if it supports them, and its own stored options."""
     invoke("models", "options", "set", OTHER, "temperature", "0")
     echoes.act = graded
     evaluate(tmp_path, *rubric("a"), judge=OTHER, names="cloud")
@@ -212,16 +259,16 @@ def test_judge_is_told_how(echoes: Echoes, tmp_path: Path) -> None:
     assert float(vars(prompt.options)["temperature"]) == 0
 
 
-def test_judge_is_not_asked_about_wrong_answers(echoes: Echoes, tmp_path: Path) -> None:
-    """Where something else is wrong already, the judge is spared."""
+def test_wrong_answers_are_not_judged(echoes: Echoes, tmp_path: Path) -> None:
+    """An answer that fails another criterion is not sent to the judge."""
     echoes.act = graded
-    found = evaluate(tmp_path, *rubric("a", exact="a"), judge=OTHER, names="small,cloud")
-    assert found == {"small": [0], "cloud": [1]}
-    assert [model for model, _ in asked(echoes)].count(OTHER) == 1
+    scores = evaluate(tmp_path, *rubric("a", exact="a"), judge=OTHER, names="small,cloud")
+    assert scores == {"small": [0], "cloud": [1]}
+    assert [model for model, _ in take_requests(echoes)].count(OTHER) == 1
 
 
-def test_a_reply_without_a_score(echoes: Echoes, tmp_path: Path) -> None:
-    """What is no score leaves the row without one, and is asked for again the next time."""
+def test_reply_without_a_score(echoes: Echoes, tmp_path: Path) -> None:
+    """A reply without a score is a failure, and the judge is asked again in the next run."""
 
     async def act(model: str, prompt: str) -> str:
         return "Very polite!" if model == OTHER else prompt
@@ -229,33 +276,31 @@ def test_a_reply_without_a_score(echoes: Echoes, tmp_path: Path) -> None:
     echoes.act = act
     outcome, _ = outcome_of(tmp_path, *rubric("a"), judge=OTHER, names="cloud")
     assert outcome.scores == {"cloud": {}}
-    [((who, reason), lines)] = outcome.failures.lines.items()
-    assert (who, lines) == (f"judge {OTHER}", [1])
-    assert reason == "the judge's reply is no score from 0 to 1: Very polite!"
+    [((addressee, why), lines)] = outcome.failures.lines.items()
+    assert (addressee, lines) == (f"judge {OTHER}", [1])
+    assert why == "the judge's reply is not a score from 0 to 1: Very polite!"
     echoes.act = graded
-    asked(echoes)
+    take_requests(echoes)
     assert evaluate(tmp_path, *rubric("a"), judge=OTHER, names="cloud") == {"cloud": [1]}
-    assert [model for model, _ in asked(echoes)] == [OTHER]
+    assert [model for model, _ in take_requests(echoes)] == [OTHER]
 
 
 def test_unknown_judge(echoes: Echoes, tmp_path: Path) -> None:
-    """A judge that llm does not know is told before anything is asked."""
+    """A judge that llm does not know is an error before anything is asked."""
     with pytest.raises(RequestError, match="Unknown model: nobody"):
         evaluate(tmp_path, *rubric("a"), judge="nobody")
-    assert asked(echoes) == []
+    assert take_requests(echoes) == []
 
 
 @pytest.mark.parametrize("how", ["config", "row"])
-def test_judge_that_would_see_what_has_to_stay(
-    echoes: Echoes, tmp_path: Path, config_file: Path, how: str
-) -> None:
-    """A judge in the cloud is refused where nothing may leave the machine; a local one is not."""
+def test_judge_in_the_cloud(echoes: Echoes, tmp_path: Path, config_file: Path, how: str) -> None:
+    """A judge in the cloud is refused if nothing may leave the machine; a local one is not."""
     if how == "config":
         config_file.write_text(yaml.safe_dump(config(local_only=True)))
     rows = rubric("a", options={"local_only": "true"} if how == "row" else {})
     with pytest.raises(RequestError, match="line 1: nothing may leave this machine"):
         evaluate(tmp_path, *rows, judge=OTHER)
-    assert asked(echoes) == []
+    assert take_requests(echoes) == []
     echoes.act = graded
     assert evaluate(tmp_path, *rows, judge=MEDIUM, names="small") == {"small": [0.25]}
 
@@ -263,8 +308,8 @@ def test_judge_that_would_see_what_has_to_stay(
 # The log
 
 
-def test_logged(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:
-    """Answers and grades are logged, once each, and the second run logs nothing."""
+def test_log(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:
+    """Answers and grades are logged once each; a second run logs nothing."""
     config_file.write_text(yaml.safe_dump(config(log_api=True)))
     echoes.act = graded
     for _ in range(2):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_tiered.evaluation.scoring import last_number, misfit, mistake, parse
+from llm_tiered.evaluation.scoring import last_number, mistake, parse, schema_mistake
 
 SCHEMA = {
     "type": "object",
@@ -29,15 +29,15 @@ SCHEMA = {
         ({"numeric": 4}, "**4**", "four", "has no number in it"),
     ],
 )
-def test_ways(fields: dict[str, Any], right: str, wrong: str, why: str) -> None:
-    """Each way tells right from wrong, and what is wrong."""
+def test_criteria(fields: dict[str, Any], right: str, wrong: str, why: str) -> None:
+    """Each criterion accepts a right answer, and says what is wrong with another."""
     expected = parse(fields, None)
     assert mistake(right, expected) is None
     assert mistake(wrong, expected) == why
 
 
-def test_all_have_to_hold() -> None:
-    """An answer is right if everything that is expected of it holds."""
+def test_all_criteria_must_hold() -> None:
+    """An answer is right if all criteria hold."""
     expected = parse({"contains": "42", "regex": "^The", "judge": "polite?"}, SCHEMA)
     assert mistake("42", expected) == 'does not match "^The"'
     assert mistake("The 42", expected) == "is not JSON"
@@ -63,7 +63,7 @@ def test_all_have_to_hold() -> None:
     ],
 )
 def test_last_number(text: str, expected: float | None) -> None:
-    """Numbers are read as people and models write them, and the last one counts."""
+    """The last number counts, in any notation that people and models use."""
     assert last_number(text) == expected
 
 
@@ -77,9 +77,9 @@ def test_last_number(text: str, expected: float | None) -> None:
         ("[" * 100_000, "is not JSON"),
     ],
 )
-def test_misfit(text: str, expected: str | None) -> None:
-    """An answer that does not fit a schema is told where and why."""
-    assert misfit(text, SCHEMA) == expected
+def test_schema_mistake(text: str, expected: str | None) -> None:
+    """A schema mistake says where and why the answer does not fit."""
+    assert schema_mistake(text, SCHEMA) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,11 @@ def test_misfit(text: str, expected: str | None) -> None:
         {"type": "string", "pattern": "("},
     ],
 )
-def test_misfit_of_what_can_not_be_held_against(schema: dict[str, Any]) -> None:
-    """A schema that can't be followed is told so, and nothing is fetched."""
-    found = misfit('"x"', schema)
-    assert found
-    assert found.startswith("can't be checked: the schema is not ")
+def test_unusable_schema(schema: dict[str, Any]) -> None:
+    """A schema that can't be evaluated is reported, and nothing is fetched."""
+    why = schema_mistake('"x"', schema)
+    assert why
+    assert why.startswith("can't be checked: the schema is not ")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_misfit_of_what_can_not_be_held_against(schema: dict[str, Any]) -> None:
     ],
 )
 def test_mistakes_in_rows(fields: dict[str, Any], error: str) -> None:
-    """What can't be meant is told with its field."""
+    """A wrong criterion is reported with the name of its field."""
     with pytest.raises(ValueError, match=f"^{re.escape(error)}"):
         parse(fields, None)
 
 
-def test_a_wrong_schema() -> None:
-    """A schema that is none is told before anything is asked."""
+def test_invalid_schema() -> None:
+    """An invalid schema is reported before anything is asked."""
     with pytest.raises(ValueError, match="schema: not a valid JSON Schema: 'integr' is not valid"):
         parse({"schema": {}}, {"type": "integr"})

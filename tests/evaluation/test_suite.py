@@ -1,4 +1,4 @@
-"""Suites: which rows can be asked, and which question is the same as before."""
+"""Suites: which rows are usable, and which requests are the same as before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALL = Tier.model_validate({"name": "small", "complexity": "1-10", "model": "ml
 
 
 def parse(tmp_path: Path, *rows: Any, judge: str | None = None) -> Suite:
-    """The suite of those rows; a text is a line as it stands."""
+    """The suite of those rows; text is written as a line of its own."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path = tmp_path / "suite.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -30,8 +30,8 @@ def keys(suite: Suite) -> list[str]:
     return [case.row.key for case in suite.cases]
 
 
-def test_a_row(tmp_path: Path) -> None:
-    """A row has a prompt and what goes with it, its task and what is expected."""
+def test_case(tmp_path: Path) -> None:
+    """A case is a prompt with what is sent with it, a task, and what is expected."""
     row = {
         "prompt": "Reply",
         "system": "Be brief",
@@ -40,7 +40,7 @@ def test_a_row(tmp_path: Path) -> None:
         "options": {"temperature": 0},
         "id": "a",
         "numeric": 4,
-        "source": "a field that nobody knows",
+        "source": "an unknown field",
     }
     [case] = parse(tmp_path, row).cases
     assert (case.row.prompt, case.row.system, case.row.id) == ("Reply", "Be brief", "a")
@@ -53,12 +53,12 @@ def test_a_row(tmp_path: Path) -> None:
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
-    """A byte order mark, empty lines and Windows' line ends do not matter."""
+    """A byte order mark, empty lines and the line ends of Windows are accepted."""
     row = json.dumps({"prompt": "a", "exact": "b"})
     path = tmp_path / "suite.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + f"{row}\r\n\r\n{row}\r\n".encode())
-    found = read(path, None)
-    assert ([case.row.line for case in found.cases], found.bad) == ([1, 3], [])
+    suite = read(path, None)
+    assert ([case.row.line for case in suite.cases], suite.bad) == ([1, 3], [])
 
 
 @pytest.mark.parametrize(
@@ -79,36 +79,33 @@ def test_byte_order_mark(tmp_path: Path) -> None:
     ],
 )
 def test_bad_rows(tmp_path: Path, row: Any, error: str) -> None:
-    """A row that can't be asked or scored is told with its line, and the others stay."""
-    found = parse(tmp_path, {"prompt": "a", "exact": "b"}, row)
-    assert len(found.cases) == 1
-    [bad] = found.bad
+    """A row that can't be asked or scored is reported with its line; the others are used."""
+    suite = parse(tmp_path, {"prompt": "a", "exact": "b"}, row)
+    assert len(suite.cases) == 1
+    [bad] = suite.bad
     assert bad.line == 2
     assert bad.error.startswith(error)
 
 
 @pytest.mark.parametrize(
     ("rows", "error"),
-    [
-        ([], "has no row that can be asked"),
-        (["oops"], "has no row that can be asked; line 1: not JSON"),
-    ],
+    [([], "has no usable row$"), (["oops"], "has no usable row; line 1: not JSON")],
 )
 def test_no_rows(tmp_path: Path, rows: list[str], error: str) -> None:
-    """A file without a single row to ask is a mistake."""
+    """A file without a usable row is an error, with the first mistake."""
     with pytest.raises(RequestError, match=error):
         parse(tmp_path, *rows)
 
 
 def test_judges(tmp_path: Path) -> None:
-    """A row's own judge wins over the one for all."""
+    """A row's own judge overrides the judge for all rows."""
     rows = [{"prompt": "a", "judge": "x"}, {"prompt": "a", "judge": "x", "judge_model": "mine"}]
     cases = parse(tmp_path, *rows, judge="all").cases
     assert [case.expected.judge_model for case in cases] == ["all", "mine"]
 
 
-def test_keys_are_of_what_is_asked(tmp_path: Path) -> None:
-    """A row keeps its key when it moves or is scored in another way, not when it asks otherwise."""
+def test_keys(tmp_path: Path) -> None:
+    """A row keeps its key when it moves or its criteria change, but not when its request does."""
     before = keys(parse(tmp_path, {"prompt": "a", "exact": "x"}, {"prompt": "b", "exact": "y"}))
     moved = [
         {"prompt": "new", "exact": "z"},
@@ -121,22 +118,22 @@ def test_keys_are_of_what_is_asked(tmp_path: Path) -> None:
 
 
 def test_keys_of_equal_rows(tmp_path: Path) -> None:
-    """Rows that ask the same are several rows."""
+    """Equal rows have keys of their own."""
     row = {"prompt": "a", "exact": "x"}
     assert len({*keys(parse(tmp_path, row, row, row))}) == 3
 
 
 @pytest.mark.parametrize("change", [{"model": "mlx/other"}, {"options": {"max_tokens": 9}}])
-def test_keys_are_of_the_tier(tmp_path: Path, change: dict[str, Any]) -> None:
-    """A tier with another model or other options is asked again."""
+def test_keys_depend_on_the_tier(tmp_path: Path, change: dict[str, Any]) -> None:
+    """The key for a tier changes with its model and its options."""
     [case] = parse(tmp_path, {"prompt": "a", "exact": "x"}).cases
     assert for_tier(case, SMALL).key == for_tier(case, SMALL).key
     assert for_tier(case, SMALL).key != for_tier(case, SMALL.model_copy(update=change)).key
 
 
-def test_a_tier_is_asked_by_itself(tmp_path: Path) -> None:
-    """Whatever a row's options say, the tier answers and nobody else."""
+def test_options_for_a_tier(tmp_path: Path) -> None:
+    """The tier answers alone, whatever the options of the row are."""
     row = {"prompt": "a", "exact": "x", "options": {"fallback": "any", "temperature": 1}}
     [case] = parse(tmp_path, row).cases
-    asked = for_tier(case, SMALL).options
-    assert (asked["tier"], asked["fallback"], asked["temperature"]) == ("small", "none", 1)
+    options = for_tier(case, SMALL).options
+    assert (options["tier"], options["fallback"], options["temperature"]) == ("small", "none", 1)

@@ -1,12 +1,21 @@
-"""A tier by itself: its name, what stands in its way, why it failed."""
+"""One tier at a time: selection, routing, and the reason of a failure."""
 
 from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
 
 import llm
 import pytest
 
 from llm_tiered.errors import AllTiersFailed, ModelUnavailable, RequestError
-from llm_tiered.evaluation import tiers
+from llm_tiered.evaluation.tiers import (
+    TierAnswer,
+    check_route,
+    reason,
+    select_tiers,
+    tier_options,
+)
 from tests.batch.echo import CLOUD, Echoes
 
 
@@ -19,19 +28,19 @@ from tests.batch.echo import CLOUD, Echoes
         ("cloud,embedded,small", ["embedded", "small", "cloud"]),
     ],
 )
-def test_find(echoes: Echoes, names: str | None, expected: list[str]) -> None:
-    """Tiers come in the order of their complexity, each of them once; without names, all."""
-    assert [tier.name for tier in tiers.find(names)] == expected
+def test_select(echoes: Echoes, names: str | None, expected: list[str]) -> None:
+    """Tiers are sorted by complexity, each of them once; without names, all are selected."""
+    assert [tier.name for tier in select_tiers(names)] == expected
 
 
 @pytest.mark.parametrize(
     ("names", "hint"),
     [("smal", "did you mean small?"), ("", "known are small, medium, cloud, embedded")],
 )
-def test_find_nobody(echoes: Echoes, names: str, hint: str) -> None:
-    """A name that is none is told with the nearest one."""
+def test_select_unknown(echoes: Echoes, names: str, hint: str) -> None:
+    """An unknown name is reported with the nearest one, or with all."""
     with pytest.raises(RequestError) as raised:
-        tiers.find(names)
+        select_tiers(names)
     assert hint in str(raised.value)
 
 
@@ -42,34 +51,42 @@ def test_find_nobody(echoes: Echoes, names: str, hint: str) -> None:
         ("false", "small", "FORCE_LOCAL_LLM=false"),
     ],
 )
-def test_sent_elsewhere(
+def test_route_to_another_tier(
     echoes: Echoes, monkeypatch: pytest.MonkeyPatch, variable: str, name: str, why: str
 ) -> None:
-    """A prompt that would go to another tier's model is not asked."""
+    """A response that would go to another tier is refused."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", variable)
-    [tier] = tiers.find(name)
-    prompt = llm.get_model("tiered").prompt("a", options=tiers.options(tier, {})).prompt
+    [tier] = select_tiers(name)
+    model: Any = llm.get_model("tiered")
+    response = model.prompt("a", options=tier_options(tier, {}))
     with pytest.raises(ModelUnavailable) as raised:
-        tiers.check(prompt, tier)
+        check_route(response, tier)
     assert why in str(raised.value)
 
 
 async def test_reason(echoes: Echoes) -> None:
-    """Of a tier that failed, only why is told: who it was is known."""
+    """The reason of a tier's failure leaves out its name and model, which are known."""
 
     async def act(model: str, prompt: str) -> str:
         raise llm.ModelError("out (of) order")
 
     echoes.act = act
-    [tier] = tiers.find("cloud")
-    response = llm.get_async_model("tiered").prompt("a", options=tiers.options(tier, {}))
+    [tier] = select_tiers("cloud")
+    response = llm.get_async_model("tiered").prompt("a", options=tier_options(tier, {}))
     with pytest.raises(AllTiersFailed) as raised:
         await response
     assert [model for model, _ in echoes.requests] == [CLOUD]
-    assert tiers.reason(raised.value) == "failed: out (of) order"
+    assert reason(raised.value) == "failed: out (of) order"
 
 
 def test_reason_of_other_errors() -> None:
-    """Errors for people are told as they are, with what mends them."""
-    assert tiers.reason(RequestError("no", fix="this")) == "no (this)"
-    assert tiers.reason(ValueError("no")) == "ValueError: no"
+    """Errors of this package keep their message and fix; other errors get their type."""
+    assert reason(RequestError("no", fix="this")) == "no (this)"
+    assert reason(ValueError("no")) == "ValueError: no"
+
+
+@pytest.mark.parametrize("cost", [Decimal("0.00155"), Decimal(0), None])
+def test_json(cost: Decimal | None) -> None:
+    """An answer comes back from a journal exactly as it was, whatever else the entry holds."""
+    answer = TierAnswer("mlx/a", "Hello", 1000, 250, 5, 20, cost)
+    assert TierAnswer.from_json(answer.to_json() | {"line": 3}) == answer
