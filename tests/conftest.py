@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import os
 import socket
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,24 +35,36 @@ SETTINGS = (
 )
 
 
+_HOMES = count()
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector leave all libraries and tests alone: they stay to the end."""
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
-def user_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty user directory of llm, an empty hub cache, and none of the machine's settings."""
+def _environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test homes of its own for llm and the hub, and none of the machine's settings.
+
+    The homes are not there yet, because most tests need no files, and folders cost time.
+    """
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    path = tmp_path / "llm"
-    path.mkdir()
-    monkeypatch.setenv("LLM_USER_PATH", str(path))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    # No certificates: to read those of the machine takes each HTTP client 40 ms, for nothing.
-    monkeypatch.setenv("SSL_CERT_DIR", str(path))
+    home = tmp_path_factory.getbasetemp() / f"home-{next(_HOMES)}"
+    monkeypatch.setenv("LLM_USER_PATH", str(home / "llm"))
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    # No certificates: reading those of the machine takes each HTTP client 40 ms, for nothing.
+    monkeypatch.setenv("SSL_CERT_DIR", str(home))
     monkeypatch.setattr(routed, "COOLDOWNS", Cooldowns())
     load_plugins()
+
+
+@pytest.fixture
+def user_path(_environment: None) -> Path:
+    """The user directory of llm, which is there and empty."""
+    path = Path(os.environ["LLM_USER_PATH"])
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 

@@ -84,7 +84,7 @@ def browse(words: list[str]) -> str:
 
 
 @pytest.mark.httpx_mock(assert_all_responses_were_requested=False)
-def test_commands(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands(machine: Path, user_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of the README works, in the order in which they stand."""
     # The page itself is opened in tests/dashboard; here, nobody is there to end the server.
     monkeypatch.setattr("datasette.cli.cli.main", lambda *_, **__: None)
@@ -95,9 +95,10 @@ def test_commands(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SESSION
     for line in SESSION:
         if line == "llm tiered config init":
-            (machine / "llm" / "tiered" / "config.yaml").rename(machine / "before.yaml")
+            config = user_path / "tiered" / "config.yaml"
+            config.rename(machine / "before.yaml")
             run(line, monkeypatch)
-            (machine / "before.yaml").replace(machine / "llm" / "tiered" / "config.yaml")
+            (machine / "before.yaml").replace(config)
         else:
             run(line, monkeypatch)
 

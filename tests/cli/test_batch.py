@@ -233,7 +233,7 @@ def test_wrong_usage(
     assert expected in wrong_usage(*(argument.format(**places) for argument in arguments))
     assert asked(echoes) == []
     assert (tmp_path / "thesis").read_text() == "My thesis\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"llm", "thesis", "rows.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis", "rows.jsonl"}
 
 
 def test_wrong_config(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:

@@ -236,7 +236,7 @@ def test_wrong_usage(
     assert expected in wrong_usage(*(argument.format(**places) for argument in arguments))
     assert take_requests(echoes) == []
     found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"llm", "thesis", "judged", "suite.jsonl"}
+    assert found == {"thesis", "judged", "suite.jsonl"}
 
 
 # Into the config
