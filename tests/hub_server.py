@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback: as much of its API as a download needs, and a log of it."""
+"""A Hugging Face hub on loopback: the part of its API that a download needs, with a log."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 REPO = "tiny/model"
+# Bytes that a client should write at once: far less than the library's 10 MB, for small files.
+CHUNK = 100_000
 CONFIG: dict[str, Any] = {
     "model_type": "qwen2",
     "hidden_size": 64,
@@ -44,7 +46,7 @@ def safetensors(tensors: dict[str, tuple[str, list[int]]]) -> bytes:
 
 
 def model_files(weights: int = 1_000) -> dict[str, bytes]:
-    """Return the files of a model with so many weights of 16 bits."""
+    """Return the files of a model with `weights` weights of 16 bits."""
     return {
         "config.json": json.dumps(CONFIG).encode(),
         "tokenizer.json": b'{"version": "1.0"}',
@@ -56,7 +58,7 @@ def model_files(weights: int = 1_000) -> dict[str, bytes]:
 
 @dataclass
 class Request:
-    """A request as the server saw it; `sent` counts bytes of the body."""
+    """A request that the server got; `sent` counts bytes of the response's body."""
 
     method: str
     path: str
@@ -68,11 +70,11 @@ class Request:
 class HubServer:
     """Serve `repos`; a context manager.
 
-    Large files (`*.safetensors`) are redirected to another host name, as the hub does with its
-    CDN. `status` answers every call of the API with an error, `page` with a page of HTML; `bare`
-    leaves sizes out, as some mirrors do, `commit` is sent in place of a model's real commit.
-    `cut_after` breaks the connection after so many bytes of a file and refuses it from then on,
-    `stall_after` keeps silent instead, once, after which `stalled` is set.
+    Large files (`*.safetensors`) are redirected to another host name, like the hub's CDN.
+    `status` answers every API request with this error, `page` with an HTML page. `bare` leaves
+    out sizes and hashes, as some mirrors do; `commit` replaces a model's real commit.
+    `cut_after` breaks the connection after this number of bytes of a file and refuses the file
+    from then on; `stall_after` stops sending instead, once, and sets `stalled`.
     """
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -107,16 +109,16 @@ class HubServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the server listens on."""
         return self._port
 
     @property
     def url(self) -> str:
-        """What HF_ENDPOINT is set to."""
+        """The value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self.port}"
 
     def sent(self, name: str) -> int:
-        """Return how many bytes of a file went out, over all requests."""
+        """Return how many bytes of a file were sent in all requests."""
         return sum(request.sent for request in self.requests if request.path.endswith(f"/{name}"))
 
     @property
@@ -134,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_hub: HubServer
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep silent: the log is in `requests`."""
+        """Print nothing: the log is in `requests`."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -218,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         cut = hub.cut_after.pop(name, None)
         stall = hub.stall_after.pop(name, None)
         body = body[: cut if cut is not None else stall]
-        # Counted before it goes: a client that has it all may look at the log at once.
+        # Counted before sending, because a client may look at the log as soon as it has the body.
         self.request_log.sent = len(body)
         try:
             self.wfile.write(body)

@@ -1,9 +1,9 @@
-"""The tiny models load, speak and format as the real families do."""
+"""The tiny models load, generate and format chats like the real families."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -81,8 +81,18 @@ QWEN2_SYSTEM = (
 )
 
 
+Folders: TypeAlias = "dict[Family, Path]"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """A model of each family. Read only."""
+    root = tmp_path_factory.mktemp("families")
+    return {family: build(family, root / family) for family in FAMILIES}
+
+
 def load(folder: Path) -> tuple[Any, Any]:
-    """Load the folder as the backend does."""
+    """Load the folder like the engine."""
     import mlx_lm
 
     model, tokenizer = mlx_lm.load(str(folder))
@@ -100,7 +110,7 @@ def generate(folder: Path, count: int) -> list[int]:
 
 
 def render(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> str:
-    """Render messages as text, up to where the model goes on."""
+    """Render messages as text, up to where the model's answer begins."""
     text: str = tokenizer.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, **options
     )
@@ -112,7 +122,7 @@ def render(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> st
 def test_loads_and_generates_in_silence(
     family: Family, quantize: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A tiny model loads and generates without ending at once or printing anything."""
+    """A tiny model loads and generates without ending its turn or printing anything."""
     tokens = generate(build(family, tmp_path, quantize=quantize), 5)
 
     assert len(tokens) == 5
@@ -121,7 +131,7 @@ def test_loads_and_generates_in_silence(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_seed_gives_the_same_files(family: Family, tmp_path: Path) -> None:
-    """The same seed writes the same files; another seed gives other weights only."""
+    """The same seed writes the same files; another seed changes only the weights."""
     first, again, other = (
         {
             file.name: file.read_bytes()
@@ -152,10 +162,10 @@ def test_a_high_eos_bias_ends_the_turn(family: Family, tmp_path: Path) -> None:
     ],
 )
 def test_capabilities(
-    family: Family, tool_calling: bool, thinking: bool, eos: set[str], tmp_path: Path
+    family: Family, tool_calling: bool, thinking: bool, eos: set[str], folders: Folders
 ) -> None:
-    """mlx-lm finds in each family what it finds in the real one."""
-    _, tokenizer = load(build(family, tmp_path))
+    """mlx-lm detects the same capabilities as in the real families."""
+    _, tokenizer = load(folders[family])
 
     assert tokenizer.has_tool_calling is tool_calling
     assert tokenizer.has_thinking is thinking
@@ -165,9 +175,9 @@ def test_capabilities(
 @pytest.mark.parametrize(
     ("family", "expected"), [("phi3", PHI_CHAT), ("qwen2", QWEN_CHAT), ("qwen3", QWEN_CHAT)]
 )
-def test_chat_format(family: Family, expected: str, tmp_path: Path) -> None:
+def test_chat_format(family: Family, expected: str, folders: Folders) -> None:
     """A chat with a system prompt is rendered in the family's format."""
-    _, tokenizer = load(build(family, tmp_path))
+    _, tokenizer = load(folders[family])
 
     text = render(tokenizer, CHAT)
 
@@ -175,10 +185,10 @@ def test_chat_format(family: Family, expected: str, tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_default_system_prompt(tmp_path: Path) -> None:
-    """Without a system prompt Qwen 2.5 has its own, and Qwen 3 and Phi none."""
+def test_default_system_prompt(folders: Folders) -> None:
+    """Without a system prompt, Qwen 2.5 uses its own, Qwen 3 and Phi none."""
     user = [{"role": "user", "content": "Hello"}]
-    texts = {family: render(load(build(family, tmp_path / family))[1], user) for family in FAMILIES}
+    texts = {family: render(load(folders[family])[1], user) for family in FAMILIES}
 
     turns = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
     assert texts == {
@@ -195,25 +205,25 @@ def test_default_system_prompt(tmp_path: Path) -> None:
         ("qwen3", "<|im_start|>system\n", "<|im_start|>system\nBe brief.\n\n"),
     ],
 )
-def test_tool_format(family: Family, start: str, system_start: str, tmp_path: Path) -> None:
-    """Qwen's tools go into the system message, calls and results into tags."""
-    _, tokenizer = load(build(family, tmp_path))
+def test_tool_format(family: Family, start: str, system_start: str, folders: Folders) -> None:
+    """Qwen's tools go into the system message, calls and results between tags."""
+    _, tokenizer = load(folders[family])
 
     assert render(tokenizer, TOOL_CHAT, tools=[TOOL]) == start + TOOL_SECTION + TOOL_TURNS
     with_system = render(tokenizer, [CHAT[0], *TOOL_CHAT], tools=[TOOL])
     assert with_system == system_start + TOOL_SECTION + TOOL_TURNS
 
 
-def test_phi_says_nothing_about_tools(tmp_path: Path) -> None:
+def test_phi_ignores_tools(folders: Folders) -> None:
     """Phi's template leaves tools out."""
-    _, tokenizer = load(build("phi3", tmp_path))
+    _, tokenizer = load(folders["phi3"])
 
     assert render(tokenizer, CHAT, tools=[TOOL]) == PHI_CHAT
 
 
-def test_qwen3_thinking(tmp_path: Path) -> None:
-    """Qwen 3 can be told not to think, and forgets the thoughts of earlier turns."""
-    _, tokenizer = load(build("qwen3", tmp_path))
+def test_qwen3_thinking(folders: Folders) -> None:
+    """Qwen 3 can be told not to think, and drops the thinking of earlier turns."""
+    _, tokenizer = load(folders["qwen3"])
     thought = {"role": "assistant", "content": "<think>\nGreet.\n</think>\n\nHi!"}
 
     text = render(tokenizer, [*CHAT[:2], thought, CHAT[3]], enable_thinking=False)
@@ -221,9 +231,9 @@ def test_qwen3_thinking(tmp_path: Path) -> None:
     assert text == QWEN_CHAT + "<think>\n\n</think>\n\n"
 
 
-def test_qwen3_keeps_its_thoughts_between_tool_calls(tmp_path: Path) -> None:
-    """After the last question Qwen 3's thinking stays in the history."""
-    _, tokenizer = load(build("qwen3", tmp_path))
+def test_qwen3_keeps_thinking_between_tool_calls(folders: Folders) -> None:
+    """After the last question, Qwen 3's thinking stays in the chat."""
+    _, tokenizer = load(folders["qwen3"])
     call = {**TOOL_CHAT[1], "content": "<think>\nAdd them.\n</think>\n\n"}
 
     text = render(tokenizer, [TOOL_CHAT[0], call, *TOOL_CHAT[2:]])
@@ -231,8 +241,8 @@ def test_qwen3_keeps_its_thoughts_between_tool_calls(tmp_path: Path) -> None:
     assert "<|im_start|>assistant\n<think>\nAdd them.\n</think>\n\n<tool_call>\n" in text
 
 
-def test_config_is_that_of_a_converted_repository(tmp_path: Path) -> None:
-    """The config says the context and how the weights are quantized, and Phi's EOS alone."""
+def test_config(tmp_path: Path) -> None:
+    """The config has the context, the quantisation and, for Phi, a single EOS id."""
     folder = build("phi3", tmp_path, context=128, quantize=True)
 
     config = json.loads((folder / "config.json").read_text())

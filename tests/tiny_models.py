@@ -1,7 +1,7 @@
-"""Small models with random weights, as folders on disk that `mlx_lm.load` takes for real ones.
+"""Small models with random weights, as folders on disk that `mlx_lm.load` accepts.
 
-Architecture, tokenizer, special tokens, chat template and config follow the family; only the
-size and the weights don't.
+Architecture, tokenizer, special tokens, chat template and config are those of the family; only
+the size and the weights are not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Family = Literal["phi3", "qwen2", "qwen3"]
 
 NEVER = -1000.0
-"""An `eos_bias` so low that the model never ends its turn by itself."""
+"""An `eos_bias` so low that the model never ends its turn."""
 
 CORPUS = """\
 The quick brown fox jumps over the lazy dog, and then it rests under the old oak tree.
@@ -49,11 +49,11 @@ Grüße aus München, où est la gare? El niño comió piñas en la mañana. Cr�
 
 @dataclass(frozen=True)
 class _Format:
-    """What a family's tokenizer and config say."""
+    """What distinguishes a family's tokenizer and config."""
 
     architecture: str
     special: tuple[str, ...]
-    # In the vocabulary as one token each, but not hidden when decoding.
+    # One token each, but not hidden when decoding.
     added: tuple[str, ...]
     turn_end: str
     eos: tuple[str, ...]
@@ -132,7 +132,7 @@ QWEN3_TEMPLATE = (
 {%- set system = [messages[0].content] if messages[0].role == "system" else [] %}
 {%- set system = system + ([tool_section()] if tools else []) %}
 {{- turn("system", system | join("\n\n")) if system }}
-{#- Thinking stays only in the turns after the last question: that is, between tool calls. #}
+{#- Thinking stays only in the turns after the last question, that is, between tool calls. #}
 {%- set last = namespace(question=messages | length - 1) %}
 {%- for message in messages %}
     {%- if message.role == "user" %}
@@ -176,7 +176,7 @@ _FORMATS: dict[Family, _Format] = {
         special=("<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"),
         added=(),
         turn_end="<|end|>",
-        # Real Phi repositories don't always list <|end|> here, and this one never does.
+        # Like some real Phi repositories, this one leaves out <|end|>.
         eos=("<|endoftext|>",),
         template=PHI3_TEMPLATE,
         rope_theta=1e4,
@@ -209,7 +209,7 @@ _FORMATS: dict[Family, _Format] = {
 }
 
 
-def build(  # noqa: PLR0913  (each is one thing that a test varies)
+def build(  # noqa: PLR0913  (tests vary every one of them)
     family: Family,
     folder: Path,
     *,
@@ -222,10 +222,10 @@ def build(  # noqa: PLR0913  (each is one thing that a test varies)
 ) -> Path:
     """Write a random model of the family into the folder, and return the folder.
 
-    `context` is in tokens; `quantize` is 4 bits in groups of 64. `eos_bias` says how readily
-    the model ends its turn: NEVER by default, at once from about 100. In between, at
-    temperature 0, it ends at the first step where no other token is sure enough. What it says
-    is printable text: no other special token, no control character, no broken UTF-8.
+    `context` is in tokens; `quantize` means 4 bits in groups of 64. `eos_bias` is how readily
+    the model ends its turn: never by default, immediately from about 100; in between, at
+    temperature 0, at the first step where no other token is more likely. The output is printable
+    text without other special tokens, control characters or broken UTF-8.
     """
     from mlx_lm.utils import save_config, save_model
 
@@ -250,7 +250,7 @@ def _train_tokenizer(form: _Format) -> Any:
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     bpe = Tokenizer(models.BPE())
-    # Qwen's rules, because transformers applies them to every qwen2, whatever tokenizer.json says.
+    # Qwen's rules, because transformers applies them to every qwen2 regardless of tokenizer.json.
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = Sequence(
         [
@@ -297,7 +297,7 @@ def _config(
         "rope_theta": form.rope_theta,
         "tie_word_embeddings": False,
         "torch_dtype": "float32",
-        # Padded past the tokenizer's last token, as in the real ones.
+        # Padded beyond the tokenizer's last token, as in real models.
         "vocab_size": (len(tokenizer) // 64 + 1) * 64,
     }
     if family == "qwen3":
@@ -306,7 +306,7 @@ def _config(
 
 
 def _random_model(config: dict[str, Any], seed: int) -> Any:
-    """Draw weights large enough that every token of the context shows in the output."""
+    """Return a model whose weights are large enough for every input token to affect the output."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
@@ -317,7 +317,7 @@ def _random_model(config: dict[str, Any], seed: int) -> Any:
     drawn = []
     for (name, old), key in zip(weights, keys, strict=True):
         if "q_norm" in name:
-            # Qwen 3 evens its queries out here: without this it says the same thing over and over.
+            # Qwen 3 normalises its queries here: without this scale it repeats itself endlessly.
             drawn.append((name, 4.0 * old))
         elif "norm" not in name:
             scale = 1.0 if "embed" in name else 2.0 / old.shape[-1] ** 0.5
@@ -327,10 +327,10 @@ def _random_model(config: dict[str, Any], seed: int) -> Any:
 
 
 def _bias_tokens(model: Any, tokenizer: Any, turn_end: str, eos_bias: float) -> None:
-    """Give the turn's end its bias, and silence all tokens that are not printable text.
+    """Give the end of the turn its bias, and suppress all tokens that are not printable text.
 
-    None of the families has a bias in its head. So the first dimension of the hidden state is
-    kept at 1 all the way, and the head's weight for it is the bias.
+    The heads of these families have no bias. So the first dimension of the hidden state is kept
+    at 1 through all layers, and the head's weight for it serves as the bias.
     """
     import mlx.core as mx
 

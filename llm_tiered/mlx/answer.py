@@ -1,4 +1,4 @@
-"""One answer as it comes: the engine's events → llm's."""
+"""One answer as it arrives: the engine's events become llm's events."""
 
 from __future__ import annotations
 
@@ -31,20 +31,23 @@ if TYPE_CHECKING:
     from llm.models import _BaseResponse
 
 
-class Answer:
-    """Turns events into those of llm, and keeps what they say of the response."""
+class AnswerStream:
+    """Turns the engine's events into llm's, and records usage and statistics in the response."""
 
     def __init__(self, prompt: llm.Prompt, response: _BaseResponse) -> None:
         self._prompt = prompt
         self._response = response
         self._text = ""
-        self._corrected: BadToolCall | None = None
         self._calls: list[ToolCall] = []
-        self._bar = PrefillBar()
         self._bad_call: BadToolCall | None = None
+        self._corrected: BadToolCall | None = None
+        self._bar = PrefillBar()
 
     def take(self, event: Event) -> list[StreamEvent] | None:
-        """The events for llm, or None once the answer is complete. Raises TieredError."""
+        """Return llm's events for one of the engine's, or None once the answer is complete.
+
+        Raises TieredError.
+        """
         if isinstance(event, Prefill):
             self._bar.show(event.done, event.total)
             return []
@@ -56,7 +59,7 @@ class Answer:
             hidden = self._prompt.hide_reasoning
             return [] if hidden else [StreamEvent(type="reasoning", chunk=event.text)]
         if isinstance(event, ToolCall):
-            # One that is bad may follow, and then all of them are written again.
+            # Not passed on yet: after a bad call, the model writes all of them again.
             self._calls.append(event)
             return []
         if isinstance(event, BadToolCall):
@@ -67,8 +70,8 @@ class Answer:
         self._finish(event)
         return None
 
-    def again(self, request: GenerationRequest) -> GenerationRequest | None:
-        """The request that gives a bad tool call back to the model, or None if there was none.
+    def correction(self, request: GenerationRequest) -> GenerationRequest | None:
+        """Return the request that hands a bad tool call back to the model, or None without one.
 
         Raises EngineError the second time.
         """
@@ -76,25 +79,27 @@ class Answer:
         if bad is None:
             return None
         if self._corrected:
-            raise EngineError(f"{request.model} wrote a bad tool call, twice: {bad.reason}")
+            raise EngineError(f"{request.model} wrote a bad tool call twice: {bad.reason}")
         self._corrected = bad
-        said: dict[str, Any] = {"role": "assistant", "content": f"{self._text}{bad.text}"}
+        turn: dict[str, Any] = {"role": "assistant", "content": f"{self._text}{bad.text}"}
         if self._calls:
-            said["tool_calls"] = [messages.tool_call(it.name, it.arguments) for it in self._calls]
+            turn["tool_calls"] = [
+                messages.tool_call(call.name, call.arguments) for call in self._calls
+            ]
             self._calls.clear()
-        told = {
+        complaint = {
             "role": "user",
-            "content": f"No tool was called, because that does not work: {bad.reason}. "
-            "Write your tool calls again, corrected.",
+            "content": f"No tool was called, because of a mistake: {bad.reason}. "
+            "Write all your tool calls again, corrected.",
         }
-        return replace(request, chat=(*request.chat, said, told))
+        return replace(request, chat=(*request.chat, turn, complaint))
 
-    def calls(self) -> Iterator[StreamEvent]:
-        """The events of the tool calls, once the answer is complete."""
-        for wanted in self._calls:
-            call = llm.ToolCall(name=wanted.name, arguments=dict(wanted.arguments))
+    def tool_calls(self) -> Iterator[StreamEvent]:
+        """Yield the events of the tool calls, once the answer is complete."""
+        for requested in self._calls:
+            call = llm.ToolCall(name=requested.name, arguments=dict(requested.arguments))
             self._response.add_tool_call(call)
-            # llm has given it an id.
+            # The response's own copy, because llm has given it an id.
             call = self._response._tool_calls[-1]
             yield StreamEvent(
                 type="tool_call_name", chunk=call.name, tool_call_id=call.tool_call_id
@@ -106,7 +111,7 @@ class Answer:
             )
 
     def close(self) -> None:
-        """Take the progress bar away, wherever the answer ended."""
+        """Remove the progress bar, wherever the answer ended."""
         self._bar.close()
 
     def _finish(self, done: Done) -> None:
@@ -118,13 +123,13 @@ class Answer:
             output=sum(part.generation_tokens for part in parts),
             details={"cached_tokens": cached} if cached else None,
         )
-        self._response.response_json = _stats(done)
-        self._check_whole(done)
+        self._response.response_json = _statistics(done)
+        self._check_complete(done)
         if schema and done.schema_level != "strict":
             json_schema.validate(self._text, schema)
 
-    def _check_whole(self, done: Done) -> None:
-        """Raise RequestError where a JSON answer ended before it was whole."""
+    def _check_complete(self, done: Done) -> None:
+        """Raise RequestError if a JSON answer ended before it was complete."""
         if done.cut_off_by == "length":
             raise RequestError(
                 f"the JSON was cut off after {done.generation_tokens} tokens",
@@ -137,8 +142,8 @@ class Answer:
             raise RequestError(f"{model} ended its turn before it wrote any JSON")
 
 
-def _stats(done: Done) -> dict[str, Any]:
-    facts = {
+def _statistics(done: Done) -> dict[str, Any]:
+    statistics = {
         "finish_reason": done.finish_reason,
         "prompt_tps": done.prompt_tps,
         "generation_tps": done.generation_tps,
@@ -148,4 +153,4 @@ def _stats(done: Done) -> dict[str, Any]:
         "decile_logprob": done.decile_logprob,
         "schema_level": done.schema_level,
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in statistics.items() if value is not None}

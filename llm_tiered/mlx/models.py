@@ -1,7 +1,7 @@
-"""Local models as llm knows them, sync and async: what is registered, and nothing more.
+"""Local models as llm registers them, sync and async.
 
-llm registers its models whenever it starts. So this module imports little, and the engine
-comes in with the first prompt.
+llm registers its models every time it starts, so this module imports little, and the engine is
+imported with the first prompt.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import llm
 
-from .options import Options
+from .options import MlxOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class LocalModel:
-    """What the sync and the async model have in common.
+    """What the sync and the async model share.
 
-    `limits` says how much memory and disk models may take just now, `find` knows the local
-    models by id and alias.
+    `limits` returns how much memory and disk models may use at the moment; `find` returns the
+    local model with an id or alias.
     """
 
     can_stream = True
     supports_schema = True
-    # Privacy goes by this, and not by names.
+    # The privacy rules rely on this, not on names.
     runs_here = True
     spec: ModelSpec
 
@@ -47,24 +47,24 @@ class LocalModel:
 
     @property
     def supports_tools(self) -> bool:
-        """Whether the model's chat template knows tools."""
+        """Whether the model's chat template supports tools."""
         if self.spec.tools is not None:
             return self.spec.tools
         from .weights import store
 
-        return store.knows_tools(self.spec)
+        return store.supports_tools(self.spec)
 
     def check(self, *, allow_cpu: bool) -> None:
-        """Raise ModelUnavailable if the model is known not to work on this machine just now."""
-        from . import prompt as asking
+        """Raise ModelUnavailable if the model is known not to work on this machine right now."""
+        from . import prompt
 
-        asking.check(self, allow_cpu=allow_cpu)
+        prompt.check(self, allow_cpu=allow_cpu)
 
 
-class MlxModel(LocalModel, llm.Model):  # type: ignore[override]  # computed there
+class MlxModel(LocalModel, llm.Model):  # type: ignore[override]  # supports_tools is a property
     """A local model."""
 
-    Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
+    Options = MlxOptions  # type: ignore[assignment]  # llm declares it as a nested class
 
     def execute(
         self,
@@ -73,16 +73,16 @@ class MlxModel(LocalModel, llm.Model):  # type: ignore[override]  # computed the
         response: llm.Response,
         conversation: llm.Conversation | None,
     ) -> Iterator[StreamEvent]:
-        """The answer, in pieces. Reading it raises TieredError."""
-        from . import prompt as asking
+        """Return the answer in pieces. Iterating over them raises TieredError."""
+        from .prompt import ask
 
-        return asking.ask(self, prompt, response)
+        return ask(self, prompt, response)
 
 
-class AsyncMlxModel(LocalModel, llm.AsyncModel):  # type: ignore[override]  # computed there
-    """A local model, for asyncio."""
+class AsyncMlxModel(LocalModel, llm.AsyncModel):  # type: ignore[override]  # a property, as above
+    """A local model for asyncio."""
 
-    Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
+    Options = MlxOptions  # type: ignore[assignment]  # llm declares it as a nested class
 
     def execute(
         self,
@@ -91,7 +91,7 @@ class AsyncMlxModel(LocalModel, llm.AsyncModel):  # type: ignore[override]  # co
         response: llm.AsyncResponse,
         conversation: llm.AsyncConversation | None,
     ) -> AsyncGenerator[StreamEvent, None]:
-        """The answer, in pieces. Reading it raises TieredError."""
-        from . import prompt as asking
+        """Return the answer in pieces. Iterating over them raises TieredError."""
+        from .prompt import ask_async
 
-        return asking.ask_async(self, prompt, response)
+        return ask_async(self, prompt, response)

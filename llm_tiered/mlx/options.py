@@ -1,4 +1,4 @@
-"""What a request can say to a local model."""
+"""The options of a request to a local model."""
 
 from __future__ import annotations
 
@@ -10,51 +10,63 @@ from pydantic import ConfigDict, Field, field_validator
 SAMPLING = ("temperature", "top_p", "min_p", "top_k", "repetition_penalty")
 
 
-class Options(llm.Options):
-    """Without a value, the model's own default holds."""
+class MlxOptions(llm.Options):
+    """The options of a local model; None means the model's own default."""
 
-    # llm registers the models whenever it starts; few of its commands need the options.
+    # llm registers the models every time it starts, but few of its commands need the options.
     model_config = ConfigDict(defer_build=True)
 
     temperature: float | None = Field(
-        default=None, ge=0, le=2, description="Randomness of the answer; 0 takes the likeliest."
+        default=None,
+        ge=0,
+        le=2,
+        description="Randomness of the answer; 0 always picks the most likely token.",
     )
     max_tokens: int | None = Field(
-        default=None, ge=1, description="Largest number of tokens to generate."
+        default=None, ge=1, description="Maximum number of tokens to generate."
     )
     top_p: float | None = Field(
-        default=None, gt=0, le=1, description="Sample from the tokens that make up this share."
+        default=None,
+        gt=0,
+        le=1,
+        description="Nucleus sampling: only the most likely tokens whose probabilities add up "
+        "to this.",
     )
     min_p: float | None = Field(
-        default=None, ge=0, le=1, description="Drop tokens less likely than this share of the best."
+        default=None,
+        ge=0,
+        le=1,
+        description="Only tokens at least this fraction as likely as the most likely one.",
     )
     top_k: int | None = Field(
-        default=None, ge=0, description="Sample from so many of the likeliest tokens; 0 for all."
+        default=None, ge=0, description="Only this many of the most likely tokens; 0 is all."
     )
     repetition_penalty: float | None = Field(
-        default=None, gt=0, description="Above 1, what was said lately gets less likely."
+        default=None, gt=0, description="Penalty for recently used tokens; 1 is off."
     )
     seed: int | None = Field(
-        default=None, ge=0, lt=1 << 64, description="The same seed and prompt give the same answer."
+        default=None,
+        ge=0,
+        lt=1 << 64,
+        description="Seed for sampling; the same seed and prompt give the same answer.",
     )
     stop: str | list[str] | None = Field(
-        default=None, description="End the answer before this text, or any of a JSON list of texts."
+        default=None,
+        description="Stop before this text, or before any text of a JSON list.",
     )
     thinking: bool | None = Field(
         default=None, description="Whether the model thinks before it answers, if it can."
     )
-    kv_bits: int | None = Field(
-        default=None, description="Quantise what the model has read to 4 or 8 bits."
-    )
+    kv_bits: int | None = Field(default=None, description="Quantise the KV cache to 4 or 8 bits.")
     draft_model: str | None = Field(
         default=None,
-        description="A smaller local model of the family that guesses ahead, to be faster.",
+        description="Smaller model of the same family, for speculative decoding.",
     )
 
     @field_validator("stop")
     @classmethod
-    def _listed(cls, value: str | list[str] | None) -> list[str] | None:
-        """A list, whichever way it was given."""
+    def _as_list(cls, value: str | list[str] | None) -> list[str] | None:
+        """Return the stop texts as a list, whether given as a text, as JSON or as a list."""
         if isinstance(value, str) and value.startswith("["):
             try:
                 value = json.loads(value)

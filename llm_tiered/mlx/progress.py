@@ -1,21 +1,21 @@
-"""How far a long prompt has been read, on a terminal."""
+"""A progress bar for the prefill of a long prompt."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Shorter prompts are read before anybody wonders.
+# Tokens of a prompt; shorter ones are read before anyone notices the wait.
 LONG = 1024
 
 
 class PrefillBar:
-    """A progress bar on stderr, which goes away when the answer begins."""
+    """A progress bar on stderr that disappears when the answer begins."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def show(self, done: int, total: int) -> None:
-        """Show that so many of the prompt's tokens have been read."""
+        """Show that `done` of the prompt's `total` tokens have been read."""
         if total < LONG:
             return
         if self._bar is None:
@@ -27,7 +27,7 @@ class PrefillBar:
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar from the terminal."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

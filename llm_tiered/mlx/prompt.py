@@ -1,18 +1,18 @@
-"""A prompt → a request to the engine, and its events → an answer; sync and async."""
+"""From a prompt to a request to the engine, and from its events to the answer; sync and async."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import llm
 
 from ..errors import RequestError
 from ..paths import kv_folder
 from . import device
-from .answer import Answer
+from .answer import AnswerStream
 from .engine.engine import ENGINE
 from .engine.kv_disk import KvStore
 from .engine.requests import GenerationRequest, Ticket
@@ -21,49 +21,60 @@ from .tokens import messages, tools
 from .weights import store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
     from pathlib import Path
 
     from llm.parts import StreamEvent
 
     from .catalog import ModelSpec
-    from .engine.requests import Event
-    from .models import LocalModel
+    from .engine.requests import Event, Limits
 
 
-def ask(model: LocalModel, prompt: llm.Prompt, response: llm.Response) -> Iterator[StreamEvent]:
+class PromptedModel(Protocol):
+    """What a request needs to know of the model that it goes to."""
+
+    spec: ModelSpec
+    limits: Callable[[], Limits]
+    find: Callable[[str], ModelSpec | None]
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the model's chat template supports tools."""
+
+
+def ask(model: PromptedModel, prompt: llm.Prompt, response: llm.Response) -> Iterator[StreamEvent]:
     """Yield a model's answer in pieces. Raises TieredError."""
-    answer = Answer(prompt, response)
+    answer = AnswerStream(prompt, response)
     request: GenerationRequest | None = make_request(model, prompt)
     while request is not None:
         yield from _generate(request, answer)
-        request = answer.again(request)
-    yield from answer.calls()
+        request = answer.correction(request)
+    yield from answer.tool_calls()
 
 
 async def ask_async(
-    model: LocalModel, prompt: llm.Prompt, response: llm.AsyncResponse
+    model: PromptedModel, prompt: llm.Prompt, response: llm.AsyncResponse
 ) -> AsyncGenerator[StreamEvent, None]:
     """Async counterpart of `ask`."""
-    answer = Answer(prompt, response)
+    answer = AnswerStream(prompt, response)
     request: GenerationRequest | None = await asyncio.to_thread(make_request, model, prompt)
     while request is not None:
         async with aclosing(_generate_async(request, answer)) as events:
             async for event in events:
                 yield event
-        request = answer.again(request)
-    for event in answer.calls():
+        request = answer.correction(request)
+    for event in answer.tool_calls():
         yield event
 
 
-def check(model: LocalModel, *, allow_cpu: bool) -> None:
-    """Raise ModelUnavailable if the model is known not to work on this machine just now."""
+def check(model: PromptedModel, *, allow_cpu: bool) -> None:
+    """Raise ModelUnavailable if the model is known not to work on this machine right now."""
     if not _resident(model.spec):
         store.check(model.spec, memory_limit=model.limits().memory, allow_cpu=allow_cpu)
 
 
-def make_request(model: LocalModel, prompt: llm.Prompt) -> GenerationRequest:
-    """What the engine needs to know of a prompt. Its models are downloaded if they have to be.
+def make_request(model: PromptedModel, prompt: llm.Prompt) -> GenerationRequest:
+    """Return the engine's request for a prompt, after downloading its models if necessary.
 
     Raises ModelUnavailable or RequestError.
     """
@@ -72,7 +83,7 @@ def make_request(model: LocalModel, prompt: llm.Prompt) -> GenerationRequest:
     limits = model.limits()
     functions = [tool for tool in prompt.tools if isinstance(tool, llm.Tool)]
     return GenerationRequest(
-        model=model.model_id,
+        model=model.spec.model_id,
         folder=_folder(model.spec, limits.memory),
         budget=limits.memory or device.detect().budget,
         chat=messages.to_chat(prompt.messages, tools=model.supports_tools),
@@ -87,44 +98,47 @@ def make_request(model: LocalModel, prompt: llm.Prompt) -> GenerationRequest:
         thinking=options.thinking,
         kv_bits=options.kv_bits,
         adapter=model.spec.adapter,
-        draft=_draft(model, options.draft_model),
+        draft=_draft(model, options.draft_model, limits.memory),
         kv_store=KvStore(kv_folder(), limits.kv_disk) if limits.kv_disk else None,
     )
 
 
-def _draft(model: LocalModel, name: str | None) -> tuple[str, Path] | None:
+def _draft(
+    model: PromptedModel, name: str | None, memory_limit: int | None
+) -> tuple[str, Path] | None:
+    """Return the id and the folder of the draft model."""
     if name is None:
         return None
     spec = model.find(name)
     if spec is None:
         raise RequestError(f"no local model is called {name!r}", fix="llm tiered models")
-    return spec.model_id, _folder(spec, model.limits().memory)
-
-
-def _resident(spec: ModelSpec) -> Path | None:
-    """The folder of the model in memory, unless the config has put another in its place."""
-    folder = ENGINE.resident().get(spec.model_id)
-    return folder if spec.path in (None, folder) else None
+    return spec.model_id, _folder(spec, memory_limit)
 
 
 def _folder(spec: ModelSpec, memory_limit: int | None) -> Path:
     return _resident(spec) or store.ready(spec, memory_limit=memory_limit)
 
 
-def _generate(request: GenerationRequest, answer: Answer) -> Iterator[StreamEvent]:
+def _resident(spec: ModelSpec) -> Path | None:
+    """Return the folder of the model in memory, unless the config now names another folder."""
+    folder = ENGINE.resident().get(spec.model_id)
+    return folder if spec.path in (None, folder) else None
+
+
+def _generate(request: GenerationRequest, answer: AnswerStream) -> Iterator[StreamEvent]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     ticket = Ticket()
     ENGINE.submit(request, events.put, ticket)
     try:
-        while (taken := answer.take(events.get())) is not None:
-            yield from taken
+        while (pieces := answer.take(events.get())) is not None:
+            yield from pieces
     finally:
         ticket.cancel()
         answer.close()
 
 
 async def _generate_async(
-    request: GenerationRequest, answer: Answer
+    request: GenerationRequest, answer: AnswerStream
 ) -> AsyncGenerator[StreamEvent, None]:
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Event] = asyncio.Queue()
@@ -137,9 +151,9 @@ async def _generate_async(
     try:
         if not ENGINE.submit(request, emit, ticket, wait=False):
             await asyncio.to_thread(ENGINE.submit, request, emit, ticket)
-        while (taken := answer.take(await events.get())) is not None:
-            for event in taken:
-                yield event
+        while (pieces := answer.take(await events.get())) is not None:
+            for piece in pieces:
+                yield piece
     finally:
         ticket.cancel()
         answer.close()

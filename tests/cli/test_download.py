@@ -182,7 +182,7 @@ def test_a_full_disk_is_told_beforehand(server: HubServer, monkeypatch: pytest.M
     """Without room for the model nothing is fetched."""
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
-    assert "tiny/model needs 0.0 GB on disk" in refused("download", "small")
+    assert "tiny/model needs 1 MB on disk" in refused("download", "small")
     assert server.sent(WEIGHTS) == 0
 
 
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_is_told() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "can't be written to" in message
-    assert "make room there" in message
+    assert "free some space there" in message
 
 
 def test_stays_offline_when_told(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,5 @@
+"""A tiny GGUF file."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ WIDTH, HEADS, KV_HEADS, HEAD_WIDTH = 16, 2, 1, 8
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a GGUF with one layer and nine tokens, whose weights count up."""
+    """A GGUF file with one layer and nine tokens, whose weights count up. Read only."""
     file = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     rows = {
         "token_embd.weight": len(TOKENS),

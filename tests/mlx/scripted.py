@@ -1,4 +1,4 @@
-"""Models that say what a script tells them: random ones never think or call tools."""
+"""Models that follow a script, because random ones never think or call tools. A pytest plugin."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 class Scripts:
-    """What the models say in the next requests: one script each, in the order they are served."""
+    """The answers to the next requests, one script each, in the order in which they are served."""
 
     def __init__(self, encode: Callable[..., list[int]]) -> None:
         self.read: list[str] = []
-        """What the models were given to read, one text for each request."""
+        """The prompts of the requests, rendered by the chat template."""
         self.lengths: list[int] = []
-        """How many tokens that was."""
+        """The lengths of these prompts in tokens."""
         self._encode = encode
         self._waiting: deque[tuple[tuple[str, ...], bool]] = deque()
         self._tokenizer: Any = None
 
     def say(self, *pieces: str, free: bool = False) -> None:
-        """Let a request get these texts for an answer, each of them in tokens of its own.
+        """Script the answer to one request: these texts, each encoded separately.
 
-        After them the model ends its turn; with `free` it goes on by itself, at temperature 1.
+        After them the model ends its turn; with `free` it continues on its own at temperature 1.
         """
         self._waiting.append((pieces, free))
 
     def encode(self, tokenizer: Any, chat: Any, **options: Any) -> list[int]:
-        """Do what the original does, and note which request comes next."""
+        """Encode a chat as usual, and record its prompt."""
         prompt = self._encode(tokenizer, chat, **options)
         self._tokenizer = tokenizer
         self.read.append(tokenizer.decode(prompt))
@@ -41,7 +41,7 @@ class Scripts:
         return prompt
 
     def sampler(self, _: Mapping[str, float]) -> Callable[[Any], Any]:
-        """The sampler that says the next script."""
+        """Return a sampler that follows the next script."""
         import mlx.core as mx
 
         pieces, free = self._waiting.popleft()
@@ -61,7 +61,7 @@ class Scripts:
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Scripts:
-    """The scripts that every request follows from now on."""
+    """The scripts that every request of the test follows."""
     scripts = Scripts(messages.encode)
     monkeypatch.setattr("llm_tiered.mlx.tokens.messages.encode", scripts.encode)
     monkeypatch.setattr("llm_tiered.mlx.tokens.sampling.sampler", scripts.sampler)

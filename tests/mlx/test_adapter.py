@@ -1,4 +1,4 @@
-"""LoRA adapters: what is trained on top of a model makes another one of it."""
+"""LoRA adapters: a model with an adapter is a model of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = "mlx/adapter"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model."""
+    """A model. Read only."""
     return build("qwen2", tmp_path_factory.mktemp("adapter"), layers=1)
 
 
@@ -58,17 +58,17 @@ def train(folder: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give an adapter for it."""
+    """An adapter for the model. Read only."""
     return train(folder, tmp_path_factory.mktemp("trained"))
 
 
 def local(folder: Path, adapter: Path | None = None) -> MlxModel:
-    """The model in a folder, with an adapter or without."""
+    """The model in a folder, with or without an adapter."""
     return MlxModel(ModelSpec(NAME, path=folder, adapter=adapter), Limits, lambda _: None)
 
 
 def test_both_are_resident(folder: Path, adapter: Path) -> None:
-    """With its adapter a model answers otherwise, and is another one in memory beside it."""
+    """With an adapter the model answers differently, and is kept in memory beside the plain one."""
     plain, trained = local(folder), local(folder, adapter)
     texts = [model.prompt("Hello", **GREEDY).text() for model in (plain, trained, plain, trained)]
     assert texts[:2] == texts[2:]
@@ -76,16 +76,16 @@ def test_both_are_resident(folder: Path, adapter: Path) -> None:
     assert list(ENGINE.resident())[-2:] == [NAME, f"{NAME}+{adapter}"]
 
 
-def test_config_names_it(folder: Path, adapter: Path, config_file: Path) -> None:
-    """The config can put an adapter on a model."""
+def test_adapter_in_the_config(folder: Path, adapter: Path, config_file: Path) -> None:
+    """The config can give a model an adapter."""
     models = [{"id": "adapter", "path": str(folder), "adapter": str(adapter)}]
     config_file.write_text(json.dumps({"models": models}))
     text = llm.get_model("mlx/adapter").prompt("Hello", **GREEDY).text()
     assert text == local(folder, adapter).prompt("Hello", **GREEDY).text()
 
 
-def test_no_adapter_there(folder: Path, tmp_path: Path) -> None:
-    """A folder without an adapter is named in the error, and the model goes on without one."""
+def test_missing_adapter(folder: Path, tmp_path: Path) -> None:
+    """The error for a missing adapter names its folder; the plain model still answers."""
     with pytest.raises(ModelUnavailable, match=r"adapter.*nowhere") as refused:
         local(folder, tmp_path / "nowhere").prompt("Hello", **GREEDY).text()
     assert "\n" not in str(refused.value)
@@ -93,7 +93,7 @@ def test_no_adapter_there(folder: Path, tmp_path: Path) -> None:
 
 
 def test_adapter_of_another_model(adapter: Path, tmp_path: Path) -> None:
-    """An adapter that does not fit the model's shape is refused with both names."""
+    """An adapter that does not fit the model's shape is refused, and the error names it."""
     wide = build("qwen2", tmp_path / "wide", layers=1, hidden=128)
     with pytest.raises(TieredError, match="adapter") as refused:
         local(wide, adapter).prompt("Hello", **GREEDY).text()
@@ -102,7 +102,7 @@ def test_adapter_of_another_model(adapter: Path, tmp_path: Path) -> None:
 
 
 def test_adapter_of_another_library(folder: Path, adapter: Path, tmp_path: Path) -> None:
-    """An adapter as PEFT writes it is refused, and the model itself still answers."""
+    """An adapter in PEFT's format is refused; the plain model still answers."""
     other = shutil.copytree(adapter, tmp_path / "peft")
     settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
     (other / "adapter_config.json").write_text(json.dumps(settings))

@@ -1,3 +1,5 @@
+"""The device that MLX uses, and machines without MLX."""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +27,7 @@ WINDOWS = ("win32", "AMD64")
 
 @pytest.fixture
 def _no_mlx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Take MLX away."""
+    """Make every import of MLX fail."""
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     device.detect.cache_clear()
     yield
@@ -33,7 +35,7 @@ def _no_mlx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_detects_this_machine() -> None:
-    """The device has a name, and models may use some of its memory, but not all of it."""
+    """The device has a name, and models may use some of its memory but not all."""
     here = device.detect()
     assert here.kind in ("metal", "cuda", "cpu")
     assert here.name
@@ -41,7 +43,7 @@ def test_detects_this_machine() -> None:
 
 
 def test_detects_once() -> None:
-    """The device is looked at once a process."""
+    """The device is detected once per process."""
     assert device.detect() is device.detect()
 
 
@@ -49,17 +51,17 @@ def test_detects_once() -> None:
 @pytest.mark.parametrize(
     ("machine", "message", "fix"),
     [
-        (LINUX, "MLX has no backend here: ", "llm install 'mlx[cpu]'"),
-        (MAC, "MLX does not load: ", "llm install -U mlx mlx-lm"),
-        (INTEL_MAC, "MLX runs on Apple silicon and Linux only", None),
-        (WINDOWS, "MLX runs on Apple silicon and Linux only", None),
+        (LINUX, "MLX has no backend on this machine: ", "llm install 'mlx[cpu]'"),
+        (MAC, "MLX can't be loaded: ", "llm install -U mlx mlx-lm"),
+        (INTEL_MAC, "MLX runs only on Apple silicon and Linux", None),
+        (WINDOWS, "MLX runs only on Apple silicon and Linux", None),
     ],
     ids=["Linux", "Mac", "Intel Mac", "Windows"],
 )
 def test_without_mlx(
     machine: tuple[str, str], message: str, fix: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where MLX can't be imported, the error says what to do, or that nothing can be done."""
+    """If MLX can't be imported, the error says what to do, or that MLX does not run here."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "platform", machine[0])
         patch.setattr(platform, "machine", lambda: machine[1])
@@ -72,20 +74,20 @@ def test_without_mlx(
 
 @pytest.mark.usefixtures("_no_mlx")
 def test_command_line_without_mlx(tmp_path: Path, config_file: Path) -> None:
-    """Without MLX a local model is listed, and asking it ends with one line that says why."""
+    """Without MLX a local model is listed, and prompting it prints one line that says why."""
     models = [{"id": "device-model", "path": str(tmp_path)}]
     config_file.write_text(json.dumps({"models": models}))
     listed = CliRunner().invoke(cli, ["models", "list"])
-    asked = CliRunner().invoke(cli, ["-m", "mlx/device-model", "Hello"])
+    prompted = CliRunner().invoke(cli, ["-m", "mlx/device-model", "Hello"])
     assert "mlx/device-model" in listed.stdout
-    assert asked.exit_code == 1
-    assert asked.stdout == ""
-    [line] = asked.stderr.splitlines()
+    assert prompted.exit_code == 1
+    assert prompted.stdout == ""
+    [line] = prompted.stderr.splitlines()
     assert "MLX" in line
 
 
 def test_memory_is_wired_on_metal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What models keep in memory is held on to as far as Metal recommends, and let go again."""
+    """On Metal, memory is wired up to the recommended size, and released afterwards."""
     limits: list[int] = []
 
     def limit(size: int) -> int:
@@ -104,7 +106,7 @@ def test_memory_is_wired_on_metal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process forked from one that has used MLX gets an error: it would wait forever."""
+    """A process forked from one that has used MLX gets an error instead of hanging."""
     device.run_apart(lambda: mx.eval(mx.zeros(1)))
     device.claim()
     monkeypatch.setattr("os.getpid", lambda: -1)

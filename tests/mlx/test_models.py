@@ -1,4 +1,4 @@
-"""Local models as people use them: through llm's API and its command line."""
+"""Local models as users see them, through llm's API and command line."""
 
 from __future__ import annotations
 
@@ -26,60 +26,61 @@ GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Give the models by their ids: those that talk on, and others that don't."""
+    """Model folders by id: some never end their turn, others do. Read only."""
     root = tmp_path_factory.mktemp("models")
-    found = {f"models-{family}": build(family, root / family) for family in FAMILIES}
-    found["models-short"] = build("qwen3", root / "short", context=SHORT_CONTEXT)
+    folders = {f"models-{family}": build(family, root / family) for family in FAMILIES}
+    folders["models-short"] = build("qwen3", root / "short", context=SHORT_CONTEXT)
     limit_tokenizer(root / "short", SHORT_CONTEXT)
-    found["models-terse"] = build("phi3", root / "terse", eos_bias=44.0)
-    found["models-silent"] = build("phi3", root / "silent", eos_bias=1000.0)
-    found["models-lively"] = build("qwen2", root / "lively")
+    folders["models-terse"] = build("phi3", root / "terse", eos_bias=44.0)
+    folders["models-silent"] = build("phi3", root / "silent", eos_bias=1000.0)
+    folders["models-lively"] = build("qwen2", root / "lively")
     generation = {"do_sample": True, "temperature": 1.0}
     (root / "lively" / "generation_config.json").write_text(json.dumps(generation))
-    return found
+
+    return folders
 
 
 def limit_tokenizer(folder: Path, tokens: int) -> None:
-    """Let the tokenizer say how long a text may be, as those of many repositories do."""
+    """Set the tokenizer's maximum length, as many repositories do."""
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": tokens}))
 
 
 @pytest.fixture(autouse=True)
 def _registered(folders: dict[str, Path], config_file: Path) -> None:
-    """Let the config name them."""
+    """Register the models in the config."""
     models = [{"id": name, "path": str(path)} for name, path in folders.items()]
     config_file.write_text(json.dumps({"models": models}))
 
 
 def ask(name: str, prompt: str = "Hello", **options: Any) -> llm.Response:
-    """Prompt a model, and wait for the whole answer."""
+    """Prompt a model and wait for the complete answer."""
     response = llm.get_model(name).prompt(prompt, **options)
     response.text()
     return response
 
 
 def details(response: llm.Response | llm.AsyncResponse) -> dict[str, Any]:
-    """Give what is logged of an answer beside its text."""
+    """The details of an answer that are logged beside its text."""
     assert response.response_json
     return response.response_json
 
 
 def run(*arguments: str, stdin: str | None = None) -> str:
-    """Run llm, and give what it printed."""
+    """Run llm and return its output."""
     result = CliRunner().invoke(cli, arguments, input=stdin, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 def turns() -> list[dict[str, Any]]:
-    """Give the logged turns, oldest first."""
-    found: list[dict[str, Any]] = json.loads(run("logs", "--json", "-n", "0"))
-    return found
+    """The logged turns, oldest first."""
+    rows: list[dict[str, Any]] = json.loads(run("logs", "--json", "-n", "0"))
+    return rows
 
 
 def reference(folder: Path, chat: list[dict[str, str]]) -> tuple[str, int]:
-    """What mlx-lm itself answers at temperature 0, and how many tokens the prompt has."""
+    """Mlx-lm's own answer at temperature 0, and the number of tokens in the prompt."""
     import mlx_lm
 
     model, tokenizer = mlx_lm.load(str(folder))[:2]
@@ -88,14 +89,14 @@ def reference(folder: Path, chat: list[dict[str, str]]) -> tuple[str, int]:
     return text, len(prompt)
 
 
-def said(role: str, content: str) -> dict[str, str]:
-    """A message as templates take it."""
+def message(role: str, content: str) -> dict[str, str]:
+    """A message as chat templates expect it."""
     return {"role": role, "content": content}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answer_streams(family: Family) -> None:
-    """An answer comes in several pieces, which together are its text."""
+    """An answer arrives in several pieces that add up to its text."""
     response = llm.get_model(f"mlx/models-{family}").prompt("Hello", **GREEDY)
     pieces = list(response)
     assert len(pieces) > 3
@@ -103,7 +104,7 @@ def test_answer_streams(family: Family) -> None:
 
 
 def test_answer_without_streaming() -> None:
-    """Without streaming the same text comes."""
+    """Without streaming, the answer is the same."""
     response = llm.get_model(QWEN).prompt("Hello", stream=False, **GREEDY)
     assert response.text() == ask(QWEN, **GREEDY).text()
 
@@ -123,38 +124,38 @@ async def test_sync_and_async_agree(family: Family) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_system_prompt_reaches_the_template(family: Family, folders: dict[str, Path]) -> None:
-    """The model reads the system prompt and the question in its family's own form."""
+    """The model reads the system prompt and the question in its family's format."""
     response = ask(f"mlx/models-{family}", "Hello", system="Be brief.", **GREEDY)
-    chat = [said("system", "Be brief."), said("user", "Hello")]
+    chat = [message("system", "Be brief."), message("user", "Hello")]
     expected = reference(folders[f"models-{family}"], chat)
     assert (response.text(), response.usage().input) == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_conversation_reaches_the_template(family: Family, folders: dict[str, Path]) -> None:
-    """The model reads the earlier turns of a conversation, its own among them."""
+    """The model reads the earlier turns of a conversation, including its own."""
     conversation = llm.get_model(f"mlx/models-{family}").conversation()
     first = conversation.prompt("Hello", system="Be brief.", **GREEDY).text()
     response = conversation.prompt("And then?", **GREEDY)
     chat = [
-        said("system", "Be brief."),
-        said("user", "Hello"),
-        said("assistant", first),
-        said("user", "And then?"),
+        message("system", "Be brief."),
+        message("user", "Hello"),
+        message("assistant", first),
+        message("user", "And then?"),
     ]
     text, count = reference(folders[f"models-{family}"], chat)
     assert (response.text(), response.usage().input) == (text, count)
 
 
 def test_max_tokens_ends_the_answer() -> None:
-    """An answer of max_tokens tokens says that its length ended it."""
+    """An answer that reaches max_tokens has the finish reason "length"."""
     response = ask(QWEN, max_tokens=7)
     assert response.usage().output == 7
     assert details(response)["finish_reason"] == "length"
 
 
 def test_model_ends_the_answer() -> None:
-    """A model that ends its turn does so before max_tokens, and says that it stopped."""
+    """An answer whose turn the model ends has the finish reason "stop"."""
     response = ask("mlx/models-terse", **{**GREEDY, "max_tokens": 200})
     assert response.text()
     assert response.usage().output in range(2, 200)
@@ -162,7 +163,7 @@ def test_model_ends_the_answer() -> None:
 
 
 def test_phi_ends_its_turn() -> None:
-    """Phi's <|end|> ends the answer, and stays out of it, where its EOS ids leave it out."""
+    """Phi's <|end|> ends the answer without being part of it, even if it is not an EOS id."""
     response = ask("mlx/models-silent", **GREEDY)
     assert response.text() == ""
     assert response.usage().output == 1
@@ -171,7 +172,7 @@ def test_phi_ends_its_turn() -> None:
 
 @pytest.mark.parametrize("seed", [0, 7, 2**63])
 def test_seed_repeats_an_answer(seed: int) -> None:
-    """The same seed gives the same answer, whatever ran in between; 0 is one like any other."""
+    """The same seed gives the same answer, whatever ran in between; 0 is a seed like any other."""
     options: dict[str, Any] = {"temperature": 1, "max_tokens": 20}
     first = ask(QWEN, seed=seed, **options).text()
     other = ask(QWEN, seed=seed + 1, **options).text()
@@ -180,33 +181,33 @@ def test_seed_repeats_an_answer(seed: int) -> None:
 
 
 def test_answers_without_a_seed_differ() -> None:
-    """Without a seed, no two answers are alike at temperature 1."""
+    """Without a seed, answers differ at temperature 1."""
     assert len({ask(QWEN, temperature=1, max_tokens=20).text() for _ in range(3)}) == 3
 
 
 @pytest.mark.parametrize("option", [{"top_p": 0.001}, {"min_p": 1}])
-def test_sampling_options_hold(option: dict[str, Any]) -> None:
-    """top_p and min_p can leave only the likeliest token, even at temperature 1."""
+def test_sampling_options(option: dict[str, Any]) -> None:
+    """top_p and min_p can leave only the most likely token, even at temperature 1."""
     response = ask(QWEN, temperature=1, max_tokens=12, **option)
     assert response.text() == ask(QWEN, **GREEDY).text()
 
 
-def test_authors_sampling_holds_unless_the_request_says_otherwise() -> None:
-    """The temperature of generation_config.json holds where the request has none."""
+def test_recommended_temperature() -> None:
+    """The temperature of generation_config.json applies unless the request has its own."""
     name = "mlx/models-lively"
     assert ask(name, max_tokens=20).text() != ask(name, max_tokens=20).text()
     assert ask(name, **GREEDY).text() == ask(QWEN, **GREEDY).text()
 
 
 def stops_of(pieces: list[str]) -> dict[str, str | list[str]]:
-    """Stop strings for an answer that came in these pieces."""
+    """Stop strings for an answer that arrived in these pieces."""
     text = "".join(pieces)
     return {
         "inside": pieces[4],
         "across tokens": pieces[4][-1] + pieces[5][0],
         "at the start": text[:2],
         "at the end": text[-2:],
-        "a list": ["never said", pieces[6], pieces[3]],
+        "a list": ["never there", pieces[6], pieces[3]],
         "a JSON list": json.dumps([pieces[6], pieces[3]]),
         "the first of two that overlap": [pieces[4] + pieces[5] + "…", pieces[5]],
     }
@@ -214,7 +215,7 @@ def stops_of(pieces: list[str]) -> dict[str, str | list[str]]:
 
 @pytest.mark.parametrize("case", stops_of(["ab"] * 8))
 def test_stop_ends_the_answer(case: str) -> None:
-    """An answer ends before the first stop string in it, wherever that lies."""
+    """An answer ends before the first stop string, wherever that is."""
     pieces = list(llm.get_model(QWEN).prompt("Hello", **GREEDY))
     stop = stops_of(pieces)[case]
     if isinstance(stop, str):
@@ -226,10 +227,10 @@ def test_stop_ends_the_answer(case: str) -> None:
     assert response.usage().output
 
 
-def test_stop_that_never_comes_changes_nothing() -> None:
-    """What only begins like a stop string is part of the answer, up to its very end."""
+def test_stop_string_that_does_not_occur() -> None:
+    """Text that only begins like a stop string is part of the answer, even at its end."""
     expected = ask(QWEN, **GREEDY)
-    response = ask(QWEN, stop=[expected.text()[-3:] + "…", "never said"], **GREEDY)
+    response = ask(QWEN, stop=[expected.text()[-3:] + "…", "never there"], **GREEDY)
     assert response.text() == expected.text()
     assert details(response)["finish_reason"] == "length"
 
@@ -254,18 +255,18 @@ def test_stop_that_never_comes_changes_nothing() -> None:
     ids=str,
 )
 def test_options_are_validated(options: dict[str, Any]) -> None:
-    """A value that makes no sense is refused before anything runs."""
+    """An invalid value is refused before anything runs."""
     with pytest.raises(ValidationError):
         llm.get_model(QWEN).prompt("Hello", **options)
 
 
 def test_stop_may_look_like_json() -> None:
-    """A stop string that starts like a JSON list and is none stands for itself."""
+    """A stop string that starts like a JSON list but is not one is taken literally."""
     assert ask(QWEN, stop="[1", **GREEDY).text() == ask(QWEN, **GREEDY).text()
 
 
 async def test_prompt_longer_than_the_context() -> None:
-    """A prompt that fills the context is refused with both counts, and the next one works."""
+    """A prompt longer than the context is refused with both counts, and the next one works."""
     count = ask(QWEN, "one two " * 50, max_tokens=1).usage().input
     assert count is not None
     with pytest.raises(PromptTooLong, match=rf"\b\d+ tokens.*\b{SHORT_CONTEXT}\b") as refused:
@@ -276,9 +277,9 @@ async def test_prompt_longer_than_the_context() -> None:
     assert ask("mlx/models-short", **GREEDY).text()
 
 
-def test_too_long_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A prompt that is too long is an error, and nothing else: transformers does not warn, too."""
-    # What it logs goes to no other logger.
+def test_long_prompt_causes_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """A prompt that is too long is only an error: transformers does not warn as well."""
+    # Its records don't propagate to the root logger.
     transformers = logging.getLogger("transformers")
     transformers.addHandler(caplog.handler)
     try:
@@ -289,8 +290,8 @@ def test_too_long_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == []
 
 
-def test_max_tokens_is_clipped_to_the_context() -> None:
-    """An answer ends where the context does, whatever max_tokens says."""
+def test_context_limits_the_answer() -> None:
+    """An answer ends with the context, however large max_tokens is."""
     response = ask("mlx/models-short", max_tokens=10_000)
     usage = response.usage()
     assert usage.input is not None
@@ -300,28 +301,28 @@ def test_max_tokens_is_clipped_to_the_context() -> None:
 
 @pytest.mark.parametrize("system", [None, "Be brief."])
 def test_empty_prompt(system: str | None) -> None:
-    """A prompt with nothing to answer in it is refused."""
+    """An empty prompt is refused."""
     with pytest.raises(RequestError, match="the prompt is empty"):
         ask(QWEN, "", system=system)
 
 
 def test_details_of_an_answer() -> None:
-    """response_json tells how the answer ended, how fast it came and what memory it took."""
-    found = details(ask(QWEN, **GREEDY))
-    assert set(found) == {"finish_reason", "prompt_tps", "generation_tps", "peak_memory"} | {
+    """response_json has the finish reason, speeds, memory and log-probabilities of an answer."""
+    facts = details(ask(QWEN, **GREEDY))
+    assert set(facts) == {"finish_reason", "prompt_tps", "generation_tps", "peak_memory"} | {
         "mean_logprob",
         "lowest_logprob",
         "decile_logprob",
     }
-    assert found["lowest_logprob"] <= found["decile_logprob"] <= found["mean_logprob"] <= 0
-    assert found["prompt_tps"] > 0
-    assert found["generation_tps"] > 0
-    assert isinstance(found["peak_memory"], int)
-    assert found["peak_memory"] > 500_000
+    assert facts["lowest_logprob"] <= facts["decile_logprob"] <= facts["mean_logprob"] <= 0
+    assert facts["prompt_tps"] > 0
+    assert facts["generation_tps"] > 0
+    assert isinstance(facts["peak_memory"], int)
+    assert facts["peak_memory"] > 500_000
 
 
 def test_command_line_logs_the_answer() -> None:
-    """`llm -m` prints the answer, and logs it with its options, usage and details."""
+    """`llm -m` prints the answer and logs it with its options, usage and details."""
     options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
     printed = run("-m", QWEN, *options, "Hello")
     expected = ask(QWEN, **GREEDY)
@@ -333,15 +334,15 @@ def test_command_line_logs_the_answer() -> None:
     assert turn["response_json"]["finish_reason"] == "length"
 
 
-def test_command_line_takes_stop_strings() -> None:
-    """`-o stop` takes a text, or a JSON list of texts."""
+def test_stop_strings_on_the_command_line() -> None:
+    """`-o stop` accepts a text or a JSON list of texts."""
     first, second, *_ = llm.get_model(QWEN).prompt("Hello", **GREEDY)
-    for stop in (second, json.dumps(["never said", second])):
+    for stop in (second, json.dumps(["never there", second])):
         printed = run("-m", QWEN, "-o", "temperature", "0", "-o", "stop", stop, "Hello")
         assert printed == f"{first}\n"
 
 
-def test_command_line_async() -> None:
+def test_async_on_the_command_line() -> None:
     """`--async` prints and logs the same answer."""
     options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
     printed = run("--async", "-m", QWEN, *options, "Hello")
@@ -349,16 +350,16 @@ def test_command_line_async() -> None:
     assert [turn["model"] for turn in turns()] == [QWEN]
 
 
-def test_command_line_continues(folders: dict[str, Path]) -> None:
-    """`-c` goes on with the same model, which reads the system prompt and the first turn again."""
+def test_continued_conversation(folders: dict[str, Path]) -> None:
+    """With `-c` the same model reads the system prompt and the earlier turn again."""
     options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
     first = run("-m", QWEN, "-s", "Be brief.", *options, "Hello").removesuffix("\n")
     second = run("-c", *options, "And then?").removesuffix("\n")
     chat = [
-        said("system", "Be brief."),
-        said("user", "Hello"),
-        said("assistant", first),
-        said("user", "And then?"),
+        message("system", "Be brief."),
+        message("user", "Hello"),
+        message("assistant", first),
+        message("user", "And then?"),
     ]
     assert second == reference(folders["models-qwen2"], chat)[0]
     assert [turn["model"] for turn in turns()] == [QWEN, QWEN]
@@ -366,7 +367,7 @@ def test_command_line_continues(folders: dict[str, Path]) -> None:
 
 
 def test_chat() -> None:
-    """`llm chat` answers turn after turn in one conversation, and logs them."""
+    """`llm chat` answers and logs every turn in one conversation."""
     options = ("-o", "max_tokens", "12", "-o", "temperature", "0")
     printed = run("chat", "-m", QWEN, *options, stdin="Hello\nAnd then?\nexit\n")
     conversation = llm.get_model(QWEN).conversation()
@@ -375,8 +376,8 @@ def test_chat() -> None:
     assert all(answer in printed for answer in answers)
 
 
-def test_error_is_for_people(config_file: Path) -> None:
-    """A folder that is gone ends `llm -m` with one line that names it, and no answer is logged."""
+def test_missing_folder(config_file: Path) -> None:
+    """`llm -m` with a missing folder prints one line that names it, and logs nothing."""
     models = [{"id": "models-gone", "path": "/nowhere/at/all"}]
     config_file.write_text(json.dumps({"models": models}))
     result = CliRunner().invoke(cli, ["-m", "mlx/models-gone", "Hello"])

@@ -1,4 +1,4 @@
-"""How far a long prompt has been read, on a terminal."""
+"""The progress bar for the prefill of a long prompt."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "mlx/progress"
-PATIENCE = 30  # seconds, for what takes far less
-STEP = 2048  # mlx-lm reads so many tokens at once
+PATIENCE = 30  # seconds, far more than needed
+STEP = 2048  # tokens that mlx-lm reads in one step
 
 
 class Terminal(io.StringIO):
-    """A terminal, and what can be seen on its last line."""
+    """A terminal that shows what is on its last line."""
 
     def isatty(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     @property
     def visible(self) -> str:
-        """The line as it stands, with all that was written over something else."""
+        """The line as a user sees it, after every carriage return."""
         line = ""
         for part in self.getvalue().split("\r"):
             line = part + line[len(part) :]
@@ -52,17 +52,17 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model that takes long prompts."""
+    """A model with a long context."""
     return build("qwen2", tmp_path_factory.mktemp("progress"), layers=1, context=20_000)
 
 
 def long_prompt(words: int, about: str) -> str:
-    """A prompt of at least so many tokens, which begins like no other."""
+    """A prompt of at least `words` tokens with a unique beginning."""
     return f"{about}{' a' * words}"
 
 
 def test_bar() -> None:
-    """A bar shows what is done, and is gone when it is closed."""
+    """A bar shows the progress, and disappears when it is closed."""
     bar = PrefillBar()
     with redirect_stderr(Terminal()) as terminal:
         bar.show(0, 2 * LONG)
@@ -74,8 +74,8 @@ def test_bar() -> None:
         bar.close()
 
 
-def test_bar_begins_again() -> None:
-    """After one prompt a bar serves the next one."""
+def test_bar_is_reusable() -> None:
+    """A closed bar can show the progress of another prompt."""
     bar = PrefillBar()
     with redirect_stderr(Terminal()) as terminal:
         for total in (2 * LONG, 3 * LONG):
@@ -85,8 +85,8 @@ def test_bar_begins_again() -> None:
             assert terminal.visible == ""
 
 
-def test_short_prompts_need_no_bar() -> None:
-    """What is read before anybody wonders shows nothing."""
+def test_short_prompts_show_no_bar() -> None:
+    """The prefill of a short prompt shows nothing."""
     bar = PrefillBar()
     with redirect_stderr(Terminal()) as terminal:
         bar.show(0, LONG - 1)
@@ -95,7 +95,7 @@ def test_short_prompts_need_no_bar() -> None:
 
 
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is a file or a pipe, nothing is written to it."""
+    """If stderr is a file or a pipe, nothing is written to it."""
     bar = PrefillBar()
     bar.show(0, 2 * LONG)
     bar.show(LONG, 2 * LONG)
@@ -107,7 +107,7 @@ def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_long_prompt(
     options: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """While a long prompt is read there is a bar, and none with the answer."""
+    """There is a bar while a long prompt is read, and none beside the answer."""
     model = MlxModel(ModelSpec(model_id=NAME, path=folder), Limits, lambda _: None)
     response = model.prompt(long_prompt(STEP + 200, str(options)), max_tokens=3, **options)
     with redirect_stderr(Terminal()) as terminal:
@@ -118,47 +118,47 @@ def test_long_prompt(
     assert capsys.readouterr().out == ""
 
 
-def test_prompt_that_is_known(folder: Path) -> None:
-    """A long prompt of which little is left to read shows no bar."""
+def test_cached_prompt(folder: Path) -> None:
+    """A long prompt shows no bar if most of it is in the KV cache."""
     model = MlxModel(ModelSpec(model_id=NAME, path=folder), Limits, lambda _: None)
     for count in (1, 0):
         with redirect_stderr(Terminal()) as terminal:
-            assert model.prompt(long_prompt(STEP, "known"), max_tokens=3).text()
+            assert model.prompt(long_prompt(STEP, "cached"), max_tokens=3).text()
         assert terminal.getvalue().count("0%") == count
 
 
 def test_events(folder: Path) -> None:
-    """The engine tells after each step how much of what had to be read has been."""
+    """After each step the engine reports how many of the uncached tokens have been read."""
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     chat = ({"role": "user", "content": long_prompt(3 * STEP, "events")},)
     ENGINE.submit(GenerationRequest(NAME, folder, 10**9, chat, 3), events.put, Ticket())
-    told = []
+    reports = []
     while not isinstance(event := events.get(timeout=PATIENCE), Done | Failed):
-        told += [event] if isinstance(event, Prefill) else []
+        reports += [event] if isinstance(event, Prefill) else []
     assert isinstance(event, Done)
     unread = event.prompt_tokens - event.cached_tokens
     expected = [Prefill(done, unread) for done in (STEP, 2 * STEP, 3 * STEP, unread - 1)]
-    assert told == expected
+    assert reports == expected
 
 
-async def test_cancelled_while_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar goes when nobody waits for the answer any more."""
-    told, show = asyncio.Event(), PrefillBar.show
+async def test_cancelled_during_prefill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar disappears when the prompt is cancelled."""
+    shown, show = asyncio.Event(), PrefillBar.show
 
     def submit(_: Any, emit: Callable[[Event], None], *__: Any, **___: Any) -> bool:
         emit(Prefill(100, 2 * LONG))
         return True
 
-    def shown(self: PrefillBar, done: int, total: int) -> None:
+    def show_and_signal(self: PrefillBar, done: int, total: int) -> None:
         show(self, done, total)
-        told.set()
+        shown.set()
 
     monkeypatch.setattr(ENGINE, "submit", submit)
-    monkeypatch.setattr(PrefillBar, "show", shown)
+    monkeypatch.setattr(PrefillBar, "show", show_and_signal)
     model = AsyncMlxModel(ModelSpec(model_id=NAME, path=folder), Limits, lambda _: None)
     with redirect_stderr(Terminal()) as terminal:
         task = asyncio.ensure_future(model.prompt("Hello").text())
-        await asyncio.wait_for(told.wait(), PATIENCE)
+        await asyncio.wait_for(shown.wait(), PATIENCE)
         assert "reading the prompt" in terminal.visible
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from llm_tiered import errors
-from llm_tiered.mlx.options import Options
+from llm_tiered.mlx.options import MlxOptions
 from llm_tiered.router.failures import Problem, explain, redact
 
 GOOGLE_KEY = "AIza" + "Sy0123456789_abcdefghij-ABCDEFGHIJK"
@@ -202,7 +202,7 @@ def test_no_key() -> None:
 def test_wrong_options() -> None:
     """Every option that the model rejects is named, in one line."""
     with pytest.raises(ValidationError) as caught:
-        Options.model_validate({"temperature": 3, "colour": "red"})
+        MlxOptions.model_validate({"temperature": 3, "colour": "red"})
     assert explain(caught.value) == Problem(
         "wrong options: temperature: Input should be less than or equal to 2,"
         " colour: Extra inputs are not permitted"

@@ -11,9 +11,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DamagedModel, EngineError, ModelUnavailable
-from ..device import too_large
+from .. import device
 from ..tokens import structured
-from ..weights.inspect import WEIGHTS, ModelFiles, inspect_folder
+from ..weights.inspect import WEIGHTS_PATTERN, ModelFiles, inspect_folder
 from .kv import PrefixCache
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _check_size(request: GenerationRequest, found: ModelFiles, beside: Loaded | 
     needed = found.memory + (beside.files.memory if beside else 0)
     if needed > request.budget:
         subject = f"{request.model} beside {beside.name}" if beside else request.model
-        raise too_large(needed, request.budget, subject)
+        raise device.too_large(needed, request.budget, subject)
 
 
 def _load(name: str, request: GenerationRequest, found: ModelFiles) -> Loaded:
@@ -208,7 +208,7 @@ def brief(error: Exception) -> str:
 
 def _newest(folder: Path, adapter: Path | None) -> int:
     """When the weights were last written, in nanoseconds."""
-    weights = [*folder.glob(WEIGHTS), *(adapter.glob("*.safetensors") if adapter else ())]
+    weights = [*folder.glob(WEIGHTS_PATTERN), *(adapter.glob("*.safetensors") if adapter else ())]
     return max((file.stat().st_mtime_ns for file in weights), default=0)
 
 

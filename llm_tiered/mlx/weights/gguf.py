@@ -1,4 +1,4 @@
-"""A Llama model in one GGUF file → the folder that mlx_lm loads."""
+"""Converts a Llama model in a GGUF file to a folder that mlx_lm can load."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .. import device
 if TYPE_CHECKING:
     from pathlib import Path
 
-# GGUF's blocks (Q4_0, Q4_1, Q8_0) are MLX's groups: nothing is quantised again.
+# The blocks of GGUF's Q4_0, Q4_1 and Q8_0 become MLX's groups; nothing is quantised again.
 GROUP_SIZE = 32
 BITS = 4  # of most weights; SmolLM2's embeddings have 8
 
-CONTROL_TOKEN = 3  # GGUF's type of tokens that are no text, such as <|im_end|>
+CONTROL_TOKEN = 3  # GGUF's type for tokens that are not text, such as <|im_end|>
 
 TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 LAYER_NAMES = {
@@ -31,11 +31,11 @@ LAYER_NAMES = {
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write the model in `gguf` to `folder`, which is there already.
+    """Write the model in the file `gguf` to `folder`, which must exist.
 
-    Takes Llama models with tied embeddings and a byte-level BPE tokenizer that splits numbers
-    into digits. Raises ModelUnavailable where MLX cannot be imported, and OSError where a file
-    cannot be written.
+    Supports Llama models with tied embeddings and a byte-level BPE tokenizer that splits numbers
+    into digits. Raises ModelUnavailable if MLX can't be imported, OSError if a file can't be
+    written.
     """
     device.detect()
     import mlx.core as mx
@@ -81,7 +81,7 @@ def _config(facts: dict[str, Any]) -> dict[str, Any]:
 def _tokenizer_config(facts: dict[str, Any]) -> dict[str, Any]:
     tokens = facts["tokenizer.ggml.tokens"]
     return {
-        # The class that takes tokenizer.json as it is; GPT2Tokenizer would not split digits.
+        # This class uses tokenizer.json unchanged; GPT2Tokenizer would not split digits.
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": tokens[facts["tokenizer.ggml.bos_token_id"]],
         "eos_token": tokens[facts["tokenizer.ggml.eos_token_id"]],
@@ -94,7 +94,7 @@ def _tokenizer_config(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer(facts: dict[str, Any]) -> str:
-    """Build the text of tokenizer.json."""
+    """Return the content of tokenizer.json."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens = facts["tokenizer.ggml.tokens"]
@@ -121,10 +121,10 @@ def _tokenizer(facts: dict[str, Any]) -> str:
 
 
 def _weights(tensors: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Name and order the tensors as mlx_lm has them.
+    """Return the tensors under mlx_lm's names and in its order of rows.
 
-    The norms stay float32, and so does all that is computed after them: in float16 alone, MLX is
-    some thirty times slower on a CPU.
+    The norms stay float32, which makes the activations float32, too: with float16 alone, MLX is
+    about thirty times slower on a CPU.
     """
     heads = {
         "attn_q": facts["llama.attention.head_count"],
@@ -141,7 +141,7 @@ def _weights(tensors: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _module(stem: str) -> str:
-    """Name the module of mlx_lm that GGUF calls `stem`."""
+    """Return mlx_lm's name for the module that GGUF calls `stem`."""
     if stem in TOP_NAMES:
         return TOP_NAMES[stem]
     _, layer, part = stem.split(".")
@@ -149,7 +149,7 @@ def _module(stem: str) -> str:
 
 
 def _in_halves(tensor: Any, heads: int) -> Any:
-    """Order each head's rows as mlx_lm's rope pairs them: by halves, where GGUF has neighbours."""
+    """Reorder each head's rows for mlx_lm's rope: it pairs halves, GGUF pairs neighbours."""
     rows, columns = tensor.shape
     return (
         tensor.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
@@ -157,12 +157,12 @@ def _in_halves(tensor: Any, heads: int) -> Any:
 
 
 def _quantization(weights: dict[str, Any]) -> dict[str, Any]:
-    """Build what config.json says of the quantisation: modules with other bits by name."""
+    """Return the quantisation entry of config.json, with modules of other bits by name."""
     quantization: dict[str, Any] = {"group_size": GROUP_SIZE, "bits": BITS}
     for name, scales in weights.items():
         module, _, kind = name.rpartition(".")
         if kind == "scales":
-            # A row has one scale for each 32 weights, which take as many 32-bit words as bits.
+            # A row has one scale per 32 weights, and 32 weights of n bits take n 32-bit words.
             bits = weights[f"{module}.weight"].shape[-1] // scales.shape[-1]
             if bits != BITS:
                 quantization[module] = {"group_size": GROUP_SIZE, "bits": bits}
@@ -174,5 +174,5 @@ def _write_weights(file: Path, weights: dict[str, Any]) -> None:
 
     try:
         mx.save_safetensors(str(file), weights, metadata={"format": "mlx"})
-    except RuntimeError as error:  # what MLX makes of a full disk
+    except RuntimeError as error:  # MLX's error for a full disk
         raise OSError(f"{file.name}: {error}") from error

@@ -1,9 +1,9 @@
-"""A Hugging Face repository's files: found in the library's cache, weighed, downloaded.
+"""The files of a Hugging Face repository: finding them in the cache, their size, the download.
 
-huggingface_hub keeps the cache and its layout. What it does not do any more is to resume: it
-drops a half-fetched file, and on Ctrl-C it waits for its threads to end. So the large files,
-which the hub names by their SHA-256, are fetched here, one by one and with what is left of an
-earlier try, to where the library then finds them. The rest is the library's own work.
+huggingface_hub owns the cache and its layout, but it no longer resumes a download: it drops a
+partial file, and on Ctrl-C it waits for its threads to end. So the large files, which the hub
+identifies by their SHA-256, are fetched here, one after the other, each continuing an earlier
+partial download, and stored where the library expects them. The library does the rest.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from ...atomic import write_file
 from ...errors import DownloadError, ModelUnavailable
-from .inspect import MLX_BUILD, WEIGHTS, has_weights, inspect_folder
+from ...wording import gigabytes
+from .inspect import MLX_BUILD, WEIGHTS_PATTERN, inspect_folder, is_complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What mlx_lm asks for, less "*.py": code out of a repository is never run.
+# What mlx_lm downloads, except "*.py": code from a repository is never run.
 ALLOW_PATTERNS = (
     "*.json",
-    WEIGHTS,
+    WEIGHTS_PATTERN,
     "tokenizer.model",
     "*.tiktoken",
     "tiktoken.model",
@@ -38,15 +39,15 @@ ALLOW_PATTERNS = (
     "*.jsonl",
     "*.jinja",
 )
-DISK_MARGIN = 1.05
+DISK_MARGIN = 1.05  # free space needed, as a multiple of the missing bytes
 DOWNLOAD_TIMEOUT = 10.0  # seconds
-LISTING_LIFETIME = 60.0  # seconds: from the check of a model to its download
-RESUME = "try again: the download goes on where it stopped"
+LISTING_LIFETIME = 60.0  # seconds; enough from the check of a model to its download
+RESUME = "try again: the download continues where it stopped"
 
 
 @dataclass(frozen=True)
 class _RemoteFile:
-    """A file of the repository, and where the cache keeps its content."""
+    """A file of the repository; `blob` is where the cache keeps its content."""
 
     name: str
     size: int
@@ -57,11 +58,11 @@ class _RemoteFile:
     def partial(self) -> Path:
         return self.blob.with_name(f"{self.blob.name}.incomplete")
 
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         return _size(self.blob) == self.size
 
     def matches(self, path: Path) -> bool:
-        """Whether a file has the content that gave the blob its name, as LFS or as git does it."""
+        """Whether a file's hash is the blob's name: SHA-256 for large files, git's for others."""
         digest = hashlib.sha256() if self.sha256 else hashlib.sha1(usedforsecurity=False)
         if not self.sha256:
             digest.update(b"blob %d\0" % self.size)
@@ -71,14 +72,14 @@ class _RemoteFile:
         return digest.hexdigest() == self.blob.name
 
     def missing_bytes(self) -> int:
-        return 0 if self.is_whole() else self.size - min(_size(self.partial) or 0, self.size)
+        return 0 if self.is_complete() else self.size - min(_size(self.partial) or 0, self.size)
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """What the hub says about a repository: its commit, and the files that a model needs.
+    """What the hub says about a repository: its commit and the files that a model needs.
 
-    `names` has all of them, `files` those whose size and hash are known.
+    `names` has all of these files, `files` only those whose size and hash are known.
     """
 
     commit: str
@@ -89,7 +90,7 @@ class _Listing:
         return sum(file.missing_bytes() for file in self.files)
 
 
-# The latest listings by the hub and the folder in the cache, and when they were made.
+# The latest listings, and when they were made, by endpoint and folder in the cache.
 _listings: dict[tuple[str | None, Path], tuple[float, _Listing]] = {}
 
 
@@ -102,9 +103,9 @@ def offline() -> bool:
 def find(repo: str) -> Path | None:
     """Return the model's folder in the cache if all its files are there, else None.
 
-    Asks no network. Whether the files are sound is for `inspect_folder` to say.
+    Uses no network. Whether the files are sound is for `inspect_folder` to say.
     """
-    # Importing the whole library takes half a second: only where there is something to find.
+    # Importing the library takes half a second, so only do it if there may be something to find.
     if not os.path.isdir(_repo_cache(repo)):
         return None
     from huggingface_hub import snapshot_download
@@ -117,9 +118,9 @@ def find(repo: str) -> Path | None:
             local_files_only=True,
         )
     except (OSError, ValueError):
-        # The library's own errors for what is not there, and those of a damaged cache.
+        # The library's errors for missing files and for a damaged cache.
         return None
-    return Path(folder) if has_weights(Path(folder)) else None
+    return Path(folder) if is_complete(Path(folder)) else None
 
 
 def model_bytes(repo: str, *, timeout: float = 5.0) -> int:
@@ -144,7 +145,7 @@ def download(repo: str, *, show_progress: bool | None = None) -> Path:
         if folder is None:
             raise
     else:
-        # Whatever comes of it, the next download asks the hub again.
+        # The next download asks the hub again, however this one ends.
         _listings.pop(_place(repo), None)
         folder = _fetch(repo, listing, show_progress)
         try:
@@ -157,7 +158,7 @@ def download(repo: str, *, show_progress: bool | None = None) -> Path:
 
 
 def _list_files(repo: str, timeout: float) -> _Listing:
-    """Return the files that a model needs, as the hub has listed them within the last minute."""
+    """Return the hub's listing of a model, asking only if there is none from the last minute."""
     if offline():
         raise DownloadError(
             f"{repo} can't be fetched: HF_HUB_OFFLINE forbids the network",
@@ -171,13 +172,13 @@ def _list_files(repo: str, timeout: float) -> _Listing:
 
 
 def _ask(repo: str, timeout: float) -> _Listing:
-    """Ask the hub for the files that a model needs."""
+    """Ask the hub which files a model needs."""
     with _library(repo, fix="check the network, and HF_ENDPOINT if it is set, or try again later"):
         from huggingface_hub import HfApi
 
         info = HfApi(endpoint=_endpoint()).model_info(repo, timeout=timeout, files_metadata=True)
         commit = info.sha or ""
-        # It becomes a path, and it comes from outside.
+        # It comes from outside and becomes a path.
         if not re.fullmatch("[0-9a-f]{40}", commit):
             raise ValueError("not a commit")
     siblings = [
@@ -186,17 +187,17 @@ def _ask(repo: str, timeout: float) -> _Listing:
         if any(fnmatchcase(sibling.rfilename, pattern) for pattern in ALLOW_PATTERNS)
     ]
     names = tuple(sibling.rfilename for sibling in siblings)
-    if not any(fnmatchcase(name, WEIGHTS) for name in names):
-        raise DownloadError(f"{repo} has no weights for MLX ({WEIGHTS})", fix=MLX_BUILD)
+    if not any(fnmatchcase(name, WEIGHTS_PATTERN) for name in names):
+        raise DownloadError(f"{repo} has no weights for MLX ({WEIGHTS_PATTERN})", fix=MLX_BUILD)
     files = (_remote_file(repo, sibling) for sibling in siblings)
     return _Listing(commit, names, tuple(file for file in files if file))
 
 
 def _remote_file(repo: str, sibling: Any) -> _RemoteFile | None:
-    """Return what the hub says of a file, or None if that is too little, as with some mirrors."""
+    """Return a file as the hub describes it, or None if some mirror leaves out size or hash."""
     sha256 = sibling.lfs.sha256 if sibling.lfs else None
     key = sha256 or sibling.blob_id or ""
-    # The key becomes a path, and it comes from outside.
+    # The key comes from outside and becomes a path.
     if sibling.size is None or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", key):
         return None
     return _RemoteFile(
@@ -214,13 +215,13 @@ def _fetch(repo: str, listing: _Listing, show_progress: bool | None) -> Path:
         from huggingface_hub import hf_hub_download
 
         for file in listing.files:
-            if file.is_whole():
+            if file.is_complete():
                 continue
             if file.sha256:
                 _fetch_large(repo, file, _bar(show_progress))
             else:
                 file.blob.unlink(missing_ok=True)
-        # With the commit given, the library asks for no listing of its own.
+        # Given the commit, the library does not ask the hub for another listing.
         for name in listing.names:
             hf_hub_download(
                 repo,
@@ -243,7 +244,7 @@ def _publish(repo: str, commit: str) -> Path:
 
 
 def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
-    """Download one file to where the library's cache has it, going on with an earlier try."""
+    """Download one file into the library's cache, continuing a partial download of it."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it has no __all__
@@ -251,12 +252,12 @@ def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
         build_hf_headers,
     )
 
-    # The library's own lock: whoever else fetches this file, with or without us, waits for it.
+    # The library's own lock, so that other programs that fetch this file wait, too.
     lock = _cache() / ".locks" / _repo_cache(repo).name / f"{file.sha256}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     file.blob.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
-        if file.is_whole():
+        if file.is_complete():
             return
         if (_size(file.partial) or 0) > file.size:
             file.partial.unlink()
@@ -273,41 +274,42 @@ def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
         if not file.matches(file.partial):
             file.partial.unlink()
             raise DownloadError(
-                f"{file.name} of {repo} did not arrive as {_hub_name()} has it", fix="try again"
+                f"{file.name} of {repo} arrived damaged from {_hub_name()}", fix="try again"
             )
         file.partial.replace(file.blob)
 
 
 def _drop_damaged(listing: _Listing) -> None:
-    """Remove files that have the right size, but not the right content."""
+    """Remove files that have the right size but the wrong content."""
     for file in listing.files:
-        if file.is_whole() and not file.matches(file.blob):
+        if file.is_complete() and not file.matches(file.blob):
             file.blob.unlink()
 
 
 def _check_room(repo: str, needed: int) -> None:
+    """Raise DownloadError if the disk has no room for `needed` more bytes."""
     disk = _cache()
     while not disk.exists():
         disk = disk.parent
     free = shutil.disk_usage(disk).free
     if needed and needed * DISK_MARGIN > free:
         raise DownloadError(
-            f"{repo} needs {needed * DISK_MARGIN / 1e9:.1f} GB on disk, "
-            f"and {_cache()} has {free / 1e9:.1f} GB free",
-            fix="make room, or set HF_HUB_CACHE to a folder on a larger disk",
+            f"{repo} needs {gigabytes(round(needed * DISK_MARGIN))} on disk, "
+            f"but {_cache()} has only {gigabytes(free)} free",
+            fix="free some space, or set HF_HUB_CACHE to a folder on a larger disk",
         )
 
 
 @contextmanager
 def _library(repo: str, *, fix: str) -> Iterator[None]:
-    """Run huggingface_hub as this process is set up now, silent, and with errors for people.
+    """Run huggingface_hub with the current environment, silently, and translate its errors.
 
-    `fix` is what to do about a network or a hub that fails.
+    `fix` says what to do if the network or the hub fails.
     """
     from huggingface_hub import constants, errors
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
-    # It read these from the environment when it was first imported, perhaps long ago.
+    # The library read these from the environment when it was imported, perhaps long ago.
     constants.HF_HUB_OFFLINE = offline()
     constants.HF_HUB_DISABLE_TELEMETRY = True
     verbosity = get_verbosity()
@@ -316,14 +318,14 @@ def _library(repo: str, *, fix: str) -> Iterator[None]:
         yield
     except errors.HFValidationError as error:
         raise DownloadError(
-            f"{repo!r} is no name of a Hugging Face repository", fix="write it as owner/name"
+            f"{repo!r} is not the name of a Hugging Face repository", fix="write it as owner/name"
         ) from error
     except errors.HfHubHTTPError as error:
         raise _refusal(repo, error.response.status_code, fix) from error
     except OSError as error:
         raise _failure(repo, error, fix) from error
     except (
-        errors.HTTPError  # type: ignore[attr-defined]  # of httpx or httpx2, as the library has it
+        errors.HTTPError  # type: ignore[attr-defined]  # httpx's or httpx2's: the library's choice
     ) as error:
         raise DownloadError(f"{_hub_name()} can't be reached for {repo}", fix=fix) from error
     except (ValueError, KeyError) as error:
@@ -335,35 +337,37 @@ def _library(repo: str, *, fix: str) -> Iterator[None]:
 
 
 def _refusal(repo: str, status: int, fix: str) -> DownloadError:
-    """Say why the hub said no. What it wrote is left out: it may quote the token."""
+    """Return the error for a status of the hub. Its text is left out: it may quote the token."""
     if status == 404:
         return DownloadError(f"{_hub_name()} has no repository {repo}", fix="check the name")
     if status in (401, 403):
         return DownloadError(
-            f"{_hub_name()} does not let you have {repo}: it is private, gated or does not exist",
+            f"{_hub_name()} denies access to {repo}: it is private, gated or does not exist",
             fix="check the name, accept the terms on its page, and run: hf auth login",
         )
     return DownloadError(f"{_hub_name()} answered with HTTP status {status} for {repo}", fix=fix)
 
 
 def _failure(repo: str, error: OSError, fix: str) -> DownloadError:
-    """Say what an OSError is about: the disk if it names an error of the system, else the hub."""
+    """Return the error for an OSError: the disk's if it has an error number, else the hub's."""
     if error.errno is None:
-        return DownloadError(f"{_hub_name()} broke off while sending {repo}", fix=fix)
+        return DownloadError(
+            f"the connection to {_hub_name()} broke while downloading {repo}", fix=fix
+        )
     return DownloadError(
         f"{repo} can't be written to {_cache()}: {os.strerror(error.errno)}",
-        fix="make room there, or set HF_HUB_CACHE to another folder",
+        fix="free some space there, or set HF_HUB_CACHE to another folder",
     )
 
 
 def _bar(show: bool | None) -> type[Any]:
-    """Return a progress bar class; None draws on a terminal only."""
+    """Return a class of progress bars; with None they show on a terminal only."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs["disable"] = None if show is None else not show
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # as it is there
+            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # it has no types
 
     return Bar
 
@@ -373,13 +377,13 @@ def _endpoint() -> str | None:
 
 
 def _hub_name() -> str:
-    """Return the hub's address as messages have it: without a password that may stand in it."""
+    """Return the hub's host for messages, without a password that the address may contain."""
     address = (_endpoint() or "https://huggingface.co").rpartition("://")[2]
     return address.partition("/")[0].rpartition("@")[2]
 
 
 def _cache() -> Path:
-    """Return the cache's folder as the environment has it now, else as the library had it."""
+    """Return the cache's folder: from the current environment, else the library's default."""
     from huggingface_hub import constants
 
     folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
@@ -393,7 +397,7 @@ def _repo_cache(repo: str) -> Path:
 
 
 def _place(repo: str) -> tuple[str | None, Path]:
-    """Return where a model comes from and where it goes."""
+    """Return where a model comes from and where it is stored."""
     return _endpoint(), _repo_cache(repo)
 
 

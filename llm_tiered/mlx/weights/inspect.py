@@ -1,4 +1,4 @@
-"""What a model folder on disk holds, read without MLX: its config and the weights' headers."""
+"""What a model folder holds, read from its config and the headers of its weights, without MLX."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from ...errors import DamagedModel, ModelUnavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-WEIGHTS = "model*.safetensors"
+WEIGHTS_PATTERN = "model*.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
 OTHER_FORMATS = (".gguf", ".npz", ".bin")
-MLX_BUILD = "take an MLX build of the model, such as those of huggingface.co/mlx-community"
+MLX_BUILD = "use an MLX build of the model, such as one from huggingface.co/mlx-community"
 
-LENGTH_BYTES = 8  # a safetensors file starts with the length of its JSON header
+LENGTH_BYTES = 8  # of the number that a safetensors file starts with: the length of its header
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-CACHE_BYTES = 2  # MLX keeps keys and values in 16 bits
-USUAL_CONTEXT = 4096  # tokens of context that a model in memory is expected to hold
+CACHE_BYTES = 2  # per number: MLX keeps keys and values in 16 bits
+USUAL_CONTEXT = 4096  # tokens, assumed when the memory of a model in use is estimated
 
 JsonObject: TypeAlias = dict[str, Any]
+FolderState: TypeAlias = dict[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What can be told of a model before it is loaded.
+    """What is known about a model before it is loaded.
 
-    `size` is bytes of weights on disk, `parameters` counts weights as they were before they were
-    quantised, `context_length` and `kv_bytes_per_token` are None where the config lacks them.
+    `size` is bytes of weights on disk, `parameters` counts the weights before quantisation,
+    `context_length` is in tokens. `context_length` and `kv_bytes_per_token` are None if the
+    config does not give them.
     """
 
     path: Path
@@ -43,14 +46,14 @@ class ModelFiles:
 
     @property
     def memory(self) -> int:
-        """Bytes that the model takes in use: its weights, and the cache of a usual context."""
+        """Bytes that the model needs in use: its weights and the KV cache of a usual context."""
         tokens = min(USUAL_CONTEXT, self.context_length or USUAL_CONTEXT)
         return self.size + tokens * (self.kv_bytes_per_token or 0)
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One entry of a safetensors header; `end` is where its bytes end, from the header's end."""
+    """One entry of a safetensors header; `end` is where its data ends, counted from the header."""
 
     dtype: str
     elements: int
@@ -65,8 +68,8 @@ class _Tensor:
         )
 
 
-# What was read of each folder, and the state of its files at the time.
-_inspected: dict[Path, tuple[object, ModelFiles]] = {}
+# What each folder held, and the state of its files at that time.
+_inspected: dict[Path, tuple[FolderState, ModelFiles]] = {}
 
 
 def inspect_folder(path: Path, *, fix: str | None = None) -> ModelFiles:
@@ -78,36 +81,34 @@ def inspect_folder(path: Path, *, fix: str | None = None) -> ModelFiles:
     """
     try:
         state = _state(path)
-        known, files = _inspected.get(path, (None, None))
-        if files is None or known != state:
-            files = _read_folder(path, fix)
-            _inspected[path] = state, files
-        return files
+        if path not in _inspected or _inspected[path][0] != state:
+            _inspected[path] = state, _read_folder(path, fix)
+        return _inspected[path][1]
     except OSError as error:
         raise ModelUnavailable(
-            f"Can't read {error.filename}: {error.strerror}",
-            fix=fix or "check who may read it",
+            f"can't read {error.filename}: {error.strerror}",
+            fix=fix or "check its permissions",
         ) from error
 
 
-def has_weights(path: Path) -> bool:
-    """Whether config and weights are there, every shard of them; their content is not read."""
+def is_complete(path: Path) -> bool:
+    """Whether the config and every weights file are there; their content is not checked."""
     if not (path / "config.json").is_file():
         return False
     try:
         shards = _indexed_shards(path, fix=None)
     except ModelUnavailable:
         return False
-    found = {weights.name for weights in path.glob(WEIGHTS) if weights.is_file()}
-    return bool(found) and shards <= found
+    names = {file.name for file in path.glob(WEIGHTS_PATTERN) if file.is_file()}
+    return bool(names) and shards <= names
 
 
-def _state(path: Path) -> object:
-    """Return something that differs once a file of the folder is written, added or removed."""
+def _state(path: Path) -> FolderState:
+    """Return what changes as soon as a file of the folder is written, added or removed."""
     if not path.is_dir():
-        return None
+        return {}
     stats = {file.name: file.stat() for file in path.iterdir() if file.exists()}
-    # The time of change rather than of modification: copying tools set the latter.
+    # The change time, because programs that copy files set the modification time.
     return {name: (stat.st_ino, stat.st_size, stat.st_ctime_ns) for name, stat in stats.items()}
 
 
@@ -116,12 +117,12 @@ def _read_folder(path: Path, fix: str | None) -> ModelFiles:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise ModelUnavailable(
-            f"{path} is no MLX model: its config.json names no model_type", fix=MLX_BUILD
+            f"{path} is not an MLX model: its config.json has no model_type", fix=MLX_BUILD
         )
     weights = _find_weights(path, fix)
     if not any((path / name).is_file() for name in TOKENIZERS):
         raise ModelUnavailable(
-            f"{path} has no tokenizer: neither {' nor '.join(TOKENIZERS)} is there",
+            f"{path} has no tokenizer: it holds neither {' nor '.join(TOKENIZERS)}",
             fix=fix or "copy the tokenizer's files into the folder",
         )
     tensors: dict[str, _Tensor] = {}
@@ -142,12 +143,12 @@ def _read_config(path: Path, fix: str | None) -> JsonObject:
         raise ModelUnavailable(f"there is no folder {path}", fix=fix or "check the path")
     if not path.is_dir():
         raise ModelUnavailable(
-            f"{path} is no folder", fix=fix or "give the folder that holds the model's files"
+            f"{path} is not a folder", fix=fix or "give the folder that holds the model's files"
         )
     file = path / "config.json"
     if not file.is_file():
         raise ModelUnavailable(
-            f"{path} is no MLX model: it has no config.json",
+            f"{path} is not an MLX model: it has no config.json",
             fix=fix or "give the folder that holds config.json and the weights",
         )
     try:
@@ -162,11 +163,11 @@ def _read_config(path: Path, fix: str | None) -> JsonObject:
 
 
 def _find_weights(path: Path, fix: str | None) -> list[Path]:
-    weights = sorted(path.glob(WEIGHTS))
+    weights = sorted(path.glob(WEIGHTS_PATTERN))
     missing = sorted(_indexed_shards(path, fix) - {file.name for file in weights})
     if missing:
         raise DamagedModel(
-            f"{path} lacks {len(missing)} of the weights files named in {INDEX}: "
+            f"{path} lacks {len(missing)} of the weights files listed in {INDEX}: "
             + ", ".join(missing[:3])
             + (", …" if len(missing) > 3 else ""),
             fix=fix or "copy the folder again",
@@ -174,15 +175,15 @@ def _find_weights(path: Path, fix: str | None) -> list[Path]:
     if weights:
         return weights
     others = sorted(file.name for file in path.iterdir() if file.suffix in OTHER_FORMATS)
-    found = f"only {others[0]}" if others else "no weights"
+    content = f"only {others[0]}" if others else "no weights"
     raise ModelUnavailable(
-        f"{path} holds {found}: MLX wants safetensors ({WEIGHTS})",
+        f"{path} holds {content}, but MLX needs {WEIGHTS_PATTERN}",
         fix=MLX_BUILD if others else fix or MLX_BUILD,
     )
 
 
 def _indexed_shards(path: Path, fix: str | None) -> set[str]:
-    """Return the weights files that the index names; none if there is no index."""
+    """Return the names of the weights files in the index, or none if there is no index."""
     file = path / INDEX
     if not file.is_file():
         return set()
@@ -190,7 +191,7 @@ def _indexed_shards(path: Path, fix: str | None) -> set[str]:
         return set(json.loads(file.read_bytes())["weight_map"].values())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedModel(
-            f"{file} is no index of weights", fix=fix or "copy the file again"
+            f"{file} is not an index of weights", fix=fix or "copy the file again"
         ) from error
 
 
@@ -218,14 +219,15 @@ def _read_header(file: Path, fix: str | None) -> dict[str, _Tensor]:
     return tensors
 
 
-def _truncated(file: Path, found: int, expected: int, fix: str) -> DamagedModel:
+def _truncated(file: Path, size: int, expected: int, fix: str) -> DamagedModel:
     return DamagedModel(
-        f"{file} is damaged: it has {found:,} bytes where its header wants at least {expected:,}",
+        f"{file} is damaged: it has {size:,} bytes, but its header needs at least {expected:,}",
         fix=fix,
     )
 
 
 def _count_parameters(tensors: dict[str, _Tensor], config: JsonObject) -> int:
+    """Return the number of weights before quantisation; scales and biases don't count."""
     packed = {
         name.removesuffix(".weight")
         for name, tensor in tensors.items()
@@ -244,7 +246,7 @@ def _count_parameters(tensors: dict[str, _Tensor], config: JsonObject) -> int:
 
 
 def _bits(layer: str, config: JsonObject) -> int:
-    """With how many bits a layer's weights are packed into 32-bit words."""
+    """Return how many bits a weight of the layer takes in its packed 32-bit words."""
     quantization = config.get("quantization")
     if isinstance(quantization, dict):
         own = quantization.get(layer)
@@ -253,13 +255,13 @@ def _bits(layer: str, config: JsonObject) -> int:
         if bits:
             return bits
     raise ModelUnavailable(
-        f"The weights of {layer} are quantised, but config.json does not say with how many bits",
+        f"the weights of {layer} are quantised, but config.json does not say to how many bits",
         fix=MLX_BUILD,
     )
 
 
 def _integer(config: JsonObject, key: str) -> int | None:
-    """Look a number up in the config, or in the language model's part of a larger one."""
+    """Return a number of the config, or of its text_config in a multimodal model."""
     for part in (config, config.get("text_config")):
         value = part.get(key) if isinstance(part, dict) else None
         if isinstance(value, int):
@@ -268,6 +270,7 @@ def _integer(config: JsonObject, key: str) -> int | None:
 
 
 def _kv_bytes_per_token(config: JsonObject) -> int | None:
+    """Return the size of one token's keys and values in all layers."""
     layers = _integer(config, "num_hidden_layers")
     heads = _integer(config, "num_attention_heads")
     kv_heads = _integer(config, "num_key_value_heads") or heads
@@ -281,12 +284,14 @@ def _kv_bytes_per_token(config: JsonObject) -> int | None:
 
 
 def template_has_tools(folder: Path) -> bool:
-    """Whether the chat template of a model folder knows tool calls in the form we can read."""
-    for name in ("chat_template.jinja", "tokenizer_config.json"):
-        try:
-            text = (folder / name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
-        if "<tool_call>" in text and "tool_call.name" in text:
-            return True
-    return False
+    """Whether a model's chat template has tool calls in the format that we parse."""
+    texts = [_read_text(folder / name) for name in TEMPLATES]
+    return any("<tool_call>" in text and "tool_call.name" in text for text in texts)
+
+
+def _read_text(file: Path) -> str:
+    """Return the text of a file, or nothing if it can't be read."""
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,4 +1,4 @@
-"""Where a local model's files are, whichever way they come, and whether it can run here."""
+"""Where a local model's files are, whatever their source, and whether it can run here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ...errors import DownloadError, ModelUnavailable
 from .. import device
-from ..device import too_large
 from . import embedded, hub
 from .inspect import ModelFiles, inspect_folder, template_has_tools
 
@@ -15,12 +14,12 @@ if TYPE_CHECKING:
 
     from ..catalog import ModelSpec
 
-# Beyond this many parameters a CPU takes seconds for each token.
+# With more parameters than this, a CPU takes seconds per token.
 CPU_PARAMETERS = 1_000_000_000
 
 
 def locate(spec: ModelSpec) -> Path | None:
-    """The model's folder if all of it is on disk, else None. Asks no network."""
+    """Return the model's folder if it is on disk, else None. Uses no network."""
     if spec.path is not None:
         return spec.path
     if spec.embedded:
@@ -29,9 +28,10 @@ def locate(spec: ModelSpec) -> Path | None:
 
 
 def fetch(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
-    """The model's folder, downloaded first where it is not on disk.
+    """Return the model's folder, after downloading it if it is not on disk.
 
-    Raises DownloadError where it can't be had.
+    `show_progress` None shows the progress on a terminal only. Raises DownloadError if the
+    download fails.
     """
     folder = locate(spec)
     if folder:
@@ -42,9 +42,9 @@ def fetch(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
 
 
 def download(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
-    """The model's folder, with whatever is missing or damaged in it fetched again.
+    """Return the model's folder, after fetching every file that is missing or damaged.
 
-    Raises DownloadError where it can't be had.
+    Raises DownloadError if the download fails.
     """
     if spec.repo is not None:
         return hub.download(spec.repo, show_progress=show_progress)
@@ -62,10 +62,8 @@ def model_files(spec: ModelSpec, folder: Path) -> ModelFiles:
     return inspect_folder(folder, fix=fix)
 
 
-def knows_tools(spec: ModelSpec) -> bool:
-    """Whether the model's chat template knows tools, as far as that can be told by now."""
-    if spec.tools is not None:
-        return spec.tools
+def supports_tools(spec: ModelSpec) -> bool:
+    """Whether the model is on disk and its chat template supports tools."""
     folder = locate(spec)
     return folder is not None and template_has_tools(folder)
 
@@ -106,13 +104,13 @@ def _check(
     needed = files.memory if files else _size_on_the_hub(spec)
     budget = memory_limit or here.budget
     if needed > budget:
-        raise too_large(needed, budget)
+        raise device.too_large(needed, budget)
 
 
 def _size_on_the_hub(spec: ModelSpec) -> int:
-    """Bytes of a model that is not here.
+    """Return the size in bytes of a model that is not on disk.
 
-    Raises DownloadError if it is known that the download can't work.
+    Raises DownloadError if it is known that it can't be downloaded.
     """
     if hub.offline():
         raise DownloadError(

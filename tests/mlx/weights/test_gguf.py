@@ -1,3 +1,5 @@
+"""The conversion of a GGUF file to an MLX folder."""
+
 from __future__ import annotations
 
 import json
@@ -19,14 +21,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_folder: Path) -> Any:
+    """The real model's converted tokenizer."""
+    return AutoTokenizer.from_pretrained(smollm2_folder)
+
+
 def weights_in(folder: Path) -> dict[str, Any]:
-    """Return the arrays of a folder by name."""
+    """The arrays of a folder by name."""
     weights: Any = mx.load(str(folder / "model.safetensors"))
     return dict(weights)
 
 
-def test_describes_the_model(tiny_gguf: Path, tmp_path: Path) -> None:
-    """The config has the numbers of the GGUF, and how its weights are quantised."""
+def test_config(tiny_gguf: Path, tmp_path: Path) -> None:
+    """The config has the GGUF's numbers and the quantisation of the weights."""
     gguf.convert(tiny_gguf, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == {
         "architectures": ["LlamaForCausalLM"],
@@ -47,7 +55,7 @@ def test_describes_the_model(tiny_gguf: Path, tmp_path: Path) -> None:
     }
 
 
-def test_names_the_weights_as_mlx_lm_does(tiny_gguf: Path, tmp_path: Path) -> None:
+def test_names_of_the_weights(tiny_gguf: Path, tmp_path: Path) -> None:
     """Every tensor has the name of its module in mlx_lm."""
     gguf.convert(tiny_gguf, tmp_path)
     assert set(weights_in(tmp_path)) == {
@@ -67,25 +75,25 @@ def test_names_the_weights_as_mlx_lm_does(tiny_gguf: Path, tmp_path: Path) -> No
         ("v_proj", [0, 1, 2, 3, 4, 5, 6, 7]),
     ],
 )
-def test_orders_rows_for_the_rope(
+def test_order_of_rows_for_the_rope(
     tiny_gguf: Path, tmp_path: Path, projection: str, rows: list[int]
 ) -> None:
-    """Within each head of q and k, the even rows come before the odd ones; v stays."""
+    """In each head of q and k, the even rows come before the odd ones; v is unchanged."""
     gguf.convert(tiny_gguf, tmp_path)
     weights = weights_in(tmp_path)
     first_column = weights[f"model.layers.0.self_attn.{projection}.weight"][:, 0]
     assert first_column.tolist() == [row * 16 for row in rows]
 
 
-def test_keeps_all_weights_of_the_real_model(smollm2_folder: Path) -> None:
-    """The converted model has as many weights, and as long a context, as the real one."""
-    found = inspect_folder(smollm2_folder)
-    assert found.parameters == EMBEDDED.parameters
-    assert found.context_length == 8192
+def test_all_weights_of_the_real_model(smollm2_folder: Path) -> None:
+    """The converted model has as many weights and as long a context as the original."""
+    files = inspect_folder(smollm2_folder)
+    assert files.parameters == EMBEDDED.parameters
+    assert files.context_length == 8192
 
 
-def test_names_modules_with_other_bits(smollm2_folder: Path) -> None:
-    """The embeddings of the real model have 8 bits, all else 4, and the config says so."""
+def test_modules_with_other_bits(smollm2_folder: Path) -> None:
+    """The config says that the real model's embeddings have 8 bits, everything else 4."""
     assert json.loads((smollm2_folder / "config.json").read_text())["quantization"] == {
         "group_size": 32,
         "bits": 4,
@@ -93,8 +101,8 @@ def test_names_modules_with_other_bits(smollm2_folder: Path) -> None:
     }
 
 
-def test_keeps_norms_in_single_precision(smollm2_folder: Path) -> None:
-    """The norms stay float32, the scales float16: in float16 alone a CPU would be too slow."""
+def test_norms_stay_in_single_precision(smollm2_folder: Path) -> None:
+    """The norms stay float32, the scales float16: all float16 would be too slow on a CPU."""
     weights = weights_in(smollm2_folder)
     assert weights["model.norm.weight"].dtype == mx.float32
     assert weights["model.embed_tokens.weight"].dtype == mx.uint32
@@ -104,29 +112,25 @@ def test_keeps_norms_in_single_precision(smollm2_folder: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["Hello 1984, it's me.", "  two  spaces\n\n\ttab", "Grüße, 你好 🙂 ♭ → ✓", "<|im_end|>"]
 )
-def test_tokenizer_gives_text_back(smollm2_folder: Path, text: str) -> None:
-    """What is encoded decodes to the same text."""
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
+def test_tokenizer_round_trip(tokenizer: Any, text: str) -> None:
+    """Encoded text decodes to the same text."""
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_tokenizer_splits_numbers(smollm2_folder: Path) -> None:
-    """Each digit is a token, as the model has learned it."""
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
+def test_tokenizer_splits_numbers(tokenizer: Any) -> None:
+    """Each digit is a token, as in the model's training."""
     assert tokenizer.tokenize("in 1984") == ["in", "Ġ", "1", "9", "8", "4"]
 
 
-def test_tokenizer_knows_the_special_tokens(smollm2_folder: Path) -> None:
-    """A special token in the text is one token, and is left out where the caller wants text."""
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
+def test_special_tokens(tokenizer: Any) -> None:
+    """A special token is encoded as one token, and decoding can leave it out."""
     assert tokenizer.encode("<|im_start|>user<|im_end|>") == [1, 4093, 2]
     assert tokenizer.decode([1, 4093, 2, 4], skip_special_tokens=True) == "user"
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
 
 
-def test_tokenizer_has_the_chat_template(smollm2_folder: Path) -> None:
-    """A message is put as the model was trained to read it."""
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
+def test_chat_template(tokenizer: Any) -> None:
+    """Messages are rendered in the format of the model's training."""
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert prompt == (
@@ -136,7 +140,7 @@ def test_tokenizer_has_the_chat_template(smollm2_folder: Path) -> None:
 
 
 def test_converts_in_any_thread(tiny_gguf: Path, tmp_path: Path) -> None:
-    """The folder comes out the same from a thread other than the main one."""
+    """The result is the same on a thread other than the main one."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -148,22 +152,20 @@ def test_converts_in_any_thread(tiny_gguf: Path, tmp_path: Path) -> None:
 
 
 def test_prints_nothing(tiny_gguf: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The conversion leaves stdout and stderr alone."""
+    """The conversion writes nothing to stdout and stderr."""
     gguf.convert(tiny_gguf, tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
-def test_says_when_weights_cannot_be_written(tiny_gguf: Path, tmp_path: Path) -> None:
-    """What MLX can't write is an OSError, as with the other files."""
+def test_weights_that_cannot_be_written(tiny_gguf: Path, tmp_path: Path) -> None:
+    """If MLX can't write the weights, that is an OSError, as for the other files."""
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(OSError, match=r"model\.safetensors"):
         gguf.convert(tiny_gguf, tmp_path)
 
 
-def test_says_when_mlx_is_missing(
-    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without MLX there is no conversion, and an error that says so."""
+def test_missing_mlx(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without MLX, the error says so and nothing is written."""
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     device.detect.cache_clear()
     with pytest.raises(ModelUnavailable, match="MLX"):

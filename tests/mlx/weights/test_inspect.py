@@ -1,3 +1,5 @@
+"""Model folders on disk: what they hold, and errors for incomplete or damaged ones."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +22,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a folder with a whole model in it."""
+    """A folder with a complete model."""
     folder = tmp_path / "model"
     folder.mkdir()
     for name, data in model_files().items():
@@ -29,17 +31,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Put another config into the folder."""
+    """Replace the config in the folder."""
     (folder / "config.json").write_text(json.dumps(config))
 
 
 def write_weights(folder: Path, tensors: dict[str, tuple[str, list[int]]]) -> None:
-    """Put other weights into the folder."""
+    """Replace the weights in the folder."""
     (folder / WEIGHTS).write_bytes(safetensors(tensors))
 
 
-def test_tells_what_a_folder_holds(folder: Path) -> None:
-    """Size, parameters, context, cache and kind are read off the files."""
+def test_complete_model(folder: Path) -> None:
+    """Size, parameters, context length, KV cache and model type are read from the files."""
     assert inspect_folder(folder) == ModelFiles(
         path=folder,
         size=(folder / WEIGHTS).stat().st_size,
@@ -51,8 +53,8 @@ def test_tells_what_a_folder_holds(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
-def test_counts_quantised_weights_as_they_were(folder: Path, bits: int) -> None:
-    """Packed words are unpacked for the count; scales and biases of quantised layers are none."""
+def test_quantised_weights(folder: Path, bits: int) -> None:
+    """Quantised weights count as before packing; their scales and biases don't count."""
     write_config(folder, CONFIG | {"quantization": {"group_size": 64, "bits": bits}})
     words = 64 * bits // 32
     tensors = {
@@ -67,8 +69,8 @@ def test_counts_quantised_weights_as_they_were(folder: Path, bits: int) -> None:
     assert inspect_folder(folder).parameters == 128 * 64 + 128 + 64 + 5
 
 
-def test_counts_each_layer_by_its_own_bits(folder: Path) -> None:
-    """A layer's own entry in the config beats the general one; false means the general one."""
+def test_bits_of_a_layer(folder: Path) -> None:
+    """A layer's own entry in the config overrides the general one; false means the general one."""
     quantization = {"bits": 4, "group_size": 64, "a": {"bits": 8, "group_size": 64}, "b": False}
     write_config(folder, CONFIG | {"quantization": quantization})
     tensors = {f"{name}.weight": ("U32", [10]) for name in "ab"}
@@ -76,32 +78,32 @@ def test_counts_each_layer_by_its_own_bits(folder: Path) -> None:
     assert inspect_folder(folder).parameters == 10 * 4 + 10 * 8
 
 
-def test_adds_shards_up(folder: Path) -> None:
-    """Size and parameters go over all the weights files, and scales may lie in another one."""
+def test_several_weights_files(folder: Path) -> None:
+    """Size and parameters include every weights file; scales may be in another file."""
     (folder / WEIGHTS).unlink()
     write_config(folder, CONFIG | {"quantization": {"group_size": 64, "bits": 4}})
     first, second = folder / "model-1.safetensors", folder / "model-2.safetensors"
     first.write_bytes(safetensors({"a.weight": ("U32", [8]), "b.weight": ("F16", [5])}))
     second.write_bytes(safetensors({"a.scales": ("F16", [1]), "c.weight": ("F16", [7])}))
-    found = inspect_folder(folder)
-    assert found.parameters == 8 * 8 + 5 + 7
-    assert found.size == first.stat().st_size + second.stat().st_size
+    files = inspect_folder(folder)
+    assert files.parameters == 8 * 8 + 5 + 7
+    assert files.size == first.stat().st_size + second.stat().st_size
 
 
-def test_needs_to_know_the_bits(folder: Path) -> None:
-    """Quantised weights without a word of it in the config are told."""
+def test_unknown_bits(folder: Path) -> None:
+    """Quantised weights that the config does not mention are an error."""
     write_weights(folder, {"a.weight": ("U32", [8]), "a.scales": ("F16", [1])})
-    with pytest.raises(ModelUnavailable, match="does not say with how many bits"):
+    with pytest.raises(ModelUnavailable, match="does not say to how many bits"):
         inspect_folder(folder)
 
 
-def test_looks_into_the_text_part_of_a_config(folder: Path) -> None:
-    """A model that also sees keeps what we look for under text_config."""
+def test_multimodal_config(folder: Path) -> None:
+    """A multimodal model has the language model's numbers under text_config."""
     text = {name: value for name, value in CONFIG.items() if name != "model_type"}
     write_config(folder, {"model_type": "qwen3_vl", "text_config": text | {"head_dim": 32}})
-    found = inspect_folder(folder)
-    assert found.context_length == 512
-    assert found.kv_bytes_per_token == 2 * 3 * 2 * 32 * 2
+    files = inspect_folder(folder)
+    assert files.context_length == 512
+    assert files.kv_bytes_per_token == 2 * 3 * 2 * 32 * 2
 
 
 @pytest.mark.parametrize(
@@ -115,64 +117,66 @@ def test_looks_into_the_text_part_of_a_config(folder: Path) -> None:
         ({"hidden_size": None}, None),
     ],
 )
-def test_estimates_the_cache(folder: Path, changes: dict[str, Any], expected: int | None) -> None:
-    """The bytes a token takes in the cache follow from the config, where it says enough."""
+def test_kv_bytes_per_token(folder: Path, changes: dict[str, Any], expected: int | None) -> None:
+    """A token's bytes in the KV cache follow from the config, if it says enough."""
     write_config(folder, CONFIG | changes)
     assert inspect_folder(folder).kv_bytes_per_token == expected
 
 
-def test_context_may_be_unknown(folder: Path) -> None:
-    """A config without max_position_embeddings gives no context length."""
+def test_unknown_context_length(folder: Path) -> None:
+    """Without max_position_embeddings in the config, the context length is None."""
     write_config(folder, {"model_type": "mamba"})
     assert inspect_folder(folder).context_length is None
 
 
-def test_tells_that_there_is_no_folder(tmp_path: Path) -> None:
-    """A path to nowhere is named."""
+def test_missing_folder(tmp_path: Path) -> None:
+    """The error for a missing folder names its path."""
     with pytest.raises(ModelUnavailable, match=r"there is no folder .*/gone \(check the path\)"):
         inspect_folder(tmp_path / "gone")
 
 
-def test_tells_a_file_from_a_folder(folder: Path) -> None:
-    """A path to a file is told as that."""
-    with pytest.raises(ModelUnavailable, match=r"config\.json is no folder"):
+def test_file_instead_of_a_folder(folder: Path) -> None:
+    """The error for the path of a file says that it is not a folder."""
+    with pytest.raises(ModelUnavailable, match=r"config\.json is not a folder"):
         inspect_folder(folder / "config.json")
 
 
-def test_tells_that_the_config_is_missing(folder: Path) -> None:
-    """Without config.json a folder is no MLX model."""
+def test_missing_config(folder: Path) -> None:
+    """A folder without config.json is not an MLX model."""
     (folder / "config.json").unlink()
-    with pytest.raises(ModelUnavailable, match=r"is no MLX model: it has no config\.json"):
+    with pytest.raises(ModelUnavailable, match=r"is not an MLX model: it has no config\.json"):
         inspect_folder(folder)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\xfa", b"", b"[]"])
-def test_tells_that_the_config_is_no_json(folder: Path, content: bytes) -> None:
-    """A config that can't be read is named, and where it is wrong."""
+def test_invalid_config(folder: Path, content: bytes) -> None:
+    """The error for a config that is not a JSON object names the file."""
     (folder / "config.json").write_bytes(content)
     with pytest.raises(ModelUnavailable, match=r"config\.json is not (a )?JSON"):
         inspect_folder(folder)
 
 
-def test_tells_that_the_config_names_no_model(folder: Path) -> None:
-    """A config of something else than a model is told."""
+def test_config_without_model_type(folder: Path) -> None:
+    """A config of something other than a model is an error."""
     write_config(folder, {"name": "package"})
-    with pytest.raises(ModelUnavailable, match="names no model_type"):
+    with pytest.raises(ModelUnavailable, match=r"not an MLX model: its config\.json has no model"):
         inspect_folder(folder)
 
 
 @pytest.mark.parametrize("name", ["model.gguf", "weights.npz", "pytorch_model.bin"])
-def test_tells_another_format(folder: Path, name: str) -> None:
-    """Weights of another format are named, with what MLX wants instead."""
+def test_weights_in_another_format(folder: Path, name: str) -> None:
+    """The error for weights in another format names them and the format that MLX needs."""
     (folder / WEIGHTS).rename(folder / name)
-    with pytest.raises(ModelUnavailable, match=f"only {name}: MLX wants safetensors"):
+    expected = rf"holds only {name}, but MLX needs model\*\.safetensors"
+    with pytest.raises(ModelUnavailable, match=expected):
         inspect_folder(folder, fix="download it")
 
 
-def test_tells_that_the_weights_are_missing(folder: Path) -> None:
-    """A folder without any weights is told."""
+def test_missing_weights(folder: Path) -> None:
+    """A folder without any weights is an error; the caller can say what to do."""
     (folder / WEIGHTS).unlink()
-    with pytest.raises(ModelUnavailable, match=r"no weights: .*model\*\.safetensors") as raised:
+    expected = r"holds no weights, but MLX needs model\*\.safetensors"
+    with pytest.raises(ModelUnavailable, match=expected) as raised:
         inspect_folder(folder)
     assert raised.value.fix == MLX_BUILD
     with pytest.raises(ModelUnavailable) as raised:
@@ -180,8 +184,8 @@ def test_tells_that_the_weights_are_missing(folder: Path) -> None:
     assert raised.value.fix == "download it"
 
 
-def test_tells_that_the_tokenizer_is_missing(folder: Path) -> None:
-    """Either kind of tokenizer will do, and none is told."""
+def test_missing_tokenizer(folder: Path) -> None:
+    """Either kind of tokenizer is enough; without one there is an error."""
     (folder / "tokenizer.json").rename(folder / "tokenizer.model")
     inspect_folder(folder)
     (folder / "tokenizer.model").unlink()
@@ -189,8 +193,8 @@ def test_tells_that_the_tokenizer_is_missing(folder: Path) -> None:
         inspect_folder(folder)
 
 
-def test_names_the_shards_that_are_missing(folder: Path) -> None:
-    """Every file that the index names has to be there."""
+def test_missing_weights_files(folder: Path) -> None:
+    """The error names the first missing files of those in the index."""
     shards = {f"layer.{i}": f"model-{i}.safetensors" for i in range(5)} | {"norm": WEIGHTS}
     (folder / INDEX).write_text(json.dumps({"weight_map": shards}))
     with pytest.raises(DamagedModel, match=r"lacks 5 .*: model-0\.safetensors, .*, … \(copy"):
@@ -198,28 +202,29 @@ def test_names_the_shards_that_are_missing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 1}'])
-def test_tells_a_damaged_index(folder: Path, content: str) -> None:
-    """An index that can't be read is named."""
+def test_damaged_index(folder: Path, content: str) -> None:
+    """The error for an index that can't be read names the file."""
     (folder / INDEX).write_text(content)
-    with pytest.raises(DamagedModel, match=r"index\.json is no index of weights"):
+    with pytest.raises(DamagedModel, match=r"index\.json is not an index of weights"):
         inspect_folder(folder)
 
 
-@pytest.mark.parametrize("kept", [0, 5, 8, 100])
-def test_tells_a_file_cut_off_in_its_header(folder: Path, kept: int) -> None:
-    """A file that ends in its header is named with what it has and what it wants."""
+@pytest.mark.parametrize("length", [0, 5, 8, 100])
+def test_file_cut_off_in_its_header(folder: Path, length: int) -> None:
+    """The error for a file that ends in its header says how long it is."""
     file = folder / WEIGHTS
-    file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(DamagedModel, match=rf"model\.safetensors is damaged: it has {kept} bytes"):
+    file.write_bytes(file.read_bytes()[:length])
+    expected = rf"model\.safetensors is damaged: it has {length} bytes"
+    with pytest.raises(DamagedModel, match=expected):
         inspect_folder(folder)
 
 
-def test_tells_a_file_cut_off_in_its_weights(folder: Path) -> None:
-    """A file that ends in its weights is named with both sizes and what to do."""
+def test_file_cut_off_in_its_weights(folder: Path) -> None:
+    """The error for a file that ends in its weights gives both sizes and what to do."""
     file = folder / WEIGHTS
     data = file.read_bytes()
     file.write_bytes(data[:-1])
-    sizes = rf"has {len(data) - 1:,} bytes where its header wants at least {len(data):,}"
+    sizes = rf"has {len(data) - 1:,} bytes, but its header needs at least {len(data):,}"
     with pytest.raises(DamagedModel, match=rf"{sizes} \(copy the file again\)"):
         inspect_folder(folder)
     with pytest.raises(DamagedModel, match=rf"{sizes} \(llm tiered download phi\)"):
@@ -237,16 +242,16 @@ def test_tells_a_file_cut_off_in_its_weights(folder: Path) -> None:
         b'{"a": {"dtype": "F16", "shape": [1], "data_offsets": []}}',
     ],
 )
-def test_tells_a_damaged_header(folder: Path, header: bytes) -> None:
-    """A header that is no JSON, or JSON of another kind, is told."""
+def test_damaged_header(folder: Path, header: bytes) -> None:
+    """A header that is not JSON, or not the JSON of a header, is an error."""
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + bytes(100))
     with pytest.raises(DamagedModel, match="do not start with a safetensors header"):
         inspect_folder(folder)
 
 
 @pytest.mark.parametrize("content", [bytes(1_000), b"version https://git-lfs.github.com/spec/v1"])
-def test_tells_a_file_of_something_else(folder: Path, content: bytes) -> None:
-    """Zeros, or the pointer that git leaves without LFS, are told as no safetensors file."""
+def test_file_of_another_kind(folder: Path, content: bytes) -> None:
+    """Zeros, or the pointer that git leaves without LFS, are not a safetensors file."""
     (folder / WEIGHTS).write_bytes(content)
     with pytest.raises(DamagedModel, match=f"its {len(content):,} bytes do not start with"):
         inspect_folder(folder)
@@ -262,7 +267,7 @@ def test_unchanged_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyP
         return read_folder(path, fix)
 
     def reread() -> bool:
-        """Whether an inspection reads the files; a second one right after it never does."""
+        """Whether the files are read again; a second inspection must not read them."""
         reads.clear()
         assert inspect_folder(folder) == inspect_folder(folder)
         return len(reads) == 1
@@ -284,7 +289,7 @@ def test_unchanged_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_damage_is_noticed(folder: Path) -> None:
-    """A damaged file is found after an inspection, though its size and time are the same."""
+    """Damage after an inspection is noticed even if the file's size and time stay the same."""
     file, damaged = folder / WEIGHTS, folder / "damaged"
     inspect_folder(folder)
     damaged.write_bytes(bytes(file.stat().st_size))
@@ -294,16 +299,16 @@ def test_damage_is_noticed(folder: Path) -> None:
         inspect_folder(folder)
 
 
-def test_tells_what_the_system_says(folder: Path) -> None:
-    """A file that can't be read is named with the system's reason."""
+def test_unreadable_file(folder: Path) -> None:
+    """The error for a file that can't be read gives the system's reason."""
     (folder / WEIGHTS).unlink()
     (folder / WEIGHTS).mkdir()
-    with pytest.raises(ModelUnavailable, match=r"Can't read .*/model\.safetensors: Is a directory"):
+    with pytest.raises(ModelUnavailable, match=r"can't read .*/model\.safetensors: Is a directory"):
         inspect_folder(folder)
 
 
 def test_costs_no_import() -> None:
-    """Looking at files imports nothing that takes long."""
+    """Inspecting files does not import any slow library."""
     code = (
         "import sys; import llm_tiered.mlx.weights.inspect; "
         "print({'mlx', 'safetensors', 'huggingface_hub'} & set(sys.modules))"

@@ -1,12 +1,13 @@
+"""Whether a local model can run here, wherever its files come from."""
+
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
-import huggingface_hub
 import llm
 import pytest
-from huggingface_hub import constants
 
 from llm_tiered.errors import DamagedModel, DownloadError, ModelUnavailable
 from llm_tiered.mlx import catalog, device
@@ -14,13 +15,15 @@ from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.device import Device
 from llm_tiered.mlx.weights import store
 from llm_tiered.mlx.weights.inspect import inspect_folder
-from tests.hub_server import REPO, HubServer, model_files
+from llm_tiered.wording import gigabytes
+from tests.hub_server import CHUNK, REPO, HubServer, model_files
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
     from typing import Literal
+
+pytest_plugins = ("tests.mlx.weights.local_hub",)
 
 GB = 10**9
 SMALL = ModelSpec("mlx/small", repo=REPO, parameters=1_000_000)
@@ -28,54 +31,46 @@ LARGE = ModelSpec("mlx/large", repo=REPO, parameters=7_600_000_000)
 WEIGHTS = "model.safetensors"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Give a model's folder."""
-    return build("qwen2", tmp_path / "tiny")
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder. Read only."""
+    return build("qwen2", tmp_path_factory.mktemp("store") / "tiny")
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """Give a hub with one small model."""
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    with HubServer(repos={REPO: model_files()}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
-        huggingface_hub.close_session()
+def folder(original: Path, tmp_path: Path) -> Path:
+    """A model's folder for one test."""
+    return shutil.copytree(original, tmp_path / "tiny")
 
 
 def use_device(monkeypatch: pytest.MonkeyPatch, kind: Literal["metal", "cpu"]) -> None:
-    """Put another machine in this one's place, where models may use 8 GB."""
+    """Pretend to be a machine on which models may use 8 GB."""
     here = Device(kind, "a machine", memory=10 * GB, budget=8 * GB)
     monkeypatch.setattr(device, "detect", lambda: here)
 
 
 def check(spec: ModelSpec, *, memory_limit: int | None = None, allow_cpu: bool = False) -> None:
-    """Check a model as a request does, with the defaults of the config."""
+    """Check a model with the defaults of the config."""
     store.check(spec, memory_limit=memory_limit, allow_cpu=allow_cpu)
 
 
-def test_model_in_a_folder_is_ready(folder: Path, connections: list[object]) -> None:
-    """A small model on disk passes, and no network is asked."""
+def test_model_on_disk(folder: Path, connections: list[object]) -> None:
+    """A small model on disk passes without any use of the network."""
     spec = ModelSpec("mlx/tiny", path=folder)
     check(spec)
     assert store.locate(spec) == store.fetch(spec) == folder
     assert connections == []
 
 
-def test_model_on_the_hub_is_ready_to_download(server: HubServer) -> None:
-    """A model that is not on disk passes where the hub has it and there is room for it."""
+def test_model_on_the_hub(server: HubServer) -> None:
+    """A model that is not on disk passes if the hub has it and the memory is large enough."""
     assert store.locate(SMALL) is None
     check(SMALL)
     assert store.locate(SMALL) is None
 
 
-def test_fetched_model_is_found_without_a_network(
-    server: HubServer, connections: list[object]
-) -> None:
-    """A downloaded model passes from then on without asking the hub."""
+def test_downloaded_model(server: HubServer, connections: list[object]) -> None:
+    """A downloaded model passes without asking the hub again."""
     folder = store.fetch(SMALL)
     connections.clear()
     check(SMALL)
@@ -86,7 +81,7 @@ def test_fetched_model_is_found_without_a_network(
 def test_large_model_is_too_slow_on_a_cpu(
     server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than a billion parameters on a CPU are refused, with the setting that allows them."""
+    """More than a billion parameters are refused on a CPU, with the setting that allows them."""
     use_device(monkeypatch, "cpu")
     with pytest.raises(ModelUnavailable, match=r"too slow on a CPU with its 7\.6 billion") as error:
         check(LARGE)
@@ -98,7 +93,7 @@ def test_large_model_is_too_slow_on_a_cpu(
 def test_large_model_on_disk_is_too_slow_on_a_cpu(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is on disk counts by what its files say, and not by the table."""
+    """For a model on disk, its files count rather than the catalog."""
     use_device(monkeypatch, "cpu")
     monkeypatch.setattr(store, "CPU_PARAMETERS", inspect_folder(folder).parameters - 1)
     with pytest.raises(ModelUnavailable, match=r"^too slow on a CPU"):
@@ -106,7 +101,7 @@ def test_large_model_on_disk_is_too_slow_on_a_cpu(
 
 
 def test_allow_cpu(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user may allow large models on a CPU; elsewhere they need no leave."""
+    """The user can allow large models on a CPU; on a GPU they are always allowed."""
     use_device(monkeypatch, "cpu")
     check(LARGE, allow_cpu=True)
     use_device(monkeypatch, "metal")
@@ -114,7 +109,7 @@ def test_allow_cpu(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_model_on_disk_that_does_not_fit(folder: Path) -> None:
-    """A model with its cache beyond the limit is refused, with the setting that moves it."""
+    """A model that needs more than the limit is refused, with the setting to change."""
     spec = ModelSpec("mlx/tiny", path=folder)
     size = inspect_folder(folder).size
     with pytest.raises(ModelUnavailable, match=r"^needs .* of memory") as error:
@@ -123,8 +118,8 @@ def test_model_on_disk_that_does_not_fit(folder: Path) -> None:
     check(spec, memory_limit=100 * size)
 
 
-def test_model_that_can_not_be_used(folder: Path) -> None:
-    """Where a model is asked by itself, the error names it, both numbers and what to do."""
+def test_error_for_a_model_asked_by_name(folder: Path) -> None:
+    """The error for a model asked by name has the name, both sizes and what to do."""
     spec = ModelSpec("mlx/tiny", path=folder)
     needed, limit = inspect_folder(folder).memory, 5 * 10**7
     assert needed < limit
@@ -132,20 +127,20 @@ def test_model_that_can_not_be_used(folder: Path) -> None:
     with pytest.raises(ModelUnavailable) as error:
         store.ready(spec, memory_limit=1)
     assert str(error.value) == (
-        f"mlx/tiny: needs {needed / 1e9:.1f} GB of memory, and models may use 0.0 GB "
+        f"mlx/tiny: needs {gigabytes(needed)} of memory, but models may use only 0 MB "
         "(a larger memory_limit in the config, or a smaller model)"
     )
 
 
 def test_errors_keep_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that can't be had is named, and the error says what it was before."""
+    """Adding the model's name keeps the type and the fix of an error."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError, match=r"^mlx/small: not downloaded, and .*llm tiered downl"):
         store.ready(SMALL, memory_limit=None)
 
 
 def test_model_that_does_not_fit_the_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a limit of the user's, the machine's own counts."""
+    """Without a limit in the config, the device's budget counts."""
     small_machine = Device("metal", "a machine", memory=20_000, budget=10_000)
     monkeypatch.setattr(device, "detect", lambda: small_machine)
     with pytest.raises(ModelUnavailable, match=r"^needs .* of memory"):
@@ -153,7 +148,7 @@ def test_model_that_does_not_fit_the_machine(folder: Path, monkeypatch: pytest.M
 
 
 def test_model_on_the_hub_that_does_not_fit(server: HubServer) -> None:
-    """A model that would not fit is refused before it is downloaded."""
+    """A model that would not fit in memory is refused before it is downloaded."""
     server.repos[REPO] = model_files(1_000_000)
     with pytest.raises(ModelUnavailable, match=r"^needs .* of memory"):
         check(SMALL, memory_limit=1_000_000)
@@ -161,20 +156,19 @@ def test_model_on_the_hub_that_does_not_fit(server: HubServer) -> None:
 
 
 def test_half_downloaded_model_that_does_not_fit(server: HubServer) -> None:
-    """Of a broken download all counts, not only what is still to come."""
-    chunk = constants.DOWNLOAD_CHUNK_SIZE
-    server.repos[REPO] = model_files(chunk)
-    server.cut_after = {WEIGHTS: chunk * 3 // 2}
+    """A partially downloaded model counts with its full size."""
+    server.repos[REPO] = model_files(CHUNK)
+    server.cut_after = {WEIGHTS: CHUNK * 3 // 2}
     with pytest.raises(DownloadError):
         store.fetch(SMALL)
     server.refused.clear()
     with pytest.raises(ModelUnavailable, match=r"^needs .* of memory"):
-        check(SMALL, memory_limit=chunk * 3 // 2)
+        check(SMALL, memory_limit=CHUNK * 3 // 2)
 
 
 @pytest.mark.parametrize("spec", [SMALL, catalog.EMBEDDED], ids=["hub", "embedded"])
 def test_offline(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline, a model that is not on disk is refused, with the command that brings it."""
+    """Offline, a model that is not on disk is refused, with the command that downloads it."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError) as error:
         check(spec)
@@ -183,40 +177,41 @@ def test_offline(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_offline_with_the_files_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline, what is on disk works."""
+    """Offline, a model on disk passes."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     check(ModelSpec("mlx/tiny", path=folder))
 
 
 def test_hub_without_the_model(server: HubServer) -> None:
-    """A repository that the hub does not have is refused with its name."""
+    """The error for a repository that the hub does not have names it."""
     with pytest.raises(DownloadError, match=r"^not downloaded, and .* nobody/nothing"):
         check(ModelSpec("mlx/nothing", repo="nobody/nothing"))
 
 
 def test_hub_that_fails(server: HubServer) -> None:
-    """A hub in trouble is said to be so, and nothing is downloaded."""
+    """If the hub fails, the error gives its status."""
     server.status = 503
     with pytest.raises(DownloadError, match=r"^not downloaded, and .* 503"):
         check(SMALL)
 
 
-def test_embedded_model_counts_with_its_size() -> None:
-    """The embedded model is weighed before it is fetched."""
+def test_embedded_model_that_does_not_fit() -> None:
+    """The embedded model's size is checked before it is fetched."""
     check(catalog.EMBEDDED, memory_limit=catalog.EMBEDDED.size)
-    with pytest.raises(ModelUnavailable, match=r"^needs 0\.1 GB of memory"):
+    expected = "needs 100 MB of memory, but models may use only 1 MB"
+    with pytest.raises(ModelUnavailable, match=f"^{expected}"):
         check(catalog.EMBEDDED, memory_limit=1_000_000)
 
 
 def test_folder_that_is_gone(tmp_path: Path) -> None:
-    """A folder that is not there is refused by its name."""
+    """The error for a missing folder names it."""
     with pytest.raises(ModelUnavailable, match="nothing") as error:
         check(ModelSpec("mlx/tiny", path=tmp_path / "nothing"))
     assert error.value.fix == "check the path"
 
 
 def test_damaged_folder(folder: Path) -> None:
-    """A folder whose weights are cut off is refused, and its files are the user's to mend."""
+    """A folder with truncated weights is refused, and the user is told to copy the file again."""
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
     with pytest.raises(DamagedModel) as error:
         check(ModelSpec("mlx/tiny", path=folder))
@@ -224,7 +219,7 @@ def test_damaged_folder(folder: Path) -> None:
 
 
 def test_damaged_download(server: HubServer) -> None:
-    """A damaged download is refused with the command that mends it, which it does."""
+    """A damaged download is refused with the command that repairs it, and it does."""
     file = (store.fetch(SMALL) / WEIGHTS).resolve()
     data = file.read_bytes()
     file.write_bytes(data[:-1])
@@ -237,7 +232,7 @@ def test_damaged_download(server: HubServer) -> None:
 
 
 def test_limit_of_the_config_holds(folder: Path, config_file: Path) -> None:
-    """A model beyond the config's memory_limit is refused, and answers once that is raised."""
+    """A model above the config's memory_limit is refused, and answers once the limit is raised."""
     models = [{"id": "store", "path": str(folder)}]
     config_file.write_text(json.dumps({"models": models, "memory_limit": "500kB"}))
     with pytest.raises(ModelUnavailable, match=r"^mlx/store: needs .* of memory"):
