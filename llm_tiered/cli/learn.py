@@ -11,8 +11,8 @@ import click
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..estimator import current, learned
-from ..estimator.changes import Prompt, changes
-from ..estimator.examples import Examples, burden
+from ..estimator.changes import MeasuredPrompt, changes
+from ..estimator.examples import Examples, extra_steps
 from ..estimator.features import measure
 from ..estimator.learning import ENOUGH, FEWEST, learn
 from ..estimator.model import shipped
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..estimator.changes import Changes
-    from ..estimator.learning import Figure, Learned
+    from ..estimator.learning import Improvement, LearningResult
     from ..log.answers import LoggedAnswer
 
 MOST = 2_000
@@ -69,12 +69,16 @@ def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) ->
     settings = load_settings()
     given = _read()
     found = _examples(settings, given, suites)
-    result = learn(found.found, shipped())
+    result = learn(found.examples, shipped())
     change = None
     if result.coefficients:
         prompts = {answer.prompt.text: answer for answer in given}
-        every = [Prompt(measure(text), burden(one.prompt)) for text, one in prompts.items()]
-        every = every or [Prompt(example.measured, example.burden) for example in found.found]
+        every = [
+            MeasuredPrompt(measure(text), extra_steps(one.prompt)) for text, one in prompts.items()
+        ]
+        every = every or [
+            MeasuredPrompt(example.measures, example.extra_steps) for example in found.examples
+        ]
         change = changes(
             every, current(), result.coefficients, lambda level: _place(level, settings)
         )
@@ -135,11 +139,11 @@ def _place(level: int, settings: Settings) -> int:
     return next(place for place, tier in enumerate(settings.tiers) if tier.covers(level))
 
 
-def _about(result: Learned, found: Examples) -> dict[str, Any]:
+def _about(result: LearningResult, found: Examples) -> dict[str, Any]:
     """What is kept of the fit beside the coefficients: numbers, and nothing of the prompts."""
     return {
         "on": date.today().isoformat(),
-        "answers": len(found.found),
+        "answers": len(found.examples),
         "prompts": result.groups,
         "log_loss": result.log_loss and result.log_loss._asdict(),
         "auc": result.auc and result.auc._asdict(),
@@ -147,7 +151,7 @@ def _about(result: Learned, found: Examples) -> dict[str, Any]:
 
 
 def _facts(
-    result: Learned, found: Examples, change: Changes | None, written: Path | None
+    result: LearningResult, found: Examples, change: Changes | None, written: Path | None
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "answers": {kind.replace(" ", "_"): found.counts[kind] for kind in (*KINDS, "last tier")},
@@ -166,10 +170,10 @@ def _facts(
     return facts
 
 
-def _echo(result: Learned, found: Examples, change: Changes | None) -> None:
+def _echo(result: LearningResult, found: Examples, change: Changes | None) -> None:
     counts = [f"{found.counts[kind]:,} {words}" for kind, words in KINDS.items()]
     counts = [text for text in counts if not text.startswith("0 ")]
-    click.echo(f"{len(found.found):,} answers to learn from: {', '.join(counts) or 'none'}")
+    click.echo(f"{len(found.examples):,} answers to learn from: {', '.join(counts) or 'none'}")
     if found.counts["last tier"]:
         click.echo(
             f"{found.counts['last tier']:,} say nothing of the routing: they are of the highest "
@@ -196,12 +200,12 @@ def _echo(result: Learned, found: Examples, change: Changes | None) -> None:
     )
 
 
-def _row(name: str, figure: Figure) -> list[str]:
+def _row(name: str, figure: Improvement) -> list[str]:
     numbers = [f"{figure.shipped:.3f}", f"{figure.learned:.3f}", f"{figure.gain:+.3f}"]
     return [name, *numbers, f"{figure.low:+.3f} to {figure.high:+.3f}"]
 
 
-def _outcome(result: Learned, written: Path | None, *, new: bool) -> str:
+def _outcome(result: LearningResult, written: Path | None, *, new: bool) -> str:
     """What became of it, in words."""
     kept = "what was learned before stays" if learned_path().exists() else "nothing is changed"
     if written:

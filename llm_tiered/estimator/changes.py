@@ -1,4 +1,4 @@
-"""What other coefficients change: the weights in words, and how many prompts move."""
+"""How new coefficients differ: the weights that change, and how many prompts change tier."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .model import REASONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .features import Measured
+    from .features import TextMeasures
     from .model import Coefficients
 
-TELLING = 0.3
-"""Steps of complexity from which a changed weight is told."""
+NOTABLE_STEPS = 0.3
+"""The smallest change of a weight that is reported, in steps of complexity."""
 
 
-class Prompt(NamedTuple):
-    """A prompt, and the steps of complexity of what came with it."""
+class MeasuredPrompt(NamedTuple):
+    """The measures of a prompt's text, and the steps of complexity for what came with it."""
 
-    measured: Measured
-    burden: float
+    measures: TextMeasures
+    extra_steps: float
 
 
-class Weight(NamedTuple):
-    """How many steps of complexity a feature counts for in a text that has much of it."""
+class WeightChange(NamedTuple):
+    """The steps of complexity that a feature adds where a text has much of it."""
 
     name: str
     before: float
@@ -34,9 +34,13 @@ class Weight(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """`level` is the steps by which prompts get harder on average; the rest are numbers of them."""
+    """What new coefficients change.
 
-    weights: list[Weight]
+    `level` is how many steps harder prompts are rated on average. Of `prompts` in all, `up` go to
+    a higher tier and `down` to a lower one.
+    """
+
+    weights: list[WeightChange]
     level: float
     prompts: int
     up: int
@@ -44,37 +48,42 @@ class Changes(NamedTuple):
 
 
 def changes(
-    prompts: Sequence[Prompt],
+    prompts: Sequence[MeasuredPrompt],
     before: Coefficients,
     after: Coefficients,
     tier: Callable[[int], int],
 ) -> Changes:
-    """Compare coefficients on these prompts. `tier` gives the place of a complexity's tier."""
-    places = [(_place(each, before, tier), _place(each, after, tier)) for each in prompts]
+    """Compare two sets of coefficients on the prompts, of which there is at least one.
+
+    `tier` returns the position of the tier that covers a complexity, 0 for the lowest.
+    """
+    tiers = [(_tier_of(prompt, before, tier), _tier_of(prompt, after, tier)) for prompt in prompts]
     return Changes(
-        weights=_weights(before, after),
-        level=fmean(_distance(each, after) - _distance(each, before) for each in prompts),
+        weights=_weight_changes(before, after),
+        level=fmean(_steps(prompt, after) - _steps(prompt, before) for prompt in prompts),
         prompts=len(prompts),
-        up=sum(old < new for old, new in places),
-        down=sum(old > new for old, new in places),
+        up=sum(old < new for old, new in tiers),
+        down=sum(old > new for old, new in tiers),
     )
 
 
-def _place(prompt: Prompt, coefficients: Coefficients, tier: Callable[[int], int]) -> int:
-    log_odds = coefficients.log_odds(prompt.measured) + coefficients.step * prompt.burden
+def _tier_of(prompt: MeasuredPrompt, coefficients: Coefficients, tier: Callable[[int], int]) -> int:
+    log_odds = coefficients.log_odds(prompt.measures) + coefficients.step * prompt.extra_steps
     return tier(coefficients.complexity(log_odds))
 
 
-def _distance(prompt: Prompt, coefficients: Coefficients) -> float:
-    return (coefficients.log_odds(prompt.measured) - coefficients.medium) / coefficients.step
+def _steps(prompt: MeasuredPrompt, coefficients: Coefficients) -> float:
+    """The steps of complexity by which the text is above medium."""
+    return (coefficients.log_odds(prompt.measures) - coefficients.medium) / coefficients.step
 
 
-def _weights(before: Coefficients, after: Coefficients) -> list[Weight]:
-    found = []
+def _weight_changes(before: Coefficients, after: Coefficients) -> list[WeightChange]:
+    """The notable changes, largest first."""
+    notable = []
     for name, old, new in zip(FEATURES, before.features, after.features, strict=True):
-        # Two spreads from the mean are much.
+        # Two standard deviations above the mean is much of a feature.
         steps = 2 * old.weight / before.step, 2 * new.weight / after.step
-        if abs(steps[1] - steps[0]) >= TELLING:
-            words = "length" if name == "length" else REASONS[name].split(" (")[0]
-            found.append(Weight(words, *steps))
-    return sorted(found, key=lambda weight: -abs(weight.after - weight.before))
+        if abs(steps[1] - steps[0]) >= NOTABLE_STEPS:
+            label = "length" if name == "length" else REASONS[name].split(" (")[0]
+            notable.append(WeightChange(label, *steps))
+    return sorted(notable, key=lambda change: -abs(change.after - change.before))

@@ -1,7 +1,7 @@
-"""What a prompt says about its own difficulty, or to the router: it is left out of the estimate.
+"""What a prompt claims about its own difficulty, or tells the router: the estimate ignores it.
 
-"This is a complexity 1 task" or "use your best model" says nothing about the work to be done.
-The patterns take out the claim and not its sentence, so that no work can hide beside one.
+"This is a complexity 1 task" or "use your best model" says nothing about the work to be done. The
+patterns remove only the claim, not its sentence, so that no work can hide beside one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import re
 
 ENDS = 1_000
-"""Characters at either end of a text where it is taken to speak of itself."""
+"""Number of characters at either end of a text that are searched for claims."""
 
 _TASK = (
     r"(?:tasks?|questions?|problems?|prompts?|requests?|one|query|queries|exercises?|jobs?|"
@@ -48,12 +48,12 @@ _SIZE = (
     r"smartest|weak|weaker|weakest|local|cloud|top|premium|expensive|fast|fastest|frontier|"
     r"medium|reasoning|most|least|highest|lowest|lightweight|flagship|advanced)"
 )
-# What is left of a clause.
+# The rest of a clause.
 _REST = r"[^.!?;:,\n()]"
 
 
 class Claim(NamedTuple):
-    """A way to speak of the difficulty. A text without any of the `words` is not searched."""
+    """A way to talk about the difficulty. A text without any of the `words` is not searched."""
 
     words: frozenset[str]
     pattern: str
@@ -186,7 +186,7 @@ CLAIMS = (
 )
 
 
-# What a claim is about. A sentence of these and of fillers is one, however it is put.
+# The topics of claims. A sentence of only these and fillers is a claim, however it is worded.
 _ABOUT = _words(
     f"""
     {_LEVEL_WORDS} {_MODEL_WORDS} level levels router routing route routed escalate rate rated
@@ -214,10 +214,10 @@ _FILLERS = _words(
 )
 _TRIGGERS = _ABOUT.union(*(claim.words for claim in CLAIMS))
 _MEANINGLESS = _ABOUT | _FILLERS
-# "child's play", "a piece of cake", "rocket science": alone these are about other things.
+# "child's play", "a piece of cake", "rocket science": on their own, these words mean other things.
 _TELLING = _ABOUT - _words("play cake science")
 
-# Characters from which a sentence says more than a claim.
+# Number of characters from which a sentence is more than a claim.
 _LONG_SENTENCE = 150
 _MARK = rf"(?a)\W*{_SCALE}\W*"
 _SENTENCE = r"[^.!?\n]+(?:\.(?=[0-9])[^.!?\n]+)*[.!?\n]*|[.!?\n]+"
@@ -227,9 +227,9 @@ _WORD = rf"{_LETTER}(?:{_LETTER}|')*"
 
 
 def without_claims(text: str, words: set[str]) -> str:
-    """The text, in lower case, without what it claims; the same object where it claims nothing.
+    """Return a text in lower case without its claims; the same object if it has none.
 
-    `words` are its words.
+    `words` are the words of the text.
     """
     if words.isdisjoint(_TRIGGERS) and "10" not in text:
         return text
@@ -243,16 +243,16 @@ def without_claims(text: str, words: set[str]) -> str:
 
 
 def without_talk(text: str, words: set[str]) -> str:
-    """The text without the sentences that are mostly about its difficulty; the same without any.
+    """Return the text without sentences that are mostly about its difficulty.
 
-    Such a sentence may say something all the same, but not much. One that asks for hard work is
-    kept. `words` are the words of the text.
+    It is the same object if there are none. Such a sentence says little else; one that asks for
+    hard work stays. `words` are the words of the text.
     """
     if words.isdisjoint(_TELLING):
         return text
     sentences = compiled(_SENTENCE).findall(text)
-    kept = [sentence for sentence in sentences if not _is_talk(sentence)]
-    return text if len(kept) == len(sentences) else "".join(kept)
+    rest = [sentence for sentence in sentences if not _is_talk(sentence)]
+    return text if len(rest) == len(sentences) else "".join(rest)
 
 
 def _is_talk(sentence: str) -> bool:
@@ -264,12 +264,12 @@ def _is_talk(sentence: str) -> bool:
 
 
 def _without(text: str, patterns: list[re.Pattern[str]]) -> str:
-    found = [pattern for pattern in patterns if pattern.search(text)]
-    return "".join(_cleaned(sentence, found) for sentence in compiled(_SENTENCE).findall(text))
+    matching = [pattern for pattern in patterns if pattern.search(text)]
+    return "".join(_cleaned(sentence, matching) for sentence in compiled(_SENTENCE).findall(text))
 
 
 def _cleaned(sentence: str, patterns: list[re.Pattern[str]]) -> str:
-    """A sentence without its claims; a line break where there is nothing else in it."""
+    """Return a sentence without its claims, or a line break if it has nothing else in it."""
     words = set(compiled(_WORD).findall(sentence)) if len(sentence) < _LONG_SENTENCE else {sentence}
     if _MEANINGLESS.issuperset(words) and (
         not _ABOUT.isdisjoint(words) or compiled(_MARK).fullmatch(sentence)

@@ -1,4 +1,4 @@
-"""The user's turns → the one that says how hard the conversation is."""
+"""The user's turns → the one that decides how hard the conversation is."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ if TYPE_CHECKING:
     import llm
 
 EASIER_TURNS = 2
-"""Easier turns in a row after which a conversation goes down."""
+"""Number of consecutive easier turns after which a conversation counts as easier."""
 
 THIN = 0.5
 """Evidence below which a turn, such as "go on", says nothing about the conversation."""
 
 
 class Turn(NamedTuple):
-    """What one text of the user says: the log-odds, the evidence for them, and the reasons."""
+    """What one text of the user shows: the log-odds, the evidence for them, and the reasons."""
 
     log_odds: float
     evidence: float
     reasons: tuple[str, ...]
 
 
-def hardest(turns: Sequence[Turn]) -> Turn:
-    """The turn that counts: up at once, down only after two easier turns, to the harder of them.
+def deciding_turn(turns: Sequence[Turn]) -> Turn:
+    """Return the turn that decides, from at least one.
 
-    Thin turns change nothing, unless there are no others. `turns` has at least one.
+    A harder turn decides immediately. Easier turns decide only after EASIER_TURNS of them in a row,
+    and then the hardest of those. Turns with thin evidence count only if there are no others.
     """
     telling = [turn for turn in turns if turn.evidence >= THIN]
     if not telling:
@@ -41,12 +42,11 @@ def hardest(turns: Sequence[Turn]) -> Turn:
             current, easier = max(easier, key=lambda turn: turn.log_odds), []
     if current is turns[-1]:
         return current
-    reason = "the conversation so far"
-    return current._replace(reasons=(reason, *current.reasons))
+    return current._replace(reasons=("the conversation so far", *current.reasons))
 
 
 def user_texts(prompt: str, messages: Iterable[llm.Message]) -> list[str]:
-    """What the user said, in order, with the prompt at the end, once."""
+    """Return the texts of the user's messages in order, the prompt at the end, and only once."""
     texts = [text_of(message) for message in messages if message.role == "user"]
     if not texts or (prompt and prompt != texts[-1]):
         texts.append(prompt)
@@ -54,6 +54,6 @@ def user_texts(prompt: str, messages: Iterable[llm.Message]) -> list[str]:
 
 
 def text_of(message: llm.Message) -> str:
-    """The text of a message: what was said, and what tools gave back."""
+    """Return the text of a message, including the output of tools."""
     texts = (getattr(part, "text", None) or getattr(part, "output", "") for part in message.parts)
     return "\n".join(text for text in texts if text)

@@ -1,4 +1,4 @@
-"""What the log, the user's marks and evaluations say of prompts → examples to learn from."""
+"""The log, the user's marks and evaluations → examples to learn from."""
 
 from __future__ import annotations
 
@@ -9,78 +9,79 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RequestError
 from ..log.record import ESCALATED
 from .features import measure
-from .model import burdens
+from .model import extras
 from .refit import Example
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ..log.answers import LoggedAnswer, LoggedPrompt
     from ..log.feedback import Mark
 
-# A check knows less than the user, and of an answer that it lets pass it knows the least.
 CHECK_FAILED, CHECK_PASSED = 0.5, 0.25
+"""Weights of examples from automatic checks. A check knows less than the user, and least about an
+answer that passed."""
 
 
 class Examples:
     """Examples, and how many there are of each kind.
 
-    `highest` is the highest complexity of each tier that has another one above it. Of an answer
-    of the last tier nothing is learned: whatever it was like, no other tier would have been
-    better. The same prompt is in one group wherever it comes from, and so is a conversation.
+    `highest` is the highest complexity of each tier that has another tier above it. Nothing is
+    learned from answers of the last tier: no other tier could have done better. Examples of the
+    same prompt are in one group wherever they come from, and so are those of a conversation.
     """
 
     def __init__(self, highest: Mapping[str, int]) -> None:
-        self.found: list[Example] = []
+        self.examples: list[Example] = []
         self.counts: Counter[str] = Counter()
         self._highest = highest
         self._groups: dict[str, str] = {}
 
     def add_answer(self, answer: LoggedAnswer, mark: Mark | None) -> None:
-        """Add what is known of an answer: the user's mark, or else what a check said."""
+        """Add what is known about an answer: the user's mark, otherwise the result of a check."""
         for attempt in answer.attempts:
             reason = attempt.reason or ""
             if attempt.outcome == "failed" and reason.startswith(ESCALATED):
-                self._add_of(answer, attempt.tier, 1.0, CHECK_FAILED, "escalated")
+                self._add_attempt(answer, attempt.tier, 1.0, CHECK_FAILED, "escalated")
             elif attempt.outcome == "ok" and mark:
                 kind = "good" if mark.verdict == "up" else "not good"
-                self._add_of(answer, attempt.tier, float(mark.verdict == "down"), 1.0, kind)
+                failed = float(mark.verdict == "down")
+                self._add_attempt(answer, attempt.tier, failed, 1.0, kind)
             elif attempt.outcome == "ok" and answer.checked and not reason:
-                self._add_of(answer, attempt.tier, 0.0, CHECK_PASSED, "passed")
+                self._add_attempt(answer, attempt.tier, 0.0, CHECK_PASSED, "passed")
 
     def add_evaluation(self, suite: Path) -> None:
-        """Add the scores that `llm tiered eval` left beside a suite. Raises RequestError."""
+        """Add the scores that `llm tiered eval` wrote beside a suite. Raises RequestError."""
         results = suite.with_suffix(".results.jsonl")
-        rows = _lines(suite)
-        for number, score in _lines(results).items():
+        rows = _json_lines(suite)
+        for number, result in _json_lines(results).items():
             try:
-                row = rows[score["line"]]
+                row = rows[result["line"]]
                 prompt, system = row["prompt"], row.get("system") or ""
-                tier, failed = score["tier"], 1 - float(score["score"])
+                tier, failed = result["tier"], 1 - float(result["score"])
             except (LookupError, TypeError, ValueError):
                 raise RequestError(
-                    f"{results}, line {number}: this is no result for {suite}",
+                    f"{results}, line {number}: not a result for {suite}",
                     fix=f"llm tiered eval {suite}",
                 ) from None
-            schema = bool(row.get("schema"))
-            burden = _burden(len(prompt) + len(system), 0, 0, schema=schema)
-            self._add(prompt, None, tier, failed, 1.0, burden, "evaluated")
+            extra = _extra_steps(len(prompt) + len(system), 0, 0, schema=bool(row.get("schema")))
+            self._add(prompt, None, tier, failed, 1.0, extra, "evaluated")
 
-    def _add_of(
+    def _add_attempt(
         self, answer: LoggedAnswer, tier: str, failed: float, weight: float, kind: str
     ) -> None:
-        asked = answer.prompt
-        self._add(asked.text, answer.thread, tier, failed, weight, burden(asked), kind)
+        prompt = answer.prompt
+        self._add(prompt.text, answer.thread, tier, failed, weight, extra_steps(prompt), kind)
 
-    def _add(  # noqa: PLR0913, PLR0917 - what an example has
+    def _add(  # noqa: PLR0913, PLR0917 - all that an example has
         self,
         prompt: str,
         thread: str | None,
         tier: str,
         failed: float,
         weight: float,
-        burden: float,
+        extra: float,
         kind: str,
     ) -> None:
         if tier not in self._highest:
@@ -88,27 +89,27 @@ class Examples:
             return
         group = self._groups.setdefault(prompt, thread or prompt)
         self.counts[kind] += 1
-        self.found.append(
-            Example(measure(prompt), group, failed, weight, self._highest[tier], burden)
+        self.examples.append(
+            Example(measure(prompt), group, failed, weight, self._highest[tier], extra)
         )
 
 
-def burden(asked: LoggedPrompt) -> float:
-    """The steps of complexity of what came with a prompt."""
-    return _burden(asked.characters, asked.attachments, asked.tools, schema=asked.schema)
+def extra_steps(prompt: LoggedPrompt) -> float:
+    """Return the steps of complexity for what came with a prompt."""
+    return _extra_steps(prompt.characters, prompt.attachments, prompt.tools, schema=prompt.schema)
 
 
-def _burden(characters: int, attachments: int, tools: int, *, schema: bool) -> float:
-    return sum(steps for steps, _ in burdens(characters, attachments, tools, schema=schema))
+def _extra_steps(characters: int, attachments: int, tools: int, *, schema: bool) -> float:
+    return sum(steps for steps, _ in extras(characters, attachments, tools, schema=schema))
 
 
-def _lines(path: Path) -> dict[int, dict[str, Any]]:
-    """The objects of a JSONL file by their lines, from 1."""
+def _json_lines(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the objects of a JSONL file by their line numbers, from 1."""
     try:
-        # Not splitlines: an answer may hold other ends of lines as they are.
-        lines: Sequence[str] = path.read_text("utf-8").split("\n")
+        # Not splitlines: an answer may contain other line separators unescaped.
+        lines = path.read_text("utf-8").split("\n")
         return {number: json.loads(line) for number, line in enumerate(lines, 1) if line.strip()}
     except OSError as error:
         raise RequestError(f"{path} can't be read: {error.strerror}") from None
     except ValueError as error:
-        raise RequestError(f"{path} is no JSONL: {error}") from None
+        raise RequestError(f"{path} is not JSONL: {error}") from None

@@ -1,7 +1,7 @@
-"""Text → what can be counted in it.
+"""Text → numbers that can be counted in it.
 
-Only fixed ranges of characters are used, never the Unicode tables of `re` and `str`, so that
-the counts are the same whatever Python this runs on.
+Only fixed ranges of characters are used, never the Unicode tables of `re` and `str`, so that the
+counts are the same on every version of Python.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from .intents import OPENERS, intents
 from .patterns import compiled, count
 
 SCANNED = 8_000
-"""Characters that are looked at, half of them at the head and half at the tail."""
+"""Number of characters that are scanned, half of them at the head and half at the tail."""
 
 ENOUGH = 8
-"""Words and numbers from which a text says enough, whatever it begins with."""
+"""Number of words and numbers that are enough evidence, whatever the text begins with."""
 
 _WORD = r"[a-z\u00df-\u00f6\u00f8-\u024f\u1e01-\u1eff]+(?:['\u2019][a-z]+)?"
 _NUMBER = r"[0-9]+(?:[.,][0-9]+)*"
-# Letters of scripts that the features can't read. Greek is not among them: formulas are full
-# of it, and a text in Greek has no words that count.
+# Letters of scripts that the features can't read. Greek is not among them: it is common in
+# formulas, and a text in Greek has no words that count.
 _FOREIGN = (
     "[\u0250-\u036f\u0400-\u1dff\u2c00-\u2dff\u3041-\ud7ff\ue000-\ufdff\ufe70-\ufefe\uff66-\uffdc"
     "\U00010000-\U0001cfff\U0001e000-\U0001efff\U00020000-\U0010ffff]"
@@ -31,7 +31,7 @@ _FOREIGN = (
 _OPTION_LABEL = r"(?m)^[ \t]*\(?[a-j][.)][ \t]"
 # Plus, equals, power and percent; plus-minus, times, divided; root, sum, integral, ≤, ≥, ≠.
 _SIGNS = "+=^%\u00b1\u00d7\u00f7\u221a\u2211\u222b\u2264\u2265\u2260"
-# These are signs between numbers, and something else in prose.
+# These are operators between numbers, and something else in prose.
 _BETWEEN_NUMBERS = r"[0-9)] ?[*/<>-](?= ?[0-9a-z(])"
 _LATEX = r"\\[a-z]+|\$[^$\n]{1,200}\$|[\^_]\{"
 # Degrees and powers, Greek letters, arrows and mathematical operators.
@@ -69,12 +69,12 @@ _VOCABULARY = {
         """,
     "explanation": "how why explain describe discuss",
     "variables": "b c d e f g h j k l m n o p q r s t u v w x y z",
-    # What is numbered, such as "statement 2".
+    # Nouns that are numbered, as in "statement 2".
     "parts": """
         statement scenario part step case question problem assertion claim item task statements
         scenarios parts steps cases questions problems assertions claims items tasks
         """,
-    # English as such: where none of these stands, the lists above can't be trusted either.
+    # Common English words: without any of them, the lists above can't be trusted either.
     "english": """
         the of and is are it to that for with this what which who whom whose when where why
         how you your my me i have has from please not can could would should if be by on do does
@@ -85,9 +85,9 @@ for _kind, _words in _VOCABULARY.items():
     for _word in _words.split():
         _KINDS.setdefault(_word, []).append(_kind)
 
-# What counts by its number, with the one above which more of it says nothing new.
+# Features that are counts, with the largest number that makes a difference.
 _COUNTED = {"notation": 10, "code": 7, "parts": 7, "quotations": 5, "brackets": 7}
-# What counts by its share of all words and numbers.
+# Features that are shares of all words and numbers.
 _SHARES = (
     "calculation",
     "variables",
@@ -102,14 +102,14 @@ FEATURES = ("length", "numbers", *_COUNTED, *_SHARES)
 """The names of the features, in order."""
 
 
-class Measured(NamedTuple):
-    """What a text gave.
+class TextMeasures(NamedTuple):
+    """The measures of a text.
 
-    `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, 0 where the text
-    says nothing that can be read. `intents` are steps of complexity with their reasons.
-    `counts` are what the features were made of, with `length` for the words and numbers of the
-    whole text. `claims` says whether the text made any about itself. `rest` is what the text
-    gives without the sentences that are mostly about its difficulty, or None without any.
+    `values` are the features, in the order of FEATURES. `evidence` is 0 to 1, and 0 if nothing in
+    the text can be read. `intents` are steps of complexity with their reasons. `counts` are the
+    numbers behind the features; `length` among them is the number of words and numbers in the whole
+    text. `claims` is whether the text says anything about its own difficulty. `without_talk` are
+    the measures without the sentences that are mostly about it, or None if there are none.
     """
 
     values: tuple[float, ...]
@@ -117,11 +117,11 @@ class Measured(NamedTuple):
     intents: list[tuple[float, str]]
     counts: dict[str, int]
     claims: bool
-    rest: Measured | None = None
+    without_talk: TextMeasures | None = None
 
 
-def measure(text: str) -> Measured:
-    """Count what is in a text. Takes any string, with noise and lone surrogates in it too."""
+def measure(text: str) -> TextMeasures:
+    """Measure a text, which may be any string, including noise and lone surrogates."""
     scanned = text
     if len(text) > SCANNED:
         scanned = f"{text[: SCANNED // 2]}\n{text[-SCANNED // 2 :]}"
@@ -129,24 +129,24 @@ def measure(text: str) -> Measured:
     words = Counter(compiled(_WORD).findall(lower))
     known = set(words)
     cleaned = without_claims(lower, known)
-    measured = _measure(cleaned, words if cleaned is lower else None, len(text) / SCANNED)
-    # In a long text a sentence hardly matters.
+    measures = _measure(cleaned, words if cleaned is lower else None, len(text) / SCANNED)
+    # In a long text a single sentence hardly matters.
     rest = without_talk(lower, known) if len(lower) <= 2 * ENDS else lower
-    return measured._replace(
+    return measures._replace(
         claims=cleaned is not lower,
-        rest=None if rest is lower else _measure(without_claims(rest, known)),
+        without_talk=None if rest is lower else _measure(without_claims(rest, known)),
     )
 
 
-def _measure(text: str, words: Counter[str] | None = None, parts: float = 1.0) -> Measured:
-    """What a text in lower case gives that is one of so many parts of the whole."""
+def _measure(text: str, words: Counter[str] | None = None, scale: float = 1.0) -> TextMeasures:
+    """Measure a text in lower case; the whole text is `scale` times as long."""
     if words is None:
         words = Counter(compiled(_WORD).findall(text))
     counts = _counts(text, words)
-    # What was not scanned is taken to be like what was.
-    length = round(counts["tokens"] * max(1.0, parts))
+    # The part that was not scanned is assumed to be like the rest.
+    length = round(counts["tokens"] * max(1.0, scale))
     ends = text if len(text) <= 2 * ENDS else f"{text[:ENDS]}\n{text[-ENDS:]}"
-    return Measured(
+    return TextMeasures(
         values=_values(counts, length),
         evidence=_evidence(text, words, counts),
         intents=intents(ends, set(words), length),
@@ -160,7 +160,7 @@ def _counts(text: str, words: Counter[str]) -> dict[str, int]:
     for word in words.keys() & _KINDS.keys():
         for kind in _KINDS[word]:
             counts[kind] += words[word]
-    # The letters before the options of a question are no variables.
+    # The letters before the options of a question are not variables.
     if counts["variables"]:
         counts["variables"] = max(0, counts["variables"] - count(_OPTION_LABEL, text))
     counts["numbers"] = count(_NUMBER, text)
@@ -178,18 +178,18 @@ def _counts(text: str, words: Counter[str]) -> dict[str, int]:
 
 def _values(counts: dict[str, int], length: int) -> tuple[float, ...]:
     return (
-        # The 8 keeps one more word from making a long text of a short one.
+        # The 8 keeps a single word from making much difference in a short text.
         log(length + 8),
-        # One number, as in a date, is nothing to calculate with.
+        # A single number, as in a date, is not a calculation.
         float(min(2, max(0, counts["numbers"] - 1))),
         *(log1p(min(counts[name], most)) for name, most in _COUNTED.items()),
-        # The 15 keeps one word from being a large share of a short text.
+        # The 15 keeps a single word from being a large share of a short text.
         *(counts[name] / (counts["tokens"] + 15) for name in _SHARES),
     )
 
 
 def _evidence(text: str, words: Counter[str], counts: dict[str, int]) -> float:
-    """How much there is to go by: enough words, in letters and a language that can be read."""
+    """How much there is to judge by: enough words, in a script and a language that can be read."""
     tokens = counts["tokens"]
     if not words or tokens < 2:
         return 0.0

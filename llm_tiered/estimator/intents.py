@@ -1,4 +1,4 @@
-"""What a prompt asks for, where that alone makes it hard or easy."""
+"""Text → what it asks for, where that alone makes it hard or easy."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def _words(text: str) -> frozenset[str]:
 
 
 SHORT, LONG = 16, 28
-"""Words and numbers up to which a text is short, and from which it is not short at all."""
+"""Number of words and numbers up to which a text is short, and from which it is long."""
 
 
 class Intent(NamedTuple):
-    """Something that a prompt asks for, with the steps of complexity that it counts for.
+    """Something that a prompt asks for, and the steps of complexity it adds.
 
-    The steps are set by hand: of the questions that the rest is fitted on, hardly any asks for
-    one of these. `verbs` count as instructions only, `phrases` (a pattern) wherever they stand.
-    A text with none of the `words` is not searched for phrases.
+    The steps were chosen by hand: hardly any prompt in the data that the model is fitted on asks
+    for one of these. `verbs` count only as instructions, `phrases` (a pattern) anywhere. A text
+    without any of the `words` is not searched for phrases.
     """
 
     reason: str
@@ -67,9 +67,9 @@ HARD = (
         words="function program script class query algorithm regex api code app parser compiler",
     ),
 )
-"""What makes a text hard."""
+"""Intents that make a text hard."""
 
-# Where a sentence begins.
+# The beginning of a sentence.
 _START = r"(?:^|[.!?:])[^a-z0-9\n]{0,10}"
 
 EASY = (
@@ -90,12 +90,12 @@ EASY = (
         "count alphabetise alphabetize",
     ),
 )
-"""What makes a short text easy, where it asks for nothing hard."""
+"""Intents that make a short text easy, if it asks for nothing hard."""
 
 _BY_VERB = {verb: intent for intent in HARD for verb in intent.verbs.split()}
 
 WORK = frozenset(_BY_VERB).union(*(_words(intent.words) for intent in HARD))
-"""Words without which a text asks for nothing hard."""
+"""Words of which a text that asks for something hard has at least one."""
 
 OPENERS = _words(
     """
@@ -105,17 +105,17 @@ OPENERS = _words(
     generate implement design prove derive complete identify discuss analyze analyse fix
     """
 ).union(_BY_VERB)
-"""Words that show what is wanted, so that few words are enough."""
+"""Words that show what is wanted, so that a short text is enough evidence."""
 
 _VERB = rf"(?a)\b(?:{'|'.join(_BY_VERB)})\b"
-# A verb is an instruction where a clause begins, after what leads up to an instruction, or
-# before an object, unless somebody is told to have done it.
+# A verb is an instruction at the beginning of a clause, after words that lead up to an
+# instruction, or before an object, unless the sentence is about somebody who does it.
 _LEADS_UP = (
     r"(?a)(?:^\s*|[.!?:;,\n(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|"
     r"let us|let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|"
     r"able to) )\Z"
 )
-_TOLD = r"(?a)\b(?:to|must|can|not|will|would|could|should|may|might|who|which|they) \Z"
+_REPORTED = r"(?a)\b(?:to|must|can|not|will|would|could|should|may|might|who|which|they) \Z"
 _OBJECT = r"(?a) (?:an?|the|my|our|this|these|that|each|all|me|how|whether|why|it)\b"
 _BEFORE = 16
 
@@ -126,29 +126,31 @@ def _phrases(intent: Intent) -> tuple[frozenset[str], re.Pattern[str]]:
 
 
 def intents(text: str, words: set[str], tokens: int) -> list[tuple[float, str]]:
-    """What a text in lower case asks for: the steps of complexity, each with its reason.
+    """Return what a text in lower case asks for: steps of complexity, each with its reason.
 
-    `words` are its words, `tokens` the number of its words and numbers.
+    `words` are the words of the text, `tokens` is the number of its words and numbers.
     """
-    asked = {
-        _BY_VERB[found[0]] for found in compiled(_VERB).finditer(text) if _instructs(text, found)
+    instructions = {
+        _BY_VERB[verb[0]] for verb in compiled(_VERB).finditer(text) if _is_instruction(text, verb)
     }
-    hard = [intent for intent in HARD if intent in asked or _says(intent, text, words)]
+    hard = [intent for intent in HARD if intent in instructions or _occurs(intent, text, words)]
     if hard or tokens >= LONG:
         return [(intent.steps, intent.reason) for intent in hard]
     shortness = min(1.0, (LONG - tokens) / (LONG - SHORT))
-    easy = [intent for intent in EASY if _says(intent, text, words)]
+    easy = [intent for intent in EASY if _occurs(intent, text, words)]
     return [(intent.steps * shortness, intent.reason) for intent in easy[:1]]
 
 
-def _instructs(text: str, found: re.Match[str]) -> bool:
-    before = text[max(0, found.start() - _BEFORE) : found.start()]
+def _is_instruction(text: str, verb: re.Match[str]) -> bool:
+    before = text[max(0, verb.start() - _BEFORE) : verb.start()]
     if compiled(_LEADS_UP).search(before):
         return True
-    return bool(compiled(_OBJECT).match(text, found.end())) and not compiled(_TOLD).search(before)
+    if compiled(_REPORTED).search(before):
+        return False
+    return bool(compiled(_OBJECT).match(text, verb.end()))
 
 
-def _says(intent: Intent, text: str, words: set[str]) -> bool:
+def _occurs(intent: Intent, text: str, words: set[str]) -> bool:
     if not intent.phrases:
         return False
     known, phrases = _phrases(intent)

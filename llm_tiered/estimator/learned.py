@@ -1,4 +1,4 @@
-"""The coefficients that were learned from the user's own prompts: their file, and which hold."""
+"""The coefficients learned from the user's own prompts: their file, and which are in use."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ logger = logging.getLogger("llm_tiered")
 
 ABOUT = "learned from this user's prompts; `llm tiered learn --undo` goes back"
 
-_cached: dict[str, Any] = {}
+_cache: dict[str, Any] = {}
 
 
 def current() -> Coefficients:
-    """The learned coefficients if there are any, else those that come with the package.
+    """Return the learned coefficients if there are any, otherwise those of the package.
 
-    The file is read again only when it changed. A damaged one is a warning.
+    The file is read again only after it has changed. A damaged file is logged as a warning.
     """
     file = learned_path()
     try:
@@ -32,10 +32,41 @@ def current() -> Coefficients:
     except OSError:
         return shipped()
     key = (file, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    if _cached.get("key") != key:
-        _cached.update(key=key, coefficients=_load(file))
-    found: Coefficients = _cached["coefficients"]
-    return found
+    if _cache.get("key") != key:
+        _cache.update(key=key, coefficients=_load(file))
+    coefficients: Coefficients = _cache["coefficients"]
+    return coefficients
+
+
+def save(coefficients: Coefficients, learned: Mapping[str, Any]) -> Path:
+    """Start using these coefficients, keep the previous ones, and return the file.
+
+    `learned` describes the fit to the user, and must not contain any prompt. Raises OSError.
+    """
+    file = learned_path()
+    file.parent.mkdir(exist_ok=True)
+    previous = previous_learned_path()
+    if file.exists():
+        write_file(previous, file.read_bytes())
+    else:
+        previous.unlink(missing_ok=True)
+    content = {"about": ABOUT, "learned": dict(learned)} | coefficients.as_dict()
+    write_file(file, (json.dumps(content, indent=2) + "\n").encode())
+    return file
+
+
+def undo() -> Path | None:
+    """Go back to the previous coefficients; return their file, or None for those of the package.
+
+    Raises FileNotFoundError if nothing was learned.
+    """
+    file = learned_path()
+    previous = previous_learned_path()
+    if previous.exists():
+        previous.replace(file)
+        return file
+    file.unlink()
+    return None
 
 
 def _load(file: Path) -> Coefficients:
@@ -43,40 +74,9 @@ def _load(file: Path) -> Coefficients:
         return Coefficients.load(file)
     except (OSError, ValueError) as error:
         logger.warning(
-            "%s can't be used (%s): the estimate that comes with the package is taken "
+            "%s can't be used (%s); using the coefficients that ship with the package "
             "(llm tiered learn --undo)",
             file,
             error,
         )
         return shipped()
-
-
-def save(coefficients: Coefficients, learned: Mapping[str, Any]) -> Path:
-    """Put learned coefficients in force and keep those before them; gives their file.
-
-    `learned` is what people may want to know of them, and nothing of the prompts. Raises OSError.
-    """
-    file = learned_path()
-    file.parent.mkdir(exist_ok=True)
-    before = previous_learned_path()
-    if file.exists():
-        write_file(before, file.read_bytes())
-    else:
-        before.unlink(missing_ok=True)
-    content = {"about": ABOUT, "learned": dict(learned)} | coefficients.as_dict()
-    write_file(file, (json.dumps(content, indent=2) + "\n").encode())
-    return file
-
-
-def undo() -> Path | None:
-    """Go back to the coefficients before; gives their file, or None for the package's own.
-
-    Raises FileNotFoundError if nothing was learned.
-    """
-    file = learned_path()
-    before = previous_learned_path()
-    if before.exists():
-        before.replace(file)
-        return file
-    file.unlink()
-    return None

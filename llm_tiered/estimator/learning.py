@@ -1,17 +1,16 @@
-"""Learned coefficients against those that come with the package, on prompts that are left out."""
+"""Examples → learned coefficients, compared with the shipped ones on prompts that are held out."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from dataclasses import dataclass
-from itertools import accumulate
-from math import log
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .conversation import THIN
-from .refit import Example, logistic, refit
+from .measures import Scored, auc, log_loss
+from .refit import Example, refit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,20 +18,22 @@ if TYPE_CHECKING:
     from .model import Coefficients
 
 ENOUGH = 30
-"""Groups of examples with which a better fit is believed. With fewer, it has to be better with
-95 % confidence."""
+"""Number of groups from which a better fit is accepted. With fewer groups it must be better with
+95% confidence."""
 
 FEWEST = 5
-"""Answers of either kind, good enough and not, without which nothing can be learned."""
+"""Number of good and of bad answers that are needed to learn anything."""
 
 FOLDS = 10
+
 SAMPLES = 400
+"""Bootstrap samples behind each interval."""
 
 Verdict = Literal["better", "no better", "too few", "one kind"]
 
 
-class Figure(NamedTuple):
-    """One measure of both, and how much better the learned one is, with an interval of 95 %."""
+class Improvement(NamedTuple):
+    """One measure for both sets of coefficients, the improvement, and its 95% interval."""
 
     shipped: float
     learned: float
@@ -42,27 +43,28 @@ class Figure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What examples gave. `thin` of them had texts with too little to go by.
+class LearningResult:
+    """What was learned from examples.
 
-    `log_loss` is the surprise of an outcome, the lower the better; `auc` how often the harder of
-    two prompts has the higher log-odds. Both are of prompts that the fit had not seen, and None
-    where that can't be measured. `coefficients` are fitted on all of the examples.
+    `groups` is the number of groups they are in; `thin` of them were left out for having too little
+    text. `log_loss` is better the lower it is, `auc` the higher; both are measured on prompts that
+    were held out of the fit, and None if nothing was fitted. `coefficients` are fitted to all
+    examples.
     """
 
     verdict: Verdict
     groups: int
     thin: int
-    log_loss: Figure | None = None
-    auc: Figure | None = None
+    log_loss: Improvement | None = None
+    auc: Improvement | None = None
     coefficients: Coefficients | None = None
 
 
-class _Guess(NamedTuple):
-    """An example that was left out: the score that each gives it, how far each was wrong.
+class _Prediction(NamedTuple):
+    """The scores and losses of a held-out example: with shipped, then with learned coefficients.
 
-    The learned log-odds differ from fold to fold, and are the lower the more of those left out
-    failed: the score is without their mean over all examples.
+    Learned log-odds differ from fold to fold, and are the lower the more of the held-out examples
+    failed. So the mean over all examples is subtracted from the score.
     """
 
     scores: tuple[float, float]
@@ -71,72 +73,78 @@ class _Guess(NamedTuple):
     weight: float
 
 
-def learn(examples: Sequence[Example], shipped: Coefficients) -> Learned:
-    """Fit the examples, and find out whether that helps with prompts that are left out.
+def learn(examples: Sequence[Example], shipped: Coefficients) -> LearningResult:
+    """Fit the coefficients to examples, and measure whether that helps on held-out prompts.
 
-    Texts with too little to go by teach nothing.
+    Examples with too little text to judge by are left out.
     """
-    telling = [example for example in examples if example.measured.evidence >= THIN]
+    telling = [example for example in examples if example.measures.evidence >= THIN]
     thin = len(examples) - len(telling)
     groups = len({example.group for example in telling})
-    kinds = [example.failed >= 0.5 for example in telling]
-    if min(kinds.count(True), kinds.count(False)) < FEWEST or groups < 2:
-        return Learned("one kind" if len(kinds) >= 2 * FEWEST else "too few", groups, thin)
-    guesses = _left_out(telling, shipped)
-    log_loss, auc = _figures(list(guesses.values()))
-    verdict: Verdict = "better" if log_loss.gain > 0 else "no better"
-    if groups < ENOUGH and log_loss.low <= 0:
+    bad = sum(example.failed >= 0.5 for example in telling)
+    if min(bad, len(telling) - bad) < FEWEST or groups < 2:
+        verdict: Verdict = "one kind" if len(telling) >= 2 * FEWEST else "too few"
+        return LearningResult(verdict, groups, thin)
+    predictions = _cross_validated(telling, shipped)
+    by_loss, by_auc = _improvements(list(predictions.values()))
+    verdict = "better" if by_loss.gain > 0 else "no better"
+    if groups < ENOUGH and by_loss.low <= 0:
         verdict = "too few"
-    return Learned(verdict, groups, thin, log_loss, auc, refit(telling, shipped))
+    return LearningResult(verdict, groups, thin, by_loss, by_auc, refit(telling, shipped))
 
 
-def _left_out(examples: Sequence[Example], shipped: Coefficients) -> dict[str, list[_Guess]]:
-    """Each example as a fit without its group sees it, by group."""
-    # In an order that has nothing to do with the prompts, and is the same each time.
+def _cross_validated(
+    examples: Sequence[Example], shipped: Coefficients
+) -> dict[str, list[_Prediction]]:
+    """Return predictions for each example, by group, from fits without its group."""
+    # In an order that is unrelated to the prompts, and the same each time.
     groups = sorted({example.group for example in examples}, key=_digest)
     fold = {group: number % FOLDS for number, group in enumerate(groups)}
-    guesses: dict[str, list[_Guess]] = {group: [] for group in groups}
+    predictions: dict[str, list[_Prediction]] = {group: [] for group in groups}
     for number in range(min(FOLDS, len(groups))):
-        seen = [example for example in examples if fold[example.group] != number]
-        learned = refit(seen, shipped)
-        odds = [example.log_odds(learned) for example in examples]
-        level = fmean(odds)
-        for example, new in zip(examples, odds, strict=True):
+        fitted = [example for example in examples if fold[example.group] != number]
+        learned = refit(fitted, shipped)
+        log_odds = [example.log_odds(learned) for example in examples]
+        level = fmean(log_odds)
+        for example, new in zip(examples, log_odds, strict=True):
             if fold[example.group] == number:
                 old, failed = example.log_odds(shipped), example.failed
-                losses = _log_loss(old, failed), _log_loss(new, failed)
-                guess = _Guess((old, new - level), losses, failed, example.weight)
-                guesses[example.group].append(guess)
-    return guesses
+                losses = log_loss(old, failed), log_loss(new, failed)
+                predictions[example.group].append(
+                    _Prediction((old, new - level), losses, failed, example.weight)
+                )
+    return predictions
 
 
 def _digest(group: str) -> bytes:
     return hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()
 
 
-def _figures(groups: Sequence[list[_Guess]]) -> tuple[Figure, Figure]:
-    """Log-loss and AUC, with intervals from samples of the groups."""
+def _improvements(groups: Sequence[list[_Prediction]]) -> tuple[Improvement, Improvement]:
+    """Return the improvements of log-loss and AUC, with intervals from resampled groups."""
     source = random.Random(0)  # noqa: S311 - no secret, and the same each time
     losses, areas = [], []
     for _ in range(SAMPLES):
-        drawn = _joined(source.choices(groups, k=len(groups)))
-        losses.append(_gain(_log_losses(drawn), lower=True))
-        areas.append(_gain(_aucs(drawn)))
+        sample = _joined(source.choices(groups, k=len(groups)))
+        losses.append(_gain(_log_losses(sample), lower=True))
+        areas.append(_gain(_aucs(sample)))
     every = _joined(groups)
     return (
-        _figure(_log_losses(every), losses, lower=True),
-        _figure(_aucs(every), areas),
+        _improvement(_log_losses(every), losses, lower=True),
+        _improvement(_aucs(every), areas),
     )
 
 
-def _joined(groups: Iterable[list[_Guess]]) -> list[_Guess]:
-    return [guess for group in groups for guess in group]
+def _joined(groups: Iterable[list[_Prediction]]) -> list[_Prediction]:
+    return [prediction for group in groups for prediction in group]
 
 
-def _figure(both: tuple[float, float], samples: list[float], *, lower: bool = False) -> Figure:
+def _improvement(
+    both: tuple[float, float], samples: list[float], *, lower: bool = False
+) -> Improvement:
     samples = sorted(samples)
     tail = round(0.025 * len(samples))
-    return Figure(*both, _gain(both, lower=lower), samples[tail], samples[-1 - tail])
+    return Improvement(*both, _gain(both, lower=lower), samples[tail], samples[-1 - tail])
 
 
 def _gain(both: tuple[float, float], *, lower: bool = False) -> float:
@@ -144,39 +152,16 @@ def _gain(both: tuple[float, float], *, lower: bool = False) -> float:
     return shipped - learned if lower else learned - shipped
 
 
-def _log_losses(guesses: Sequence[_Guess]) -> tuple[float, float]:
-    total = sum(guess.weight for guess in guesses)
-    shipped = sum(guess.weight * guess.losses[0] for guess in guesses)
-    learned = sum(guess.weight * guess.losses[1] for guess in guesses)
+def _log_losses(predictions: Sequence[_Prediction]) -> tuple[float, float]:
+    total = sum(each.weight for each in predictions)
+    shipped = sum(each.weight * each.losses[0] for each in predictions)
+    learned = sum(each.weight * each.losses[1] for each in predictions)
     return shipped / total, learned / total
 
 
-def _log_loss(log_odds: float, failed: float) -> float:
-    # No chance is taken to be nothing: a single answer would decide it all.
-    chance = min(1 - 1e-6, max(1e-6, logistic(log_odds)))
-    return -failed * log(chance) - (1 - failed) * log(1 - chance)
-
-
-def _aucs(guesses: Sequence[_Guess]) -> tuple[float, float]:
+def _aucs(predictions: Sequence[_Prediction]) -> tuple[float, float]:
     shipped, learned = (
-        _auc([(guess.scores[which], guess.failed, guess.weight) for guess in guesses])
+        auc(Scored(each.scores[which], each.failed, each.weight) for each in predictions)
         for which in (0, 1)
     )
     return shipped, learned
-
-
-def _auc(scored: list[tuple[float, float, float]]) -> float:
-    """How often what failed has the higher score. Equal scores count half; 0.5 for one kind."""
-    failed: dict[float, float] = {}
-    worked: dict[float, float] = {}
-    for score, share, weight in scored:
-        failed[score] = failed.get(score, 0.0) + share * weight
-        worked[score] = worked.get(score, 0.0) + (1 - share) * weight
-    scores = sorted(failed)
-    up_to = accumulate(worked[score] for score in scores)
-    above = sum(
-        failed[score] * (below - worked[score] / 2)
-        for score, below in zip(scores, up_to, strict=True)
-    )
-    pairs = sum(failed.values()) * sum(worked.values())
-    return above / pairs if pairs else 0.5

@@ -1,4 +1,4 @@
-"""Features → how hard a prompt is: a logistic model, and the rules around it."""
+"""Measures of a text → how hard a prompt is: a logistic model, and the rules around it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from math import exp, floor, isfinite, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .conversation import THIN, Turn, hardest, text_of, user_texts
-from .features import FEATURES, Measured, measure
+from .conversation import THIN, Turn, deciding_turn, text_of, user_texts
+from .features import FEATURES, TextMeasures, measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,27 +20,32 @@ if TYPE_CHECKING:
 LOWEST, MEDIUM, HIGHEST = 1, 5, 10
 
 COEFFICIENTS = Path(__file__).with_name("coefficients.json")
+"""The coefficients that ship with the package, fitted by `python -m tests.estimator.fit`."""
 
-CLIP = 4.0
-"""Spreads from the mean beyond which a feature says nothing more."""
+MAX_DEVIATION = 4.0
+"""Standard deviations from the mean at which the value of a feature is clipped."""
 
-TURNS = 20
-"""Turns of a conversation that are looked at, the last ones."""
+MAX_TURNS = 20
+"""Number of the user's turns that are measured, the latest ones."""
 
-TELLING = 0.4
-"""Steps of complexity from which a feature is told as a reason, at most SHOWN of them."""
+NOTABLE_STEPS = 0.4
+"""Steps of complexity from which a feature is given as a reason."""
 
-SHOWN = 4
+MAX_FEATURE_REASONS = 4
 
-TALK = 0.9
-"""Steps of complexity by which talk about the difficulty moves a prompt at the most."""
+MAX_TALK_STEPS = 0.9
+"""The most steps of complexity by which talk about the difficulty can move a prompt."""
 
-CONTEXT = 4_000
-"""Characters above which a context counts as long."""
+LONG_CONTEXT = 4_000
+"""Characters above which the length of the context adds complexity."""
 
 
-class Weight(NamedTuple):
-    """One feature's part in the model, in log-odds for each spread from its mean."""
+class FeatureWeight(NamedTuple):
+    """The part of one feature in the model.
+
+    `mean` and `spread` (the standard deviation) are those of the fitted prompts; `weight` is
+    log-odds per standard deviation.
+    """
 
     mean: float
     spread: float
@@ -50,90 +55,94 @@ class Weight(NamedTuple):
 class Coefficients(NamedTuple):
     """The fitted model.
 
-    Its log-odds become a complexity on a straight line: `medium` is complexity 5, and each
-    `step` from there is one more or one less.
+    Complexity is linear in the log-odds: `medium` is complexity 5, and each `step` from there is
+    one more or one less.
     """
 
     intercept: float
     medium: float
     step: float
-    features: tuple[Weight, ...]
+    features: tuple[FeatureWeight, ...]
 
     @classmethod
     def load(cls, path: Path = COEFFICIENTS) -> Coefficients:
-        """Read a file of coefficients. Raises OSError, and ValueError if it is damaged."""
+        """Read a file of coefficients. Raises OSError, or ValueError if the file is damaged."""
         try:
             content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            weights = tuple(Weight(**content["features"][name]) for name in FEATURES)
-            found = cls(content["intercept"], content["medium"], content["step"], weights)
+            features = tuple(FeatureWeight(**content["features"][name]) for name in FEATURES)
+            loaded = cls(content["intercept"], content["medium"], content["step"], features)
         except (TypeError, KeyError) as error:
-            raise ValueError(f"no coefficients: {error!r}") from None
-        numbers = (*found[:3], *(number for weight in weights for number in weight))
-        scales = (found.step, *(weight.spread for weight in weights))
+            raise ValueError(f"not a file of coefficients: {error!r}") from None
+        numbers = (*loaded[:3], *(number for feature in features for number in feature))
         if not all(isinstance(number, (int, float)) and isfinite(number) for number in numbers):
-            raise ValueError("no coefficients: not all of them are numbers")
-        if min(scales) <= 0:
-            raise ValueError("no coefficients: a step or a spread is not above zero")
-        return found
+            raise ValueError("not a file of coefficients: some of them are not numbers")
+        if min(loaded.step, *(feature.spread for feature in features)) <= 0:
+            raise ValueError("not a file of coefficients: a step or a spread is not above zero")
+        return loaded
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for a file that `load` reads."""
+        """Return the content of a file that `load` reads."""
         features = dict(zip(FEATURES, self.features, strict=True))
         return {
             "intercept": self.intercept,
             "medium": self.medium,
             "step": self.step,
-            "features": {name: weight._asdict() for name, weight in features.items()},
+            "features": {name: feature._asdict() for name, feature in features.items()},
         }
 
-    def standard(self, values: Sequence[float]) -> list[float]:
-        """Each feature's distance from its mean, in spreads."""
+    def standardised(self, values: Sequence[float]) -> list[float]:
+        """Return each feature's distance from its mean, in standard deviations, clipped."""
         return [
-            min(CLIP, max(-CLIP, (value - feature.mean) / feature.spread))
+            min(MAX_DEVIATION, max(-MAX_DEVIATION, (value - feature.mean) / feature.spread))
             for feature, value in zip(self.features, values, strict=True)
         ]
 
-    def parts(self, values: Sequence[float]) -> list[float]:
-        """What each feature adds to the log-odds."""
-        standard = self.standard(values)
-        return [feature.weight * z for feature, z in zip(self.features, standard, strict=True)]
+    def contributions(self, values: Sequence[float]) -> list[float]:
+        """Return what each feature adds to the log-odds."""
+        deviations = self.standardised(values)
+        return [
+            feature.weight * deviation
+            for feature, deviation in zip(self.features, deviations, strict=True)
+        ]
 
-    def log_odds(self, measured: Measured) -> float:
-        """The log-odds that a small model gets it wrong, nearer to medium on thin evidence.
+    def log_odds(self, measures: TextMeasures) -> float:
+        """Return the log-odds that a small model answers wrongly.
 
-        What a text says about its own difficulty moves it by no more than TALK.
+        The thinner the evidence, the closer they are to medium. What a text says about its own
+        difficulty moves them by at most MAX_TALK_STEPS.
         """
-        log_odds = self._log_odds(measured)
-        if measured.rest is None or measured.rest.evidence < THIN:
+        log_odds = self._log_odds(measures)
+        without_talk = measures.without_talk
+        if without_talk is None or without_talk.evidence < THIN:
             return log_odds
-        rest, most = self._log_odds(measured.rest), TALK * self.step
-        return min(rest + most, max(rest - most, log_odds))
+        centre, most = self._log_odds(without_talk), MAX_TALK_STEPS * self.step
+        return min(centre + most, max(centre - most, log_odds))
 
     def complexity(self, log_odds: float) -> int:
-        """The complexity for log-odds, 1 to 10."""
+        """Return the complexity for log-odds, 1 to 10."""
         distance = (log_odds - self.medium) / self.step
         return min(HIGHEST, max(LOWEST, floor(MEDIUM + distance + 0.5)))
 
-    def _log_odds(self, measured: Measured) -> float:
-        fitted = self.intercept + sum(self.parts(measured.values))
-        asked = self.step * sum(steps for steps, _ in measured.intents)
-        return self.medium + measured.evidence * (fitted + asked - self.medium)
+    def _log_odds(self, measures: TextMeasures) -> float:
+        fitted = self.intercept + sum(self.contributions(measures.values))
+        intents = self.step * sum(steps for steps, _ in measures.intents)
+        return self.medium + measures.evidence * (fitted + intents - self.medium)
 
 
 @cache
 def shipped() -> Coefficients:
-    """The coefficients that come with the package, read once."""
+    """Return the coefficients that ship with the package; the file is read once."""
     return Coefficients.load()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How hard a prompt is, as far as its text and what comes with it say.
+    """How hard a prompt is, judged from its text and from what comes with it.
 
-    `score` is the chance, 0 to 1, that a small model gets it wrong; of two prompts the one with
-    the higher score never has the lower complexity. `complexity` is 1 to 10, and 5 where there
-    is too little to go by. `confidence` is 0 to 1: 0 with nothing to go by, and the higher the
-    further the score is from the middle. `reasons` are what mattered most, in plain words.
+    `score` is the probability, 0 to 1, that a small model answers wrongly; a prompt with a higher
+    score never has a lower complexity. `complexity` is 1 to 10, and 5 where there is too little to
+    judge by. `confidence` is 0 to 1: 0 with nothing to judge by, and higher the further the score
+    is from the middle. `reasons` are the features that mattered most, in plain words.
     """
 
     score: float
@@ -142,7 +151,7 @@ class Estimate:
     reasons: tuple[str, ...]
 
 
-def estimate(  # noqa: PLR0913  # each is something else that comes with a prompt
+def estimate(  # noqa: PLR0913 - all that can come with a prompt
     prompt: str,
     *,
     system: str | None = None,
@@ -152,63 +161,57 @@ def estimate(  # noqa: PLR0913  # each is something else that comes with a promp
     schema: bool = False,
     coefficients: Coefficients | None = None,
 ) -> Estimate:
-    """Estimate how hard a prompt is, without asking any model.
+    """Estimate how hard a prompt is, without calling any model.
 
-    `messages` is the conversation so far, with or without the prompt at its end. What the user
-    said earlier counts like the prompt itself: up at once, down only after two easier turns. Of
-    `system` and of everybody else's messages only the length counts. What can't be seen in the
-    text makes it harder: the number of `attachments`, the number of `tools` on offer, and
-    whether the answer has to follow a `schema`. `coefficients` are those of `current`, or those
-    that come with the package.
+    `messages` is the conversation so far, with or without the prompt at its end: the user's earlier
+    messages are measured like the prompt, see `deciding_turn`. Only the length counts of `system`
+    and of all other messages. `attachments` and `tools` are numbers; they and a `schema` for the
+    answer make a prompt harder. `coefficients` default to those that ship with the package.
     """
     model = coefficients or shipped()
-    said = messages or ()
-    texts = user_texts(prompt, said)
-    turn = hardest([read(measure(text), model) for text in texts[-TURNS:]])
-    others = [text_of(message) for message in said if message.role != "user"]
+    history = messages or ()
+    texts = user_texts(prompt, history)
+    turn = deciding_turn([_turn(measure(text), model) for text in texts[-MAX_TURNS:]])
+    others = [text_of(message) for message in history if message.role != "user"]
     characters = sum(map(len, (*texts, *others, system or "")))
-    loads = burdens(characters, attachments, tools, schema=schema)
-    log_odds = turn.log_odds + model.step * sum(steps for steps, _ in loads)
-    # Rounded, so that the last bit of a platform's logarithm decides nothing.
+    extra = extras(characters, attachments, tools, schema=schema)
+    log_odds = turn.log_odds + model.step * sum(steps for steps, _ in extra)
+    # Rounded, so that the last bit of a platform's logarithm makes no difference.
     log_odds = round(log_odds, 6)
     distance = (log_odds - model.medium) / model.step
     return Estimate(
         score=round(1 / (1 + exp(-log_odds)), 10),
         complexity=model.complexity(log_odds),
         confidence=round(turn.evidence * (0.4 + 0.6 * min(1.0, abs(distance) / 4)), 3),
-        reasons=(*(reason for _, reason in loads), *turn.reasons),
+        reasons=(*(reason for _, reason in extra), *turn.reasons),
     )
 
 
-def read(measured: Measured, model: Coefficients) -> Turn:
-    """What one text says by itself."""
-    return Turn(model.log_odds(measured), measured.evidence, tuple(_reasons(measured, model)))
-
-
-def burdens(
+def extras(
     characters: int, attachments: int, tools: int, *, schema: bool
 ) -> list[tuple[float, str]]:
-    """The steps of complexity for what comes with a prompt, each with its reason.
+    """Return the steps of complexity for what comes with a prompt, each with its reason.
 
-    Set by hand, like those of the intents: the data that the rest is fitted on has none of it.
+    The steps were chosen by hand, like those of the intents: no prompt in the data that the model
+    is fitted on comes with anything.
     """
-    loads = []
+    extra = []
     if attachments > 0:
-        loads.append((min(2.0, 0.5 + 0.5 * attachments), f"attachments ({attachments})"))
+        extra.append((min(2.0, 0.5 + 0.5 * attachments), f"attachments ({attachments})"))
     if tools > 0:
-        loads.append((min(2.0, 0.75 + 0.25 * tools), f"tools ({tools})"))
+        extra.append((min(2.0, 0.75 + 0.25 * tools), f"tools ({tools})"))
     if schema:
-        loads.append((1.0, "an answer in a schema"))
-    if characters > CONTEXT:
-        steps = min(3.0, 0.5 * log2(characters / CONTEXT))
-        loads.append((steps, f"a long context ({characters:,} characters)"))
-    return loads
+        extra.append((1.0, "a schema for the answer"))
+    if characters > LONG_CONTEXT:
+        steps = min(3.0, 0.5 * log2(characters / LONG_CONTEXT))
+        extra.append((steps, f"a long context ({characters:,} characters)"))
+    return extra
 
 
 REASONS = {
     "length": "long ({length} words)",
     "numbers": "numbers ({numbers})",
-    "calculation": "calculations ({calculation} signs)",
+    "calculation": "calculations ({calculation} operators)",
     "notation": "formulas",
     "variables": "variables",
     "code": "code",
@@ -221,19 +224,26 @@ REASONS = {
     "negations": "negations ({negations})",
     "explanation": "asks how or why",
 }
+"""The reason that each feature gives, with the counts that are put in."""
 
 
-def _reasons(measured: Measured, model: Coefficients) -> Iterator[str]:
-    """What mattered most, in plain words, the weightiest first."""
-    if measured.claims:
-        yield "what it says about its own difficulty is left out"
-    if measured.evidence < THIN:
-        yield "too little to go by"
+def _turn(measures: TextMeasures, model: Coefficients) -> Turn:
+    reasons = tuple(_reasons(measures, model))
+    return Turn(model.log_odds(measures), measures.evidence, reasons)
+
+
+def _reasons(measures: TextMeasures, model: Coefficients) -> Iterator[str]:
+    """Yield the reasons that mattered most, in plain words, in order of weight."""
+    if measures.claims:
+        yield "ignores what the prompt says about its own difficulty"
+    if measures.evidence < THIN:
+        yield "too little to judge by"
         return
-    yield from (reason for _, reason in measured.intents)
-    parts = dict(zip(FEATURES, model.parts(measured.values), strict=True))
-    if parts["length"] < -TELLING * model.step:
-        yield f"short ({measured.counts['length']} words)"
-    for name in sorted(parts, key=lambda name: -parts[name])[:SHOWN]:
-        if parts[name] > TELLING * model.step:
-            yield REASONS[name].format_map(measured.counts)
+    yield from (reason for _, reason in measures.intents)
+    contributions = model.contributions(measures.values)
+    parts = dict(zip(FEATURES, contributions, strict=True))
+    if parts["length"] < -NOTABLE_STEPS * model.step:
+        yield f"short ({measures.counts['length']} words)"
+    for name in sorted(parts, key=lambda name: -parts[name])[:MAX_FEATURE_REASONS]:
+        if parts[name] > NOTABLE_STEPS * model.step:
+            yield REASONS[name].format_map(measures.counts)

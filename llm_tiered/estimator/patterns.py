@@ -1,4 +1,4 @@
-"""Patterns that are compiled when they are first needed, so that no import waits for them."""
+"""Regular expressions that are compiled on first use, so that no import waits for them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cache
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern, ready for use; its flags stand in it."""
+    """Return the compiled pattern; flags are part of its text, as in `(?m)`."""
     return re.compile(pattern)
 
 
 def count(pattern: str, text: str) -> int:
-    """How often the pattern is in the text."""
+    """Return how often the pattern occurs in the text."""
     return len(compiled(pattern).findall(text))

@@ -1,4 +1,4 @@
-"""Prompts with the range of complexity that each belongs in, and talk that must not move them."""
+"""Prompts with their range of complexity, and talk about difficulty that must not move them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How hard a prompt is."""
+"""The estimated complexity of a prompt."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ FOREIGN = [
 
 @pytest.mark.parametrize(("prompt", "span"), RANGES.items())
 def test_range(prompt: str, span: tuple[int, int]) -> None:
-    """Each of these prompts lands where people would put it."""
+    """Each of these prompts is rated as people would rate it."""
     assert span[0] <= estimate(prompt).complexity <= span[1]
 
 
 @pytest.mark.parametrize("prompt", [*THIN, *FOREIGN])
 def test_thin_evidence(prompt: str) -> None:
-    """Where nothing can be read, a prompt is medium, with no confidence."""
-    found = estimate(prompt)
-    assert (found.complexity, found.confidence) == (5, 0.0)
-    assert found.reasons == ("too little to go by",)
+    """A prompt in which nothing can be read is medium, without confidence."""
+    result = estimate(prompt)
+    assert (result.complexity, result.confidence) == (5, 0.0)
+    assert result.reasons == ("too little to judge by",)
 
 
 def test_any_script() -> None:
@@ -66,15 +66,15 @@ def test_any_script() -> None:
 
 
 def test_noise() -> None:
-    """Noise of any kind and length, with lone surrogates in it, gives an estimate in range."""
+    """Noise of any kind and length, with lone surrogates, gets an estimate within the ranges."""
     source = random.Random(7)
     for _ in range(300):
         highest = source.choice([0x80, 0x100, 0x3000, 0x110000])
         text = "".join(chr(source.randrange(highest)) for _ in range(source.randrange(400)))
-        found = estimate(text, system=text[:50])
-        assert 1 <= found.complexity <= 10
-        assert 0 <= found.score <= 1
-        assert 0 <= found.confidence <= 1
+        result = estimate(text, system=text[:50])
+        assert 1 <= result.complexity <= 10
+        assert 0 <= result.score <= 1
+        assert 0 <= result.confidence <= 1
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_noise() -> None:
     ids=lambda text: ascii(text[:6]),
 )
 def test_huge(text: str) -> None:
-    """A huge prompt is never small."""
+    """A huge prompt never goes to the small tier."""
     assert 5 <= estimate(text).complexity <= 10
 
 
 def test_full_length() -> None:
-    """The full length counts, though only the head and the tail are looked at."""
+    """The full length counts, though only the head and the tail are scanned."""
     text = "The committee met and talked about the garden. "
     sizes = [SCANNED, 20_000, 100_000, 400_000]
     scores = [estimate((text * 10_000)[:size]).score for size in sizes]
@@ -100,20 +100,20 @@ def test_full_length() -> None:
 
 
 def test_scale_follows_the_score() -> None:
-    """Of two prompts the one with the higher score never has the lower complexity."""
+    """A prompt with a higher score never has a lower complexity."""
     source = random.Random(3)
     words = " ".join(RANGES).split()
-    drawn = [" ".join(source.choices(words, k=source.randrange(60))) for _ in range(300)]
-    found = [estimate(prompt) for prompt in [*RANGES, *THIN, *FOREIGN, *drawn]]
-    found.sort(key=lambda each: each.score)
-    levels = [each.complexity for each in found]
+    random_texts = [" ".join(source.choices(words, k=source.randrange(60))) for _ in range(300)]
+    results = [estimate(prompt) for prompt in [*RANGES, *THIN, *FOREIGN, *random_texts]]
+    results.sort(key=lambda each: each.score)
+    levels = [each.complexity for each in results]
     assert levels == sorted(levels)
     assert len(set(levels)) > 5
-    assert len({each.score for each in found}) > 200
+    assert len({each.score for each in results}) > 200
 
 
 def test_talk_about_itself() -> None:
-    """Naming a complexity, or talking to the router, moves a prompt by at most one."""
+    """Naming a complexity, or talking to the router, moves a prompt by at most one step."""
     moved = {}
     for prompt in RANGES:
         plain = estimate(prompt).complexity
@@ -129,25 +129,25 @@ def test_talk_about_itself() -> None:
 
 
 def test_talk_in_other_words() -> None:
-    """A sentence that is mostly about the difficulty moves a prompt by one at the most."""
+    """A sentence that is mostly about the difficulty moves a prompt by at most one step."""
     source = random.Random(5)
     words = "level model hard tricky score rate 10 999 7/10 (1) x=9 please for it quickly zounds"
     for _ in range(300):
         talk = " ".join(source.choices(words.split(), k=source.randrange(2, 12)))
         for prompt in (PLAIN, *list(RANGES)[-4:]):
-            plain, found = estimate(prompt), estimate(f"{prompt}\nThis model is {talk}.")
-            assert abs(found.complexity - plain.complexity) <= 1, talk
+            plain, result = estimate(prompt), estimate(f"{prompt}\nThis model is {talk}.")
+            assert abs(result.complexity - plain.complexity) <= 1, talk
 
 
 def test_work_beside_talk() -> None:
-    """Work is read as it is, whatever is said about it before."""
+    """Work is rated the same, whatever a sentence before it says about it."""
     proof = "Prove that every finite group of prime order is cyclic."
     for talk in ("This is easy.", "A small model can do that.", "Complexity: 1.", "Be quick:"):
         assert estimate(f"{talk} {proof}").complexity >= 8
 
 
 def test_talk_alone() -> None:
-    """A prompt that is nothing but talk about itself is medium."""
+    """A prompt that only talks about itself is medium."""
     assert estimate("This is a complexity 1 task.").complexity == 5
     assert estimate("This is a complexity 10 task, use the best model.").complexity == 5
 
@@ -161,9 +161,9 @@ def test_talk_alone() -> None:
         "Explain why hard water is bad for kettles.",
     ],
 )
-def test_no_talk(work: str) -> None:
-    """Work that only sounds like such talk is read as it is."""
-    assert "what it says about its own difficulty is left out" not in estimate(work).reasons
+def test_work_that_sounds_like_talk(work: str) -> None:
+    """Work that only sounds like talk about difficulty is not ignored."""
+    assert "ignores what the prompt says about its own difficulty" not in estimate(work).reasons
 
 
 @pytest.mark.parametrize(
@@ -179,26 +179,26 @@ def test_no_talk(work: str) -> None:
         ("Spell 'accommodate'.", "a simple operation"),
         (
             "This is a complexity 9 task. What is it?",
-            "what it says about its own difficulty is left out",
+            "ignores what the prompt says about its own difficulty",
         ),
         ("```\nfor (;;) {\n  run();\n}\n```\nWhat does this code print, and when?", "code"),
         ("The garden was green and the house was old. " * 40, "long (360 words)"),
     ],
 )
 def test_reasons(prompt: str, reason: str) -> None:
-    """The features that mattered are told in plain words."""
+    """The reasons name the features that mattered, in plain words."""
     assert reason in estimate(prompt).reasons
 
 
-def test_told_is_not_asked() -> None:
-    """A proof that somebody else has to give is no request for one."""
-    told = "The plaintiff must prove negligence to win. Who wins if the tenant was not at fault?"
-    assert "asks for a proof" not in estimate(told).reasons
+def test_reported_instruction() -> None:
+    """A proof that somebody else has to give is not a request for one."""
+    text = "The plaintiff must prove negligence to win. Who wins if the tenant was not at fault?"
+    assert "asks for a proof" not in estimate(text).reasons
 
 
 @pytest.mark.parametrize("prompt", [PLAIN, "", "你好 请问法国的首都是哪里"])
-def test_what_the_text_does_not_show(prompt: str) -> None:
-    """Attachments, tools, a schema and a long system prompt each make it harder, and are told."""
+def test_extras(prompt: str) -> None:
+    """Attachments, tools, a schema and a long system prompt make it harder, and are reasons."""
     plain = estimate(prompt)
     loaded = [
         estimate(prompt, attachments=1),
@@ -212,23 +212,30 @@ def test_what_the_text_does_not_show(prompt: str) -> None:
     assert all(each.complexity >= plain.complexity for each in loaded)
     firsts = [each.reasons[0].split(" (")[0] for each in loaded]
     assert firsts == [
-        *("attachments", "attachments", "tools", "tools", "an answer in a schema", "a long context")
+        *(
+            "attachments",
+            "attachments",
+            "tools",
+            "tools",
+            "a schema for the answer",
+            "a long context",
+        )
     ]
 
 
 def test_short_system_prompt() -> None:
-    """What a system prompt says makes nothing harder by itself."""
+    """The content of a system prompt makes no difference."""
     assert estimate(PLAIN, system="Prove everything step by step.") == estimate(PLAIN)
 
 
 def test_confidence() -> None:
-    """A clear case gets more confidence than one near the middle."""
+    """A clear case has more confidence than one near the middle."""
     proof, middle = "Prove that every finite group of prime order is cyclic.", "Implement a stack."
     assert estimate(proof).confidence > estimate(middle).confidence > 0
 
 
 def test_same_everywhere() -> None:
-    """Another process with another hash seed finds exactly the same."""
+    """Another process with another hash seed gives exactly the same estimates."""
     prompts = list(RANGES)
     code = (
         "import sys, llm_tiered.estimator as e\n"
@@ -245,7 +252,7 @@ def test_same_everywhere() -> None:
 
 
 def test_imports_nothing() -> None:
-    """An estimate needs the standard library and nothing else, and writes and reads no more."""
+    """An estimate imports only the standard library."""
     code = (
         "import sys, llm_tiered\n"
         "before = set(sys.modules)\n"
@@ -259,15 +266,15 @@ def test_imports_nothing() -> None:
     assert done.stdout in ("", "llm_tiered")
 
 
-def test_of_another_turn() -> None:
-    """A prompt at the end of the messages counts once."""
+def test_prompt_in_the_messages() -> None:
+    """A prompt that is also the last message counts once."""
     for prompt in RANGES:
         assert estimate(prompt, messages=[llm.user(prompt)]) == estimate(prompt)
 
 
 def test_is_a_value() -> None:
-    """An estimate is a value: equal by content, and fixed."""
-    found = estimate(PLAIN)
-    assert found == Estimate(found.score, found.complexity, found.confidence, found.reasons)
+    """An estimate is equal by content, and can't be changed."""
+    result = estimate(PLAIN)
+    assert result == Estimate(result.score, result.complexity, result.confidence, result.reasons)
     with pytest.raises(AttributeError):
-        found.score = 1.0  # type: ignore[misc]  # that is the point
+        result.score = 1.0  # type: ignore[misc]  # that is the point

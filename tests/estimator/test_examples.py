@@ -1,4 +1,4 @@
-"""What counts as an example, and for how much."""
+"""Examples from answers, marks and evaluations, and their weights."""
 
 from __future__ import annotations
 
@@ -24,101 +24,100 @@ PROMPT = "Who wrote the play Hamlet?"
 WEAK = "escalated: the answer is empty"
 
 
-def answer(*attempts: tuple[str, str | None], thread: str = "t", **said: Any) -> LoggedAnswer:
-    """Give an answer after these attempts; a reason is why one failed."""
-    fields: dict[str, Any] = {"text": PROMPT, "characters": 26, "attachments": 0, "tools": 0}
-    asked = LoggedPrompt(**fields | said)
+def answer(*attempts: tuple[str, str | None], thread: str = "t", **fields: Any) -> LoggedAnswer:
+    """Return an answer after these attempts, each a tier and the reason why it failed."""
+    defaults: dict[str, Any] = {"text": PROMPT, "characters": 26, "attachments": 0, "tools": 0}
+    prompt = LoggedPrompt(**defaults | fields)
     tried = tuple(
         Attempt(tier, MODELS[tier], "failed" if reason else "ok", reason, 12)
         for tier, reason in attempts
     )
-    return LoggedAnswer("01a", thread, "", None, attempts[-1][0], tried, False, asked)
+    return LoggedAnswer("01a", thread, "", None, attempts[-1][0], tried, False, prompt)
 
 
-def found(given: LoggedAnswer, verdict: Verdict | None = None) -> list[Example]:
-    """Give what is learned from one answer, with small and medium below the cloud."""
+def examples_of(answer: LoggedAnswer, verdict: Verdict | None = None) -> list[Example]:
+    """Return the examples from one answer, where small and medium are below the cloud."""
     examples = Examples({"small": 4, "medium": 7})
-    examples.add_answer(given, Mark("01a", verdict, None, "") if verdict else None)
-    return examples.found
+    examples.add_answer(answer, Mark("01a", verdict, None, "") if verdict else None)
+    return examples.examples
 
 
-def plain(**said: Any) -> LoggedAnswer:
-    """Give an answer of the small tier."""
-    return answer(("small", None), **({"schema": False} | said))
+def plain(**fields: Any) -> LoggedAnswer:
+    """Return an answer of the small tier."""
+    return answer(("small", None), **({"schema": False} | fields))
 
 
 @pytest.mark.parametrize(("verdict", "failed"), [("up", 0.0), ("down", 1.0)])
 def test_mark(verdict: Verdict, failed: float) -> None:
-    """A mark says whether the tier was good enough."""
-    [example] = found(plain(), verdict)
+    """A mark says whether the answer of the tier was good enough."""
+    [example] = examples_of(plain(), verdict)
     assert (example.failed, example.weight, example.highest) == (failed, 1.0, 4)
-    assert example.measured == measure(PROMPT)
+    assert example.measures == measure(PROMPT)
 
 
 def test_no_mark() -> None:
-    """An answer that nobody looked at says nothing."""
-    assert found(plain()) == []
+    """An answer without a mark or a check gives no example."""
+    assert examples_of(plain()) == []
 
 
 @pytest.mark.parametrize("verdict", ["up", "down"])
 def test_last_tier(verdict: Verdict) -> None:
-    """A mark on an answer of the cloud says nothing of the routing."""
-    assert found(answer(("cloud", None), schema=False), verdict) == []
+    """A mark on an answer of the last tier gives no example."""
+    assert examples_of(answer(("cloud", None), schema=False), verdict) == []
 
 
-def test_tier_of_before() -> None:
-    """A tier that the config no longer has says nothing."""
+def test_removed_tier() -> None:
+    """An answer of a tier that the config no longer has gives no example."""
     examples = Examples({"small": 4})
     examples.add_answer(answer(("medium", None), schema=False), Mark("01a", "down", None, ""))
-    assert (examples.found, examples.counts["last tier"]) == ([], 1)
+    assert (examples.examples, examples.counts["last tier"]) == ([], 1)
 
 
 def test_escalated() -> None:
-    """Each tier that a weak answer rose from was not enough, and that counts for less."""
+    """Each tier whose weak answer was escalated failed, with less weight than a mark."""
     given = answer(("small", WEAK), ("medium", WEAK), ("cloud", None), schema=False)
-    highest = [(example.highest, example.failed, example.weight) for example in found(given)]
+    highest = [(example.highest, example.failed, example.weight) for example in examples_of(given)]
     assert highest == [(4, 1.0, CHECK_FAILED), (7, 1.0, CHECK_FAILED)]
 
 
 def test_fell_back() -> None:
-    """An attempt that failed for another reason says nothing of the prompt."""
-    assert found(answer(("small", "no room"), ("cloud", None), schema=False)) == []
+    """An attempt that failed for another reason gives no example."""
+    assert examples_of(answer(("small", "no room"), ("cloud", None), schema=False)) == []
 
 
 def test_passed() -> None:
-    """An answer that was checked and shown counts a little."""
-    given = plain()
-    [example] = found(LoggedAnswer(**(vars(given) | {"checked": True})))
+    """An answer that passed a check is a success of little weight."""
+    [example] = examples_of(LoggedAnswer(**(vars(plain()) | {"checked": True})))
     assert (example.failed, example.weight) == (0.0, CHECK_PASSED)
 
 
 def test_mark_before_check() -> None:
-    """The user knows better than a check."""
-    [example] = found(LoggedAnswer(**(vars(plain()) | {"checked": True})), "down")
+    """The user's mark replaces the result of the check."""
+    [example] = examples_of(LoggedAnswer(**(vars(plain()) | {"checked": True})), "down")
     assert (example.failed, example.weight) == (1.0, 1.0)
 
 
 def test_weak_after_all() -> None:
-    """A weak answer that was shown because there was no better one has not passed."""
+    """A weak answer that was shown because no other tier answered has not passed."""
     last = Attempt("small", MODELS["small"], "ok", "nothing above it answered", 0)
     tried = (Attempt("small", MODELS["small"], "failed", WEAK, 12), last)
     given = LoggedAnswer(**(vars(plain()) | {"attempts": tried, "checked": True}))
-    assert [example.failed for example in found(given)] == [1.0]
+    assert [example.failed for example in examples_of(given)] == [1.0]
 
 
-def test_burden() -> None:
-    """What came with the prompt is no fault of its text."""
+def test_extra_steps() -> None:
+    """An example has the steps of complexity for what came with the prompt."""
     given = plain(characters=40_000, attachments=1, schema=True)
-    assert found(given, "down")[0].burden > 3
-    assert found(plain(), "down")[0].burden == 0
+    assert examples_of(given, "down")[0].extra_steps > 3
+    assert examples_of(plain(), "down")[0].extra_steps == 0
 
 
 def test_groups() -> None:
-    """The turns of a conversation are in one group, and the same prompt is wherever it stands."""
+    """The turns of a conversation are in one group, and so is the same prompt everywhere."""
     examples = Examples({"small": 4})
     for thread, prompt in (("a", "One?"), ("a", "Two?"), ("b", "One?"), ("c", "Three?")):
         examples.add_answer(plain(thread=thread, text=prompt), Mark("", "up", None, ""))
-    groups = [example.group for example in examples.found]
+    groups = [example.group for example in examples.examples]
     assert groups == ["a", "a", "a", "c"]
 
 
@@ -132,7 +131,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def test_evaluation(tmp_path: Path) -> None:
-    """The scores that an evaluation left count in full, by tier and line of the suite."""
+    """The results of an evaluation count in full, by tier and line of the suite."""
     suite = write(
         tmp_path / "suite.jsonl",
         {"prompt": PROMPT, "exact": "Shakespeare"},
@@ -146,11 +145,11 @@ def test_evaluation(tmp_path: Path) -> None:
     )
     examples = Examples({"small": 4, "medium": 7})
     examples.add_evaluation(suite)
-    one, two = examples.found
-    assert (one.measured, one.failed, one.weight, one.highest) == (measure(PROMPT), 1.0, 1.0, 4)
+    one, two = examples.examples
+    assert (one.measures, one.failed, one.weight, one.highest) == (measure(PROMPT), 1.0, 1.0, 4)
     assert two.failed == pytest.approx(0.3)
     assert two.highest == 7
-    assert two.burden > one.burden
+    assert two.extra_steps > one.extra_steps
     assert examples.counts == {"evaluated": 2, "last tier": 1}
 
 
@@ -158,14 +157,14 @@ def test_evaluation(tmp_path: Path) -> None:
     ("results", "message"),
     [
         (None, "can't be read"),
-        ("{", "no JSONL"),
-        ('{"line": 7, "tier": "small", "score": 1}', "line 1: this is no result"),
-        ('{"line": 1, "tier": "small", "score": null}', "line 1: this is no result"),
-        ("[]", "line 1: this is no result"),
+        ("{", "is not JSONL"),
+        ('{"line": 7, "tier": "small", "score": 1}', "line 1: not a result for"),
+        ('{"line": 1, "tier": "small", "score": null}', "line 1: not a result for"),
+        ("[]", "line 1: not a result for"),
     ],
 )
 def test_wrong_results(tmp_path: Path, results: str | None, message: str) -> None:
-    """Results that are not there, or are none of this suite, are told."""
+    """Results that are missing, or of another suite, are an error with the file and the line."""
     suite = write(tmp_path / "suite.jsonl", {"prompt": PROMPT})
     if results is not None:
         (tmp_path / "suite.results.jsonl").write_text(results)

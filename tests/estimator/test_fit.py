@@ -1,4 +1,4 @@
-"""Fitting the coefficients, and measuring them."""
+"""Fitting and measuring the shipped coefficients."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from llm_tiered.estimator import evaluate, fit, simulate
-from llm_tiered.estimator.data import LARGE, SMALL, read
 from llm_tiered.estimator.features import FEATURES
 from llm_tiered.estimator.model import COEFFICIENTS, Coefficients
+from tests.estimator import evaluate, fit, simulate
+from tests.estimator.questions import LARGE, SMALL, read_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from llm_tiered.estimator.data import Question
+    from tests.estimator.questions import Question
 
 GROUPS = {"RouteLLM/mmlu": ("algebra", "history"), "LLMRouter/dcrouter": ("trivia", "math")}
 SIZE = 60
 
 
 def _rows() -> list[dict[str, Any]]:
-    """Questions of which small models get those with sums in them wrong."""
+    """Rows of questions that small models answer wrongly if there is arithmetic in them."""
     source = random.Random(0)
     rows = []
     for name, groups in GROUPS.items():
@@ -49,10 +49,10 @@ def _file(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-@pytest.fixture
-def questions(tmp_path: Path) -> list[Question]:
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     """The questions, read from a file."""
-    return read(_file(tmp_path / "data.jsonl.gz", _rows()))
+    return read_questions(_file(tmp_path_factory.mktemp("data") / "data.jsonl.gz", _rows()))
 
 
 def _weights(model: Coefficients) -> dict[str, float]:
@@ -63,9 +63,9 @@ def _weights(model: Coefficients) -> dict[str, float]:
 
 
 def test_read(tmp_path: Path) -> None:
-    """A file may be gzipped or not, and groups of two sources are kept apart."""
-    plain = read(_file(tmp_path / "data.jsonl", _rows()))
-    zipped = read(_file(tmp_path / "data.jsonl.gz", _rows()))
+    """A file may be gzipped or not, and the groups of two sources are separate."""
+    plain = read_questions(_file(tmp_path / "data.jsonl", _rows()))
+    zipped = read_questions(_file(tmp_path / "data.jsonl.gz", _rows()))
     assert plain == zipped
     assert {question.group for question in plain} == {
         f"{source} {group}" for source, groups in GROUPS.items() for group in groups
@@ -73,72 +73,75 @@ def test_read(tmp_path: Path) -> None:
 
 
 def test_best_large_model(tmp_path: Path) -> None:
-    """What is compared with is the large model that is best in the group."""
+    """A group is compared with the large model that does best in it."""
     rows = [row for row in _rows() if row["group"] == "trivia"]
     for row in rows:
         row["scores"] |= dict.fromkeys(LARGE["LLMRouter/dcrouter"], 0.1)
         row["scores"][LARGE["LLMRouter/dcrouter"][1]] = 0.7
-    assert {question.large for question in read(_file(tmp_path / "data.jsonl", rows))} == {0.7}
+    assert {
+        question.large for question in read_questions(_file(tmp_path / "data.jsonl", rows))
+    } == {0.7}
 
 
 def test_mean_of_small_models(tmp_path: Path) -> None:
-    """Where a source has several small models, their mean counts, and no other column does."""
+    """The score of several small models is their mean, and other models are ignored."""
     row = next(row for row in _rows() if row["group"] == "trivia")
     row["scores"] |= dict(zip(SMALL["LLMRouter/dcrouter"], (1.0, 0.5, 0.0), strict=True))
     row["scores"]["qwen2.5-7b-instruct"] = 1.0
-    assert read(_file(tmp_path / "data.jsonl", [row]))[0].small == pytest.approx(0.5)
+    assert read_questions(_file(tmp_path / "data.jsonl", [row]))[0].small == pytest.approx(0.5)
 
 
 # The fit
 
 
 def test_fit_finds_what_matters(questions: list[Question]) -> None:
-    """What makes small models fail gets weight, and nothing gets a weight below its least."""
+    """A feature on which small models fail gets weight, and no weight is below its bound."""
     weights = _weights(fit.fit(questions))
     assert weights["calculation"] > 0.1
     assert all(weight >= fit.LEAST.get(name, 0.0) for name, weight in weights.items())
 
 
 def test_fit_orders_prompts(questions: list[Question]) -> None:
-    """The hard prompts get the higher scores, in groups that the fit has not seen too."""
-    scores = evaluate.left_out(questions, fit.fit)
+    """Hard prompts get the higher scores, also in groups that were held out."""
+    scores = evaluate.held_out_scores(questions, fit.fit)
     hard = [score for score, each in zip(scores, questions, strict=True) if "+" in each.prompt]
     easy = [score for score, each in zip(scores, questions, strict=True) if "+" not in each.prompt]
     assert min(hard) > max(easy)
 
 
 def test_levels_of_groups(tmp_path: Path) -> None:
-    """A group in which everything is marked wrong is no reason to think its prompts hard."""
+    """A group in which every answer is wrong does not make its features hard."""
     rows = _rows()
-    before = _weights(fit.fit(read(_file(tmp_path / "data.jsonl", rows))))
+    before = _weights(fit.fit(read_questions(_file(tmp_path / "data.jsonl", rows))))
     for row in rows:
         row["prompt"] += ' "quoted" "twice"' if row["group"] == "history" else ""
         if row["group"] == "history":
             row["scores"] |= dict.fromkeys(SMALL[row["source"]], 0.0)
-    after = _weights(fit.fit(read(_file(tmp_path / "data.jsonl", rows))))
+    after = _weights(fit.fit(read_questions(_file(tmp_path / "data.jsonl", rows))))
     assert after["calculation"] > before["calculation"] / 2
     assert after["quotations"] < after["calculation"]
 
 
 def test_scale(questions: list[Question]) -> None:
-    """At least a third of the prompts fall below medium, and the scale has a positive step."""
+    """A share of SMALL_SHARE of the prompts is below medium, and the step is positive."""
     model = fit.fit(questions)
     log_odds = [
-        model.intercept + sum(model.parts(question.measured.values)) for question in questions
+        model.intercept + sum(model.contributions(question.measures.values))
+        for question in questions
     ]
     below = sum(each < model.medium - model.step / 2 for each in log_odds) / len(log_odds)
     assert model.step > 0
     assert below == pytest.approx(fit.SMALL_SHARE, abs=0.06)
 
 
-def test_left_out(questions: list[Question], tmp_path: Path) -> None:
-    """The scores of a group don't depend on how its own questions were answered."""
+def test_held_out_scores(questions: list[Question], tmp_path: Path) -> None:
+    """The scores of a group don't depend on the answers to its own questions."""
     rows = _rows()
     for row in rows:
         if row["group"] == "math":
             row["scores"] |= dict.fromkeys(SMALL[row["source"]], 1.0)
-    changed = read(_file(tmp_path / "changed.jsonl", rows))
-    before, after = (evaluate.left_out(each, fit.fit) for each in (questions, changed))
+    changed = read_questions(_file(tmp_path / "changed.jsonl", rows))
+    before, after = (evaluate.held_out_scores(each, fit.fit) for each in (questions, changed))
     for question, one, other in zip(questions, before, after, strict=True):
         assert (one == other) == question.group.endswith("math")
 
@@ -147,7 +150,7 @@ def test_left_out(questions: list[Question], tmp_path: Path) -> None:
 
 
 def test_shipped_file(tmp_path: Path) -> None:
-    """The shipped file is what `write` writes, with the features of the code, in their order."""
+    """The shipped file has the features of the code, in order, as `write` writes it."""
     content = json.loads(COEFFICIENTS.read_text("utf-8"))
     assert tuple(content["features"]) == FEATURES
     again = tmp_path / "again.json"
@@ -156,7 +159,7 @@ def test_shipped_file(tmp_path: Path) -> None:
 
 
 def test_shipped_weights() -> None:
-    """Every shipped weight makes a prompt harder, and the scale goes up."""
+    """No shipped weight is negative, and the step of the scale is positive."""
     model = Coefficients.load()
     assert all(feature.weight >= 0 and feature.spread > 0 for feature in model.features)
     assert model.step > 0
@@ -165,14 +168,14 @@ def test_shipped_weights() -> None:
 def test_write_twice(
     questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Writing again gives the same bytes, and what was written is read back as it was fitted."""
+    """Fitting again writes the same bytes, and they are read back as they were fitted."""
     data = _file(tmp_path / "data.jsonl", _rows())
-    written = []
+    files = []
     for name in ("one.json", "two.json"):
         monkeypatch.setattr(fit, "COEFFICIENTS", tmp_path / name)
         CliRunner().invoke(fit.main, [str(data), "--write"], catch_exceptions=False)
-        written.append((tmp_path / name).read_bytes())
-    assert written[0] == written[1]
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
     assert Coefficients.load(tmp_path / "one.json") == fit.fit(questions)
 
 
@@ -189,7 +192,7 @@ def test_write_twice(
     ids=["oracle", "reversed", "all equal"],
 )
 def test_apgr(score: Callable[[Any], Any], expected: float) -> None:
-    """The oracle's area is nearly all there is, its opposite's next to none, ties give half."""
+    """The oracle recovers nearly the whole gap, its opposite hardly any, and ties half."""
     small, large = np.zeros(100), np.array([1.0] * 20 + [0.0] * 80)
     assert evaluate.apgr(score(large), small, large) == pytest.approx(expected, abs=1e-9)
 
@@ -201,17 +204,9 @@ def test_apgr_of_chance() -> None:
     assert evaluate.apgr(generator.random(20_000), small, large) == pytest.approx(0.5, abs=0.02)
 
 
-def test_auc() -> None:
-    """It is 1 where what went wrong has the higher scores, 0 the other way, and 0.5 for ties."""
-    wrong = np.array([1.0, 1.0, 0.0, 0.0])
-    assert evaluate.auc(np.array([4.0, 3.0, 2.0, 1.0]), wrong) == 1.0
-    assert evaluate.auc(np.array([1.0, 2.0, 3.0, 4.0]), wrong) == 0.0
-    assert evaluate.auc(np.zeros(4), wrong) == 0.5
-
-
 def test_table(questions: list[Question]) -> None:
-    """There is a row for each source and for each group of other kinds, with its interval."""
-    rows = list(evaluate.table(questions, evaluate.left_out(questions, fit.fit)))
+    """There is a row for each source and each group outside MMLU, with an interval."""
+    rows = list(evaluate.table(questions, evaluate.held_out_scores(questions, fit.fit)))
     assert [row.name for row in rows] == [
         "LLMRouter/dcrouter",
         "LLMRouter/dcrouter math",
@@ -225,7 +220,7 @@ def test_table(questions: list[Question]) -> None:
 
 
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--evaluate` prints the table and the scale, `--time` times, `--learning` what that gives."""
+    """`--evaluate` prints the table and the scale, `--learning` the gains, `--time` the times."""
     monkeypatch.setattr(simulate, "USERS", 2)
     data = _file(tmp_path / "data.jsonl", _rows())
     result = CliRunner().invoke(
@@ -243,7 +238,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_data_is_needed() -> None:
-    """Without data there is nothing to fit or to measure."""
+    """Without data, fitting and measuring are refused."""
     result = CliRunner().invoke(fit.main, ["--write"])
     assert result.exit_code == 2
     assert "need DATA" in result.output

@@ -1,55 +1,87 @@
-"""The file of what was learned."""
+"""The file of learned coefficients."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from llm_tiered.estimator import current, estimate, learned
-from llm_tiered.estimator.model import COEFFICIENTS, Coefficients, Weight, shipped
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from llm_tiered.estimator.model import COEFFICIENTS, Coefficients, FeatureWeight, shipped
+from llm_tiered.paths import learned_path
 
 HARDER = shipped()._replace(intercept=shipped().intercept + 1)
 HARDEST = shipped()._replace(intercept=shipped().intercept + 2)
 PROMPT = "What is the capital of France?"
 
+# A file that an earlier version wrote, and the estimates of that version: score, complexity and
+# confidence, with the shipped and with the learned coefficients.
+EARLIER_FILE = Path(__file__).with_name("learned.json")
+EARLIER_ESTIMATES = {
+    "What is 2+2?": [(0.2201492208, 3, 0.7), (0.3980391602, 6, 0.527)],
+    "Who wrote the play Hamlet?": [(0.1751278682, 2, 0.843), (0.4003975317, 6, 0.532)],
+    "Write a Python function that reverses a string.": [
+        (0.3172722355, 5, 0.45),
+        (0.5842080125, 8, 0.905),
+    ],
+    "Given that f(x) = 4x^3 - 9x - 14, find the value of f(2).": [
+        (0.479498501, 7, 0.693),
+        (0.5229817953, 8, 0.78),
+    ],
+    "Prove that there are infinitely many primes congruent to 3 mod 4.": [
+        (0.6458178113, 9, 1.0),
+        (0.8091208836, 10, 1.0),
+    ],
+}
+
 
 def test_nothing_learned(user_path: Path) -> None:
-    """Without a file the package's own hold, and none is made."""
+    """Without a file the shipped coefficients are used, and no file is created."""
     assert current() == shipped()
     assert list(user_path.iterdir()) == []
 
 
-def test_learned() -> None:
-    """What is saved holds from then on, and an estimate with it is another."""
+def test_save() -> None:
+    """Saved coefficients are used from then on, and change the estimates."""
     path = learned.save(HARDER, {"answers": 12})
     assert current() == HARDER
     assert json.loads(path.read_text())["learned"] == {"answers": 12}
-    plain, found = estimate(PROMPT), estimate(PROMPT, coefficients=current())
-    assert found.complexity > plain.complexity
-    assert plain == estimate(PROMPT, coefficients=shipped())
+    before, after = estimate(PROMPT), estimate(PROMPT, coefficients=current())
+    assert after.complexity > before.complexity
+    assert before == estimate(PROMPT, coefficients=shipped())
 
 
-def test_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is read again only after it changed."""
+def test_file_of_an_earlier_version() -> None:
+    """A file that an earlier version wrote is read, and all estimates are the same as then."""
+    learned_path().parent.mkdir()
+    learned_path().write_bytes(EARLIER_FILE.read_bytes())
+    estimates = {
+        prompt: [estimate(prompt, coefficients=each) for each in (shipped(), current())]
+        for prompt in EARLIER_ESTIMATES
+    }
+    assert {
+        prompt: [(each.score, each.complexity, each.confidence) for each in both]
+        for prompt, both in estimates.items()
+    } == EARLIER_ESTIMATES
+
+
+def test_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read again only after it has changed."""
     learned.save(HARDER, {})
     current()
-    read = Coefficients.load
+    load = Coefficients.load
     monkeypatch.setattr(Coefficients, "load", None)
     assert current() == HARDER
-    monkeypatch.setattr(Coefficients, "load", read)
+    monkeypatch.setattr(Coefficients, "load", load)
     learned.save(HARDEST, {})
     assert current() == HARDEST
 
 
 def test_undo() -> None:
-    """Undo goes back one step, again to the package's own, and then there is nothing left."""
+    """Undo goes back one step, then to the shipped coefficients, and then there is nothing left."""
     learned.save(HARDER, {})
     path = learned.save(HARDEST, {})
     assert learned.undo() == path
@@ -60,8 +92,8 @@ def test_undo() -> None:
         learned.undo()
 
 
-def test_undo_after_learning_anew() -> None:
-    """What was undone before does not come back."""
+def test_undo_after_learning_again() -> None:
+    """Coefficients that were undone do not come back."""
     learned.save(HARDER, {})
     learned.save(HARDEST, {})
     learned.undo()
@@ -83,13 +115,13 @@ def test_undo_after_learning_anew() -> None:
         json.dumps(shipped().as_dict() | {"step": float("nan")}),
         json.dumps(shipped().as_dict() | {"step": "much"}),
         json.dumps(shipped().as_dict() | {"features": []}),
-        json.dumps(shipped()._replace(features=(Weight(0.0, 0.0, 1.0),) * 14).as_dict()),
+        json.dumps(shipped()._replace(features=(FeatureWeight(0.0, 0.0, 1.0),) * 14).as_dict()),
         COEFFICIENTS.read_text().replace("mathematics", "alchemy"),
         COEFFICIENTS.read_text()[:-200],
     ],
 )
-def test_damaged(damaged: str, caplog: pytest.LogCaptureFixture) -> None:
-    """With a damaged file the package's own hold, and that is said once, with what mends it."""
+def test_damaged_file(damaged: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With a damaged file the shipped coefficients are used, with one warning and its fix."""
     path = learned.save(HARDER, {})
     path.write_bytes(damaged.encode("latin-1"))
     with caplog.at_level(logging.WARNING, logger="llm_tiered"):
@@ -101,8 +133,8 @@ def test_damaged(damaged: str, caplog: pytest.LogCaptureFixture) -> None:
     assert current() == shipped()
 
 
-def test_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that fails leaves what was there, and no rest beside it."""
+def test_failed_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails leaves the previous file in place, and no other file beside it."""
     path = learned.save(HARDER, {})
 
     def full(*_: object) -> None:

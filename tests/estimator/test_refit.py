@@ -1,4 +1,4 @@
-"""Fitting to examples, near the coefficients that come with the package."""
+"""Fitting to examples, close to the shipped coefficients."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ EASY, HARD = "Who wrote the play Hamlet?", "What is 3 + 4 * 12 - 5 = x, if x > 1
 PLACE = FEATURES.index("numbers")
 
 
-def many(text: str, failed: float, number: int, **said: float | int) -> list[Example]:
-    """Give so many examples of one text."""
-    return [Example(measure(text), f"{text} {n}", failed, **said) for n in range(number)]  # type: ignore[arg-type]
+def many(text: str, failed: float, number: int, **fields: float | int) -> list[Example]:
+    """Return this number of examples of one text."""
+    return [Example(measure(text), f"{text} {n}", failed, **fields) for n in range(number)]  # type: ignore[arg-type]
 
 
 def penalised(examples: list[Example], coefficients: Coefficients) -> float:
-    """Give what the fit makes least: the surprise, and the distance from what is shipped."""
-    surprise = 0.0
+    """Return what the fit minimises: the log-loss plus the penalties."""
+    loss = 0.0
     for example in examples:
-        chance = 1 / (1 + exp(-example.log_odds(coefficients)))
-        surprise -= example.weight * (
-            example.failed * log(chance) + (1 - example.failed) * log(1 - chance)
+        probability = 1 / (1 + exp(-example.log_odds(coefficients)))
+        loss -= example.weight * (
+            example.failed * log(probability) + (1 - example.failed) * log(1 - probability)
         )
-    evidence = sum(each.weight * each.measured.evidence for each in examples)
+    evidence = sum(each.weight * each.measures.evidence for each in examples)
     level = sum(
         each.weight * (each.log_odds(coefficients) - each.log_odds(shipped())) / evidence
         for each in examples
     )
-    moved = level**2 * LEVEL_PENALTY
+    penalty = level**2 * LEVEL_PENALTY
     for new, old in zip(coefficients.features, shipped().features, strict=True):
-        moved += (new.weight - old.weight) ** 2 * WEIGHT_PENALTY
-    return surprise + moved / 2
+        penalty += (new.weight - old.weight) ** 2 * WEIGHT_PENALTY
+    return loss + penalty / 2
 
 
 def test_nothing_to_learn() -> None:
-    """Without examples, and with texts that say nothing, all stays as it is."""
+    """Without examples, or with texts that have nothing to judge by, nothing changes."""
     assert refit([], shipped()) == shipped()
     assert refit(many("", 1.0, 50), shipped()) == shipped()
 
 
 def test_direction() -> None:
-    """What fails gets harder, what works gets easier, and more examples move it further."""
+    """Failures make a text harder, successes easier, and more examples move it further."""
     before = shipped().log_odds(measure(HARD))
     once, often = (refit(many(HARD, 1.0, number), shipped()) for number in (5, 50))
     assert before < once.log_odds(measure(HARD)) < often.log_odds(measure(HARD))
     assert refit(many(HARD, 0.0, 5), shipped()).log_odds(measure(HARD)) < before
 
 
-def test_tells_prompts_apart() -> None:
-    """A feature of what fails gets more weight than one of what works."""
+def test_features_of_failures() -> None:
+    """A feature of the prompts that fail, but not of the others, gets more weight."""
     learned = refit(many(HARD, 1.0, 40) + many(EASY, 0.0, 40), shipped())
     assert learned.features[PLACE].weight > shipped().features[PLACE].weight + 0.05
 
 
-def test_best_there_is() -> None:
-    """No step to either side of any coefficient makes it better, except below zero."""
+def test_optimum() -> None:
+    """No change of any coefficient is better, unless it would be negative."""
     source = random.Random(1)
     words = f'{HARD} {EASY} not false prove (a) the energy 12 "b" if then'.split()
     texts = [" ".join(source.choices(words, k=source.randrange(4, 60))) for _ in range(60)]
@@ -82,18 +82,18 @@ def test_best_there_is() -> None:
 
 
 def test_no_weight_below_zero() -> None:
-    """Not even examples that all say the opposite make a feature one of easy prompts."""
+    """Even examples that all say the opposite make no weight negative."""
     learned = refit(many(HARD, 0.0, 300) + many(EASY, 1.0, 300), shipped())
     assert min(feature.weight for feature in learned.features) == 0
 
 
 def test_weight_of_an_example() -> None:
-    """An example that counts for half counts half as much."""
+    """Ten examples of half weight count like five."""
     assert refit(many(HARD, 1.0, 10, weight=0.5), shipped()) == refit(many(HARD, 1.0, 5), shipped())
 
 
 def test_scale_stays() -> None:
-    """Means, spreads, and what is medium are those of the package."""
+    """Means, spreads, the medium and the step are those of the shipped coefficients."""
     learned = refit(many(HARD, 1.0, 20), shipped())
     assert (learned.medium, learned.step) == (shipped().medium, shipped().step)
     for new, old in zip(learned.features, shipped().features, strict=True):
@@ -101,7 +101,7 @@ def test_scale_stays() -> None:
 
 
 def test_larger_tier() -> None:
-    """That a larger tier fails says more than that the small one does, and works less."""
+    """A failure of a larger tier means more than one of the small tier, a success less."""
     moved = {
         (failed, highest): refit(many(HARD, failed, 20, highest=highest), shipped()).log_odds(
             measure(HARD)
@@ -113,18 +113,18 @@ def test_larger_tier() -> None:
     assert moved[0.0, 7] > moved[0.0, 4]
 
 
-def test_burden() -> None:
-    """Where something else made it hard, the text is less to blame."""
+def test_extra_steps() -> None:
+    """If something that came with the prompt made it hard, its text is less to blame."""
     alone, loaded = (
-        refit(many(HARD, 1.0, 20, burden=burden), shipped()).log_odds(measure(HARD))
-        for burden in (0.0, 3.0)
+        refit(many(HARD, 1.0, 20, extra_steps=steps), shipped()).log_odds(measure(HARD))
+        for steps in (0.0, 3.0)
     )
     assert shipped().log_odds(measure(HARD)) < loaded < alone
 
 
 @pytest.mark.parametrize("too_hard", [True, False])
 def test_labelled_prompt(too_hard: bool) -> None:
-    """A prompt and whether it was too hard is enough for an example."""
+    """A prompt, and whether it was too hard, are enough for an example."""
     example = Example.of(HARD, too_hard=too_hard, weight=2.0)
     assert (example.failed, example.weight) == (float(too_hard), 2.0)
     assert example.log_odds(shipped()) == shipped().log_odds(measure(HARD))

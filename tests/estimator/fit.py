@@ -1,6 +1,6 @@
-"""Fit the coefficients, measure them, time them: `python -m llm_tiered.estimator.fit --help`.
+"""Fit, measure and time the shipped coefficients: `python -m tests.estimator.fit --help`.
 
-Needs numpy, which comes with MLX. Nothing of this is imported by an estimate.
+Needs numpy, which comes with MLX. The package itself ships only the result, `coefficients.json`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
+from tabulate import tabulate
 
-from . import evaluate, simulate
-from .data import Question, read
-from .features import FEATURES
-from .model import CLIP, COEFFICIENTS, Coefficients, Weight
+from llm_tiered.estimator.features import FEATURES
+from llm_tiered.estimator.model import COEFFICIENTS, MAX_DEVIATION, Coefficients, FeatureWeight
+from tests.estimator import evaluate, simulate
+from tests.estimator.questions import Question, read_questions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,48 +26,46 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHTS = {"RouteLLM/mmlu": 1.0, "LLMRouter/dcrouter": 5.0}
-"""What all groups of a source weigh together. MMLU has most of the data and is one kind of
-prompt; the groups of the other source are a kind each."""
+"""Total weight of the groups of each source. MMLU has most of the data but only one kind of
+prompt; each group of the other source is a kind of its own."""
 
 RIDGE = 60.0
-"""Penalty on the weights, for standardised features and a mean weight of 1 a question."""
+"""Penalty on the weights, for standardised features and a mean weight of 1 per question."""
 
 GROUP_RIDGE = 6.0
-"""Penalty on the level of each group. The levels take up what comes from a benchmark's own way
-of scoring, so that the weights are left with what makes one prompt harder than another."""
+"""Penalty on the level of each group. The levels absorb a benchmark's own way of scoring, so that
+the weights express only what makes one prompt harder than another."""
 
 LEAST = {"length": 0.25}
-"""Least weights; all others are 0."""
+"""Lower bounds of the weights; all others are 0."""
 
 SMALL_SHARE, LARGE_SHARE = 0.35, 0.15
 """Shares of the fitted prompts that get a complexity of 1 to 4, and of 8 to 10."""
 
 
 def fit(questions: Sequence[Question]) -> Coefficients:
-    """Fit the chance that a small model gets a prompt wrong.
+    """Fit the probability that a small model answers a prompt wrongly.
 
-    A logistic model by Newton's method, with a penalised level for each group and no weight
-    below zero: every feature is one that makes a prompt harder, and where the data says
-    otherwise it says so about its own benchmarks only.
+    This is a logistic model, fitted by Newton's method, with a penalised level for each group and
+    no negative weights: every feature is one that makes a prompt harder, and where the data says
+    otherwise, it says so only about its own benchmarks.
     """
-    import numpy as np
-
-    values = np.array([question.measured.values for question in questions])
+    values = np.array([question.measures.values for question in questions])
     mean, spread = values.mean(axis=0).round(4), values.std(axis=0).round(4)
     spread[spread == 0] = 1.0
-    standard = np.clip((values - mean) / spread, -CLIP, CLIP)
+    standard = np.clip((values - mean) / spread, -MAX_DEVIATION, MAX_DEVIATION)
     intercept, weights = _logistic(standard, questions)
-    # Rounded before the scale is laid, so that it fits the model as it is written.
+    # Rounded first, so that the scale matches the coefficients that are written.
     intercept, weights = round(float(intercept), 4), weights.round(4)
     low, high = np.quantile(intercept + standard @ weights, [SMALL_SHARE, 1 - LARGE_SHARE])
-    # The two lie where 4 turns into 5 and 7 into 8: three steps apart.
+    # The two are the limits between 4 and 5 and between 7 and 8: three steps apart.
     step = float(high - low) / 3
     return Coefficients(
         intercept=intercept,
         medium=round(float(low) + step / 2, 4),
         step=round(step, 4),
         features=tuple(
-            Weight(float(m), float(s), float(w))
+            FeatureWeight(float(m), float(s), float(w))
             for m, s, w in zip(mean, spread, weights, strict=True)
         ),
     )
@@ -74,9 +74,7 @@ def fit(questions: Sequence[Question]) -> Coefficients:
 def _logistic(
     standard: NDArray[float64], questions: Sequence[Question]
 ) -> tuple[float, NDArray[float64]]:
-    """Intercept and weights, none of them below zero."""
-    import numpy as np
-
+    """Return the intercept and the weights, none of them negative."""
     groups = sorted({question.group for question in questions})
     level = np.array([groups.index(question.group) for question in questions])
     rows, features = standard.shape
@@ -89,12 +87,11 @@ def _logistic(
     )
     solution: NDArray[float64] = np.zeros(design.shape[1])
     for _ in range(50):
-        chance = 1 / (1 + np.exp(-design @ solution))
-        curvature = (design * (importance * chance * (1 - chance))[:, None]).T @ design
-        curvature += np.diag(penalty)
-        gradient = design.T @ (importance * (wrong - chance)) - penalty * solution
-        target = curvature @ solution + gradient
-        following = _solve(curvature, target, least)
+        probability = 1 / (1 + np.exp(-design @ solution))
+        hessian = (design * (importance * probability * (1 - probability))[:, None]).T @ design
+        hessian += np.diag(penalty)
+        gradient = design.T @ (importance * (wrong - probability)) - penalty * solution
+        following = _solve(hessian, hessian @ solution + gradient, least)
         moved = np.abs(following - solution).max()
         solution = following
         if moved < 1e-8:
@@ -103,19 +100,17 @@ def _logistic(
 
 
 def _solve(
-    curvature: NDArray[float64], target: NDArray[float64], least: NDArray[float64]
+    hessian: NDArray[float64], target: NDArray[float64], least: NDArray[float64]
 ) -> NDArray[float64]:
-    """Solve `curvature @ x = target` with no x below its least.
+    """Solve `hessian @ x = target` with lower bounds on x.
 
-    The x that falls lowest is held at its least, one after another.
+    The x that falls furthest below its bound is fixed there, one after another.
     """
-    import numpy as np
-
     free = np.ones(len(target), dtype=bool)
     while True:
         solution = np.where(free, 0.0, least)
-        rest = (target - curvature @ solution)[free]
-        solution[free] = np.linalg.solve(curvature[np.ix_(free, free)], rest)
+        rest = (target - hessian @ solution)[free]
+        solution[free] = np.linalg.solve(hessian[np.ix_(free, free)], rest)
         short = np.where(free, least - solution, 0.0)
         if short.max() <= 0:
             return solution
@@ -123,12 +118,10 @@ def _solve(
 
 
 def _importance(questions: Sequence[Question]) -> NDArray[float64]:
-    """The weight of each question, 1 on average.
+    """Return the weight of each question, 1 on average.
 
-    Within a source a group counts for the square root of its size.
+    Within a source, a group counts for the square root of its size.
     """
-    import numpy as np
-
     sizes = Counter(question.group for question in questions)
     roots: dict[str, float] = defaultdict(float)
     for question in questions:
@@ -144,8 +137,8 @@ def _importance(questions: Sequence[Question]) -> NDArray[float64]:
 
 
 def write(model: Coefficients, path: Path) -> None:
-    """Write the file that comes with the package."""
-    about = "fitted by python -m llm_tiered.estimator.fit; not edited by hand"
+    """Write the file that ships with the package."""
+    about = "fitted by python -m tests.estimator.fit; not edited by hand"
     content = {"about": about} | model.as_dict()
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8", newline="\n")
 
@@ -154,22 +147,20 @@ def write(model: Coefficients, path: Path) -> None:
 @click.argument(
     "data", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
+@click.option("--write", "write_", is_flag=True, help="Fit all of DATA and write the coefficients.")
 @click.option(
-    "--write", "write_", is_flag=True, help="Fit all of DATA and rewrite the coefficients."
+    "--evaluate", "evaluate_", is_flag=True, help="Print the APGR with whole groups held out."
 )
 @click.option(
-    "--evaluate", "evaluate_", is_flag=True, help="Print APGR with whole groups left out."
-)
-@click.option(
-    "--learning", "learning_", is_flag=True, help="Print what learning from answers gives users."
+    "--learning", "learning_", is_flag=True, help="Print how much users gain by learning."
 )
 @click.option("--time", "time_", is_flag=True, help="Print how long an estimate takes.")
 def main(data: Path | None, write_: bool, evaluate_: bool, learning_: bool, time_: bool) -> None:
-    """Fit, measure and time the estimator. DATA has one JSON object a line."""
+    """Fit, measure and time the estimator. DATA has one JSON object per line."""
     if (write_ or evaluate_ or learning_) and data is None:
         raise click.UsageError("--write, --evaluate and --learning need DATA")
     if data is not None:
-        questions = read(data)
+        questions = read_questions(data)
         if write_:
             write(fit(questions), COEFFICIENTS)
             click.echo(f"wrote {COEFFICIENTS}")
@@ -179,27 +170,22 @@ def main(data: Path | None, write_: bool, evaluate_: bool, learning_: bool, time
             _show_learning(questions)
     if time_:
         for name, prompts in evaluate.samples().items():
-            median, most = evaluate.times(prompts)
-            click.echo(f"{name}: {median:.3f} ms p50, {most:.3f} ms p99")
+            median, p99 = evaluate.times(prompts)
+            click.echo(f"{name}: {median:.3f} ms p50, {p99:.3f} ms p99")
 
 
 def _show(questions: Sequence[Question]) -> None:
-    from tabulate import tabulate
-
-    rows = evaluate.table(questions, evaluate.left_out(questions, fit))
-    click.echo("APGR, each group scored by a fit without it (low, high: 95 % interval)")
-    columns = ("", "n", *evaluate.Row._fields[2:])
+    rows = evaluate.table(questions, evaluate.held_out_scores(questions, fit))
+    click.echo("APGR, each group scored by a fit without it (low, high: 95% interval)")
+    columns = ("", "n", *evaluate.ApgrRow._fields[2:])
     click.echo(tabulate(rows, columns, tablefmt="plain", floatfmt=".3f"))
     click.echo("\nThe scale, as shipped")
-    scale = evaluate.shares(questions)
     headers = ("complexity", "share", "small model wrong")
-    click.echo(tabulate(scale, headers, tablefmt="plain", floatfmt=".3f"))
+    click.echo(tabulate(evaluate.shares(questions), headers, tablefmt="plain", floatfmt=".3f"))
 
 
 def _show_learning(questions: Sequence[Question]) -> None:
-    from tabulate import tabulate
-
-    click.echo("Users with prompts of groups that the fit has not seen, before and after learning")
+    click.echo("Users with prompts of groups that were not fitted, before and after learning")
     headers = ("answers", "users better", "log-loss", "then", "AUC", "then")
     rows = simulate.gains(questions, fit)
     click.echo(tabulate(rows, headers, tablefmt="plain", floatfmt=".3f"))
