@@ -133,7 +133,7 @@ class AnswerStream:
         if done.cut_off_by == "length":
             raise RequestError(
                 f"the JSON was cut off after {done.generation_tokens} tokens",
-                fix="a larger max_tokens",
+                fix="raise max_tokens",
             )
         if done.cut_off_by == "stop string":
             raise RequestError("the JSON was cut off by a stop string")

@@ -26,9 +26,9 @@ SAFE_SHARE = 0.7
 
 @dataclass(frozen=True)
 class Device:
-    """A device for MLX: its kind and name, the machine's memory and the share for models.
+    """A device for MLX.
 
-    `memory` and `budget` are in bytes.
+    `memory` is all memory of the machine, `budget` what models may use of it, both in bytes.
     """
 
     kind: Literal["metal", "cuda", "cpu"]
@@ -126,7 +126,7 @@ def too_large(needed: int, budget: int, subject: str = "") -> ModelUnavailable:
     needs = f"needs {gigabytes(needed)} of memory, but models may use only {gigabytes(budget)}"
     return ModelUnavailable(
         f"{subject} {needs}" if subject else needs,
-        fix="a larger memory_limit in the config, or a smaller model",
+        fix="raise memory_limit in the config, or use a smaller model",
     )
 
 

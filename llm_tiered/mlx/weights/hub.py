@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ...atomic import write_file
 from ...errors import DownloadError, ModelUnavailable
 from ...wording import gigabytes
-from .inspect import MLX_BUILD, WEIGHTS_PATTERN, inspect_folder, is_complete
+from .inspect import MLX_BUILD, WEIGHTS_PATTERN, has_model_files, inspect_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ class _RemoteFile:
         return _size(self.blob) == self.size
 
     def matches(self, path: Path) -> bool:
-        """Whether a file's hash is the blob's name: SHA-256 for large files, git's for others."""
+        """Whether a file's hash is the blob's name: SHA-256 for large files, else git's SHA-1."""
         digest = hashlib.sha256() if self.sha256 else hashlib.sha1(usedforsecurity=False)
         if not self.sha256:
             digest.update(b"blob %d\0" % self.size)
@@ -120,7 +120,7 @@ def find(repo: str) -> Path | None:
     except (OSError, ValueError):
         # The library's errors for missing files and for a damaged cache.
         return None
-    return Path(folder) if is_complete(Path(folder)) else None
+    return Path(folder) if has_model_files(Path(folder)) else None
 
 
 def model_bytes(repo: str, *, timeout: float = 5.0) -> int:
@@ -194,7 +194,7 @@ def _ask(repo: str, timeout: float) -> _Listing:
 
 
 def _remote_file(repo: str, sibling: Any) -> _RemoteFile | None:
-    """Return a file as the hub describes it, or None if some mirror leaves out size or hash."""
+    """Return a file as the hub describes it, or None if its size or hash is missing."""
     sha256 = sibling.lfs.sha256 if sibling.lfs else None
     key = sha256 or sibling.blob_id or ""
     # The key comes from outside and becomes a path.
@@ -218,7 +218,7 @@ def _fetch(repo: str, listing: _Listing, show_progress: bool | None) -> Path:
             if file.is_complete():
                 continue
             if file.sha256:
-                _fetch_large(repo, file, _bar(show_progress))
+                _fetch_large(repo, listing.commit, file, _bar(show_progress))
             else:
                 file.blob.unlink(missing_ok=True)
         # Given the commit, the library does not ask the hub for another listing.
@@ -243,7 +243,7 @@ def _publish(repo: str, commit: str) -> Path:
     return _repo_cache(repo) / "snapshots" / commit
 
 
-def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
+def _fetch_large(repo: str, commit: str, file: _RemoteFile, bar: type[Any]) -> None:
     """Download one file into the library's cache, continuing a partial download of it."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -263,7 +263,7 @@ def _fetch_large(repo: str, file: _RemoteFile, bar: type[Any]) -> None:
             file.partial.unlink()
         with file.partial.open("ab") as stream:
             http_get(
-                hf_hub_url(repo, file.name, endpoint=_endpoint()),
+                hf_hub_url(repo, file.name, revision=commit, endpoint=_endpoint()),
                 stream,
                 resume_size=stream.tell(),
                 headers=build_hf_headers(),

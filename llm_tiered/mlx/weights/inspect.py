@@ -91,7 +91,7 @@ def inspect_folder(path: Path, *, fix: str | None = None) -> ModelFiles:
         ) from error
 
 
-def is_complete(path: Path) -> bool:
+def has_model_files(path: Path) -> bool:
     """Whether the config and every weights file are there; their content is not checked."""
     if not (path / "config.json").is_file():
         return False

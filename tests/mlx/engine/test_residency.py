@@ -16,6 +16,7 @@ from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
 from llm_tiered.mlx.engine.worker import Worker
 from llm_tiered.mlx.weights.inspect import inspect_folder
+from llm_tiered.wording import gigabytes
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -155,9 +156,9 @@ def test_too_large(engine: Engine, folders: dict[str, Path], size: int) -> None:
     assert isinstance(last.error, ModelUnavailable)
     needed = inspect_folder(folders["b"]).memory
     assert last.error.message == (
-        f"b needs {needed / 1e9:.1f} GB of memory, and models may use {size / 1e9:.1f} GB"
+        f"b needs {gigabytes(needed)} of memory, but models may use only {gigabytes(size)}"
     )
-    assert last.error.fix == "a larger memory_limit in the config, or a smaller model"
+    assert last.error.fix == "raise memory_limit in the config, or use a smaller model"
     assert list(engine.resident()) == ["a"]
     assert ask(engine, folders["a"]) == text
 

@@ -100,7 +100,7 @@ def test_cut_off(models: dict[str, llm.Model]) -> None:
     for limit in range(1, tokens - 1):
         with pytest.raises(RequestError) as failed:
             model.prompt("Go.", schema=schema, max_tokens=limit).text()
-        expected = f"the JSON was cut off after {limit} tokens (a larger max_tokens)"
+        expected = f"the JSON was cut off after {limit} tokens (raise max_tokens)"
         assert str(failed.value) == expected
     # The last token only ends the turn.
     assert model.prompt("Go.", schema=schema, max_tokens=tokens - 1).text() == whole.text()

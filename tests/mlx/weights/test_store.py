@@ -86,7 +86,7 @@ def test_large_model_is_too_slow_on_a_cpu(
     with pytest.raises(ModelUnavailable, match=r"too slow on a CPU with its 7\.6 billion") as error:
         check(LARGE)
     assert "not downloaded" in error.value.message
-    assert error.value.fix == "allow_cpu: true in the config"
+    assert error.value.fix == "set allow_cpu: true in the config"
     assert server.requests == []
 
 
@@ -114,7 +114,7 @@ def test_model_on_disk_that_does_not_fit(folder: Path) -> None:
     size = inspect_folder(folder).size
     with pytest.raises(ModelUnavailable, match=r"^needs .* of memory") as error:
         check(spec, memory_limit=size)
-    assert error.value.fix == "a larger memory_limit in the config, or a smaller model"
+    assert error.value.fix == "raise memory_limit in the config, or use a smaller model"
     check(spec, memory_limit=100 * size)
 
 
@@ -128,7 +128,7 @@ def test_error_for_a_model_asked_by_name(folder: Path) -> None:
         store.ready(spec, memory_limit=1)
     assert str(error.value) == (
         f"mlx/tiny: needs {gigabytes(needed)} of memory, but models may use only 0 MB "
-        "(a larger memory_limit in the config, or a smaller model)"
+        "(raise memory_limit in the config, or use a smaller model)"
     )
 
 
