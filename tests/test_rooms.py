@@ -135,7 +135,7 @@ def _may_import(name: str) -> set[str]:
 def test_the_reader_of_imports_reads() -> None:
     """The tests below see relative imports, those inside functions and those for types."""
     assert _own_imports("mlx.weights.store") >= {"errors", "mlx.weights.hub", "mlx.device"}
-    assert _own_imports("router.drivers") >= {"router.attempts", "router.inner", "log.writer"}
+    assert _own_imports("router.drivers") >= {"router.exchange", "router.inner", "log.writer"}
     assert _own_imports("router.options") == {"config.terms"}
     assert _own_imports("") == {"cli", "plugin"}
 

@@ -46,33 +46,24 @@ def test_complexity() -> None:
     for force_local, (complexity, tier) in product((None, True, False), enumerate(SCALE, start=1)):
         decision = decide(DecisionInput(complexity=complexity), _settings(force_local))
         expected = _forced(tier, force_local)
-        if (
-            (decision.tier, decision.model) != (expected, MODELS[expected])
-            or (decision.complexity, decision.source) != (complexity, "option")
-            or f"complexity {complexity}" not in decision.reason
-        ):
+        facts = (decision.tier, decision.model, decision.complexity, decision.source)
+        told = f"complexity {complexity}" in decision.reason
+        if facts != (expected, MODELS[expected], complexity, "option") or not told:
             wrong.append((force_local, complexity, decision))
     assert wrong == []
 
 
-@pytest.mark.parametrize(
-    ("task", "tier"),
-    [
-        ("content_validation", "small"),
-        ("exercise_generation", "small"),
-        ("progression_generation", "small"),
-        ("theory_analysis", "medium"),
-        ("voicing_generation", "medium"),
-        ("creative_generation", "medium"),
-        ("tutorial_generation", "medium"),
-        ("curriculum_planning", "cloud"),
-    ],
-)
-def test_task(task: str, tier: str) -> None:
+@pytest.mark.parametrize("force_local", [None, True, False])
+def test_task(force_local: bool | None) -> None:
     """Each task goes where its complexity belongs, or where FORCE_LOCAL_LLM sends it."""
-    for force_local in (None, True, False):
+    tasks = {
+        "small": "content_validation exercise_generation progression_generation",
+        "medium": "theory_analysis voicing_generation creative_generation tutorial_generation",
+        "cloud": "curriculum_planning",
+    }
+    for task, tier in ((task, tier) for tier in tasks for task in tasks[tier].split()):
         decision = decide(DecisionInput(task=task), _settings(force_local))
-        assert decision.tier == _forced(tier, force_local), force_local
+        assert decision.tier == _forced(tier, force_local), task
         assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task].complexity, "task")
         assert decision.task == task
         assert task in decision.reason
