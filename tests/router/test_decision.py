@@ -61,7 +61,7 @@ def test_task(force_local: bool | None) -> None:
         "medium": "theory_analysis voicing_generation creative_generation tutorial_generation",
         "cloud": "curriculum_planning",
     }
-    for task, tier in ((task, tier) for tier in tasks for task in tasks[tier].split()):
+    for task, tier in [(task, name) for name in tasks for task in tasks[name].split()]:
         decision = decide(DecisionInput(task=task), _settings(force_local))
         assert decision.tier == _forced(tier, force_local), task
         assert (decision.complexity, decision.source) == (DEFAULT_TASKS[task].complexity, "task")
