@@ -1,6 +1,6 @@
-"""Hooks for other packages: they can say how hard a prompt is, and keep it from a tier.
+"""Hooks for other packages: they can estimate how hard a prompt is, and keep it from a tier.
 
-A package offers its hooks under the entry point group `llm_tiered`:
+A package registers its hooks under the entry point group `llm_tiered`:
 
     [project.entry-points.llm_tiered]
     mine = "my_package.routing"
@@ -35,23 +35,23 @@ logger = logging.getLogger("llm_tiered")
 
 
 class Specifications:
-    """What can be implemented. The first result that is not None wins."""
+    """The hooks that a package can implement. The first result that is not None counts."""
 
     @hookspec(firstresult=True)
     def estimate_complexity(self, prompt: llm.Prompt) -> int | Estimate | None:
-        """How hard the prompt is, from 1 to 10, or None to leave it to others.
+        """Return how hard the prompt is, from 1 to 10, or None to leave it to others.
 
-        Asked only where the request itself names no tier, complexity or task.
+        Called only for requests without a tier, a complexity or a task.
         """
 
     @hookspec(firstresult=True)
     def veto_tier(self, tier: str, model: str, prompt: llm.Prompt) -> str | None:
-        """Why this tier's model must not see the prompt, or None if it may."""
+        """Return why this tier's model must not see the prompt, or None if it may."""
 
 
 @cache
 def manager() -> pluggy.PluginManager:
-    """All plugins that are installed, found at the first request and not before."""
+    """Return the manager of all installed plugins; they are loaded with the first request."""
     plugins = pluggy.PluginManager(PROJECT)
     plugins.add_hookspecs(Specifications)
     plugins.load_setuptools_entrypoints(PROJECT)
@@ -59,36 +59,40 @@ def manager() -> pluggy.PluginManager:
 
 
 def estimate(prompt: llm.Prompt) -> Estimate | None:
-    """What a plugin says of the prompt, or None if none says anything.
+    """Return a plugin's estimate of the prompt, or None if there is none.
 
-    A plugin that fails, or says something that is no complexity, is told of and left out.
+    A plugin that raises an error or returns something else is ignored, with a warning.
     """
     try:
-        said = manager().hook.estimate_complexity(prompt=prompt)
-    except Exception as error:  # it is someone else's code, and the prompt can go on without it
+        result = manager().hook.estimate_complexity(prompt=prompt)
+    except Exception as error:  # someone else's code, and the request can do without it
         logger.warning("a plugin's estimate_complexity failed: %s", _brief(error))
         return None
-    if said is None:
+    if result is None:
         return None
-    complexity = said.complexity if isinstance(said, Estimate) else said
+    complexity = result.complexity if isinstance(result, Estimate) else result
     if type(complexity) is int and LOWEST <= complexity <= HIGHEST:
-        if isinstance(said, Estimate):
-            return said
-        return Estimate(score=said / 10, complexity=said, confidence=1.0, reasons=("a plugin",))
-    logger.warning("a plugin's estimate_complexity gave %r, which is not from 1 to 10", said)
+        if isinstance(result, Estimate):
+            return result
+        return Estimate(
+            score=complexity / 10, complexity=complexity, confidence=1.0, reasons=("a plugin",)
+        )
+    logger.warning(
+        "a plugin's estimate_complexity returned %r, which is not a complexity from 1 to 10", result
+    )
     return None
 
 
 def veto(tier: str, model: str, prompt: llm.Prompt) -> str | None:
-    """Why a plugin keeps the prompt from this tier, or None if none does.
+    """Return why a plugin keeps the prompt from this tier, or None if no plugin does.
 
-    One that fails keeps it, too: who knows what it would have seen.
+    A plugin that raises an error counts as a veto: it may have been about to object.
     """
     try:
-        said = manager().hook.veto_tier(tier=tier, model=model, prompt=prompt)
+        reason = manager().hook.veto_tier(tier=tier, model=model, prompt=prompt)
     except Exception as error:
         return f"a plugin's veto_tier failed: {_brief(error)}"
-    return None if said is None else str(said)
+    return None if reason is None else str(reason)
 
 
 def _brief(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Other packages: what they say of a prompt's complexity, and which tiers they keep it from."""
+"""Hooks of other packages: their estimates of a prompt, and their vetoes of tiers."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ METADATA = "Metadata-Version: 2.1\nName: llm-tiered-contracts\nVersion: 0.1\n"
 
 @pytest.fixture
 def plug() -> Iterator[Callable[[Any], None]]:
-    """Add a plugin of ours for the length of a test."""
-    added = []
+    """Return a function that registers a plugin for the length of a test."""
+    plugins = []
 
     def add(plugin: Any) -> None:
         hooks.manager().register(plugin)
-        added.append(plugin)
+        plugins.append(plugin)
 
     yield add
-    for plugin in added:
+    for plugin in plugins:
         hooks.manager().unregister(plugin)
 
 
-class Says:
-    """A plugin that always says the same."""
+class ConstantPlugin:
+    """A plugin that always returns the same, or raises it if it is an exception."""
 
     def __init__(self, complexity: Any = None, veto: Any = None) -> None:
-        self.complexity, self.veto_ = complexity, veto
+        self.complexity, self.vetoed = complexity, veto
         self.prompts: list[llm.Prompt] = []
 
     @hookimpl
     def estimate_complexity(self, prompt: llm.Prompt) -> Any:
-        """Say how hard it is, or fail."""
+        """Return the complexity, or raise it."""
         self.prompts.append(prompt)
         if isinstance(self.complexity, Exception):
             raise self.complexity
@@ -60,8 +60,8 @@ class Says:
 
     @hookimpl
     def veto_tier(self, tier: str, model: str, prompt: llm.Prompt) -> Any:
-        """Keep everything from one tier, or fail there."""
-        if tier != self.veto_:
+        """Keep every prompt from one tier, or raise the exception for it."""
+        if tier != self.vetoed:
             return None
         if isinstance(self.complexity, Exception):
             raise self.complexity
@@ -69,36 +69,38 @@ class Says:
 
 
 async def test_plugin_estimates(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """A number from a plugin takes the place of the estimate."""
-    plug(Says(2))
+    """A number from a plugin replaces the estimate."""
+    plug(ConstantPlugin(2))
     response = await ask("Prove that there are infinitely many primes")
     record = response.response_json["tiered"]
     assert (record["tier"], record["complexity"], record["source"]) == ("small", 2, "estimate")
 
 
-async def test_plugin_that_says_nothing(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """Without a word from a plugin the estimate holds."""
+async def test_plugin_without_an_estimate(
+    ask: Ask, toys: Toys, plug: Callable[[Any], None]
+) -> None:
+    """If no plugin has an estimate, ours is used."""
     plain = await ask("Hello")
-    plug(Says(None))
+    plug(ConstantPlugin(None))
     again = await ask("Hello")
     assert (
         again.response_json["tiered"]["complexity"] == plain.response_json["tiered"]["complexity"]
     )
 
 
-async def test_first_word_counts(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """Of several plugins the first that says something is heard."""
-    plug(Says(2))
-    plug(Says(None))
+async def test_first_estimate_counts(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
+    """Of several plugins, the first with an estimate counts."""
+    plug(ConstantPlugin(2))
+    plug(ConstantPlugin(None))
     assert (await ask("Hello")).response_json["tiered"]["complexity"] == 2
 
 
 async def test_request_beats_plugins(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """Where the request itself says where it wants to go, no plugin is asked."""
-    plugin = Says(2)
+    """For a request with a complexity, a tier or a task, no plugin is called."""
+    plugin = ConstantPlugin(2)
     plug(plugin)
-    for said in ({"complexity": 6}, {"tier": "medium"}, {"task": "creative_generation"}):
-        assert (await ask("Hello", **said)).response_json["tiered"]["tier"] == "medium"
+    for options in ({"complexity": 6}, {"tier": "medium"}, {"task": "creative_generation"}):
+        assert (await ask("Hello", **options)).response_json["tiered"]["tier"] == "medium"
     assert plugin.prompts == []
 
 
@@ -110,8 +112,8 @@ async def test_wrong_plugin(
     caplog: pytest.LogCaptureFixture,
     wrong: Any,
 ) -> None:
-    """A plugin that fails or says what is no complexity is told of, and the prompt goes on."""
-    plug(Says(wrong))
+    """A plugin that fails or returns something else is ignored, with a warning."""
+    plug(ConstantPlugin(wrong))
     response = await ask("Hello")
     assert response.response_json["tiered"]["source"] == "estimate"
     [(_, level, message)] = caplog.record_tuples
@@ -121,14 +123,14 @@ async def test_wrong_plugin(
 
 
 async def test_whole_estimate(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """A plugin can give reasons."""
-    plug(Says(Estimate(0.2, 3, 0.9, ("a limerick",))))
+    """A plugin can return an estimate with reasons."""
+    plug(ConstantPlugin(Estimate(0.2, 3, 0.9, ("a limerick",))))
     assert (await ask("Hello")).response_json["tiered"]["complexity"] == 3
 
 
 async def test_veto(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """A tier that a plugin refuses is skipped with its reason, whoever asked for it."""
-    plug(Says(veto="medium"))
+    """A tier that a plugin vetoes is skipped with its reason, even if the request names it."""
+    plug(ConstantPlugin(veto="medium"))
     response = await ask("Hello", tier="medium")
     first, second = response.response_json["tiered"]["attempts"]
     assert (first["outcome"], first["reason"]) == ("skipped", "not with us")
@@ -136,9 +138,9 @@ async def test_veto(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
     assert toys.medium.prompts == []
 
 
-async def test_veto_that_fails(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """A plugin that fails to say whether a tier may see a prompt does not let it through."""
-    plug(Says(ValueError("broken"), veto="medium"))
+async def test_failing_veto(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
+    """A plugin whose veto_tier fails keeps the prompt from the tier."""
+    plug(ConstantPlugin(ValueError("broken"), veto="medium"))
     response = await ask("Hello", tier="medium")
     first, second = response.response_json["tiered"]["attempts"]
     assert first["reason"] == "a plugin's veto_tier failed: ValueError: broken"
@@ -147,21 +149,20 @@ async def test_veto_that_fails(ask: Ask, toys: Toys, plug: Callable[[Any], None]
 
 
 def example() -> str:
-    """The example of the README."""
-    [found] = re.findall(
+    """Return the example in the README."""
+    [code] = re.findall(
         r"```python\n(# contracts\.py\n.*?)```", README.read_text("utf-8"), re.DOTALL
     )
-    code: str = found
-    return code
+    return str(code)
 
 
 def test_example_is_short() -> None:
-    """The documented example has at most twenty lines."""
+    """The example in the README has at most twenty lines."""
     assert len(example().splitlines()) <= 20
 
 
 def test_example_as_an_installed_distribution(tmp_path: Path, user_path: Path) -> None:
-    """The README's example, installed beside us, is found and heard by `llm tiered route`."""
+    """`llm tiered route` uses the README's example, once it is installed as a distribution."""
     (tmp_path / "contracts.py").write_text(example())
     info = tmp_path / "llm_tiered_contracts-0.1.dist-info"
     info.mkdir()
