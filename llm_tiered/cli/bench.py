@@ -14,7 +14,7 @@ from ..bench.figures import as_text
 from ..bench.home import Subject
 from ..bench.measure import OF_THE_PLUGIN, PARTS, measure
 from ..bench.parts import Plan
-from ..bench.plot import svg
+from ..bench.plot import bar_charts
 from ..bench.synthetic import SHAPES
 from ..config.local_models import local_models
 from ..config.settings import load_settings
@@ -108,7 +108,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     else:
         echo_table([_row(figure) for figure in report.figures], HEADERS)
     if plot:
-        _write(plot, svg(report.figures))
+        _write(plot, bar_charts(report.figures))
     for failure in report.failures:
         _tell(f"{failure.model or 'llm'}: {failure.part} failed: {failure.error}")
     if report.failures:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -12,6 +9,7 @@ import click
 
 from ..costs.comparison import comparison_of_config
 from ..costs.periods import Period, period_of
+from ..costs.plot import savings_chart
 from ..costs.requests import By
 from ..costs.savings import savings_report
 from ..errors import RequestError, TieredError
@@ -58,7 +56,7 @@ def command(
     report = _report(period, by)
     if plot:
         drawn = report if by == "day" else _report(period, "day")
-        _write(plot, _svg(drawn))
+        _write(plot, savings_chart(drawn))
     if json_:
         echo_json(report.as_dict())
         return
@@ -178,76 +176,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, "utf-8")
     except OSError as error:
         raise TieredError(f"{path} can't be written: {error.strerror or error}") from None
-
-
-# The picture: its size, and the room around what is drawn.
-WIDTH, HEIGHT = 800, 400
-LEFT, RIGHT, TOP, BOTTOM = 70, 130, 50, 45
-
-
-def _svg(report: SavingsReport) -> str:
-    """What was saved and spent up to each day: two lines."""
-    if not report.groups:
-        raise RequestError("there is nothing to draw: no requests in this time")
-    days = [date.fromisoformat(day).toordinal() for day in report.groups if day]
-    saved = list(accumulate(tally.saved.known for tally in report.groups.values()))
-    spent = list(accumulate(tally.spent.known for tally in report.groups.values()))
-    low, high = min(Decimal(0), *saved), max(*saved, *spent) or Decimal(1)
-
-    def x(day: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (day - days[0]) / ((days[-1] - days[0]) or 1)
-
-    def y(dollars: Decimal) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * float((dollars - low) / (high - low))
-
-    drawn = [_text(LEFT, 28, "Saved and spent by tiered, added up", "start", size=16)]
-    for tick in _ticks(low, high):
-        drawn.append(_polyline([(LEFT, y(tick)), (WIDTH - RIGHT, y(tick))], "#ddd"))
-        drawn.append(_text(LEFT - 8, y(tick) + 4, dollars(tick), "end"))
-    for day, anchor in ((days[0], "start"), (days[-1], "end"))[: len(set(days))]:
-        text = date.fromordinal(day).isoformat()
-        drawn.append(_text(x(day), HEIGHT - BOTTOM + 30, text, anchor))
-    above = saved[-1] >= spent[-1]
-    for name, values, colour, up in (
-        ("saved", saved, "#1a7f5a", above),
-        ("spent", spent, "#c2410c", not above),
-    ):
-        points = [(x(day), y(value)) for day, value in zip(days, values, strict=True)]
-        end_x, end_y = points[-1]
-        drawn.append(_polyline(points, colour, width=2))
-        drawn.append(f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="3" fill="{colour}"/>')
-        # Apart from the other one, even where both lines end at the same place.
-        label_y = end_y + (-3 if up else 13)
-        drawn.append(
-            _text(end_x + 8, label_y, f"{name} {dollars(values[-1])}", "start", colour=colour)
-        )
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">'
-    )
-    background = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
-    return "\n".join([head, background, *drawn, "</svg>"]) + "\n"
-
-
-def _ticks(low: Decimal, high: Decimal) -> list[Decimal]:
-    """Round values from low to high, two to ten of them."""
-    step = Decimal(10) ** (high - low).adjusted()
-    if (high - low) / step < 3:
-        step /= 5
-    first = (low / step).to_integral_value(ROUND_CEILING)
-    last = (high / step).to_integral_value(ROUND_FLOOR)
-    return [step * number for number in range(int(first), int(last) + 1)]
-
-
-def _polyline(points: list[tuple[float, float]], colour: str, *, width: int = 1) -> str:
-    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
-
-
-def _text(  # noqa: PLR0913 - attributes of the element
-    x: float, y: float, text: str, anchor: str, *, colour: str = "#333", size: int = 12
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
-        f'font-size="{size}">{text}</text>'
-    )
