@@ -1,4 +1,4 @@
-"""What a prompt costs on its way to the engine: each model is inspected and asked about once."""
+"""The way of a prompt to the engine: its model is inspected once, and the hub asked once."""
 
 from __future__ import annotations
 

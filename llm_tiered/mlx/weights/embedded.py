@@ -23,7 +23,8 @@ from ...errors import DownloadError
 from ...paths import embedded_models_folder
 from ...wording import gigabytes
 from .. import device
-from . import gguf, hub
+from . import gguf
+from .huggingface import offline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +78,7 @@ def ensure(*, show_progress: bool | None = None) -> Path:
     target = folder()
     if is_ready():
         return target
-    if hub.offline():
+    if offline():
         raise DownloadError(
             f"{NAME} is not downloaded, and HF_HUB_OFFLINE forbids the network",
             fix="unset HF_HUB_OFFLINE",

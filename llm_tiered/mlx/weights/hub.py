@@ -9,24 +9,20 @@ partial download, and stored where the library expects them. The library does th
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 import shutil
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...atomic import write_file
 from ...errors import DownloadError, ModelUnavailable
 from ...wording import gigabytes
+from .huggingface import cache_folder, endpoint, hub_name, library, offline, repo_folder
 from .inspect import MLX_BUILD, WEIGHTS_PATTERN, has_model_files, inspect_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # What mlx_lm downloads, except "*.py": code from a repository is never run.
 ALLOW_PATTERNS = (
@@ -94,26 +90,20 @@ class _Listing:
 _listings: dict[tuple[str | None, Path], tuple[float, _Listing]] = {}
 
 
-def offline() -> bool:
-    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network."""
-    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return value.upper() in {"1", "ON", "YES", "TRUE"}
-
-
 def find(repo: str) -> Path | None:
     """Return the model's folder in the cache if all its files are there, else None.
 
     Uses no network. Whether the files are sound is for `inspect_folder` to say.
     """
     # Importing the library takes half a second, so only do it if there may be something to find.
-    if not os.path.isdir(_repo_cache(repo)):
+    if not os.path.isdir(repo_folder(repo)):
         return None
     from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(
             repo,
-            cache_dir=_cache(),
+            cache_dir=cache_folder(),
             allow_patterns=list(ALLOW_PATTERNS),
             local_files_only=True,
         )
@@ -153,7 +143,7 @@ def download(repo: str, *, show_progress: bool | None = None) -> Path:
         except ModelUnavailable:
             _drop_damaged(listing)
             folder = _fetch(repo, listing, show_progress)
-    inspect_folder(folder, fix=f"delete {_repo_cache(repo)} and download it again")
+    inspect_folder(folder, fix=f"delete {repo_folder(repo)} and download it again")
     return folder
 
 
@@ -173,10 +163,10 @@ def _list_files(repo: str, timeout: float) -> _Listing:
 
 def _ask(repo: str, timeout: float) -> _Listing:
     """Ask the hub which files a model needs."""
-    with _library(repo, fix="check the network, and HF_ENDPOINT if it is set, or try again later"):
+    with library(repo, fix="check the network, and HF_ENDPOINT if it is set, or try again later"):
         from huggingface_hub import HfApi
 
-        info = HfApi(endpoint=_endpoint()).model_info(repo, timeout=timeout, files_metadata=True)
+        info = HfApi(endpoint=endpoint()).model_info(repo, timeout=timeout, files_metadata=True)
         commit = info.sha or ""
         # It comes from outside and becomes a path.
         if not re.fullmatch("[0-9a-f]{40}", commit):
@@ -204,14 +194,14 @@ def _remote_file(repo: str, sibling: Any) -> _RemoteFile | None:
         name=sibling.rfilename,
         size=sibling.size,
         sha256=sha256,
-        blob=_repo_cache(repo) / "blobs" / key,
+        blob=repo_folder(repo) / "blobs" / key,
     )
 
 
 def _fetch(repo: str, listing: _Listing, show_progress: bool | None) -> Path:
     """Download what is missing or has the wrong size, and return the model's folder."""
     _check_room(repo, listing.missing_bytes())
-    with _library(repo, fix=RESUME):
+    with library(repo, fix=RESUME):
         from huggingface_hub import hf_hub_download
 
         for file in listing.files:
@@ -227,8 +217,8 @@ def _fetch(repo: str, listing: _Listing, show_progress: bool | None) -> Path:
                 repo,
                 name,
                 revision=listing.commit,
-                cache_dir=_cache(),
-                endpoint=_endpoint(),
+                cache_dir=cache_folder(),
+                endpoint=endpoint(),
                 tqdm_class=_bar(show=False),
             )
         return _publish(repo, listing.commit)
@@ -236,11 +226,11 @@ def _fetch(repo: str, listing: _Listing, show_progress: bool | None) -> Path:
 
 def _publish(repo: str, commit: str) -> Path:
     """Make a downloaded commit the one that `find` returns."""
-    reference = _repo_cache(repo) / "refs" / "main"
+    reference = repo_folder(repo) / "refs" / "main"
     if not reference.is_file() or reference.read_bytes() != commit.encode():
         reference.parent.mkdir(parents=True, exist_ok=True)
         write_file(reference, commit.encode())
-    return _repo_cache(repo) / "snapshots" / commit
+    return repo_folder(repo) / "snapshots" / commit
 
 
 def _fetch_large(repo: str, commit: str, file: _RemoteFile, bar: type[Any]) -> None:
@@ -253,7 +243,7 @@ def _fetch_large(repo: str, commit: str, file: _RemoteFile, bar: type[Any]) -> N
     )
 
     # The library's own lock, so that other programs that fetch this file wait, too.
-    lock = _cache() / ".locks" / _repo_cache(repo).name / f"{file.sha256}.lock"
+    lock = cache_folder() / ".locks" / repo_folder(repo).name / f"{file.sha256}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     file.blob.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
@@ -263,7 +253,7 @@ def _fetch_large(repo: str, commit: str, file: _RemoteFile, bar: type[Any]) -> N
             file.partial.unlink()
         with file.partial.open("ab") as stream:
             http_get(
-                hf_hub_url(repo, file.name, revision=commit, endpoint=_endpoint()),
+                hf_hub_url(repo, file.name, revision=commit, endpoint=endpoint()),
                 stream,
                 resume_size=stream.tell(),
                 headers=build_hf_headers(),
@@ -274,7 +264,7 @@ def _fetch_large(repo: str, commit: str, file: _RemoteFile, bar: type[Any]) -> N
         if not file.matches(file.partial):
             file.partial.unlink()
             raise DownloadError(
-                f"{file.name} of {repo} arrived damaged from {_hub_name()}", fix="try again"
+                f"{file.name} of {repo} arrived damaged from {hub_name()}", fix="try again"
             )
         file.partial.replace(file.blob)
 
@@ -288,76 +278,16 @@ def _drop_damaged(listing: _Listing) -> None:
 
 def _check_room(repo: str, needed: int) -> None:
     """Raise DownloadError if the disk has no room for `needed` more bytes."""
-    disk = _cache()
+    disk = cache_folder()
     while not disk.exists():
         disk = disk.parent
     free = shutil.disk_usage(disk).free
     if needed and needed * DISK_MARGIN > free:
         raise DownloadError(
             f"{repo} needs {gigabytes(round(needed * DISK_MARGIN))} on disk, "
-            f"but {_cache()} has only {gigabytes(free)} free",
+            f"but {cache_folder()} has only {gigabytes(free)} free",
             fix="free some space, or set HF_HUB_CACHE to a folder on a larger disk",
         )
-
-
-@contextmanager
-def _library(repo: str, *, fix: str) -> Iterator[None]:
-    """Run huggingface_hub with the current environment, silently, and translate its errors.
-
-    `fix` says what to do if the network or the hub fails.
-    """
-    from huggingface_hub import constants, errors
-    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
-
-    # The library read these from the environment when it was imported, perhaps long ago.
-    constants.HF_HUB_OFFLINE = offline()
-    constants.HF_HUB_DISABLE_TELEMETRY = True
-    verbosity = get_verbosity()
-    set_verbosity(max(verbosity, logging.ERROR))
-    try:
-        yield
-    except errors.HFValidationError as error:
-        raise DownloadError(
-            f"{repo!r} is not the name of a Hugging Face repository", fix="write it as owner/name"
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise _refusal(repo, error.response.status_code, fix) from error
-    except OSError as error:
-        raise _failure(repo, error, fix) from error
-    except (
-        errors.HTTPError  # type: ignore[attr-defined]  # httpx's or httpx2's: the library's choice
-    ) as error:
-        raise DownloadError(f"{_hub_name()} can't be reached for {repo}", fix=fix) from error
-    except (ValueError, KeyError) as error:
-        raise DownloadError(
-            f"{_hub_name()} does not answer like a Hugging Face hub", fix="check HF_ENDPOINT"
-        ) from error
-    finally:
-        set_verbosity(verbosity)
-
-
-def _refusal(repo: str, status: int, fix: str) -> DownloadError:
-    """Return the error for a status of the hub. Its text is left out: it may quote the token."""
-    if status == 404:
-        return DownloadError(f"{_hub_name()} has no repository {repo}", fix="check the name")
-    if status in (401, 403):
-        return DownloadError(
-            f"{_hub_name()} denies access to {repo}: it is private, gated or does not exist",
-            fix="check the name, accept the terms on its page, and run: hf auth login",
-        )
-    return DownloadError(f"{_hub_name()} answered with HTTP status {status} for {repo}", fix=fix)
-
-
-def _failure(repo: str, error: OSError, fix: str) -> DownloadError:
-    """Return the error for an OSError: the disk's if it has an error number, else the hub's."""
-    if error.errno is None:
-        return DownloadError(
-            f"the connection to {_hub_name()} broke while downloading {repo}", fix=fix
-        )
-    return DownloadError(
-        f"{repo} can't be written to {_cache()}: {os.strerror(error.errno)}",
-        fix="free some space there, or set HF_HUB_CACHE to another folder",
-    )
 
 
 def _bar(show: bool | None) -> type[Any]:
@@ -372,33 +302,9 @@ def _bar(show: bool | None) -> type[Any]:
     return Bar
 
 
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT") or None
-
-
-def _hub_name() -> str:
-    """Return the hub's host for messages, without a password that the address may contain."""
-    address = (_endpoint() or "https://huggingface.co").rpartition("://")[2]
-    return address.partition("/")[0].rpartition("@")[2]
-
-
-def _cache() -> Path:
-    """Return the cache's folder: from the current environment, else the library's default."""
-    from huggingface_hub import constants
-
-    folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    if not folder and os.environ.get("HF_HOME"):
-        folder = os.path.join(os.environ["HF_HOME"], "hub")
-    return Path(os.path.expandvars(folder or constants.HF_HUB_CACHE)).expanduser()
-
-
-def _repo_cache(repo: str) -> Path:
-    return _cache() / "--".join(["models", *repo.split("/")])
-
-
 def _place(repo: str) -> tuple[str | None, Path]:
     """Return where a model comes from and where it is stored."""
-    return _endpoint(), _repo_cache(repo)
+    return endpoint(), repo_folder(repo)
 
 
 def _size(path: Path) -> int | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ...errors import DownloadError, ModelUnavailable
 from .. import device
 from . import embedded, hub
+from .huggingface import offline
 from .inspect import ModelFiles, inspect_folder, template_has_tools
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _size_on_the_hub(spec: ModelSpec) -> int:
 
     Raises DownloadError if it is known that it can't be downloaded.
     """
-    if hub.offline():
+    if offline():
         raise DownloadError(
             "not downloaded, and HF_HUB_OFFLINE forbids it",
             fix=f"unset it and run: llm tiered download {spec.model_id}",
