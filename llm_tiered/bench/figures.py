@@ -1,4 +1,4 @@
-"""What was measured, as medians: machines are noisy, so most figures have something beside them."""
+"""Figures: medians over rounds, most of them beside a baseline from the same rounds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The names of figures in tables and plots, unless they are the same words.
+_LABELS = {
+    "load": "cold start to first token",
+    "first_token": "time to first token",
+    "prompt": "prefill",
+    "generation": "decode",
+    "processor": "CPU time",
+    "batch": "batched decode",
+    "schema": "decode with a schema",
+    "schema_processor": "CPU time with a schema",
+    "mask_mean": "schema mask, mean",
+    "mask_p99": "schema mask, p99",
+    "turn_2": "turn 2, time to first token",
+    "turn_3": "turn 3, time to first token",
+    "switch": "model switch",
+    "exchange": "model exchange, time to first token",
+    "exchange_memory": "model exchange, peak memory",
+    "tiered": "overhead of tiered",
+}
+
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured, of one model where `model` says so.
+    """A figure of one part of the bench, of one model or of the plugin.
 
-    `value` is the median of all rounds, unless the name says otherwise. Where there is something
-    to compare it with, `baseline` is the median of `against`, and `ratio` the median of value
-    over baseline, each taken from the same round; half of the rounds were within `quartiles`.
-    Units are s, ms, µs, bytes and tokens/s.
+    `value` is the median over all rounds, unless the name says otherwise. With a baseline,
+    `baseline` is the median of what `against` names, and `ratio` the median of value divided by
+    baseline in the same round, with the first and third of its `quartiles`. Units are s, ms, µs,
+    bytes and tokens/s.
     """
 
     part: str
@@ -33,6 +53,11 @@ class Figure:
     ratio: float | None = None
     quartiles: tuple[float, float] | None = None
 
+    @property
+    def label(self) -> str:
+        """The name for readers."""
+        return _LABELS.get(self.name, self.name.replace("_", " "))
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -44,19 +69,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A kind of figure, still without its values."""
+class Part:
+    """A part of the bench and the model it measures, which all of its figures name."""
 
-    part: str
+    name: str
     model: str | None = None
 
-    def alone(
+    def median(
         self, name: str, unit: str, values: Sequence[float], note: str | None = None
     ) -> Figure:
-        """The median of the values."""
-        return Figure(self.part, name, unit, median(values), self.model, note)
+        """Return the median of the values."""
+        return Figure(self.name, name, unit, median(values), self.model, note)
 
-    def beside(
+    def paired(
         self,
         name: str,
         unit: str,
@@ -64,12 +89,12 @@ class Measured:
         against: str,
         note: str | None = None,
     ) -> Figure:
-        """The medians of pairs of value and baseline, and of their ratios."""
+        """Return the medians of pairs of value and baseline, and of their ratios."""
         values, baselines = zip(*pairs, strict=True)
         ratios = [value / max(baseline, 1e-9) for value, baseline in pairs]
         low, _, high = quantiles(ratios, n=4, method="inclusive") if ratios[1:] else ratios * 3
         return Figure(
-            self.part,
+            self.name,
             name,
             unit,
             median(values),
@@ -82,10 +107,10 @@ class Measured:
         )
 
 
-def in_turn(
+def interleave(
     rounds: int, one: Callable[[int], T], other: Callable[[int], T]
 ) -> Iterator[tuple[T, T]]:
-    """Run two things once in each round, now the one first and now the other."""
+    """Run two functions in each round, in alternating order; yield their results in pairs."""
     for number in range(rounds):
         if number % 2:
             second = other(number)
@@ -95,16 +120,18 @@ def in_turn(
             yield first, other(number)
 
 
-def warmed_up(rounds: int, one: Callable[[int], T], other: Callable[[int], T]) -> list[tuple[T, T]]:
-    """The same, after a round that does not count: in it a GPU compiles what is new to it.
+def interleave_warm(
+    rounds: int, one: Callable[[int], T], other: Callable[[int], T]
+) -> list[tuple[T, T]]:
+    """Do the same after a warm-up round, in which a GPU compiles its kernels.
 
-    For that, the sizes of all rounds have to be the same.
+    All rounds must have the same sizes, or a GPU compiles again.
     """
-    return list(in_turn(rounds + 1, one, other))[1:]
+    return list(interleave(rounds + 1, one, other))[1:]
 
 
 def as_text(value: float, unit: str) -> str:
-    """A value as people read it: with its unit, and no more digits than mean something."""
+    """Return a value with its unit, rounded to about three digits."""
     if unit == "bytes":
         value, unit = (value / 1e9, "GB") if value >= 1e9 else (value / 1e6, "MB")
     size = abs(value)

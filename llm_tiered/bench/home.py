@@ -1,4 +1,4 @@
-"""A user directory of the bench's own: its prompts end up in nobody's log."""
+"""A temporary user directory for the bench, so that its prompts never reach the user's log."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to measure: its id, and its files."""
+    """A model to measure: its id, its folder, and the folder of its adapter."""
 
     model_id: str
     folder: Path
     adapter: Path | None = None
 
     def as_config(self) -> dict[str, Any]:
-        """The model as the config has it."""
+        """The model's entry in the config."""
         entry = {"id": self.model_id, "path": str(self.folder)}
         return entry | ({"adapter": str(self.adapter)} if self.adapter else {})
 
@@ -33,7 +33,10 @@ class Subject:
 def home(
     folder: Path, subjects: Sequence[Subject], tier: Subject, memory_limit: int | None
 ) -> Iterator[None]:
-    """Let llm know these models and no others of the user's; `tiered` always takes `tier`."""
+    """Let llm use `folder` as its user directory, with these models and none of the user's.
+
+    `tiered` sends every prompt to `tier`. `memory_limit` is in bytes.
+    """
     settings = {
         "tiers": [{"name": "all", "complexity": "1-10", "model": tier.model_id}],
         "models": [subject.as_config() for subject in subjects],
@@ -43,14 +46,14 @@ def home(
     }
     path = folder / "tiered" / "config.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(settings), "utf-8")  # JSON is YAML too
+    path.write_text(json.dumps(settings), "utf-8")  # JSON is valid YAML
     with _environment({"LLM_USER_PATH": str(folder)} | dict.fromkeys(ENVIRONMENT)):
         yield
 
 
 @contextmanager
 def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables, or remove them where the value is None, and put them back afterwards."""
+    """Set variables, or remove those with the value None, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in values}
     _set(values)
     try:

@@ -1,4 +1,4 @@
-"""How long the mask of a JSON Schema takes, token by token."""
+"""The time of a JSON Schema's token mask, token by token."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .synthetic import make_tokenizer
 if TYPE_CHECKING:
     from .home import Subject
 
-# The logits of Qwen 2.5 and 3, the widest of the catalog's families.
+# Logits of Qwen 2.5 and 3, which have the largest vocabulary in the catalog.
 WIDE = 151_936
 
-# No answer gets to its end: an answer that ends early would be measured over fewer tokens.
+# No answer reaches its end: one that ended early would be measured over fewer tokens.
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -45,7 +45,7 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-# What such an answer begins with.
+# The first items of such an answer.
 EXERCISE = {
     "title": "Walking up and down the major scale",
     "key": "Bb",
@@ -58,14 +58,14 @@ ANSWER = json.dumps({"exercises": [EXERCISE] * 3}, separators=(",", ":"))[: -len
 
 
 def of_model(subject: Subject, tokenizer: Any, runs: int) -> list[Figure]:
-    """The mask for a model's own tokenizer and width."""
+    """Measure the mask with a model's own tokenizer and vocabulary."""
     config = json.loads((subject.folder / "config.json").read_text("utf-8"))
     width = config.get("vocab_size") or len(tokenizer)
     return _figures(subject.model_id, tokenizer, width, runs)
 
 
 def of_wide_model(runs: int) -> list[Figure]:
-    """The mask at a width of 151,936, for a made-up tokenizer with as many tokens."""
+    """Measure the mask with a synthetic tokenizer of 151,936 tokens."""
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
     return _figures(None, TokenizerWrapper(make_tokenizer(WIDE)), WIDE, runs)
@@ -81,7 +81,7 @@ def _figures(model: str | None, tokenizer: Any, width: int, runs: int) -> list[F
 
 
 def _microseconds(tokenizer: Any, width: int, runs: int) -> list[float]:
-    """What each token of the answer spends on its mask, from the token before to new logits."""
+    """Return the time of the mask for each token of the answer."""
     import mlx.core as mx
 
     view = structured.make_tokenizer(tokenizer, width)
@@ -91,11 +91,13 @@ def _microseconds(tokenizer: Any, width: int, runs: int) -> list[float]:
     times = []
     for _ in range(runs):
         constraint = structured.Constraint(structured.compile_schema(SCHEMA, view))
-        # The first mask comes before the first token, whatever stands before it.
+        # The mask before the first token does not depend on the token passed with it.
         for token in [answer[0], *answer]:
             started = time.perf_counter()
             mx.eval(constraint(token, logits))
             times.append((time.perf_counter() - started) * 1e6)
         if constraint.error:
-            raise EngineError(f"the mask takes none of its own schema: {constraint.error}")
+            raise EngineError(
+                f"the mask rejects an answer that fits its schema: {constraint.error}"
+            )
     return times

@@ -1,4 +1,4 @@
-"""Models and a plan → figures, and what could not be measured."""
+"""Models and a plan → figures, and the parts that failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .parts import Bench, Plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-# In the order in which they are measured.
+# The parts in the order in which they are measured.
 OF_MODELS: dict[str, Callable[[Bench], list[Figure]]] = {
     "load": parts.load,
     "raw": parts.raw,
@@ -35,67 +35,68 @@ PARTS = (*OF_MODELS, "switch", *OF_THE_PLUGIN)
 
 
 @dataclass
-class Report:
-    """All that was measured, and all that could not be."""
+class BenchReport:
+    """The figures, and the parts that could not be measured."""
 
     figures: list[Figure] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
 def measure(
-    subjects: Sequence[Subject], shapes: Sequence[str], plan: Plan, tell: Callable[[str], None]
-) -> Report:
-    """Measure these models, and random ones of these shapes; `tell` is told what comes next.
+    subjects: Sequence[Subject], shapes: Sequence[str], plan: Plan, announce: Callable[[str], None]
+) -> BenchReport:
+    """Measure these models, and random models of these shapes.
 
-    What fails is noted, and the rest goes on. Raises ModelUnavailable where there is no MLX,
-    RequestError where a random model can't be made.
+    `announce` receives a line before each part. A part that fails is reported, and the others are
+    measured. Raises ModelUnavailable if there is no MLX, RequestError if a random model can't be
+    built.
     """
-    measuring = _Measuring(plan, tell)
-    # With the user's own settings, which count here.
-    measuring.run("start", None, lambda: startup.start(plan.runs))
+    session = _Session(plan, announce)
+    # Before the temporary user directory: this part measures llm with the user's own settings.
+    session.run("start", None, lambda: startup.start(plan.runs))
     if {*plan.parts} == {"start"}:
-        return measuring.report
+        return session.report
     limit = load_settings().config.memory_limit
     budget = limit or device.detect().budget
     import_mlx_lm()
     with tempfile.TemporaryDirectory(prefix="llm-tiered-bench.") as folder:
-        found = list(subjects)
+        all_subjects = list(subjects)
         for shape in shapes:
-            tell(f"{shape}: making a random model of this shape")
-            found.append(_build(shape, synthetic.SHAPES[shape], Path(folder)))
+            announce(f"{shape}: building a random model of this shape")
+            all_subjects.append(_build(shape, synthetic.SHAPES[shape], Path(folder)))
         tiny = _build("tiny", synthetic.TINY, Path(folder))
-        with home(Path(folder, "llm"), [*found, tiny], tiny, limit):
+        with home(Path(folder, "llm"), [*all_subjects, tiny], tiny, limit):
             try:
-                measuring.models(found, tiny, budget)
+                session.measure_models(all_subjects, tiny, budget)
             finally:
                 ENGINE.close()
-    return measuring.report
+    return session.report
 
 
 def _build(name: str, shape: Mapping[str, Any], folder: Path) -> Subject:
     return Subject(f"mlx/synthetic-{name}", synthetic.build(shape, folder / name))
 
 
-class _Measuring:
-    """A plan as it is carried out."""
+class _Session:
+    """The measurements of one plan, and their report."""
 
-    def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, announce: Callable[[str], None]) -> None:
         self._plan = plan
-        self._tell = tell
-        self.report = Report()
+        self._announce = announce
+        self.report = BenchReport()
 
     def run(self, part: str, model: str | None, work: Callable[[], list[Figure]]) -> None:
-        """Measure a part, if it is wanted."""
+        """Measure a part if the plan includes it."""
         if part not in self._plan.parts:
             return
-        self._tell(f"{model}: {part}" if model else part)
+        self._announce(f"{model}: {part}" if model else part)
         try:
             self.report.figures += work()
         except Exception as error:
             self._fail(part, model, error)
 
-    def models(self, subjects: Sequence[Subject], tiny: Subject, budget: int) -> None:
-        """Measure everything that a model is needed for."""
+    def measure_models(self, subjects: Sequence[Subject], tiny: Subject, budget: int) -> None:
+        """Measure all parts that need a model; `tiny` is used where any model will do."""
         benches = []
         for subject in subjects:
             try:
@@ -105,11 +106,11 @@ class _Measuring:
         for bench in benches:
             for part, work in OF_MODELS.items():
                 self.run(part, bench.subject.model_id, partial(work, bench))
-        least = Bench(tiny, self._plan, budget)
-        for bench, other in pairwise(benches if benches[1:] else [*benches, least]):
+        smallest = Bench(tiny, self._plan, budget)
+        for bench, other in pairwise(benches if benches[1:] else [*benches, smallest]):
             self.run("switch", bench.subject.model_id, partial(pairs.switch, bench, other))
         self.run("schema", None, lambda: masks.of_wide_model(self._plan.runs))
-        self.run("overhead", None, lambda: pairs.overhead(least))
+        self.run("overhead", None, lambda: pairs.overhead(smallest))
 
     def _fail(self, part: str, model: str | None, error: Exception) -> None:
         problem = explain(error)

@@ -1,4 +1,4 @@
-"""What is measured between two models: the change from one to the other, and `tiered` on top."""
+"""The parts that measure two models: switching between them, and the overhead of `tiered`."""
 
 from __future__ import annotations
 
@@ -6,81 +6,84 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
-from .ask import Answer, ask, submit
-from .figures import Figure, Measured, in_turn
-from .parts import empty
+from .figures import Figure, Part, interleave
+from .parts import unload_all
+from .timing import TimedAnswer, ask, submit
 
 if TYPE_CHECKING:
     from .parts import Bench
 
 PROMPT = "Say hello."
 
-# Differences of milliseconds need more rounds than ratios; each of them is short.
+# Differences of milliseconds need more rounds than ratios do, and each round is short.
 MORE_ROUNDS = 10
 
 
 def switch(bench: Bench, other: Bench) -> list[Figure]:
-    """The change from the other model to this one, where both are in memory and where not."""
-    together = bench.memory + other.memory <= bench.budget
-    resident = [_resident(bench, other)] if together else []
+    """Measure the switch from the other model to this one, both in memory and one at a time."""
+    fit_together = bench.memory + other.memory <= bench.budget
+    resident = [_resident(bench, other)] if fit_together else []
     return [*resident, *_exchange(bench, other)]
 
 
 def _resident(bench: Bench, other: Bench) -> Figure:
-    """Milliseconds that a first token comes later because another model answered before."""
-    empty()
+    """Measure the milliseconds that a first token is delayed if the other model answered before."""
+    unload_all()
 
-    def first(before: Bench) -> float:
-        # The prompt has been read before: what is left to do is one token.
+    def ttft_after(before: Bench) -> float:
+        # The KV cache holds the prompt, so the only work is one token.
         ask(before.model, PROMPT, max_tokens=1)
-        return 1e3 * ask(bench.model, PROMPT, max_tokens=1).first
+        return 1e3 * ask(bench.model, PROMPT, max_tokens=1).ttft
 
-    first(other)
+    ttft_after(other)
     rounds = MORE_ROUNDS * bench.plan.runs
-    pairs = in_turn(rounds, lambda _: first(other), lambda _: first(bench))
-    later = [switched - stayed for switched, stayed in pairs]
+    pairs = interleave(rounds, lambda _: ttft_after(other), lambda _: ttft_after(bench))
+    delays = [switched - stayed for switched, stayed in pairs]
     note = f"after {other.subject.model_id}, both in memory"
-    return bench.measured("switch").alone("switch", "ms", later, note)
+    return bench.part("switch").median("switch", "ms", delays, note)
 
 
 def _exchange(bench: Bench, other: Bench) -> list[Figure]:
-    """The first token where the other model has to go first, and where none is in memory."""
-    budget = max(bench.memory, other.memory)
-    largest = 0  # bytes, of the other one by itself
+    """Measure the time to first token if the other model is evicted first, or no model is loaded.
 
-    def ask_within(one: Bench) -> Answer:
+    The budget is too small for both.
+    """
+    budget = max(bench.memory, other.memory)
+    other_peak = 0  # bytes
+
+    def ask_within_budget(one: Bench) -> TimedAnswer:
         return submit(one.model, PROMPT, max_tokens=1, budget=budget)
 
-    def exchange(_: int) -> Answer:
-        nonlocal largest
-        empty()
-        largest = max(largest, ask_within(other).peak_memory)
-        return ask_within(bench)
+    def exchange(_: int) -> TimedAnswer:
+        nonlocal other_peak
+        unload_all()
+        other_peak = max(other_peak, ask_within_budget(other).peak_memory)
+        return ask_within_budget(bench)
 
-    def load(_: int) -> Answer:
-        empty()
-        return ask_within(bench)
+    def load(_: int) -> TimedAnswer:
+        unload_all()
+        return ask_within_budget(bench)
 
-    pairs = list(in_turn(bench.plan.runs, exchange, load))
-    firsts = [(one.first, alone.first) for one, alone in pairs]
-    memory = [(one.peak_memory, max(alone.peak_memory, largest)) for one, alone in pairs]
-    measured = bench.measured("switch")
-    note = f"in the place of {other.subject.model_id}"
+    pairs = list(interleave(bench.plan.runs, exchange, load))
+    ttfts = [(after.ttft, alone.ttft) for after, alone in pairs]
+    memory = [(after.peak_memory, max(alone.peak_memory, other_peak)) for after, alone in pairs]
+    part = bench.part("switch")
+    note = f"replaces {other.subject.model_id}"
     return [
-        measured.beside("exchange", "s", firsts, "no other", note),
-        measured.beside("exchange_memory", "bytes", memory, "the larger one", note),
+        part.paired("exchange", "s", ttfts, "no other model", note),
+        part.paired("exchange_memory", "bytes", memory, "the larger model alone", note),
     ]
 
 
 def overhead(bench: Bench) -> list[Figure]:
-    """Milliseconds that `tiered` adds before the first token of the model that it picks."""
+    """Measure the milliseconds that `tiered` adds to the time to first token of its model."""
     tiered: Any = llm.get_model("tiered")
 
-    def first(model: Any) -> float:
-        return 1e3 * ask(model, PROMPT, max_tokens=1).first
+    def ttft(model: Any) -> float:
+        return 1e3 * ask(model, PROMPT, max_tokens=1).ttft
 
-    first(tiered)
+    ttft(tiered)
     rounds = MORE_ROUNDS * bench.plan.runs
-    pairs = in_turn(rounds, lambda _: first(tiered), lambda _: first(bench.model))
-    later = [through - direct for through, direct in pairs]
-    return [Measured("overhead").alone("tiered", "ms", later, "before the first token")]
+    pairs = interleave(rounds, lambda _: ttft(tiered), lambda _: ttft(bench.model))
+    differences = [through_tiered - direct for through_tiered, direct in pairs]
+    return [Part("overhead").median("tiered", "ms", differences, "added to time to first token")]

@@ -1,4 +1,4 @@
-"""What is measured of each model by itself, part by part."""
+"""The parts that measure one model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..mlx import device
 from ..mlx.engine.engine import ENGINE
 from ..mlx.weights.inspect import inspect_folder
 from . import masks
-from .ask import Answer, Texts, ask, rest, submit
-from .figures import Figure, Measured, in_turn, warmed_up
-from .raw import Raw
+from .baseline import MlxLmBaseline
+from .figures import Figure, Part, interleave, interleave_warm
+from .timing import Prompts, TimedAnswer, ask, pause, submit
 
 if TYPE_CHECKING:
     from .home import Subject
 
 MLX_LM = "mlx_lm"
 
-# A prompt has so many times the tokens of its answer.
+# Prompt tokens for each output token.
 PROMPT_SHARE = 4
 
-# A chat that has about 600 tokens at its third turn.
+# Tokens of the first prompt and of each reply: a chat has about 600 tokens at its third turn.
 OPENING, REPLY = 500, 24
 QUESTIONS = {
     2: "And what did the bird say to the fox on the other side?",
@@ -36,7 +36,7 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, and how much: rounds, tokens of an answer, prompts of a batch."""
+    """The parts to measure, the rounds of each, output tokens of an answer, prompts of a batch."""
 
     parts: tuple[str, ...]
     runs: int
@@ -45,9 +45,9 @@ class Plan:
 
 
 class Bench:
-    """A model that is to be measured. Only inside a `home` that has it.
+    """A model to measure, inside a `home` that has it.
 
-    `budget` is the memory for all models, in bytes.
+    `memory` is what the model needs and `budget` what all models may use, in bytes.
     """
 
     def __init__(self, subject: Subject, plan: Plan, budget: int) -> None:
@@ -58,24 +58,24 @@ class Bench:
         self.budget = budget
         self.model: Any = llm.get_model(subject.model_id)
         self.tokenizer: Any = load_tokenizer(subject.folder)
-        self.texts = Texts(self.tokenizer)
+        self.prompts = Prompts(self.tokenizer)
         self.memory = inspect_folder(subject.folder).memory
 
-    def measured(self, part: str) -> Measured:
-        """A figure of this model."""
-        return Measured(part, self.subject.model_id)
+    def part(self, name: str) -> Part:
+        """Return the part of that name, of this model."""
+        return Part(name, self.subject.model_id)
 
-    def systems(self) -> list[str]:
-        """A new system prompt for each round, and for one to warm up."""
-        return [self.texts.system() for _ in range(self.plan.runs + 1)]
+    def new_systems(self) -> list[str]:
+        """Return a new system prompt for each round, and one for a warm-up round."""
+        return [self.prompts.new_system() for _ in range(self.plan.runs + 1)]
 
-    def raw(self) -> Raw:
-        """The model without this package."""
-        return Raw(self.subject.folder, self.subject.adapter)
+    def baseline(self) -> MlxLmBaseline:
+        """Return the model without this package."""
+        return MlxLmBaseline(self.subject.folder, self.subject.adapter)
 
 
-def empty() -> None:
-    """Let go of all models, and count memory anew."""
+def unload_all() -> None:
+    """Release all models and reset the peak of memory."""
     import mlx.core as mx
 
     ENGINE.close()
@@ -83,128 +83,130 @@ def empty() -> None:
 
 
 def load(bench: Bench) -> list[Figure]:
-    """Seconds from no model in memory to a first token, and the most memory up to there."""
+    """Measure seconds and peak memory from an empty memory to a first token."""
 
-    def ours(_: int) -> Answer:
-        empty()
+    def ours(_: int) -> TimedAnswer:
+        unload_all()
         return ask(bench.model, "Hello", max_tokens=1)
 
-    def theirs(_: int) -> Answer:
-        empty()
+    def theirs(_: int) -> TimedAnswer:
+        unload_all()
         started = time.perf_counter()
-        with bench.raw() as raw:
-            loaded = time.perf_counter() - started
-            return raw.ask("Hello", max_tokens=1).later(loaded)
+        with bench.baseline() as baseline:
+            loading = time.perf_counter() - started
+            return baseline.ask("Hello", max_tokens=1).after(loading)
 
-    pairs = list(in_turn(bench.plan.runs, ours, theirs))
-    measured = bench.measured("load")
+    pairs = list(interleave(bench.plan.runs, ours, theirs))
+    part = bench.part("load")
+    ttfts = [(one.ttft, other.ttft) for one, other in pairs]
     memory = [(one.peak_memory, other.peak_memory) for one, other in pairs]
     return [
-        measured.beside("load", "s", [(one.first, other.first) for one, other in pairs], MLX_LM),
-        measured.beside("peak_memory", "bytes", memory, MLX_LM),
+        part.paired("load", "s", ttfts, MLX_LM),
+        part.paired("peak_memory", "bytes", memory, MLX_LM),
     ]
 
 
 def raw(bench: Bench) -> list[Figure]:
-    """The same prompts through llm and through mlx_lm, both with the model in memory."""
+    """Measure prefill and decode through llm and with mlx_lm alone, each with its own copy."""
     if 2 * bench.memory > bench.budget:
         raise ModelUnavailable(
             f"two copies of the model need {2 * bench.memory / 1e9:.1f} GB of memory, "
             f"and models may use {bench.budget / 1e9:.1f} GB",
             fix="memory_limit in the config",
         )
-    systems, tokens = bench.systems(), bench.plan.tokens
-    story = bench.texts.story(PROMPT_SHARE * tokens)
-    empty()
-    with bench.raw() as raw:
-        pairs = warmed_up(
+    systems, tokens = bench.new_systems(), bench.plan.tokens
+    story = bench.prompts.story(PROMPT_SHARE * tokens)
+    unload_all()
+    with bench.baseline() as baseline:
+        pairs = interleave_warm(
             bench.plan.runs,
             lambda n: ask(bench.model, story, system=systems[n], max_tokens=tokens),
-            lambda n: raw.ask(story, system=systems[n], max_tokens=tokens),
+            lambda n: baseline.ask(story, system=systems[n], max_tokens=tokens),
         )
-    measured = bench.measured("raw")
-    read, said = pairs[-1][0].prompt_tokens, pairs[-1][0].tokens
-    firsts = [(1e3 * one.first, 1e3 * other.first) for one, other in pairs]
-    prompts = [(one.prompt_rate, other.prompt_rate) for one, other in pairs]
-    rates = [(one.rate, other.rate) for one, other in pairs]
-    spent = [(one.processor, other.processor) for one, other in pairs]
+    part = bench.part("raw")
+    last, _ = pairs[-1]
+    read, written = f"{last.prompt_tokens} prompt tokens", f"{last.output_tokens} output tokens"
+    ttfts = [(1e3 * one.ttft, 1e3 * other.ttft) for one, other in pairs]
+    prefill = [(one.prefill_rate, other.prefill_rate) for one, other in pairs]
+    decode = [(one.decode_rate, other.decode_rate) for one, other in pairs]
+    cpu = [(one.cpu, other.cpu) for one, other in pairs]
     return [
-        measured.beside("first_token", "ms", firsts, MLX_LM, f"{read} tokens read"),
-        measured.beside("prompt", "tokens/s", prompts, MLX_LM, f"{read} tokens read"),
-        measured.beside("generation", "tokens/s", rates, MLX_LM, f"{said} tokens"),
-        measured.beside("processor", "s", spent, MLX_LM, "for a whole answer"),
+        part.paired("first_token", "ms", ttfts, MLX_LM, read),
+        part.paired("prompt", "tokens/s", prefill, MLX_LM, read),
+        part.paired("generation", "tokens/s", decode, MLX_LM, written),
+        part.paired("processor", "s", cpu, MLX_LM, "for a whole answer"),
     ]
 
 
 def batch(bench: Bench) -> list[Figure]:
-    """Prompts at once, and the same number one by one: tokens generated per second."""
+    """Measure output tokens per second of concurrent prompts and of sequential ones."""
     model: Any = llm.get_async_model(bench.subject.model_id)
     number, tokens = bench.plan.batch, bench.plan.tokens
-    story = bench.texts.story(tokens)
+    story = bench.prompts.story(tokens)
 
     async def answer() -> int:
         response = model.prompt(
-            story, system=bench.texts.system(), temperature=0, max_tokens=tokens
+            story, system=bench.prompts.new_system(), temperature=0, max_tokens=tokens
         )
         await response
         return response.output_tokens or 0
 
-    async def together() -> int:
+    async def concurrent() -> int:
         return sum(await asyncio.gather(*(answer() for _ in range(number))))
 
-    async def one_by_one() -> int:
+    async def sequential() -> int:
         return sum([await answer() for _ in range(number)])
 
     def rate(work: Any) -> float:
         started = time.perf_counter()
-        generated: int = asyncio.run(work())
+        output_tokens: int = asyncio.run(work())
         seconds = time.perf_counter() - started
-        rest(seconds / tokens)
-        return generated / seconds
+        pause(seconds / tokens)
+        return output_tokens / seconds
 
-    pairs = warmed_up(bench.plan.runs, lambda _: rate(together), lambda _: rate(one_by_one))
+    pairs = interleave_warm(bench.plan.runs, lambda _: rate(concurrent), lambda _: rate(sequential))
     note = f"{number} prompts"
-    return [bench.measured("batch").beside("batch", "tokens/s", pairs, "one by one", note)]
+    return [bench.part("batch").paired("batch", "tokens/s", pairs, "sequential", note)]
 
 
 def schema(bench: Bench) -> list[Figure]:
-    """Answers with a JSON Schema and without, and what its mask takes by itself."""
+    """Measure decode with a JSON Schema and without, and the time of the schema's mask."""
     tokens = bench.plan.tokens
-    story = bench.texts.story(tokens)
+    story = bench.prompts.story(tokens)
 
-    def answer(schema: dict[str, Any] | None) -> Answer:
-        system = bench.texts.system()
+    def answer(schema: dict[str, Any] | None) -> TimedAnswer:
+        system = bench.prompts.new_system()
         return submit(bench.model, story, system=system, schema=schema, max_tokens=tokens)
 
-    pairs = warmed_up(bench.plan.runs, lambda _: answer(masks.SCHEMA), lambda _: answer(None))
-    rates = [(one.rate, other.rate) for one, other in pairs]
-    spent = [(one.processor, other.processor) for one, other in pairs]
-    measured = bench.measured("schema")
+    pairs = interleave_warm(bench.plan.runs, lambda _: answer(masks.SCHEMA), lambda _: answer(None))
+    decode = [(one.decode_rate, other.decode_rate) for one, other in pairs]
+    cpu = [(one.cpu, other.cpu) for one, other in pairs]
+    part = bench.part("schema")
     figures = [
-        measured.beside("schema", "tokens/s", rates, "no schema"),
-        measured.beside("schema_processor", "s", spent, "no schema", "for a whole answer"),
+        part.paired("schema", "tokens/s", decode, "no schema"),
+        part.paired("schema_processor", "s", cpu, "no schema", "for a whole answer"),
     ]
     return [*figures, *masks.of_model(bench.subject, bench.tokenizer, bench.plan.runs)]
 
 
 def chat(bench: Bench) -> list[Figure]:
-    """The first token of a chat's later turns, and of the same chat never seen before."""
-    pairs: dict[int, list[tuple[Answer, Answer]]] = {turn: [] for turn in QUESTIONS}
-    opening = bench.texts.story(OPENING)
-    for system in bench.systems():
+    """Measure the time to first token of later turns, with the KV cache and without."""
+    pairs: dict[int, list[tuple[TimedAnswer, TimedAnswer]]] = {turn: [] for turn in QUESTIONS}
+    opening = bench.prompts.story(OPENING)
+    for system in bench.new_systems():
         conversation = bench.model.conversation()
         ask(conversation, opening, system=system, max_tokens=REPLY)
         for turn, question in QUESTIONS.items():
-            kept = ask(conversation, question, max_tokens=REPLY)
+            cached = ask(conversation, question, max_tokens=REPLY)
             _, *messages = conversation.responses[-1].prompt.messages
-            messages.insert(0, llm.system(bench.texts.system()))
-            pairs[turn].append((kept, ask(bench.model, None, messages=messages, max_tokens=1)))
-    measured = bench.measured("chat")
+            messages.insert(0, llm.system(bench.prompts.new_system()))
+            pairs[turn].append((cached, ask(bench.model, None, messages=messages, max_tokens=1)))
+    part = bench.part("chat")
     figures = []
-    # The first round only warms up.
+    # The first round is a warm-up.
     for turn, (_, *answers) in pairs.items():
-        firsts = [(1e3 * kept.first, 1e3 * anew.first) for kept, anew in answers]
-        last = answers[-1][0]
-        note = f"{last.prompt_tokens} tokens, {last.cached_tokens} of them kept"
-        figures.append(measured.beside(f"turn_{turn}", "ms", firsts, "nothing kept", note))
+        ttfts = [(1e3 * cached.ttft, 1e3 * new.ttft) for cached, new in answers]
+        last, _ = answers[-1]
+        note = f"{last.prompt_tokens} prompt tokens, {last.cached_tokens} of them in the KV cache"
+        figures.append(part.paired(f"turn_{turn}", "ms", ttfts, "no KV cache", note))
     return figures

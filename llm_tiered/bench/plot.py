@@ -23,11 +23,11 @@ def bar_charts(figures: Sequence[Figure]) -> str:
     """Return an SVG file with a chart for each kind of figure; baselines are grey."""
     charts: dict[tuple[str, str], list[Figure]] = {}
     for figure in figures:
-        charts.setdefault((figure.name, figure.unit), []).append(figure)
+        charts.setdefault((figure.label, figure.unit), []).append(figure)
     elements: list[svg.Element] = []
     top = MARGIN
-    for (name, unit), group in charts.items():
-        chart, top = _chart(top, f"{name.replace('_', ' ')}, {unit}", group)
+    for (label, unit), group in charts.items():
+        chart, top = _chart(top, f"{label}, {unit}", group)
         elements += chart
     return svg.document(WIDTH, top, elements)
 

@@ -1,4 +1,4 @@
-"""What the plugin adds to the start of `llm`, in a process of its own."""
+"""The import time that the plugin adds to the start of `llm`, in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 from ..errors import TieredError
-from .figures import Figure, Measured
+from .figures import Figure, Part
 
-# Every command imports the plugin; those that use models make it register its own; the list of
-# models asks `tiered` what its tiers can do, and that is in the config.
+# Every command imports the plugin. Commands that use models also make it register its own. The
+# list of models asks `tiered` what its tiers support, which needs the config.
 COMMANDS = {
     "start": ("--version",),
     "register": ("aliases", "list"),
@@ -18,18 +18,18 @@ COMMANDS = {
 }
 
 LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|( +)([\w.]+)")
-OURS, APART = "llm_tiered", "llm_gemini"
+OURS, EXCLUDED = "llm_tiered", "llm_gemini"
 
 
 def start(runs: int) -> list[Figure]:
-    """Milliseconds of importing the plugin and what only it needs, and of all imports of llm."""
+    """Measure the milliseconds of imports for the plugin, beside all imports of llm."""
     figures = []
-    _trace(("models", "list"))  # the first time, Python may have to compile
+    _trace(("models", "list"))  # Python may have to compile modules the first time
     for name, arguments in COMMANDS.items():
         traces = [_trace(arguments) for _ in range(runs)]
         pairs = [(ours(trace) / 1000, everything(trace) / 1000) for trace in traces]
         note = f"llm {' '.join(arguments)}"
-        figures.append(Measured("start").beside(name, "ms", pairs, "all imports", note))
+        figures.append(Part("start").paired(name, "ms", pairs, "all imports", note))
     return figures
 
 
@@ -41,32 +41,33 @@ def _trace(arguments: tuple[str, ...]) -> str:
         check=False,
     )
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise TieredError(f"llm {' '.join(arguments)} fails: {' '.join(last)}")
+        last_line = done.stderr.strip().splitlines()[-1:]
+        raise TieredError(f"llm {' '.join(arguments)} fails: {' '.join(last_line)}")
     return done.stderr
 
 
 def everything(trace: str) -> int:
-    """Microseconds of all imports."""
+    """Return the microseconds of all imports."""
     return sum(int(own) for own, *_ in LINE.findall(trace))
 
 
 def ours(trace: str) -> int:
-    """Microseconds of the plugin's modules and all that is imported through them.
+    """Return the microseconds of the plugin's modules and of all imports inside them.
 
-    A module's line comes after those of what it imports, which are indented by two more.
+    A module's line follows those of its own imports, which are indented by two more spaces.
+    llm-gemini is excluded, which llm would import anyway.
     """
     total = 0
-    inside: list[tuple[int, bool]] = []  # depth, and whether it counts
+    stack: list[tuple[int, bool]] = []  # depth, and whether it counts
     for _, cumulative, indent, name in reversed(LINE.findall(trace)):
         depth = len(indent)
-        while inside and inside[-1][0] >= depth:
-            inside.pop()
-        counted = bool(inside) and inside[-1][1]
+        while stack and stack[-1][0] >= depth:
+            stack.pop()
+        counted = bool(stack) and stack[-1][1]
         package = name.partition(".")[0]
-        if package == APART and counted:
+        if package == EXCLUDED and counted:
             total -= int(cumulative)
         elif package == OURS and not counted:
             total += int(cumulative)
-        inside.append((depth, package != APART and (counted or package == OURS)))
+        stack.append((depth, package != EXCLUDED and (counted or package == OURS)))
     return total

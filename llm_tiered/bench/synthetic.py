@@ -1,4 +1,4 @@
-"""Models of real shapes with random weights: their speed and memory without their knowledge."""
+"""Models with the shapes of real ones and random weights, which have the same speed and memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
     "torch_dtype": "float32",
 }
 
-# Phi's own factors differ from 1, and cost the same.
+# Phi's own factors are not 1, but the computation is the same.
 LONGROPE = {"type": "longrope", "long_factor": [1.0] * 48, "short_factor": [1.0] * 48}
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -78,19 +78,20 @@ TEMPLATE = """\
 {%- endfor %}
 {{- "<|im_start|>assistant\\n" if add_generation_prompt }}"""
 
-SPACE = "Ġ"  # how byte-level tokenizers write one
+SPACE = "Ġ"  # a space in byte-level tokenizers
 
 
 def build(shape: Mapping[str, Any], folder: Path) -> Path:
-    """Write a model of that shape, a config as in config.json, into the folder; gives it back.
+    """Write a random model to the folder, which is returned.
 
-    Weights are drawn and written layer by layer. Raises RequestError where the disk is too full.
+    `shape` has the keys of a config.json. Only one layer is in memory at a time. Raises
+    RequestError if the disk has too little space.
     """
     folder.mkdir(parents=True)
     needed, free = weight_bytes(shape), shutil.disk_usage(folder).free
     if needed > free:
         raise RequestError(
-            f"the model takes {needed / 1e9:.1f} GB of disk, and {folder} has {free / 1e9:.1f} GB",
+            f"the model needs {needed / 1e9:.1f} GB of disk, and {folder} has {free / 1e9:.1f} GB",
             fix="set TMPDIR to a folder on a larger disk",
         )
     tokenizer = make_tokenizer(shape["vocab_size"])
@@ -106,11 +107,11 @@ def build(shape: Mapping[str, Any], folder: Path) -> Path:
 
 
 def make_tokenizer(size: int) -> Any:
-    """A byte-level tokenizer of so many tokens, special ones included, as transformers has it.
+    """Return a byte-level tokenizer of transformers with `size` tokens, special ones included.
 
-    Its tokens are combinations of letters, and of the characters that JSON is made of.
+    The tokens are combinations of letters, and of the punctuation of JSON.
     """
-    import_mlx_lm()  # before transformers, which it keeps quiet
+    import_mlx_lm()  # before transformers, whose warnings it silences
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -125,7 +126,7 @@ def make_tokenizer(size: int) -> Any:
 
 
 def _merges() -> Iterator[tuple[str, str]]:
-    """Pairs of tokens that become one: the more letters it has, the later it comes."""
+    """Yield pairs of tokens to merge, short ones first."""
     letters = string.ascii_lowercase
     pairs = ["".join(pair) for pair in product(letters, repeat=2)]
     return chain(
@@ -140,7 +141,7 @@ def _merges() -> Iterator[tuple[str, str]]:
 
 
 def weight_bytes(shape: Mapping[str, Any]) -> int:
-    """Bytes that the weights take, within a few per cent."""
+    """Return the size of the weights in bytes, within a few per cent."""
     hidden, inner = shape["hidden_size"], shape["intermediate_size"]
     head = hidden // shape["num_attention_heads"]
     attention = 2 * hidden * (hidden + head * shape["num_key_value_heads"])
@@ -155,7 +156,7 @@ def _write_weights(shape: Mapping[str, Any], folder: Path) -> None:
     from mlx.utils import tree_flatten
 
     architecture = importlib.import_module(f"mlx_lm.models.{shape['model_type']}")
-    # Nothing is computed of this: it tells the names and the shapes.
+    # MLX is lazy: this model has names and shapes, but no values.
     model = architecture.Model(architecture.ModelArgs.from_dict(dict(shape)))
     nn.quantize(model, group_size=GROUP_SIZE, bits=BITS)
     files: dict[str, dict[str, Any]] = {}
@@ -174,23 +175,23 @@ def _write_weights(shape: Mapping[str, Any], folder: Path) -> None:
 
 
 def _file(name: str) -> str:
-    """The file for a weight: one for each layer, one for each of the rest."""
+    """Return the file of a weight: one for each layer, and one for each other module."""
     _, _, after = name.partition("layers.")
     return f"model-{after.partition('.')[0] or name.rpartition('.')[0]}.safetensors"
 
 
 def _draw(name: str, array: Any, key: Any, dtype: Any) -> Any:
-    """Random values, such that what goes through the layers stays as large as it was."""
+    """Return random values that keep the activations of the layers at the same size."""
     import mlx.core as mx
 
     if array.dtype == mx.uint32:
-        # Halves, because MLX draws by way of floats: the last bits of larger numbers are no chance.
+        # Two halves, because MLX draws floats: the last bits of a larger integer are not random.
         halves = (*array.shape[:-1], 2 * array.shape[-1])
         return mx.random.randint(0, 1 << 16, halves, mx.uint16, key).view(mx.uint32)
     kind = name.rpartition(".")[2]
     if kind in ("scales", "biases"):
         inputs = 1 if "embed" in name else array.shape[-1] * GROUP_SIZE
-        # Numbers from 0 to 15, all as likely, have a deviation of 4.6 around 7.5.
+        # Uniform numbers from 0 to 15 have a standard deviation of 4.6 around 7.5.
         scale = inputs**-0.5 / 4.6
         return mx.full(array.shape, scale if kind == "scales" else -7.5 * scale, dtype)
     return mx.full(array.shape, 0.0 if kind == "bias" else 1.0, dtype)

@@ -27,7 +27,7 @@ from .status import device_facts
 
 if TYPE_CHECKING:
     from ..bench.figures import Figure
-    from ..bench.measure import Report
+    from ..bench.measure import BenchReport
     from ..mlx.catalog import ModelSpec
 
 PACKAGES = ("llm-tiered", "llm", "mlx", "mlx-lm")
@@ -161,7 +161,7 @@ def _ready() -> list[ModelSpec]:
     return [*found, *(spec for spec in local_models() if spec.model_id == EMBEDDED.model_id)]
 
 
-def _facts(report: Report, plan: Plan) -> dict[str, Any]:
+def _facts(report: BenchReport, plan: Plan) -> dict[str, Any]:
     return {
         "versions": {name: version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
@@ -182,7 +182,7 @@ def _row(figure: Figure) -> list[str | None]:
         ratio = "{:.3f} ({:.3f} to {:.3f})".format(figure.ratio, *figure.quartiles)
     return [
         figure.model,
-        figure.name.replace("_", " "),
+        figure.label,
         as_text(figure.value, figure.unit),
         baseline,
         figure.against,

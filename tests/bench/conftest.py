@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,14 +27,14 @@ def _empty_engine() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    """Give a tiny model that never ends its turn by itself."""
+    """A tiny model that never ends its turn before its token limit."""
     folder = tmp_path_factory.mktemp("bench") / "tiny"
     return Subject("mlx/tiny", build("qwen2", folder, context=4096, quantize=True))
 
 
 @pytest.fixture(scope="session")
 def other_subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    """Give a second one, of another family."""
+    """A tiny model of another family."""
     folder = tmp_path_factory.mktemp("bench") / "other"
     return Subject("mlx/other", build("phi3", folder, context=4096))
 
@@ -44,7 +43,7 @@ def other_subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 def benches(
     subject: Subject, other_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[Bench]]:
-    """Give both on the bench, in a home of their own; small differences get few rounds, too."""
+    """Both models on the bench, with few rounds of each part."""
     monkeypatch.setattr(pairs, "MORE_ROUNDS", 2)
     subjects = [subject, other_subject]
     with home(tmp_path / "home", subjects, subject, None):
@@ -53,14 +52,5 @@ def benches(
 
 @pytest.fixture
 def bench(benches: list[Bench]) -> Bench:
-    """Give the first of them."""
+    """The first of the two models on the bench."""
     return benches[0]
-
-
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """Give the environment as it is before the test, and check that it is so afterwards."""
-    before = dict(os.environ)
-    yield before
-    del before["PYTEST_CURRENT_TEST"]
-    assert {name: os.environ.get(name) for name in before} == before

@@ -1,3 +1,5 @@
+"""The temporary user directory of the bench."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,8 +14,8 @@ from llm_tiered.config.settings import load_settings
 SUBJECT = Subject("mlx/mine", Path("/models/mine"), Path("/adapters/mine"))
 
 
-def test_llm_knows_the_models_there(tmp_path: Path) -> None:
-    """Inside, llm has the models with their files, and `tiered` sends everything to one."""
+def test_models(tmp_path: Path) -> None:
+    """Inside, llm has the models with their files, and `tiered` has one tier; outside, neither."""
     with home(tmp_path / "home", [SUBJECT], SUBJECT, 10**9):
         model: Any = llm.get_model("mlx/mine")
         assert (model.spec.path, model.spec.adapter) == (SUBJECT.folder, SUBJECT.adapter)
@@ -25,10 +27,8 @@ def test_llm_knows_the_models_there(tmp_path: Path) -> None:
         llm.get_model("mlx/mine")
 
 
-def test_the_environment_comes_back(
-    tmp_path: Path, user_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the user has set for `tiered` counts for nothing inside, and counts again outside."""
+def test_environment(tmp_path: Path, user_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's environment variables have no effect inside, and are back outside."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
     with home(tmp_path / "home", [SUBJECT], SUBJECT, None):
         assert load_settings().force_local is None

@@ -1,3 +1,5 @@
+"""Figures as bar charts."""
+
 from __future__ import annotations
 
 from xml.etree.ElementTree import Element, fromstring
@@ -16,17 +18,17 @@ FIGURES = [
 
 
 def bars(root: Element) -> list[float]:
-    """Give the widths of the bars, without the background."""
+    """The widths of the bars, without the background."""
     return [float(rect.attrib["width"]) for rect in root.findall(f"{SVG}rect")[1:]]
 
 
 def texts(root: Element) -> list[str | None]:
-    """Give what is written."""
+    """The texts."""
     return [text.text for text in root.findall(f"{SVG}text")]
 
 
-def test_it_is_svg() -> None:
-    """The plot is XML, as large as what is in it, and names are escaped."""
+def test_svg() -> None:
+    """The plot is valid XML, high enough for its content, and names are escaped."""
     root = fromstring(bar_charts(FIGURES))
     assert root.tag == f"{SVG}svg"
     lowest = max(float(text.attrib["y"]) for text in root.findall(f"{SVG}text"))
@@ -34,26 +36,26 @@ def test_it_is_svg() -> None:
     assert "mlx/<b> & c" in texts(root)
 
 
-def test_bars_are_as_long_as_the_values() -> None:
-    """Within a chart, lengths compare as the values do; the one beside has a bar of its own."""
-    ours, theirs, other, beside, *_ = bars(fromstring(bar_charts(FIGURES)))
+def test_bars_are_proportional() -> None:
+    """Within a chart, bars are proportional to their values; baselines have bars of their own."""
+    ours, theirs, other, other_baseline, *_ = bars(fromstring(bar_charts(FIGURES)))
     assert theirs == 2 * ours
-    assert other == beside == theirs / 4
+    assert other == other_baseline == theirs / 4
 
 
-def test_each_kind_has_its_own_scale() -> None:
-    """A chart for each kind of figure has a title with the unit, and every value is written."""
-    written = texts(fromstring(bar_charts(FIGURES)))
-    titles = ["generation, tokens/s", "tiered, ms", "mask mean, µs"]
-    assert [text for text in written if text in titles] == titles
-    assert {"20.0 tokens/s", "40.0 tokens/s mlx_lm", "-0.20 ms", "0.00 µs"} <= {*written}
+def test_titles_and_values() -> None:
+    """Each chart has a title with a unit, and each bar its value."""
+    shown = texts(fromstring(bar_charts(FIGURES)))
+    titles = ["decode, tokens/s", "overhead of tiered, ms", "schema mask, mean, µs"]
+    assert [text for text in shown if text in titles] == titles
+    assert {"20.0 tokens/s", "40.0 tokens/s mlx_lm", "-0.20 ms", "0.00 µs"} <= {*shown}
 
 
-def test_what_is_below_zero_has_no_length() -> None:
-    """A difference below zero, or nothing at all, is drawn as a line."""
+def test_negative_values() -> None:
+    """Negative values and zero are drawn as a line."""
     assert bars(fromstring(bar_charts(FIGURES)))[4:] == [1.0, 1.0]
 
 
-def test_nothing_to_draw() -> None:
-    """Without figures the plot is empty, and still SVG."""
+def test_no_figures() -> None:
+    """Without figures the plot is empty, but valid."""
     assert bars(fromstring(bar_charts([]))) == []

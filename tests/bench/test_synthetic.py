@@ -1,3 +1,5 @@
+"""Models of real shapes with random weights."""
+
 from __future__ import annotations
 
 import json
@@ -28,28 +30,28 @@ NAMES = list(synthetic.SHAPES)
 
 
 def shrunken(name: str) -> dict[str, Any]:
-    """Give a shape with small numbers in it."""
+    """A shape of the same kind with small sizes."""
     shape = synthetic.SHAPES[name] | SMALL
     return shape | ({"rope_scaling": LONGROPE} if "rope_scaling" in shape else {})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_random_model_works(name: str, tmp_path: Path) -> None:
-    """What is built loads as a model of its family, in 4 bits, and generates text."""
+def test_random_model(name: str, tmp_path: Path) -> None:
+    """A random model loads as a model of its family, in 4 bits, and generates text."""
     folder = synthetic.build(shrunken(name), tmp_path / "model")
     model, tokenizer = mlx_lm.load(str(folder))[:2]
     assert (len(model.layers), model.args.hidden_size) == (3, 128)
     assert model.layers[0].self_attn.o_proj.bits == 4
     chat = [{"role": "user", "content": "Hello there"}]
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
-    said = list(mlx_lm.stream_generate(model, tokenizer, prompt, max_tokens=8))
-    assert said[-1].generation_tokens == 8
-    assert "".join(response.text for response in said)
-    assert said[-1].logprobs.std().item() > 0.1
+    responses = list(mlx_lm.stream_generate(model, tokenizer, prompt, max_tokens=8))
+    assert responses[-1].generation_tokens == 8
+    assert "".join(response.text for response in responses)
+    assert responses[-1].logprobs.std().item() > 0.1
 
 
-def test_weights_are_random_in_every_place(tmp_path: Path) -> None:
-    """Of the eight weights in a word none is off: a deep model would overflow."""
+def test_weights_are_random_in_every_nibble(tmp_path: Path) -> None:
+    """All eight weights in a word have the right mean and deviation, or a deep model overflows."""
     folder = synthetic.build(shrunken("phi-3.5-mini"), tmp_path / "model")
     weights: Any = mx.load(str(folder / "model-0.safetensors"))
     name = "model.layers.0.mlp.down_proj"
@@ -61,11 +63,10 @@ def test_weights_are_random_in_every_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_random_model_is_whole(name: str, tmp_path: Path) -> None:
-    """Its files say what they hold: a shard for each layer, 4 bits, groups of 64."""
+def test_files(name: str, tmp_path: Path) -> None:
+    """There is a shard for each layer, and the config says 4 bits in groups of 64."""
     folder = synthetic.build(shrunken(name), tmp_path / "model")
-    found = inspect_folder(folder)
-    assert found.model_type == synthetic.SHAPES[name]["model_type"]
+    assert inspect_folder(folder).model_type == synthetic.SHAPES[name]["model_type"]
     assert {f"model-{layer}.safetensors" for layer in range(3)} < {
         file.name for file in folder.iterdir()
     }
@@ -74,7 +75,7 @@ def test_a_random_model_is_whole(name: str, tmp_path: Path) -> None:
 
 
 class Real(NamedTuple):
-    """What is known of the real models, in billions and gigabytes."""
+    """The parameters of a real model in billions, and its size in gigabytes."""
 
     parameters: float
     size: float
@@ -84,33 +85,33 @@ class Real(NamedTuple):
     ("name", "real"),
     [("phi-3.5-mini", Real(3.8, 2.15)), ("qwen2.5-7b", Real(7.6, 4.28))],
 )
-def test_the_shapes_are_those_of_the_real_models(name: str, real: Real) -> None:
-    """The weights come to as many bytes as those of the real models in 4 bits."""
+def test_size_of_real_models(name: str, real: Real) -> None:
+    """The weights have the size of the real models in 4 bits."""
     size = synthetic.weight_bytes(synthetic.SHAPES[name])
     assert size / 1e9 == pytest.approx(real.size, abs=0.02)
     assert size * 8 / 4.5e9 == pytest.approx(real.parameters, abs=0.05)
 
 
-def test_the_size_is_known_beforehand(tmp_path: Path) -> None:
-    """The bytes that are asked of the disk are about those that are taken."""
+def test_predicted_size(tmp_path: Path) -> None:
+    """The predicted size is close to the real one."""
     shape = shrunken("qwen2.5-7b")
     folder = synthetic.build(shape, tmp_path / "model")
     assert synthetic.weight_bytes(shape) == pytest.approx(inspect_folder(folder).size, rel=0.1)
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that has no room on the disk is not begun."""
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk has too little space, nothing is written and the error names the fix."""
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(RequestError, match=r"takes 4\.3 GB of disk") as caught:
+    with pytest.raises(RequestError, match=r"needs 4\.3 GB of disk") as caught:
         synthetic.build(synthetic.SHAPES["qwen2.5-7b"], tmp_path / "model")
     assert "TMPDIR" in str(caught.value)
     assert not list((tmp_path / "model").iterdir())
 
 
 @pytest.mark.parametrize("size", [500, 32_064, 152_064])
-def test_a_tokenizer_of_any_size(size: int) -> None:
-    """It has as many tokens as it should, and gives back every text, with fewer tokens."""
+def test_tokenizer(size: int) -> None:
+    """A tokenizer of any size restores every text, and has fewer tokens than bytes."""
     tokenizer = synthetic.make_tokenizer(size)
     assert len(tokenizer) == size
     text = '{"title": "The fox, and the bird", "difficulty": 3} Grüße, ♭!'

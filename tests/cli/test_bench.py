@@ -107,7 +107,7 @@ def test_table(tiny_tiers: Path) -> None:
     head, *lines = run("bench", "wee", *SHORT, "--only", "raw").stdout.splitlines()
     assert head.split() == ["model", "figure", "here", "against", "ratio"]
     assert [line.split("  ")[0] for line in lines] == ["mlx/tiny"] * 4
-    assert "generation" in lines[2]
+    assert "decode" in lines[2]
     assert lines[2].count("tokens/s") == 2
     assert "mlx_lm" in lines[2]
 

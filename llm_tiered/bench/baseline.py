@@ -1,4 +1,4 @@
-"""A model as mlx_lm runs it, without this package: what everything else is held against."""
+"""The baseline: a model as mlx_lm alone runs it, without this package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..mlx import device
 from ..mlx.engine.residency import import_mlx_lm
 from ..mlx.tokens import messages
-from .ask import Answer, Clock
+from .timing import Stopwatch, TimedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Raw:
-    """A model on a thread of its own, from the `with` statement on to its end."""
+class MlxLmBaseline:
+    """A model that mlx_lm runs on a thread of its own, for the length of a `with` statement."""
 
     def __init__(self, folder: Path, adapter: Path | None = None) -> None:
         self._folder = folder
         self._adapter = str(adapter) if adapter else None
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlx-lm")
         self._loaded: Any = None
 
-    def __enter__(self) -> Raw:
+    def __enter__(self) -> MlxLmBaseline:
         try:
             self._run(self._load)
         except BaseException:
@@ -46,21 +46,21 @@ class Raw:
         self.close()
 
     def stop(self) -> None:
-        """End what is under way at its next token. Safe from any thread."""
-        self._ended.set()
+        """End the present answer at its next token. Safe to call from any thread."""
+        self._stopped.set()
 
     def close(self) -> None:
-        """Stop, and let go of everything."""
+        """Stop, and release the model and the thread."""
         self.stop()
-        self._pool.submit(self._put_down)
+        self._pool.submit(self._release)
         self._pool.shutdown()
 
-    def ask(self, prompt: str, *, max_tokens: int, system: str | None = None) -> Answer:
-        """Answer a prompt, written as the model's chat template has it."""
+    def ask(self, prompt: str, *, max_tokens: int, system: str | None = None) -> TimedAnswer:
+        """Answer a prompt, formatted with the model's chat template."""
         chat = [{"role": "user", "content": prompt}]
         if system:
             chat.insert(0, {"role": "system", "content": system})
-        return self._run(lambda: self._generate(chat, max_tokens)).rest()
+        return self._run(lambda: self._generate(chat, max_tokens)).settle()
 
     def _run(self, work: Callable[[], T]) -> T:
         return self._pool.submit(work).result()
@@ -72,29 +72,29 @@ class Raw:
         loaded = mlx_lm.load(str(self._folder), adapter_path=self._adapter, lazy=False)
         self._loaded = loaded[:2]
 
-    def _generate(self, chat: list[dict[str, str]], max_tokens: int) -> Answer:
+    def _generate(self, chat: list[dict[str, str]], max_tokens: int) -> TimedAnswer:
         import mlx.core as mx
         from mlx_lm import stream_generate
 
         model, tokenizer = self._loaded
-        clock = Clock()
+        stopwatch = Stopwatch()
         prompt = messages.encode(tokenizer, chat)
-        first = None
-        tokens = 0
+        ttft = None
+        output_tokens = 0
         for response in stream_generate(model, tokenizer, prompt, max_tokens=max_tokens):
-            tokens = response.generation_tokens
-            if first is None and response.text:
-                first = clock.wall
-            if self._ended.is_set():
+            output_tokens = response.generation_tokens
+            if ttft is None and response.text:
+                ttft = stopwatch.wall
+            if self._stopped.is_set():
                 break
-        return clock.answer(
-            first,
+        return stopwatch.answer(
+            ttft,
             prompt_tokens=len(prompt),
-            tokens=tokens,
+            output_tokens=output_tokens,
             peak_memory=mx.get_peak_memory(),
         )
 
-    def _put_down(self) -> None:
+    def _release(self) -> None:
         import mlx.core as mx
 
         self._loaded = None
