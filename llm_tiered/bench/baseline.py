@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..mlx import device
-from ..mlx.engine.residency import import_mlx_lm
+from ..mlx.engine.loading import import_mlx_lm
 from ..mlx.tokens import messages
 from .timing import Stopwatch, TimedAnswer
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.settings import load_settings
 from ..mlx import device
 from ..mlx.engine.engine import ENGINE
-from ..mlx.engine.residency import import_mlx_lm
+from ..mlx.engine.loading import import_mlx_lm
 from ..router.failures import explain
 from . import masks, pairs, parts, startup, synthetic
 from .figures import Failure, Figure

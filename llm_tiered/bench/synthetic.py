@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..mlx import device
-from ..mlx.engine.residency import import_mlx_lm
+from ..mlx.engine.loading import import_mlx_lm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

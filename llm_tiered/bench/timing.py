@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..mlx.engine.engine import ENGINE
-from ..mlx.engine.requests import Done, Event, Failed, Reasoning, Text, Ticket
+from ..mlx.engine.requests import CancelToken, Done, Event, Failed
 from ..mlx.prompt import make_request
+from ..mlx.tokens.decoding import Reasoning, Text
 
 if TYPE_CHECKING:
     from ..mlx.models import MlxModel
@@ -146,15 +147,15 @@ def submit(
     request = make_request(model, llm.Prompt(prompt, model=model, system=system, options=options))
     request = replace(request, **changes)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    ticket = Ticket()
-    ENGINE.submit(request, events.put, ticket)
+    cancel_token = CancelToken()
+    ENGINE.submit(request, events.put, cancel_token)
     ttft = None
     try:
         while not isinstance(event := events.get(), (Done, Failed)):
             if ttft is None and isinstance(event, (Text, Reasoning)):
                 ttft = stopwatch.wall
     finally:
-        ticket.cancel()
+        cancel_token.cancel()
     if isinstance(event, Failed):
         raise event.error
     return stopwatch.answer(

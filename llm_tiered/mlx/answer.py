@@ -11,19 +11,11 @@ from llm.parts import StreamEvent
 
 from .. import json_schema
 from ..errors import EngineError, RequestError
-from .engine.requests import (
-    BadToolCall,
-    Done,
-    Event,
-    Failed,
-    GenerationRequest,
-    Prefill,
-    Reasoning,
-    Text,
-    ToolCall,
-)
+from .engine.requests import BadToolCall, Done, Event, Failed, GenerationRequest, Prefill
 from .progress import PrefillBar
 from .tokens import messages
+from .tokens.decoding import Reasoning, Text
+from .tokens.tools import ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from . import device
 from .answer import AnswerStream
 from .engine.engine import ENGINE
 from .engine.kv_disk import KvStore
-from .engine.requests import GenerationRequest, Ticket
+from .engine.requests import CancelToken, GenerationRequest
 from .options import SAMPLING
 from .tokens import messages, tools
 from .weights import store
@@ -127,13 +127,13 @@ def _resident(spec: ModelSpec) -> Path | None:
 
 def _generate(request: GenerationRequest, answer: AnswerStream) -> Iterator[StreamEvent]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    ticket = Ticket()
-    ENGINE.submit(request, events.put, ticket)
+    cancel_token = CancelToken()
+    ENGINE.submit(request, events.put, cancel_token)
     try:
         while (pieces := answer.take(events.get())) is not None:
             yield from pieces
     finally:
-        ticket.cancel()
+        cancel_token.cancel()
         answer.close()
 
 
@@ -142,18 +142,18 @@ async def _generate_async(
 ) -> AsyncGenerator[StreamEvent, None]:
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Event] = asyncio.Queue()
-    ticket = Ticket()
+    cancel_token = CancelToken()
 
     def emit(event: Event) -> None:
-        if not ticket.cancelled.is_set():
+        if not cancel_token.cancelled:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
     try:
-        if not ENGINE.submit(request, emit, ticket, wait=False):
-            await asyncio.to_thread(ENGINE.submit, request, emit, ticket)
+        if not ENGINE.submit(request, emit, cancel_token, wait=False):
+            await asyncio.to_thread(ENGINE.submit, request, emit, cancel_token)
         while (pieces := answer.take(await events.get())) is not None:
             for piece in pieces:
                 yield piece
     finally:
-        ticket.cancel()
+        cancel_token.cancel()
         answer.close()

@@ -64,5 +64,5 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Scripts:
     """The scripts that every request of the test follows."""
     scripts = Scripts(messages.encode)
     monkeypatch.setattr("llm_tiered.mlx.tokens.messages.encode", scripts.encode)
-    monkeypatch.setattr("llm_tiered.mlx.tokens.sampling.sampler", scripts.sampler)
+    monkeypatch.setattr("llm_tiered.mlx.tokens.sampling.make_sampler", scripts.sampler)
     return scripts

@@ -106,7 +106,7 @@ def test_adapter_of_another_library(folder: Path, adapter: Path, tmp_path: Path)
     other = shutil.copytree(adapter, tmp_path / "peft")
     settings = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
     (other / "adapter_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ModelUnavailable, match="not in the form of mlx_lm") as refused:
+    with pytest.raises(ModelUnavailable, match="not in mlx_lm's format") as refused:
         local(folder, other).prompt("Hello", **GREEDY).text()
     assert str(other) in str(refused.value)
     assert local(folder).prompt("Hello", **GREEDY).text()

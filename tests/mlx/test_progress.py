@@ -13,13 +13,13 @@ import pytest
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.engine.requests import (
+    CancelToken,
     Done,
     Event,
     Failed,
     GenerationRequest,
     Limits,
     Prefill,
-    Ticket,
 )
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.mlx.progress import LONG, PrefillBar
@@ -131,7 +131,7 @@ def test_events(folder: Path) -> None:
     """After each step the engine reports how many of the uncached tokens have been read."""
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     chat = ({"role": "user", "content": long_prompt(3 * STEP, "events")},)
-    ENGINE.submit(GenerationRequest(NAME, folder, 10**9, chat, 3), events.put, Ticket())
+    ENGINE.submit(GenerationRequest(NAME, folder, 10**9, chat, 3), events.put, CancelToken())
     reports = []
     while not isinstance(event := events.get(timeout=PATIENCE), Done | Failed):
         reports += [event] if isinstance(event, Prefill) else []

@@ -1,4 +1,4 @@
-"""Many requests on one model at once: a newcomer joins the running batch."""
+"""Continuous batching: several sequences on one model, joining and leaving at any time."""
 
 from __future__ import annotations
 
@@ -9,194 +9,202 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ..tokens.logprobs import Sampled
-from .residency import brief
+from ..tokens.logprobs import StepLogprobs
+from .loading import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .residency import Loaded
-    from .sequence import Running
+    from .loading import LoadedModel
+    from .sequence import RunningSequence
 
-# How many requests generate at once; the rest wait inside the generator.
+# Sequences that generate at the same time: mlx-lm's default. The others wait inside its generator.
 BATCH_SIZE = 32
 
 logger = logging.getLogger("llm_tiered")
 
 
 class Batch:
-    """The running requests of one model, as long as there are several. On the worker's thread.
+    """The sequences that run on one model, if there are several. Used on the worker's thread only.
 
-    MLX fails for all of them at once. Then each goes on by itself, one after the other, from
-    where it was; one that fails by itself has failed.
+    If MLX fails, it fails for the whole batch. The sequences are then continued one at a time,
+    each from where it was; one that fails while it runs alone has failed.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self.models = (loaded,)
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+        self.models = (model,)
         self._generator: Any = None
-        self._running: dict[int, Running] = {}
-        self._apart: deque[Running] = deque()
+        self._running: dict[int, RunningSequence] = {}
+        # After a failure: the sequences that wait to be continued alone.
+        self._set_aside: deque[RunningSequence] = deque()
         self._has_failed = False
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._apart)
+        return len(self._running) + len(self._set_aside)
 
     @property
-    def is_open(self) -> bool:
-        """Whether others may join."""
+    def is_joinable(self) -> bool:
+        """Whether other sequences may join."""
         return not self._has_failed
 
     @property
-    def is_down_to_one(self) -> bool:
-        """Whether a single request is left, which does better by itself."""
-        return self.is_open and len(self._running) == 1
+    def has_one_left(self) -> bool:
+        """Whether a single sequence is left, which is faster outside of a batch."""
+        return self.is_joinable and len(self._running) == 1
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes that the KV caches take at most."""
-        return sum(self.loaded.kv_bytes(running.most_tokens) for running in self._all())
+        """The largest size that the KV caches can reach, in bytes."""
+        return sum(self.model.kv_bytes(sequence.max_length) for sequence in self._all())
 
-    def add(self, running: Running) -> None:
-        """Let a request join. Raises TieredError where it can't be served."""
-        known, unread = running.start()
-        tokens = running.tokens
-        (uid,) = self._ready().insert(
+    def add(self, sequence: RunningSequence) -> None:
+        """Let a sequence join. Raises TieredError if it can't be served."""
+        cache, unread = sequence.prepare()
+        tokens = sequence.tokens
+        (uid,) = self._batch_generator().insert(
             [unread],
-            max_tokens=[running.tokens_left],
-            caches=[known] if known else None,
+            max_tokens=[sequence.tokens_left],
+            caches=[cache] if cache else None,
             all_tokens=[tokens[: len(tokens) - len(unread)]],
-            samplers=[running.sampler],
-            logits_processors=[running.processors or _no_processors()],
+            samplers=[sequence.sampler],
+            logits_processors=[sequence.processors or _no_processors()],
         )
-        self._running[uid] = running
+        self._running[uid] = sequence
 
-    def go_on(self, running: Running) -> None:
-        """Let a request join that has begun elsewhere."""
+    def resume(self, sequence: RunningSequence) -> None:
+        """Let a sequence join that another runner has begun; it fails if it can't be served."""
         try:
-            self.add(running)
+            self.add(sequence)
         except Exception as error:
-            running.fail(error)
+            sequence.fail(error)
 
     def step(self) -> None:
-        """Read or generate the next tokens of all requests, and end those that are complete."""
-        together = 0
+        """Process or generate the next tokens of all sequences, and end those that are complete."""
+        running = 0
         try:
-            self._drop_cancelled()
-            if self._apart and not self._running:
-                self.go_on(self._apart.popleft())
-            together = len(self._running)
-            if together:
-                self._advance()
+            self._remove_cancelled()
+            if self._set_aside and not self._running:
+                self.resume(self._set_aside.popleft())
+            running = len(self._running)
+            if running:
+                self._generate()
         except Exception as error:
-            self._take_apart(error, together)
+            self._recover(error, running)
 
-    def hand_over(self) -> Running:
-        """The request that is left, to go on by itself, and what it has read."""
-        ((uid, running),) = self._running.items()
+    def hand_over(self) -> RunningSequence:
+        """Return the only sequence left, with its KV cache, and close the batch."""
+        ((uid, sequence),) = self._running.items()
         self._running.clear()
-        # What can't be taken along is read again.
+        # Without the cache, its tokens are processed again.
         with suppress(Exception):
-            cache, _ = self._ready().extract_cache([uid])[uid]
-            running.hold(cache)
+            kv_cache, _ = self._batch_generator().extract_cache([uid])[uid]
+            sequence.cache.carry(kv_cache)
         self.close()
-        return running
+        return sequence
 
     def fail(self, error: Exception) -> None:
-        """End all requests with an error."""
-        for running in self._all():
-            running.fail(error)
+        """End all sequences with an error."""
+        for sequence in self._all():
+            sequence.fail(error)
         self._running.clear()
-        self._apart.clear()
+        self._set_aside.clear()
 
     def close(self) -> None:
-        """Let go of the generator and what it holds."""
+        """Release mlx-lm's generator and what it holds."""
         generator, self._generator = self._generator, None
         if generator is not None:
-            # Nobody waits for it any more, and the thread has others to serve.
+            # No request depends on it any more, and the thread has others to serve.
             with suppress(Exception):
                 generator.close()
 
-    def _all(self) -> list[Running]:
-        return [*self._running.values(), *self._apart]
+    def _all(self) -> list[RunningSequence]:
+        return [*self._running.values(), *self._set_aside]
 
-    def _ready(self) -> Any:
+    def _batch_generator(self) -> Any:
         from mlx_lm.generate import BatchGenerator
 
         if self._generator is None:
-            stops = [[token] for token in self.loaded.tokenizer.eos_token_ids]
+            stops = [[token] for token in self.model.tokenizer.eos_token_ids]
             self._generator = BatchGenerator(
-                self.loaded.model, stop_tokens=stops, completion_batch_size=BATCH_SIZE
+                self.model.model, stop_tokens=stops, completion_batch_size=BATCH_SIZE
             )
         return self._generator
 
-    def _advance(self) -> None:
-        read, generated = self._ready().next()
-        for response in read:
+    def _generate(self) -> None:
+        prompts, answers = self._batch_generator().next()
+        for response in prompts:
             if response.uid in self._running and not response.end_of_prompt:
-                self._running[response.uid].prefilled(*response.progress)
-        if generated:
-            sampled = Sampled([one.token for one in generated], [one.logprobs for one in generated])
-            for row, response in enumerate(generated):
+                self._running[response.uid].report_prefill(*response.progress)
+        if answers:
+            step = StepLogprobs([one.token for one in answers], [one.logprobs for one in answers])
+            for row, response in enumerate(answers):
                 if response.uid in self._running:
-                    self._take(response, sampled, row)
+                    self._push(response, step, row)
 
-    def _take(self, response: Any, sampled: Sampled, row: int) -> None:
-        running = self._running[response.uid]
+    def _push(self, response: Any, step: StepLogprobs, row: int) -> None:
+        """Pass a generated token to its sequence, and remove the sequence when it has ended."""
+        sequence = self._running[response.uid]
         try:
-            ended = running.push(response.token, response.finish_reason, sampled, row)
+            ended = sequence.push(response.token, response.finish_reason, step, row)
         except Exception as error:
-            running.fail(error)
+            sequence.fail(error)
             ended = "failed"
         if response.finish_reason:
             del self._running[response.uid]
-            running.keep(response.all_tokens, response.prompt_cache)
+            sequence.cache.store(response.all_tokens, response.prompt_cache)
         elif ended:
-            self._drop([response.uid])
+            self._remove([response.uid])
 
-    def _drop_cancelled(self) -> None:
-        for running in [one for one in self._apart if one.ticket.cancelled.is_set()]:
-            self._apart.remove(running)
-            running.end()
-        cancelled = [uid for uid, one in self._running.items() if one.ticket.cancelled.is_set()]
+    def _remove_cancelled(self) -> None:
+        for sequence in [each for each in self._set_aside if each.cancelled]:
+            self._set_aside.remove(sequence)
+            sequence.end()
+        cancelled = [uid for uid, sequence in self._running.items() if sequence.cancelled]
         if cancelled:
-            self._drop(cancelled)
+            self._remove(cancelled)
 
-    def _drop(self, uids: list[int]) -> None:
-        """Take requests out before their end, and keep what they have read."""
-        dropped = {uid: self._running.pop(uid) for uid in uids}
-        for running in dropped.values():
-            running.end()
-        caches = self._ready().remove(uids, return_prompt_caches=True)
-        for uid, running in dropped.items():
-            known, tokens = caches.get(uid, (None, []))
-            if known:
-                running.keep(list(tokens), known)
+    def _remove(self, uids: list[int]) -> None:
+        """Remove sequences that the generator would continue, and store their KV caches."""
+        removed = {uid: self._running.pop(uid) for uid in uids}
+        for sequence in removed.values():
+            sequence.end()
+        caches = self._batch_generator().remove(uids, return_prompt_caches=True)
+        for uid, sequence in removed.items():
+            kv_cache, tokens = caches.get(uid, (None, []))
+            if kv_cache:
+                sequence.cache.store(list(tokens), kv_cache)
 
-    def _take_apart(self, error: Exception, together: int) -> None:
-        """Let the requests go on one by one, if there were several of them."""
-        # The generator's state is not to be trusted after this.
+    def _recover(self, error: Exception, running: int) -> None:
+        """After a failure, set the sequences aside to be continued one at a time.
+
+        If only one was running, it has failed.
+        """
+        # The generator's state can't be trusted after an exception.
         self.close()
-        failed = list(self._running.values())
+        sequences = list(self._running.values())
         self._running.clear()
-        if together > 1:
+        if running > 1:
             logger.warning(
-                "%s: a batch of %s requests failed and goes on one by one (%s: %s)",
-                self.loaded.name,
-                together,
+                "%s: a batch of %s requests failed, continuing one at a time (%s: %s)",
+                self.model.name,
+                running,
                 type(error).__name__,
                 brief(error),
             )
-            self._apart.extend(failed)
+            self._set_aside.extend(sequences)
         else:
-            for running in failed:
-                running.fail(error)
+            for sequence in sequences:
+                sequence.fail(error)
         self._has_failed = True
 
 
 @cache
 def _no_processors() -> list[Callable[[Any, Any], Any]]:
-    """What stands for no processors: mlx-lm 0.31 loses count of the requests that have none."""
+    """Return a substitute for an empty list of logits processors.
+
+    mlx-lm 0.31 loses track of requests that have none.
+    """
     return [_unchanged] if version("mlx-lm").startswith("0.31.") else []
 
 

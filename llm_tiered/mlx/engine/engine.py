@@ -1,4 +1,4 @@
-"""The process's one MLX worker: requests in, events out."""
+"""The process's single MLX worker: requests in, events out."""
 
 from __future__ import annotations
 
@@ -9,69 +9,76 @@ from typing import TYPE_CHECKING
 
 from ...errors import EngineError
 from .. import device
-from .job import Emit, Job
+from .job import Job
 from .worker import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .requests import GenerationRequest, Ticket
+    from .job import Emit
+    from .requests import CancelToken, GenerationRequest
 
-# How many requests may be under way, waiting ones included; whoever brings more waits.
-IN_FLIGHT = 256
+# Requests that may be in flight, including those that wait in the queue. Submitting more blocks.
+MAX_IN_FLIGHT = 256
 
-# Seconds that a process which ends waits for the worker to put MLX down.
-GOODBYE = 5.0
+# Seconds to wait for the worker to release MLX, when the engine is closed or the process exits.
+SHUTDOWN_TIMEOUT = 5.0
 
 
 class Engine:
-    """Starts a worker at the first request, and ends it with the process."""
+    """Starts a worker with the first request, and stops it when the process exits."""
 
     def __init__(self) -> None:
-        self._places = threading.BoundedSemaphore(IN_FLIGHT)
+        self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._lock = threading.Lock()
         self._worker: Worker | None = None
-        self._ended = False
+        self._exiting = False
 
     def submit(
-        self, request: GenerationRequest, emit: Emit, ticket: Ticket, *, wait: bool = True
+        self,
+        request: GenerationRequest,
+        emit: Emit,
+        cancel_token: CancelToken,
+        *,
+        wait: bool = True,
     ) -> bool:
-        """Queue a request. Where too many are under way it waits, or gives False without `wait`.
+        """Queue a request, and return whether it was queued.
 
-        `emit` gets its events, on the worker's thread, Done or Failed last. After
-        `ticket.cancel()` nothing more is promised to come. Raises EngineError where the process
-        ends, or was forked from one that has used MLX.
+        If too many requests are in flight, block until one has ended, or return False without
+        `wait`. `emit` receives the events on the worker's thread, Done or Failed last; after
+        `cancel_token.cancel()` no further events are guaranteed. Raises EngineError if the process
+        is exiting or was forked from one that has used MLX.
         """
         device.claim()
-        if self._ended:
-            raise EngineError("the process ends: no model answers any more")
-        if not self._places.acquire(blocking=wait):
+        if self._exiting:
+            raise EngineError("the process is exiting: no more answers can be generated")
+        if not self._slots.acquire(blocking=wait):
             return False
         with self._lock:
             if self._worker is None:
                 self._worker = Worker()
                 self._worker.start()
                 atexit.register(self._close_at_exit)
-            self._worker.put(Job(request, emit, ticket, self._places.release))
+            self._worker.put(Job(request, emit, cancel_token, self._slots.release))
         return True
 
     def resident(self) -> dict[str, Path]:
-        """The models in memory and their folders, least recently used first."""
+        """Return the models in memory with their folders, the least recently used first."""
         worker = self._worker
-        return worker.residents.folders() if worker else {}
+        return worker.pool.folders() if worker else {}
 
     def close(self) -> None:
-        """End the worker: what is under way fails, and its models are let go."""
+        """Stop the worker: requests in flight fail, and all models are unloaded."""
         with self._lock:
             worker, self._worker = self._worker, None
         if worker is not None:
             worker.close()
-            worker.join(GOODBYE)
+            worker.join(SHUTDOWN_TIMEOUT)
 
     def _close_at_exit(self) -> None:
-        # Nobody would put down another worker, and MLX aborts a process that ends with one.
-        self._ended = True
-        # Whoever presses Ctrl-C now wants it sooner, and no traceback.
+        # Nothing would stop another worker, and MLX aborts a process that exits with one running.
+        self._exiting = True
+        # Ctrl-C at this point should end the process sooner, without a traceback.
         with suppress(KeyboardInterrupt):
             self.close()
 

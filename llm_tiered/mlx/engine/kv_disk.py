@@ -1,4 +1,4 @@
-"""What a model has read, kept on disk for the next process: `llm -c` need not read it again."""
+"""KV caches on disk, so that `llm -c` in a new process need not process the conversation again."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Shorter beginnings are read faster than they are loaded.
-WORTH_KEEPING = 64
+# Shorter prefixes are processed faster than they are loaded.
+MIN_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class KvStore:
-    """A folder of KV caches, private to the user, of at most `max_bytes`.
+    """A folder of KV caches, readable by the user only, of at most `max_bytes`.
 
-    An entry is two files: the cache, and the token ids that it holds. They are named by a hash
-    of the model and the ids.
+    An entry is two files, the KV cache and the token ids in it, named by a hash of the model and
+    the ids. `model` is a name that changes when the weights do.
     """
 
     folder: Path
     max_bytes: int
 
     def find(self, model: str, tokens: Sequence[int]) -> tuple[Any, int]:
-        """The cache that holds most of the tokens' beginning, and how many of them; or None, 0.
+        """Return the KV cache with the longest common prefix and its length, or None and 0.
 
-        At least one token is left to read.
+        At least one token is left to process.
         """
         best: tuple[Path, int, int] | None = None
         for ids in self._entries(model):
-            held = _read_ids(ids)
-            common = min(_common(held, tokens), len(tokens) - 1)
-            if common >= WORTH_KEEPING and (best is None or common > best[1]):
-                best = (ids, common, len(held))
+            cached = _read_ids(ids)
+            common = min(_common_length(cached, tokens), len(tokens) - 1)
+            if common >= MIN_TOKENS and (best is None or common > best[1]):
+                best = (ids, common, len(cached))
         return self._load(*best) if best else (None, 0)
 
-    def keep(self, model: str, tokens: Sequence[int], cache: Any) -> None:
-        """Write a cache; the ones not used for longest go. What can't be written is left out."""
+    def save(self, model: str, tokens: Sequence[int], cache: Any) -> None:
+        """Write a KV cache, and remove the least recently used ones to stay within the limit.
+
+        A cache that can't be written is left out.
+        """
         from mlx_lm.models.cache import save_prompt_cache
 
-        if len(tokens) < WORTH_KEEPING:
+        if len(tokens) < MIN_TOKENS:
             return
         ids = array("i", tokens).tobytes()
         name = hashlib.sha256(model.encode() + b"\0" + ids).hexdigest()[:32]
-        target = self._of(model) / f"{name}.safetensors"
+        target = self._model_folder(model) / f"{name}.safetensors"
         unfinished = target.with_name(f".{name}.{os.getpid()}.safetensors")
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,25 +60,26 @@ class KvStore:
             save_prompt_cache(str(unfinished), cache)
             unfinished.chmod(0o600)
             unfinished.replace(target)
-            listed = target.with_suffix(".ids")
-            listed.touch(mode=0o600)
-            listed.write_bytes(ids)
-            self._drop_prefixes(model, target, tokens)
+            ids_file = target.with_suffix(".ids")
+            ids_file.touch(mode=0o600)
+            ids_file.write_bytes(ids)
+            self._remove_prefixes(model, target, tokens)
             self._shrink()
         except (OSError, RuntimeError, ValueError):
             unfinished.unlink(missing_ok=True)
 
-    def _of(self, model: str) -> Path:
+    def _model_folder(self, model: str) -> Path:
         return self.folder / hashlib.sha256(model.encode()).hexdigest()[:16]
 
     def _entries(self, model: str) -> list[Path]:
         try:
-            return list(self._of(model).glob("*.ids"))
+            return list(self._model_folder(model).glob("*.ids"))
         except OSError:
-            # Another user's, as after sudo: the prompt can be read instead.
+            # The folder belongs to another user, as after sudo. The prompt is processed instead.
             return []
 
-    def _load(self, ids: Path, common: int, held: int) -> tuple[Any, int]:
+    def _load(self, ids: Path, common: int, length: int) -> tuple[Any, int]:
+        """Load an entry of `length` tokens, trimmed to those in common."""
         import mlx.core as mx
         from mlx_lm.models.cache import (
             can_trim_prompt_cache,
@@ -89,24 +93,25 @@ class KvStore:
             mx.eval([layer.state for layer in cache])
             os.utime(file)
         except Exception:
-            # Whatever is wrong with the file, the prompt can be read instead.
+            # Whatever is wrong with the file, the prompt can be processed instead.
             return None, 0
-        if getattr(cache[0], "offset", held) != held:
+        if getattr(cache[0], "offset", length) != length:
             return None, 0
-        if common < held:
+        if common < length:
             if not can_trim_prompt_cache(cache):
                 return None, 0
-            trim_prompt_cache(cache, held - common)
+            trim_prompt_cache(cache, length - common)
         return cache, common
 
-    def _drop_prefixes(self, model: str, kept: Path, tokens: Sequence[int]) -> None:
-        """Remove the entries that the new one holds anyway."""
+    def _remove_prefixes(self, model: str, target: Path, tokens: Sequence[int]) -> None:
+        """Remove the entries whose tokens are a prefix of the new entry's."""
         for ids in self._entries(model):
-            held = _read_ids(ids)
-            if ids.stem != kept.stem and list(held) == list(tokens[: len(held)]):
+            cached = _read_ids(ids)
+            if ids.stem != target.stem and list(cached) == list(tokens[: len(cached)]):
                 _remove(ids)
 
     def _shrink(self) -> None:
+        """Remove the least recently used entries until the others are within the limit."""
         files = [(file.stat(), file) for file in self.folder.glob("*/*.safetensors")]
         total = sum(stat.st_size for stat, _ in files)
         for stat, file in sorted(files, key=lambda entry: entry[0].st_mtime):
@@ -117,15 +122,15 @@ class KvStore:
 
 
 def _read_ids(file: Path) -> array[int]:
-    """The token ids of an entry; none where they can't be read."""
-    held = array("i")
+    """Return the token ids of an entry, or none if they can't be read."""
+    ids = array("i")
     with suppress(OSError, ValueError):
-        held.frombytes(file.read_bytes())
-    return held
+        ids.frombytes(file.read_bytes())
+    return ids
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many items two sequences have in common at their beginning."""
+def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return the length of the common prefix of two sequences."""
     pairs = zip(left, right, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 

@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out: plain data, fit for another process."""
+"""What goes into the engine and what comes out: plain data that could cross to another process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...errors import TieredError
+    from ..tokens.decoding import Reasoning, Text
     from ..tokens.messages import ChatMessage
+    from ..tokens.tools import ToolCall
     from .kv_disk import KvStore
 
 
 CutOff: TypeAlias = Literal["length", "stop string", "model"]
 
+Event: TypeAlias = "Prefill | Text | Reasoning | ToolCall | BadToolCall | Done | Failed"
+
 
 @dataclass(frozen=True)
 class Limits:
-    """How much models may take, in bytes: of memory together, and of disk for what they read.
+    """The bytes of memory that all models together may use, and of disk that KV caches may.
 
-    None of memory takes what is safe on the device, None of disk keeps nothing there.
+    `memory` None is what is safe on the device; `kv_disk` None keeps no KV caches on disk.
     """
 
     memory: int | None = None
@@ -31,12 +35,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What to generate, and with which model.
+    """A request to generate an answer with one model.
 
-    `sampling` holds temperature, top_p, min_p, top_k and repetition_penalty, as far as they are
-    given; the model's own defaults fill the rest. `budget` is the memory for all models
-    together, in bytes. `tools` are function specifications as chat templates take them.
-    `thinking` None leaves it to the model's template.
+    `sampling` holds the sampling options that are set: temperature, top_p, min_p, top_k and
+    repetition_penalty. The model's own defaults apply to the others. `budget` is the memory for
+    all models together, in bytes. `tools` are function specifications in the form that chat
+    templates expect. `thinking` None leaves the choice to the chat template.
     """
 
     model: str
@@ -57,12 +61,12 @@ class GenerationRequest:
 
     @property
     def name(self) -> str:
-        """What the model is kept under: with another adapter, it is another model."""
+        """The name of the model in memory. With another adapter it is another model."""
         return f"{self.model}+{self.adapter}" if self.adapter else self.model
 
     @property
-    def drafting(self) -> GenerationRequest | None:
-        """The same request to the draft model, if there is one."""
+    def draft_request(self) -> GenerationRequest | None:
+        """The same request to the draft model, or None without one."""
         if self.draft is None:
             return None
         model, folder = self.draft
@@ -71,46 +75,17 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Prefill:
-    """So many of the prompt's tokens have been read."""
+    """Progress of the prefill: `done` of `total` tokens have been processed."""
 
     done: int
     total: int
 
 
 @dataclass(frozen=True)
-class Text:
-    """The next piece of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Reasoning:
-    """The next piece of what the model thinks before it answers."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class ToolText:
-    """A tool call as the model wrote it, between its markers."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A tool that the model wants called, with arguments that fit the tool's schema."""
-
-    name: str
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class BadToolCall:
-    """A tool call that can't be read, or does not fit the tool, and why.
+    """A tool call that can't be parsed or doesn't fit the tool, and the reason.
 
-    The tokens are those of the answer up to it.
+    The counts are those of the request up to this point, in tokens.
     """
 
     text: str
@@ -124,11 +99,11 @@ class BadToolCall:
 class Done:
     """The answer is complete.
 
-    Rates are tokens per second, `peak_memory` is bytes; `cached_tokens` of the prompt were not
-    read again. `finish_reason` is `stop` (the model or a stop string ended it) or `length`
-    (max_tokens or the context did). The log-probabilities are natural logarithms over the
-    sampled tokens: their mean, the lowest, and the mean of the lowest tenth. `cut_off_by` says
-    what ended a JSON answer before it was whole.
+    `cached_tokens` of the prompt's tokens came from a KV cache. Rates are in tokens per second,
+    `peak_memory` is in bytes. `finish_reason` is `stop` (the model ended its turn, or a stop
+    string did) or `length` (max_tokens or the context did). Log-probabilities are natural
+    logarithms over the sampled tokens: their mean, the lowest, and the mean of the lowest tenth.
+    `cut_off_by` is what ended a JSON answer before it was complete.
     """
 
     finish_reason: str
@@ -147,20 +122,22 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The request ended without an answer."""
+    """The request ended without a complete answer."""
 
     error: TieredError
 
 
-Event: TypeAlias = "Prefill | Text | Reasoning | ToolCall | BadToolCall | Done | Failed"
-
-
-class Ticket:
-    """A request under way, to cancel it."""
+class CancelToken:
+    """Cancels a request that has been submitted."""
 
     def __init__(self) -> None:
-        self.cancelled = threading.Event()
+        self._cancelled = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the request has been cancelled."""
+        return self._cancelled.is_set()
 
     def cancel(self) -> None:
         """Stop generating at the next token. Safe from any thread, and more than once."""
-        self.cancelled.set()
+        self._cancelled.set()

@@ -1,268 +1,233 @@
-"""One request while it is being served: its tokens in, its events out."""
+"""One request while its answer is generated: tokens in, events out."""
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError, PromptTooLong, RequestError
-from ..tokens import messages, sampling, tools
-from ..tokens.decoding import Decoder
-from ..tokens.logprobs import Logprobs
-from ..tokens.structured import Constraint, compile_schema
-from . import kv
-from .requests import BadToolCall, Done, Prefill, ToolCall, ToolText
+from ..tokens import messages, sampling
+from ..tokens.decoding import Decoder, ToolText
+from ..tokens.structured import compile_schema, make_constraint
+from ..tokens.tools import parse_call
+from .kv import PLAIN
+from .requests import BadToolCall, Prefill
+from .sequence_cache import SequenceCache
+from .statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..tokens.logprobs import Sampled
+    from ..tokens.logprobs import StepLogprobs
+    from ..tokens.structured import Constraint
+    from ..tokens.tools import ToolCall
     from .job import Job
-    from .requests import CutOff
-    from .residency import Loaded
+    from .loading import LoadedModel
+    from .requests import CutOff, Done, GenerationRequest
 
 
-class Running:
-    """A request on a loaded model. Only on the worker's thread.
+class RunningSequence:
+    """A request on a loaded model: its prompt, the tokens generated so far, and how to sample.
 
-    Raises TieredError where the request can't be served, before anything is generated.
+    A runner, Batch or Solo, generates its tokens; it may pass from one runner to another. Used
+    only on the worker's thread. Raises TieredError if the request can't be served.
     """
 
-    def __init__(self, job: Job, loaded: Loaded) -> None:
+    def __init__(self, job: Job, model: LoadedModel) -> None:
         request = self.request = job.request
-        self.ticket = job.ticket
-        self.loaded = loaded
+        self.model = model
         self._job = job
-        self._over = False
-        tokenizer = loaded.tokenizer
-        if request.tools and not tokenizer.has_tool_calling:
-            raise RequestError(f"{request.model} can't do tools")
-        if request.tools and request.schema:
-            raise RequestError("a local model can't take tools and a schema at once")
+        self._has_ended = False
+        _check_tools(request, model)
         self.prompt = messages.encode(
-            tokenizer, request.chat, tools=request.tools, thinking=self._thinking()
+            model.tokenizer, request.chat, tools=request.tools, thinking=_thinking(request)
         )
-        self.max_tokens = min(request.max_tokens, self._room())
-        settings = loaded.sampling | dict(request.sampling)
-        if not 0 < settings.get("top_k", 0) < loaded.width:
-            settings.pop("top_k", None)
-        if request.seed is None:
-            self.sampler = sampling.sampler(settings)
-        else:
-            self.sampler = sampling.seeded(settings, request.seed)
-        self._penalties = sampling.penalties(settings)
+        self.max_tokens = min(request.max_tokens, _tokens_left(request, model, len(self.prompt)))
+        options = _sampling_options(request, model)
+        self.sampler = _make_sampler(request, options)
+        self._penalties = sampling.make_penalties(options)
+        # Masks and penalties can't follow a draft model's guesses. Such requests do without it,
+        # which changes nothing about the answer.
+        has_processors = bool(self._penalties or request.schema)
+        self.draft_request = None if has_processors else request.draft_request
         self.constraint: Constraint | None = None
-        # Masks and penalties can't follow a draft model's guesses. Without them the answer is the
-        # same.
-        self.drafting = None if self._penalties or request.schema else request.drafting
-        # What a batch can't give: a random state, a KV cache or a draft model of its own.
-        self.alone = (
-            request.seed is not None or request.kv_bits is not None or self.drafting is not None
-        )
-        self._kind = kv.PLAIN
-        self._cached: int | None = None
-        # What it has read, on its way from one generator to another.
-        self._held: Any = None
-        self._opened = messages.opens_thinking(tokenizer, self.prompt)
+        self.cache = SequenceCache(request, model)
+        self._cached_tokens: int | None = None
+        self._opens_thinking = messages.opens_thinking(model.tokenizer, self.prompt)
         self._decoder = Decoder(
-            tokenizer, request.stop, tools=bool(request.tools), opened=self._opened
+            model.tokenizer, request.stop, tools=bool(request.tools), opened=self._opens_thinking
         )
         self._generated: list[int] = []
-        self._logprobs = Logprobs()
-        self._began = time.perf_counter()
-        self._first = self._began
+        self._statistics = Statistics()
 
-    def start(self, kind: str = kv.PLAIN) -> tuple[Any, list[int]]:
-        """Make ready to generate the next token, with KV caches of that kind.
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants the answer any more."""
+        return self._job.cancelled
 
-        Gives what was read before of the tokens so far, or None, and those left to read. To be
-        called again where a generator fails and another one goes on. Raises TieredError.
+    @property
+    def needs_solo(self) -> bool:
+        """Whether no batch can serve it: it has a seed, a quantised KV cache or a draft model."""
+        request = self.request
+        own_state = request.seed is not None or request.kv_bits is not None
+        return own_state or self.draft_request is not None
+
+    @property
+    def processors(self) -> list[Callable[[Any, Any], Any]]:
+        """The logits processors, in order."""
+        return [*self._penalties, self.constraint] if self.constraint else self._penalties
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt and the tokens generated so far."""
+        return self.prompt + self._generated
+
+    @property
+    def tokens_left(self) -> int:
+        """The number of tokens that may still be generated."""
+        return self.max_tokens - len(self._generated)
+
+    @property
+    def max_length(self) -> int:
+        """The largest number of tokens that prompt and answer can reach."""
+        return len(self.prompt) + self.max_tokens
+
+    def prepare(self, cache_kind: str = PLAIN) -> tuple[Any, list[int]]:
+        """Get ready to generate the next token, with KV caches of this kind.
+
+        Returns the KV cache of a prefix of the tokens so far, or None, and the tokens left to
+        process. A runner that continues the sequence calls it again. Raises TieredError.
         """
-        self.constraint = self._constraint()
-        self._kind = kind
-        cache, unread = self._read_before()
-        if self._cached is None:
-            self._cached = len(self.prompt) - len(unread)
+        self.constraint = self._make_constraint()
+        self.cache.kind = cache_kind
+        cache, unread = self.cache.fetch(self.tokens)
+        if self._cached_tokens is None:
+            self._cached_tokens = len(self.prompt) - len(unread)
         return cache, unread
 
-    def prefilled(self, done: int, total: int) -> None:
-        """Tell how much of the prompt has been read."""
+    def report_prefill(self, done: int, total: int) -> None:
+        """Report how many of the tokens have been processed, before the first one is generated."""
         if not self._generated:
             self._job.emit(Prefill(done, total))
 
     def push(
-        self, token: int, finish_reason: str | None, sampled: Sampled, row: int = 0
+        self, token: int, finish_reason: str | None, step: StepLogprobs, row: int = 0
     ) -> str | None:
-        """Take the next token; gives why the answer is complete, or None if it is not.
+        """Add the next token, whose log-probability is in this row of the step.
 
-        `sampled` has its log-probability in that row. Whatever goes wrong with this request ends
-        it, and no other.
+        Returns the finish reason once the answer is complete. Raises an error if this sequence
+        can't continue; others are not affected.
         """
-        if not self._generated:
-            self._first = time.perf_counter()
         self._generated.append(token)
-        self._logprobs.add(sampled, row)
+        self._statistics.add_token(step, row)
         if self.constraint and self.constraint.error:
-            raise EngineError(f"{self.request.model}: the schema's mask: {self.constraint.error}")
-        # The token that ended the turn is not part of the answer.
-        events = [] if finish_reason == "stop" else self._decoder.push(token)
+            problem = self.constraint.error
+            raise EngineError(f"{self.request.model}: masking tokens for the schema: {problem}")
+        # The token that ends the turn is not part of the answer.
+        pieces = [] if finish_reason == "stop" else self._decoder.push(token)
         if finish_reason:
-            events += self._decoder.finish()
-        for event in events:
-            self._job.emit(self._read_call(event) if isinstance(event, ToolText) else event)
+            pieces += self._decoder.finish()
+        for piece in pieces:
+            self._job.emit(self._parse(piece) if isinstance(piece, ToolText) else piece)
         reason = "stop" if self._decoder.stopped else finish_reason
         if reason:
-            self._job.emit(self._done(reason))
+            self._job.emit(self._summary(reason))
             self.end()
         return reason
 
     def fail(self, error: Exception) -> None:
         """End the request with an error."""
-        if not self._over:
-            self._over = True
+        if not self._has_ended:
+            self._has_ended = True
             self._job.fail(error)
 
     def end(self) -> None:
-        """Give its place to another request."""
-        if not self._over:
-            self._over = True
-            self._job.ended()
+        """End the request, so that its slot is free for another one."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._job.release()
 
-    def keep(self, tokens: list[int], cache: Any) -> None:
-        """Remember what has been read, for whoever asks next. What can't be kept is read again."""
-        if self.request.seed is not None:
-            return
-        with suppress(Exception):
-            read = tokens[: kv.length(cache)]
-            kv.compact(cache)
-            self.loaded.prefixes.store(read, cache, self._kind)
-            if self.request.kv_store is not None:
-                self.request.kv_store.keep(self._source, read, cache)
+    def _make_constraint(self) -> Constraint | None:
+        """Return the schema's constraint, in the state that follows the tokens so far."""
+        if self.request.schema is None:
+            return None
+        grammar = compile_schema(self.request.schema, self.model.grammar_tokenizer())
+        tokenizer = self.model.tokenizer
+        thinks = tokenizer.has_thinking and (self._opens_thinking or self.request.thinking)
+        think_end = tokenizer.think_end_id if thinks else None
+        return make_constraint(grammar, self._generated, think_end)
 
-    def hold(self, cache: Any) -> None:
-        """Take along what it has read of its tokens, to where it goes on."""
-        with suppress(Exception):
-            kv.compact(cache)
-            self._held = cache
-
-    @property
-    def processors(self) -> list[Callable[[Any, Any], Any]]:
-        """What changes the logits before a token is sampled."""
-        return [*self._penalties, self.constraint] if self.constraint else self._penalties
-
-    @property
-    def tokens(self) -> list[int]:
-        """The prompt and what has been generated so far."""
-        return self.prompt + self._generated
-
-    @property
-    def tokens_left(self) -> int:
-        """How many tokens it may still generate."""
-        return self.max_tokens - len(self._generated)
-
-    @property
-    def most_tokens(self) -> int:
-        """How many tokens it has in the end, at most."""
-        return len(self.prompt) + self.max_tokens
-
-    @property
-    def _source(self) -> str:
-        """What the KV caches on disk go by."""
-        return f"{self.loaded.version} {self._kind}" if self._kind else self.loaded.version
-
-    def _read_before(self) -> tuple[Any, list[int]]:
-        """What of its tokens this process, or an earlier one, has read; and what is left."""
-        tokens = self.tokens
-        if self.request.seed is not None:
-            # It repeats to the last bit only where everything is read in the same way.
-            return None, tokens
-        held, self._held = self._held, None
-        if held:
-            return kv.resume(held, tokens)
-        cache, unread = self.loaded.prefixes.fetch(tokens, self._kind)
-        if self.request.kv_store is not None:
-            stored, held = self.request.kv_store.find(self._source, tokens)
-            if held > len(tokens) - len(unread):
-                return stored, tokens[held:]
-        return cache, unread
-
-    def _read_call(self, written: ToolText) -> ToolCall | BadToolCall:
+    def _parse(self, written: ToolText) -> ToolCall | BadToolCall:
+        parser = self.model.tokenizer.tool_parser
         try:
-            return tools.parse(self.loaded.tokenizer.tool_parser, written.text, self.request.tools)
+            return parse_call(parser, written.text, self.request.tools)
         except ValueError as error:
             return BadToolCall(
                 text=written.text,
                 reason=str(error),
                 prompt_tokens=len(self.prompt),
-                cached_tokens=self._cached or 0,
+                cached_tokens=self._cached_tokens or 0,
                 generation_tokens=len(self._generated),
             )
 
+    def _summary(self, finish_reason: str) -> Done:
+        return self._statistics.summary(
+            finish_reason,
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self._cached_tokens or 0,
+            schema_level=self.constraint.grammar.level if self.constraint else None,
+            cut_off_by=self._cut_off_by(finish_reason),
+        )
+
     def _cut_off_by(self, finish_reason: str) -> CutOff | None:
-        """What ended a JSON answer before it was whole."""
+        """Return what ended a JSON answer before it was complete, or None."""
         if self.constraint is None or self.constraint.complete:
             return None
         if finish_reason == "length":
             return "length"
         return "stop string" if self._decoder.stopped else "model"
 
-    def _thinking(self) -> bool | None:
-        # A schema is for the answer: unless the request says otherwise, nothing comes before it.
-        if self.request.thinking is None and self.request.schema:
-            return False
-        return self.request.thinking
 
-    def _constraint(self) -> Constraint | None:
-        """The schema's constraint, which knows of all tokens that were generated so far."""
-        if self.request.schema is None:
-            return None
-        grammar = compile_schema(self.request.schema, self.loaded.grammar_tokenizer())
-        written = self._generated
-        after = self._thinking_end()
-        if after is not None and after in written:
-            written = written[written.index(after) + 1 :]
-            after = None
-        if after is None:
-            grammar.matcher.consume_tokens(written)
-        return Constraint(grammar, after=after)
+def _check_tools(request: GenerationRequest, model: LoadedModel) -> None:
+    """Raise RequestError if the request's tools can't be used."""
+    if request.tools and not model.tokenizer.has_tool_calling:
+        raise RequestError(f"{request.model} can't do tools")
+    if request.tools and request.schema:
+        raise RequestError("a local model can't combine tools with a schema")
 
-    def _thinking_end(self) -> int | None:
-        """The token before which no schema holds, where the model thinks first."""
-        tokenizer = self.loaded.tokenizer
-        thinks = tokenizer.has_thinking and (self._opened or self.request.thinking)
-        return tokenizer.think_end_id if thinks else None
 
-    def _room(self) -> int:
-        """How many tokens fit behind the prompt."""
-        context = self.loaded.files.context_length
-        if context is None:
-            return self.request.max_tokens
-        if len(self.prompt) >= context:
-            raise PromptTooLong(
-                f"the prompt has {len(self.prompt):,} tokens, and the context of "
-                f"{self.request.model} holds {context:,}"
-            )
-        return context - len(self.prompt)
+def _thinking(request: GenerationRequest) -> bool | None:
+    """Return whether the model reasons first, or None to leave it to the chat template."""
+    # By default, a schema covers the whole answer: no reasoning comes before it.
+    return False if request.thinking is None and request.schema else request.thinking
 
-    def _done(self, finish_reason: str) -> Done:
-        import mlx.core as mx
 
-        logprobs = self._logprobs.values()
-        now = time.perf_counter()
-        generated, read = len(self._generated), len(self.prompt) - (self._cached or 0)
-        lowest_tenth = sorted(logprobs)[: max(1, generated // 10)]
-        return Done(
-            finish_reason=finish_reason,
-            prompt_tokens=len(self.prompt),
-            cached_tokens=self._cached or 0,
-            generation_tokens=generated,
-            prompt_tps=round(read / max(self._first - self._began, 1e-9), 1),
-            generation_tps=round((generated - 1) / max(now - self._first, 1e-9), 1),
-            peak_memory=mx.get_peak_memory(),
-            mean_logprob=sum(logprobs) / generated,
-            lowest_logprob=lowest_tenth[0],
-            decile_logprob=sum(lowest_tenth) / len(lowest_tenth),
-            schema_level=self.constraint.grammar.level if self.constraint else None,
-            cut_off_by=self._cut_off_by(finish_reason),
+def _tokens_left(request: GenerationRequest, model: LoadedModel, prompt_tokens: int) -> int:
+    """Return how many tokens fit into the context after the prompt.
+
+    Raises PromptTooLong if there is no room for any.
+    """
+    context = model.files.context_length
+    if context is None:
+        return request.max_tokens
+    if prompt_tokens >= context:
+        raise PromptTooLong(
+            f"the prompt has {prompt_tokens:,} tokens, and the context of "
+            f"{request.model} holds {context:,}"
         )
+    return context - prompt_tokens
+
+
+def _sampling_options(request: GenerationRequest, model: LoadedModel) -> dict[str, float]:
+    """Return the sampling options: the request's, and the model's own for the rest."""
+    options = model.sampling | dict(request.sampling)
+    # Some generation_config.json files hold a top_k of -1, and mlx-lm rejects one that exceeds
+    # the vocabulary. Both mean no limit.
+    if not 0 < options.get("top_k", 0) < model.logits_width:
+        options.pop("top_k", None)
+    return options
+
+
+def _make_sampler(request: GenerationRequest, options: dict[str, float]) -> Callable[[Any], Any]:
+    if request.seed is None:
+        return sampling.make_sampler(options)
+    return sampling.make_seeded_sampler(options, request.seed)

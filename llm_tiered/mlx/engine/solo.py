@@ -1,4 +1,4 @@
-"""One request on a model by itself: as long as no other wants the model, or for good."""
+"""A single sequence, generated without a batch."""
 
 from __future__ import annotations
 
@@ -6,75 +6,76 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...errors import RequestError
-from ..tokens.logprobs import Sampled
+from ..tokens.logprobs import StepLogprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from .residency import Loaded
-    from .sequence import Running
+    from .loading import LoadedModel
+    from .sequence import RunningSequence
 
-# A token, its log-probabilities, and for a draft model whether it has guessed it.
+# A token, its log-probabilities and, with a draft model, whether the draft model guessed it.
 Steps: TypeAlias = "Generator[tuple[Any, ...], None, None]"
 
-# Tokens that are read at once, as mlx-lm does it. Others get their turn after each such step.
-STEP = 2048
+# Tokens in one prefill step: mlx-lm's default. Other runners get their turn after each step.
+PREFILL_STEP = 2048
 
-# Fewer into a quantised cache: its attention takes memory for each pair of tokens.
-QUANTISED_STEP = 512
+# The same with a quantised KV cache, whose attention needs memory for each pair of tokens.
+QUANTISED_PREFILL_STEP = 512
 
-# So many numbers of a KV cache share a scale. Phi-3.5's heads of 96 hold no groups of 64.
-KV_GROUP = 32
+# Quantisation group size of KV caches. Phi-3.5's heads, of size 96, can't be split by mlx-lm's
+# default of 64.
+KV_GROUP_SIZE = 32
 
 
 class Solo:
-    """A request by itself: each token takes less than in a batch of one. On the worker's thread.
+    """One sequence on its own: a token takes less time than in a batch of one.
 
-    Other models' requests go on between its tokens. When another request wants the same model,
-    this one can go on in a batch with it, unless it has a seed, a quantised KV cache or a draft
-    model; the last one of a batch goes on here.
+    If another request comes for the same model, the sequence can continue in a batch with it,
+    unless it needs a seed, a quantised KV cache or a draft model. The last sequence of a batch
+    continues here. Used on the worker's thread only.
     """
 
-    def __init__(self, running: Running, draft: Loaded | None = None) -> None:
-        self.loaded = running.loaded
-        self.models = (running.loaded, draft) if draft else (running.loaded,)
-        self._running = running
-        self._over = False
+    def __init__(self, sequence: RunningSequence, draft: LoadedModel | None = None) -> None:
+        self.model = sequence.model
+        self.models = (sequence.model, draft) if draft else (sequence.model,)
+        self._sequence = sequence
+        self._has_ended = False
         self._unread: list[int] = []
-        self._to_read = 0
-        # One for each model.
+        self._prefill_tokens = 0
+        # The layers' caches, model by model.
         self._caches: list[list[Any]] = []
         self._steps: Steps | None = None
 
     def __len__(self) -> int:
-        return 0 if self._over else 1
+        return 0 if self._has_ended else 1
 
     @property
-    def is_open(self) -> bool:
-        """Whether the request can go on together with others."""
-        cancelled = self._running.ticket.cancelled.is_set()
-        return not (self._over or self._running.alone or cancelled)
+    def is_joinable(self) -> bool:
+        """Whether the sequence can continue in a batch with others."""
+        sequence = self._sequence
+        return not (self._has_ended or sequence.needs_solo or sequence.cancelled)
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes that the KV caches take at most."""
-        if self._over:
+        """The largest size that the KV caches can reach, in bytes."""
+        if self._has_ended:
             return 0
-        return sum(loaded.kv_bytes(self._running.most_tokens) for loaded in self.models)
+        return sum(model.kv_bytes(self._sequence.max_length) for model in self.models)
 
     def step(self) -> None:
-        """Read the next tokens or generate one, and end the request when it is complete."""
-        running = self._running
-        if running.ticket.cancelled.is_set():
+        """Process the next tokens or generate one, and end the sequence when it is complete."""
+        sequence = self._sequence
+        if sequence.cancelled:
             self.close()
             return
         try:
             if self._steps is None:
-                self._read()
+                self._prefill()
                 return
             token, logprobs, *_ = next(self._steps)
-            sampled = Sampled([token], [logprobs])
-            ended = running.push(token, self._finish_reason(token), sampled)
+            step = StepLogprobs([token], [logprobs])
+            ended = sequence.push(token, self._finish_reason(token), step)
         except Exception as error:
             self.fail(error)
             ended = "failed"
@@ -82,105 +83,110 @@ class Solo:
             self.close()
 
     def fail(self, error: Exception) -> None:
-        """End the request with an error."""
-        # What it has read is not to be trusted after this.
+        """End the sequence with an error."""
+        # The caches can't be trusted after an exception.
         self._caches = []
-        self._running.fail(error)
+        self._sequence.fail(error)
 
     def close(self) -> None:
-        """End the request, keep what it has read, and let go of its state."""
-        if not self._over:
-            self._running.end()
-            self._let_go(lambda cache: self._running.keep(self._running.tokens, cache))
+        """End the sequence, store its KV cache and release its state."""
+        if not self._has_ended:
+            self._sequence.end()
+            self._release(lambda cache: self._sequence.cache.store(self._sequence.tokens, cache))
 
-    def hand_over(self) -> Running:
-        """The request, for a batch to go on with, and what it has read. Only while open."""
-        self._let_go(self._running.hold)
-        return self._running
+    def hand_over(self) -> RunningSequence:
+        """Return the sequence, with its KV cache, for a batch to continue. Only while joinable."""
+        self._release(self._sequence.cache.carry)
+        return self._sequence
 
-    def _let_go(self, take: Callable[[Any], None]) -> None:
-        self._over = True
-        # Nobody waits for this, and the thread has others to serve.
+    def _release(self, keep: Callable[[Any], None]) -> None:
+        """Stop generating, and pass the KV cache to `keep`."""
+        self._has_ended = True
+        # No request depends on this, and the thread has others to serve.
         with suppress(Exception):
             if self._steps is not None:
-                # This takes a draft model's last guesses back out of the cache.
+                # This removes a draft model's last guesses from the cache.
                 self._steps.close()
             if self._caches:
                 cache = [layer for layers in self._caches for layer in layers]
-                _level(cache)
-                take(cache)
+                _trim_to_shortest(cache)
+                keep(cache)
         self._caches = []
 
-    def _read(self) -> None:
-        """Read the next tokens; once a single one is left, it begins to generate."""
+    def _prefill(self) -> None:
+        """Process the next tokens; generation begins when a single one is left."""
         import mlx.core as mx
         from mlx_lm.generate import generation_stream
 
-        running = self._running
+        sequence = self._sequence
         if not self._caches:
-            self._begin()
-        count = min(QUANTISED_STEP if running.request.kv_bits else STEP, len(self._unread) - 1)
+            self._prepare()
+        most = QUANTISED_PREFILL_STEP if sequence.request.kv_bits else PREFILL_STEP
+        count = min(most, len(self._unread) - 1)
         if count:
             with mx.stream(generation_stream):
                 tokens = mx.array(self._unread[:count])[None]
-                for loaded, cache in zip(self.models, self._caches, strict=True):
-                    loaded.model(tokens, cache=cache)
+                for model, cache in zip(self.models, self._caches, strict=True):
+                    model.model(tokens, cache=cache)
                 mx.eval([layer.state for cache in self._caches for layer in cache])
-            # The next ones are of another size, and so is what they need.
+            # The next step has another size, and so have the buffers that it needs.
             mx.clear_cache()
             self._unread = self._unread[count:]
-            running.prefilled(self._to_read - len(self._unread), self._to_read)
+            done = self._prefill_tokens - len(self._unread)
+            sequence.report_prefill(done, self._prefill_tokens)
         if len(self._unread) == 1:
             self._steps = self._generate()
 
-    def _begin(self) -> None:
-        bits = self._running.request.kv_bits
+    def _prepare(self) -> None:
+        """Get the KV caches, with what is known of the tokens so far."""
+        bits = self._sequence.request.kv_bits
         if bits is not None:
-            _check_heads(self._running)
-        # What tells these caches from those of other requests.
+            _check_head_size(self._sequence)
         kind = [f"kv{bits}"] if bits else []
-        kind += [loaded.version for loaded in self.models[1:]]
-        known, self._unread = self._running.start(" ".join(kind))
-        self._to_read = len(self._unread)
-        self._caches = _split(known, self.models) if known else _new_caches(self.models, bits)
+        kind += [model.version for model in self.models[1:]]
+        cache, self._unread = self._sequence.prepare(" ".join(kind))
+        self._prefill_tokens = len(self._unread)
+        self._caches = _split(cache, self.models) if cache else _new_caches(self.models, bits)
 
     def _generate(self) -> Steps:
+        """Return mlx-lm's generator of tokens, with or without a draft model."""
         import mlx.core as mx
         from mlx_lm.generate import generate_step, speculative_generate_step
 
-        running = self._running
+        sequence = self._sequence
         last = mx.array(self._unread)
         settings: dict[str, Any] = {
-            "max_tokens": running.tokens_left,
-            "sampler": running.sampler,
+            "max_tokens": sequence.tokens_left,
+            "sampler": sequence.sampler,
             "prompt_cache": [layer for cache in self._caches for layer in cache],
         }
+        steps: Steps
         if len(self.models) > 1:
-            models = [loaded.model for loaded in self.models]
-            guessed: Steps = speculative_generate_step(last, *models, **settings)
-            return guessed
-        settings["logits_processors"] = _with_all_tokens(running.processors, running.tokens[:-1])
-        generated: Steps = generate_step(last, self.loaded.model, **settings)
-        return generated
+            models = [model.model for model in self.models]
+            steps = speculative_generate_step(last, *models, **settings)
+        else:
+            processors = _with_all_tokens(sequence.processors, sequence.tokens[:-1])
+            steps = generate_step(last, self.model.model, logits_processors=processors, **settings)
+        return steps
 
     def _finish_reason(self, token: int) -> str | None:
-        if token in self.loaded.tokenizer.eos_token_ids:
+        if token in self.model.tokenizer.eos_token_ids:
             return "stop"
-        return "length" if self._running.tokens_left == 1 else None
+        return "length" if self._sequence.tokens_left == 1 else None
 
 
-def _new_caches(models: tuple[Loaded, ...], bits: int | None) -> list[list[Any]]:
-    """Empty KV caches, that of the first model quantised from its first token on.
+def _new_caches(models: tuple[LoadedModel, ...], bits: int | None) -> list[list[Any]]:
+    """Return empty KV caches, model by model; with `bits`, the first model's are quantised.
 
-    mlx-lm's own way would read the first tokens with a plain cache: then the answer would depend
-    on how much of the prompt was read before.
+    They are quantised from the first token on. mlx-lm itself would start with a plain cache, and
+    the answer would then depend on how much of the prompt was known before.
     """
     from mlx_lm.models.cache import make_prompt_cache
 
-    first, *others = [make_prompt_cache(loaded.model) for loaded in models]
+    first, *others = [make_prompt_cache(model.model) for model in models]
     if bits is not None:
         first = [
-            layer.to_quantized(group_size=KV_GROUP, bits=bits)
+            layer.to_quantized(group_size=KV_GROUP_SIZE, bits=bits)
             if hasattr(layer, "to_quantized")
             else layer
             for layer in first
@@ -188,29 +194,29 @@ def _new_caches(models: tuple[Loaded, ...], bits: int | None) -> list[list[Any]]
     return [first, *others]
 
 
-def _split(cache: list[Any], models: tuple[Loaded, ...]) -> list[list[Any]]:
-    """The layers of a cache, model by model."""
+def _split(cache: list[Any], models: tuple[LoadedModel, ...]) -> list[list[Any]]:
+    """Return the layers of a cache, model by model."""
     layers = len(models[0].model.layers)
     return [cache[:layers], cache[layers:]][: len(models)]
 
 
-def _level(cache: list[Any]) -> None:
-    """Cut a cache where its shortest layer ends: a draft model's can be a token behind."""
-    held = min(layer.offset for layer in cache)
+def _trim_to_shortest(cache: list[Any]) -> None:
+    """Trim all layers to the length of the shortest: a draft model's can be a token behind."""
+    length = min(layer.offset for layer in cache)
     for layer in cache:
-        if layer.offset > held:
-            layer.trim(layer.offset - held)
+        if layer.offset > length:
+            layer.trim(layer.offset - length)
 
 
 def _with_all_tokens(
-    processors: list[Callable[[Any, Any], Any]], read: list[int]
+    processors: list[Callable[[Any, Any], Any]], cached: list[int]
 ) -> list[Callable[[Any, Any], Any]]:
-    """Processors that see all tokens: mlx-lm shows them only those that it has read itself."""
+    """Return processors that also see the cached tokens: mlx-lm shows them only later ones."""
     import mlx.core as mx
 
     if not processors:
         return []
-    before = mx.array(read)
+    before = mx.array(cached)
 
     def process(seen: Any, logits: Any) -> Any:
         tokens = mx.concatenate([before.astype(seen.dtype), seen])
@@ -221,14 +227,14 @@ def _with_all_tokens(
     return [process]
 
 
-def _check_heads(running: Running) -> None:
-    """Raise RequestError where the model's KV cache can't be quantised."""
-    args = running.loaded.model.args
+def _check_head_size(sequence: RunningSequence) -> None:
+    """Raise RequestError if the model's KV cache can't be quantised."""
+    args = sequence.model.model.args
     heads = getattr(args, "num_attention_heads", None)
     size = getattr(args, "head_dim", None) or (args.hidden_size // heads if heads else 0)
-    if size % KV_GROUP:
+    if size % KV_GROUP_SIZE:
         raise RequestError(
-            f"{running.request.model} can't have its KV cache quantised: its heads of {size} "
-            f"are no multiple of {KV_GROUP}",
+            f"{sequence.request.model} can't quantise its KV cache: its head size, {size}, is not "
+            f"a multiple of {KV_GROUP_SIZE}",
             fix="leave kv_bits out",
         )

@@ -1,4 +1,4 @@
-"""The worker thread: it owns MLX, and serves requests until it is told to end."""
+"""The worker thread: it owns MLX, and serves requests until it is closed."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING
 from ...errors import EngineError, RequestError
 from .. import device
 from .batch import Batch
-from .residency import Residents
-from .sequence import Running
+from .residency import ModelPool
+from .sequence import RunningSequence
 from .solo import Solo
 
 if TYPE_CHECKING:
     from .job import Job
+    from .loading import LoadedModel
     from .requests import GenerationRequest
-    from .residency import Loaded
 
 
 class Worker(threading.Thread):
-    """A thread with a queue and models of its own.
+    """A thread with its own queue and models.
 
-    MLX ties its streams and its random state to a thread, so everything that loads, generates
-    or lets go of a model happens here.
+    MLX ties its streams and its random state to a thread, so everything that loads models,
+    generates or unloads models happens here. Each runner, a Batch or a Solo, generates for one
+    model.
     """
 
     def __init__(self) -> None:
         super().__init__(name="mlx", daemon=True)
-        self.residents = Residents()
+        self.pool = ModelPool()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._waiting: deque[Job] = deque()
@@ -41,23 +42,26 @@ class Worker(threading.Thread):
         self._jobs.put(job)
 
     def close(self) -> None:
-        """Make the thread end: what is under way fails, and its models are let go."""
+        """Make the thread end: jobs in flight fail, and all models are unloaded."""
         self._closing.set()
         self._jobs.put(None)
 
     def run(self) -> None:
-        """Serve requests. The thread's own method: `start` calls it."""
+        """Serve jobs until the worker is closed. `start` calls this on the new thread."""
         import mlx.core as mx
 
-        # Every new thread starts from the same random state.
+        # Every new thread starts with the same random state.
         mx.random.seed(secrets.randbits(64))
         with device.wired():
             while not self._closing.is_set():
-                self._serve()
-        self._put_down()
+                self._advance()
+        self._shut_down()
 
-    def _serve(self) -> None:
-        """Let everything that is under way go one step further; wait if there is nothing."""
+    def _advance(self) -> None:
+        """Start the jobs that can start, and take every runner one step further.
+
+        If there is nothing to do, wait for a job.
+        """
         self._receive(wait=not (self._waiting or self._runners))
         self._admit()
         for runner in self._runners:
@@ -66,11 +70,11 @@ class Worker(threading.Thread):
             runner.close()
             self._runners.remove(runner)
         for position, runner in enumerate(self._runners):
-            if isinstance(runner, Batch) and runner.is_down_to_one:
+            if isinstance(runner, Batch) and runner.has_one_left:
                 self._runners[position] = Solo(runner.hand_over())
 
     def _receive(self, *, wait: bool) -> None:
-        """Take in all jobs that have come; wait for one if there is nothing else to do."""
+        """Take every job out of the queue; `wait` waits for the first one."""
         try:
             while True:
                 job = self._jobs.get(block=wait)
@@ -81,16 +85,16 @@ class Worker(threading.Thread):
             return
 
     def _admit(self) -> None:
-        """Start the jobs there is memory for, in the order in which they came."""
+        """Start waiting jobs in order of arrival, as long as there is memory for them."""
         while self._waiting:
             job = self._waiting[0]
-            if job.ticket.cancelled.is_set():
-                job.ended()
+            if job.cancelled:
+                job.release()
             else:
                 try:
                     if not self._fits(job.request):
                         return
-                    self._begin(job)
+                    self._start(job)
                 except Exception as error:
                     job.fail(error)
             self._waiting.popleft()
@@ -99,57 +103,63 @@ class Worker(threading.Thread):
         try:
             runner.step()
         except Exception as error:
-            # Without this thread nobody would ever get an answer again.
+            # If this thread died, no request would ever be answered again.
             runner.fail(error)
             runner.close()
 
-    def _busy(self) -> set[Loaded]:
-        return {loaded for runner in self._runners for loaded in runner.models}
+    def _busy_models(self) -> set[LoadedModel]:
+        return {model for runner in self._runners for model in runner.models}
 
     def _fits(self, request: GenerationRequest) -> bool:
-        """Whether there is room next to what runs; alone, a request always gets its try."""
-        busy = self._busy()
-        caches = sum(runner.kv_bytes for runner in self._runners)
-        return not busy or self.residents.fits(request, busy, caches)
+        """Return whether the request fits into memory next to those that are running.
 
-    def _begin(self, job: Job) -> None:
-        request = job.request
-        loaded = self.residents.get(request, self._busy())
-        running = Running(job, loaded)
-        if running.alone:
-            self._runners.append(Solo(running, self._draft(running)))
+        If none is running, it is always tried.
+        """
+        busy = self._busy_models()
+        kv_bytes = sum(runner.kv_bytes for runner in self._runners)
+        return not busy or self.pool.fits(request, busy, kv_bytes)
+
+    def _start(self, job: Job) -> None:
+        """Begin to serve a job: together with others on its model if possible, or else alone."""
+        model = self.pool.get(job.request, self._busy_models())
+        sequence = RunningSequence(job, model)
+        if sequence.needs_solo:
+            self._runners.append(Solo(sequence, self._draft_model(sequence)))
             return
-        batch = self._batch(loaded)
+        batch = self._batch_to_join(model)
         if batch is None:
-            self._runners.append(Solo(running))
+            self._runners.append(Solo(sequence))
         else:
-            batch.add(running)
+            batch.add(sequence)
 
-    def _batch(self, loaded: Loaded) -> Batch | None:
-        """The batch to join on a model, made with the request that it serves; None if idle."""
+    def _batch_to_join(self, model: LoadedModel) -> Batch | None:
+        """Return the batch that runs on a model, or None if it is idle.
+
+        A single running sequence becomes a batch.
+        """
         for position, runner in enumerate(self._runners):
-            if runner.loaded is loaded and runner.is_open:
+            if runner.model is model and runner.is_joinable:
                 if isinstance(runner, Batch):
                     return runner
-                batch = Batch(loaded)
+                batch = Batch(model)
                 self._runners[position] = batch
-                batch.go_on(runner.hand_over())
+                batch.resume(runner.hand_over())
                 return batch
         return None
 
-    def _draft(self, running: Running) -> Loaded | None:
-        request, loaded = running.drafting, running.loaded
+    def _draft_model(self, sequence: RunningSequence) -> LoadedModel | None:
+        request, model = sequence.draft_request, sequence.model
         if request is None:
             return None
-        draft = self.residents.get(request, {*self._busy(), loaded}, beside=loaded)
-        if draft.vocabulary != loaded.vocabulary:
+        draft = self.pool.get(request, {*self._busy_models(), model}, beside=model)
+        if draft.vocabulary_size != model.vocabulary_size:
             raise RequestError(
-                f"{draft.name} can't guess ahead for {loaded.name}: its vocabulary is another one"
+                f"{draft.name} can't be the draft model of {model.name}: their vocabularies differ"
             )
         return draft
 
-    def _put_down(self) -> None:
-        """End what is under way, and let go of MLX."""
+    def _shut_down(self) -> None:
+        """End all jobs, unload all models and release MLX."""
         closed = EngineError("the engine was closed before the answer was complete")
         for runner in self._runners:
             runner.fail(closed)
@@ -159,5 +169,5 @@ class Worker(threading.Thread):
         for job in self._waiting:
             job.fail(closed)
         self._waiting.clear()
-        self.residents.clear()
+        self.pool.clear()
         device.clear_streams()

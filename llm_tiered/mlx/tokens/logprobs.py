@@ -1,4 +1,4 @@
-"""How likely the tokens of an answer were."""
+"""The log-probabilities of the sampled tokens."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Sampled:
-    """The log-probabilities of the tokens that one step has sampled, one for each request.
+class StepLogprobs:
+    """The log-probabilities of the tokens sampled in one step, one for each request.
 
-    The device puts them together behind the model's next step, which is under way already. Where
-    they are read a step later, nothing waits for it.
+    `logprobs` holds a row over the whole vocabulary for each token. The device gathers the values
+    after the model's next step, which is already queued: read them one step later, and nothing
+    has to wait.
     """
 
     def __init__(self, tokens: Sequence[int], logprobs: Sequence[Any]) -> None:
-        """Each of `logprobs` is over the whole vocabulary."""
         import mlx.core as mx
 
-        chosen = [row[token] for token, row in zip(tokens, logprobs, strict=True)]
-        self._values: Any = mx.stack(chosen).astype(mx.float32)
-        self._read: list[float] | None = None
-        mx.async_eval(self._values)  # type: ignore[no-untyped-call]  # its stub has no types
+        sampled = [row[token] for token, row in zip(tokens, logprobs, strict=True)]
+        self._array: Any = mx.stack(sampled).astype(mx.float32)
+        self._values: list[float] | None = None
+        mx.async_eval(self._array)  # type: ignore[no-untyped-call]  # its stub has no types
 
     def read(self) -> list[float]:
-        """Natural logarithms, in the order of the tokens."""
-        if self._read is None:
-            self._read = self._values.tolist()
-        return self._read
+        """Return the natural logarithms, in the order of the tokens."""
+        if self._values is None:
+            self._values = self._array.tolist()
+        return self._values
 
 
 class Logprobs:
-    """The log-probabilities of the tokens of one request, as natural logarithms."""
+    """The log-probabilities of one request's tokens, as natural logarithms."""
 
     def __init__(self) -> None:
-        self._read: list[float] = []
-        self._last: tuple[Sampled, int] | None = None
+        self._values: list[float] = []
+        self._latest: tuple[StepLogprobs, int] | None = None
 
-    def add(self, sampled: Sampled, row: int) -> None:
-        """Note a token: that of the request in this row."""
+    def add(self, step: StepLogprobs, row: int) -> None:
+        """Add a token: the one in this row of the step."""
         self.values()
-        self._last = (sampled, row)
+        self._latest = (step, row)
 
     def values(self) -> list[float]:
-        """One for each token so far."""
-        if self._last is not None:
-            sampled, row = self._last
-            self._read.append(sampled.read()[row])
-            self._last = None
-        return self._read
+        """Return one value for each token so far."""
+        if self._latest is not None:
+            step, row = self._latest
+            self._values.append(step.read()[row])
+            self._latest = None
+        return self._values

@@ -1,4 +1,4 @@
-"""llm's messages → the tokens that a model reads."""
+"""llm's messages → a chat → the prompt's tokens."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ChatMessage = dict[str, Any]
 
 
 def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMessage, ...]:
-    """The messages as chat templates take them.
+    """Return the messages in the form that chat templates expect.
 
-    Reasoning is left out, as the templates want it. With `tools`, tool calls and their results
-    stay what they are; a template that knows none gets them as text, since another model may
-    have made them earlier in the conversation. Raises RequestError if there is nothing to
-    answer, or a text is no Unicode.
+    Reasoning is left out, as templates require. `tools` says whether the template supports tool
+    calls and their results. Otherwise they become text: another model may have made them earlier
+    in the conversation. Raises RequestError if there is nothing to answer or a text is not valid
+    Unicode.
     """
     chat: list[ChatMessage] = []
     for message in messages:
@@ -37,7 +37,7 @@ def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMe
 
 
 def _append(chat: list[ChatMessage], entry: ChatMessage) -> None:
-    """Add a message, to the one before it where both are plain text of the same role."""
+    """Append a message, or merge it into the last one if both are plain text of the same role."""
     plain = entry.keys() == {"role", "content"} and entry["role"] != "tool"
     if plain and chat and chat[-1].keys() == entry.keys() and chat[-1]["role"] == entry["role"]:
         chat[-1]["content"] += f"\n\n{entry['content']}"
@@ -46,13 +46,13 @@ def _append(chat: list[ChatMessage], entry: ChatMessage) -> None:
 
 
 def _check_text(text: str) -> None:
-    """Raise RequestError for halves of characters: so Python reads what is no UTF-8."""
+    """Raise RequestError for lone surrogates, which Python reads from input that is not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        place = f"character {error.start + 1} of {len(text)} is {text[error.start]!a}"
+        position = f"character {error.start + 1} of {len(text)} is {text[error.start]!a}"
         raise RequestError(
-            f"the prompt is no valid Unicode: {place}", fix="convert it to UTF-8"
+            f"the prompt is not valid Unicode: {position}", fix="convert it to UTF-8"
         ) from None
 
 
@@ -90,7 +90,7 @@ def _with_tools(message: Message) -> list[ChatMessage]:
 
 
 def tool_call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool call as chat templates take it."""
+    """Return a tool call in the form that chat templates expect."""
     return {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
 
 
@@ -101,9 +101,10 @@ def encode(
     tools: Sequence[Mapping[str, Any]] = (),
     thinking: bool | None = None,
 ) -> list[int]:
-    """The tokens of a chat, ready for the model's answer, in its own template's form.
+    """Return the prompt's token ids: the chat in the model's own template, ready for the answer.
 
-    A template that knows no system role gets the system prompt in front of the first message.
+    If the template rejects the chat, as those without a system role do, the system prompt is put
+    in front of the first message. `thinking` None leaves the choice to the template.
     """
     if not tokenizer.has_chat_template:
         text = "\n\n".join(message["content"] for message in chat)
@@ -120,7 +121,7 @@ def encode(
 
 
 def opens_thinking(tokenizer: Any, prompt: Sequence[int]) -> bool:
-    """Whether the prompt itself begins the thinking, so that the answer starts inside it."""
+    """Return whether the prompt ends with an open reasoning block, which the model continues."""
     if not tokenizer.has_thinking:
         return False
     tail = tokenizer.decode(list(prompt[-8:]))

@@ -1,4 +1,8 @@
-"""How the next token is chosen."""
+"""Samplers, and the logits processors for penalties.
+
+`sampling` maps the names of the sampling options (temperature, top_p, min_p, top_k,
+repetition_penalty) to their values. Without a temperature, decoding is greedy.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-def sampler(sampling: Mapping[str, float]) -> Callable[[Any], Any]:
-    """The sampler for these settings; the same one each time, so that batches can share it."""
-    return _sampler(
+def make_sampler(sampling: Mapping[str, float]) -> Callable[[Any], Any]:
+    """Return the sampler for these options.
+
+    Equal options share one sampler, so that a batch can sample all their requests in one call.
+    """
+    return _shared_sampler(
         sampling.get("temperature", 0.0),
         sampling.get("top_p", 0.0),
         sampling.get("min_p", 0.0),
@@ -20,17 +27,19 @@ def sampler(sampling: Mapping[str, float]) -> Callable[[Any], Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _sampler(temperature: float, top_p: float, min_p: float, top_k: int) -> Callable[[Any], Any]:
-    from mlx_lm.sample_utils import make_sampler
+def _shared_sampler(
+    temperature: float, top_p: float, min_p: float, top_k: int
+) -> Callable[[Any], Any]:
+    from mlx_lm import sample_utils
 
-    chosen: Callable[[Any], Any] = make_sampler(
+    sampler: Callable[[Any], Any] = sample_utils.make_sampler(
         temp=temperature, top_p=top_p, min_p=min_p, top_k=top_k
     )
-    return chosen
+    return sampler
 
 
-def seeded(sampling: Mapping[str, float], seed: int) -> Callable[[Any], Any]:
-    """A sampler with a random state of its own: it goes the same way each time.
+def make_seeded_sampler(sampling: Mapping[str, float], seed: int) -> Callable[[Any], Any]:
+    """Return a sampler with a random state of its own, which makes the same choices every time.
 
     mlx_lm's samplers draw from the thread's random state, which all requests share.
     """
@@ -39,7 +48,7 @@ def seeded(sampling: Mapping[str, float], seed: int) -> Callable[[Any], Any]:
 
     temperature = sampling.get("temperature", 0.0)
     if temperature == 0:
-        return sampler(sampling)
+        return make_sampler(sampling)
     top_p, min_p = sampling.get("top_p", 0.0), sampling.get("min_p", 0.0)
     top_k = int(sampling.get("top_k", 0))
     key = mx.random.key(seed)
@@ -52,14 +61,14 @@ def seeded(sampling: Mapping[str, float], seed: int) -> Callable[[Any], Any]:
             logprobs = apply_min_p(logprobs, min_p)
         if top_k:
             logprobs = apply_top_k(logprobs, top_k)
-        key, now = mx.random.split(key)
-        return mx.random.categorical(logprobs * (1 / temperature), key=now)
+        key, subkey = mx.random.split(key)
+        return mx.random.categorical(logprobs * (1 / temperature), key=subkey)
 
     return sample
 
 
-def penalties(sampling: Mapping[str, float]) -> list[Callable[[Any, Any], Any]]:
-    """The processors that change the logits for these settings, apart from a schema's."""
+def make_penalties(sampling: Mapping[str, float]) -> list[Callable[[Any, Any], Any]]:
+    """Return the logits processors that apply the penalties among these options."""
     from mlx_lm.sample_utils import make_logits_processors
 
     penalty = sampling.get("repetition_penalty", 1.0)

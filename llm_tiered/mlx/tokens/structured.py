@@ -1,4 +1,4 @@
-"""JSON Schema → a mask over the next token, so that the answer is valid by construction."""
+"""Structured output: a JSON Schema masks the logits, so the answer is valid by construction."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ from typing import TYPE_CHECKING, Any
 from ...errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-# From the strictest on: what each one lets llguidance give up. `coerce` reads oneOf as anyOf,
-# `lenient` ignores keywords that a grammar can't express.
+# The strictest first, each with options of llguidance. `coerce` treats oneOf as anyOf, `lenient`
+# ignores keywords that a grammar can't express.
 LEVELS: dict[str, dict[str, Any]] = {
     "strict": {},
     "coerce": {"coerce_one_of": True},
     "lenient": {"coerce_one_of": True, "lenient": True},
 }
+# JSON without optional white space, which would cost tokens.
 COMPACT = {"whitespace_flexible": False}
 
 
 @dataclass
 class Grammar:
-    """A compiled schema, and the level at which it compiled."""
+    """A compiled schema with the state of one answer, and the level at which it compiled."""
 
     level: str
     matcher: Any
 
 
 def make_tokenizer(tokenizer: Any, width: int) -> Any:
-    """Llguidance's view of a model's tokenizer, for logits of that width. About half a second."""
+    """Return llguidance's form of a model's tokenizer, for logits of this width.
+
+    Building it takes about half a second.
+    """
     import llguidance.hf
 
     return llguidance.hf.from_tokenizer(
@@ -39,9 +43,9 @@ def make_tokenizer(tokenizer: Any, width: int) -> Any:
 
 
 def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
-    """Compile a schema at the strictest level that takes it.
+    """Compile a schema at the strictest level that supports it.
 
-    `tokenizer` comes from `make_tokenizer`. Raises RequestError naming what no level takes.
+    `tokenizer` comes from `make_tokenizer`. Raises RequestError if no level does, with the reason.
     """
     from llguidance import LLMatcher
 
@@ -51,8 +55,8 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
         try:
             options: Any = COMPACT | overrides
             grammar = LLMatcher.grammar_from_json_schema(text, overrides=options)
-        except ValueError as wrong:
-            error = str(wrong)
+        except ValueError as problem:
+            error = str(problem)
             continue
         matcher = LLMatcher(tokenizer, grammar)
         if not matcher.is_error():
@@ -63,10 +67,10 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
 
 
 class Constraint:
-    """A logits processor that allows only what the grammar does.
+    """A logits processor that masks every token the grammar does not allow next.
 
-    `after` is the token that ends the thinking, before which nothing is constrained. What goes
-    wrong is kept in `error`: an exception here would take the whole batch down.
+    `after` is the token that ends the reasoning; nothing is masked before it. A failure is kept in
+    `error`, because an exception in a logits processor would end the whole batch.
     """
 
     def __init__(self, grammar: Grammar, after: int | None = None) -> None:
@@ -78,12 +82,12 @@ class Constraint:
 
     @property
     def complete(self) -> bool:
-        """Whether the document is whole: nothing but the end of the turn may follow."""
+        """Whether the JSON is complete, so that only the end of the turn may follow."""
         matcher = self.grammar.matcher
         return self._after is None and matcher.is_stopped() and not matcher.is_error()
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
-        """The logits, with all tokens that may not come next at minus infinity."""
+        """Return the logits with every token that is not allowed next at minus infinity."""
         if self.error is None:
             try:
                 return self._constrain(tokens, logits)
@@ -95,15 +99,15 @@ class Constraint:
         import mlx.core as mx
 
         last = tokens[-1]
-        # The model goes on while its last token, which the mask depends on, is waited for: what
-        # is sent to the device first is there first.
-        for wanted in (last, logits):
-            mx.async_eval(wanted)  # type: ignore[no-untyped-call]  # its stub has no types
+        # The mask depends on the last token. Queued first, it is computed first, and the model
+        # computes the logits while this thread waits for it.
+        for array in (last, logits):
+            mx.async_eval(array)  # type: ignore[no-untyped-call]  # its stub has no types
         matcher = self.grammar.matcher
         if self._started:
             token = int(last.item())
             if self._after is not None:
-                # Still thinking: the token that ends it is not part of the JSON.
+                # Still reasoning: the token that ends it is not part of the JSON.
                 self._after = None if token == self._after else self._after
             elif not matcher.is_stopped() and not matcher.consume_token(token):
                 self.error = _first_line(matcher.get_error())
@@ -121,12 +125,27 @@ class Constraint:
         if self._mask is None:
             self._mask = llguidance.numpy.allocate_token_bitmask(1, width)
         llguidance.numpy.fill_next_token_bitmask(self.grammar.matcher, self._mask)
-        # Twice as fast as to shift the bits apart in MLX, which has no operation for it.
+        # Twice as fast as shifts in MLX, which can't unpack bits in one operation.
         bits = np.unpackbits(self._mask[0].view(np.uint8), count=width, bitorder="little")
         allowed = mx.array(bits.view(np.bool_))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
 
+def make_constraint(
+    grammar: Grammar, generated: Sequence[int], think_end: int | None = None
+) -> Constraint:
+    """Return the constraint for an answer of which these tokens have been generated already.
+
+    `think_end` is the token that ends the reasoning, if the answer begins with it.
+    """
+    if think_end is not None and think_end in generated:
+        generated = generated[generated.index(think_end) + 1 :]
+        think_end = None
+    if think_end is None:
+        grammar.matcher.consume_tokens(list(generated))
+    return Constraint(grammar, after=think_end)
+
+
 def _first_line(error: str) -> str:
-    """What went wrong, without the state of the parser that llguidance adds."""
-    return error.partition("\n")[0] or "the grammar does not take its own token"
+    """Return what went wrong, without the parser state that llguidance appends."""
+    return error.partition("\n")[0] or "the grammar rejected a token that it had allowed"

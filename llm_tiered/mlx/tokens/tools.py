@@ -1,11 +1,11 @@
-"""Tools as chat templates take them, and the calls that models write."""
+"""Tools in the form that chat templates expect, and the tool calls that models write."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...json_schema import mismatch
-from ..engine.requests import ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +13,16 @@ if TYPE_CHECKING:
     import llm
 
 
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool, with arguments that fit the tool's schema."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
 def specification(tool: llm.Tool) -> dict[str, Any]:
-    """A tool as chat templates take it, in the form that OpenAI's API made common."""
+    """Return a tool in the form that chat templates expect, which is that of OpenAI's API."""
     function = {
         "name": tool.name,
         "description": tool.description or "",
@@ -23,26 +31,26 @@ def specification(tool: llm.Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def parse(
+def parse_call(
     parser: Callable[[str, Any], Any], text: str, specifications: Sequence[Mapping[str, Any]]
 ) -> ToolCall:
-    """The call that a model wrote; `parser` is the one of its family.
+    """Return the tool call that a model wrote. `parser` is the one for the model's family.
 
-    Raises ValueError, with what is wrong in words for the model, if it is none, calls no tool
-    of these, or has arguments that do not fit the tool's schema.
+    Raises ValueError, with a reason that the model can act on, if the text is not a tool call,
+    the tool is not among the specifications, or the arguments don't fit the tool's schema.
     """
     try:
         call = parser(text, list(specifications))
     except Exception as error:
-        raise ValueError(f"this is not in the form of a tool call: {error}") from None
+        raise ValueError(f"this is not a valid tool call: {error}") from None
     name = call.get("name") if isinstance(call, dict) else None
     arguments = call.get("arguments", {}) if isinstance(call, dict) else None
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError('a tool call has a "name" and an object of "arguments"')
+        raise ValueError('a tool call needs a "name" and an object of "arguments"')
     schemas = {spec["function"]["name"]: spec["function"]["parameters"] for spec in specifications}
     if name not in schemas:
         raise ValueError(f"there is no tool {name!r}, only {_listed(schemas)}")
-    _check(arguments, schemas[name])
+    _check_arguments(arguments, schemas[name])
     return ToolCall(name, arguments)
 
 
@@ -50,11 +58,12 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def _check(arguments: dict[str, Any], schema: Mapping[str, Any]) -> None:
+def _check_arguments(arguments: dict[str, Any], schema: Mapping[str, Any]) -> None:
+    """Raise ValueError if the arguments don't fit the schema."""
     try:
         problem = mismatch(arguments, schema)
     except ValueError:
-        # A tool whose own schema is wrong: its function will say what it can't take.
+        # The tool's own schema is wrong: leave it to the tool to reject its arguments.
         return
     if problem:
-        raise ValueError(f"the arguments do not fit the tool: {problem.message}")
+        raise ValueError(f"the arguments do not fit the tool's schema: {problem.message}")

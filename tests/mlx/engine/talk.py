@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from hypothesis import strategies as st
 
-from llm_tiered.mlx.engine.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.engine.requests import CancelToken, Done, Event, Failed, GenerationRequest
+from llm_tiered.mlx.tokens.decoding import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,18 +83,18 @@ class Talk:
         roles = ("user", "assistant")
         chat = tuple({"role": roles[n % 2], "content": turn} for n, turn in enumerate(turns))
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        ticket = Ticket()
+        cancel_token = CancelToken()
         request = GenerationRequest(
             *(self.name, self.folder, self.budget, chat, max_tokens),
             sampling={"temperature": 0.0},
             seed=seed,
             **self.said,
         )
-        self.engine.submit(request, events.put, ticket)
+        self.engine.submit(request, events.put, cancel_token)
         if cancel:
             while not isinstance(events.get(timeout=PATIENCE), Text):
                 pass
-            ticket.cancel()
+            cancel_token.cancel()
         return lambda: wait(events)
 
     def compare(self, rounds: list[list[Step]]) -> int:

@@ -15,7 +15,7 @@ import pytest
 from llm_tiered.errors import EngineError, RequestError
 from llm_tiered.mlx import device
 from llm_tiered.mlx.engine.batch import Batch
-from llm_tiered.mlx.engine.engine import ENGINE, IN_FLIGHT
+from llm_tiered.mlx.engine.engine import ENGINE, MAX_IN_FLIGHT
 from llm_tiered.mlx.engine.kv import PrefixCache
 from llm_tiered.mlx.engine.solo import Solo
 from llm_tiered.mlx.tokens.decoding import Decoder
@@ -285,14 +285,14 @@ async def test_more_than_there_is(option: dict[str, Any], model: AsyncMlxModel) 
 
 async def test_more_than_there_are_places(model: AsyncMlxModel) -> None:
     """However many requests come at once, each gets its answer, and all places are free again."""
-    count = IN_FLIGHT + 60
+    count = MAX_IN_FLIGHT + 60
     asked = [f"{number}?" for number in range(count)]
     options: dict[str, Any] = {"temperature": 0, "max_tokens": 3}
     texts = await asyncio.gather(*(ask(model, each, **options) for each in asked))
     some = range(0, count, 45)
     assert [texts[n] for n in some] == [await ask(model, asked[n], **options) for n in some]
-    assert all(ENGINE._places.acquire(timeout=PATIENCE) for _ in range(IN_FLIGHT))
-    ENGINE._places.release(IN_FLIGHT)
+    assert all(ENGINE._slots.acquire(timeout=PATIENCE) for _ in range(MAX_IN_FLIGHT))
+    ENGINE._slots.release(MAX_IN_FLIGHT)
 
 
 def reference(folder: Path, prompt: str, count: int) -> tuple[int, list[float]]:

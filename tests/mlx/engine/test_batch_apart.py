@@ -15,7 +15,7 @@ import pytest
 
 from llm_tiered.errors import EngineError
 from llm_tiered.mlx.engine.batch import Batch
-from llm_tiered.mlx.engine.engine import ENGINE, IN_FLIGHT
+from llm_tiered.mlx.engine.engine import ENGINE, MAX_IN_FLIGHT
 from tests.mlx.engine.batches import GREEDY, PATIENCE, Fault, Reader, ask, details, local, questions
 from tests.tiny_models import QWEN3_TEMPLATE, build
 
@@ -64,7 +64,7 @@ class Company:
         self._count = count
         self.failures = 0
         self.failed = threading.Event()
-        advance = Batch._advance
+        advance = Batch._generate
         complete = False
 
         def wait(batch: Batch) -> None:
@@ -73,7 +73,7 @@ class Company:
             if complete:
                 advance(batch)
 
-        patch.setattr(Batch, "_advance", wait)
+        patch.setattr(Batch, "_generate", wait)
 
     def fail(self, at: int, *, late: bool = False) -> None:
         """Let that step of all together fail, before or after MLX has computed it."""
@@ -213,7 +213,7 @@ async def test_request_that_breaks_its_batch(
     assert culprit.startswith(bad.text)
     assert company.failures == 2
     assert [record.getMessage() for record in caplog.records] == [
-        f"{NAME}: a batch of 5 requests failed and goes on one by one (Fault: out of memory)"
+        f"{NAME}: a batch of 5 requests failed, continuing one at a time (Fault: out of memory)"
     ]
 
 
@@ -237,8 +237,8 @@ async def test_one_by_one(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch)
                 await leaving.task
         readers = readers[1:]
     assert await ask(model, "Hello", **GREEDY) == expected
-    assert all(ENGINE._places.acquire(timeout=PATIENCE) for _ in range(IN_FLIGHT))
-    ENGINE._places.release(IN_FLIGHT)
+    assert all(ENGINE._slots.acquire(timeout=PATIENCE) for _ in range(MAX_IN_FLIGHT))
+    ENGINE._slots.release(MAX_IN_FLIGHT)
 
 
 async def first_to_go_on(readers: list[Reader]) -> Reader:

@@ -16,14 +16,14 @@ import pytest
 from llm_tiered.errors import ModelUnavailable, TieredError
 from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.requests import (
+    CancelToken,
     Done,
     Event,
     Failed,
     GenerationRequest,
     Prefill,
-    Text,
-    Ticket,
 )
+from llm_tiered.mlx.tokens.decoding import Text
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Call:
         max_tokens: int = 10,
     ) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.ticket = Ticket()
+        self.cancel_token = CancelToken()
         request = GenerationRequest(
             model=model,
             folder=folder,
@@ -87,7 +87,7 @@ class Call:
             max_tokens=max_tokens,
             sampling={"temperature": 0.0},
         )
-        engine.submit(request, self.events.put, self.ticket)
+        engine.submit(request, self.events.put, self.cancel_token)
 
     def next(self) -> Event:
         """Wait for the next event that is no progress of reading."""
@@ -188,7 +188,7 @@ def test_cancel_ends_a_request(engine: Engine, folder: Path) -> None:
     """A cancelled request ends long before its max_tokens, and the next one is served."""
     call = Call(engine, folder, max_tokens=FOREVER)
     assert isinstance(call.next(), Text)
-    call.ticket.cancel()
+    call.cancel_token.cancel()
     assert isinstance(Call(engine, folder).finish()[1], Done)
     engine.close()
     left = [call.events.get() for _ in range(call.events.qsize())]
@@ -201,8 +201,8 @@ def test_cancelled_before_its_turn(engine: Engine, folder: Path) -> None:
     running = Call(engine, folder, max_tokens=FOREVER)
     assert isinstance(running.next(), Text)
     waiting = Call(engine, folder, max_tokens=FOREVER)
-    waiting.ticket.cancel()
-    running.ticket.cancel()
+    waiting.cancel_token.cancel()
+    running.cancel_token.cancel()
     assert isinstance(Call(engine, folder).finish()[1], Done)
     assert not any(isinstance(waiting.events.get(), Done) for _ in range(waiting.events.qsize()))
 
@@ -271,7 +271,7 @@ def test_emit_that_raises_harms_nobody_else(folder: Path) -> None:
 def closed(event):
     raise RuntimeError("Event loop is closed")
 
-engine.submit(request, closed, Ticket())
+engine.submit(request, closed, CancelToken())
 print(ask())
 """,
     )
@@ -293,7 +293,7 @@ atexit.register(late)
 print(ask())
 """,
     )
-    expected = "Text\nthe process ends: no model answers any more\n"
+    expected = "Text\nthe process is exiting: no more answers can be generated\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 
@@ -324,7 +324,7 @@ import atexit, os, queue
 from pathlib import Path
 from llm_tiered.errors import EngineError
 from llm_tiered.mlx.engine.engine import Engine
-from llm_tiered.mlx.engine.requests import GenerationRequest, Prefill, Ticket
+from llm_tiered.mlx.engine.requests import GenerationRequest, Prefill, CancelToken
 
 chat = ({{"role": "user", "content": "Hello"}},)
 request = GenerationRequest("mlx/tiny", Path({str(folder)!r}), 10**9, chat, max_tokens=3)
@@ -332,7 +332,7 @@ engine = Engine()
 
 def ask():
     events = queue.SimpleQueue()
-    engine.submit(request, events.put, Ticket())
+    engine.submit(request, events.put, CancelToken())
     while isinstance(event := events.get(timeout=10), Prefill):
         pass
     return type(event).__name__

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.errors import EngineError
-from llm_tiered.mlx.engine import residency, solo
+from llm_tiered.mlx.engine import loading, solo
 from llm_tiered.mlx.engine.batch import Batch
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.engine.requests import (
+    CancelToken,
     Done,
     Event,
     Failed,
     GenerationRequest,
     Prefill,
-    Reasoning,
-    Text,
-    Ticket,
 )
-from llm_tiered.mlx.engine.sequence import Running
+from llm_tiered.mlx.engine.sequence import RunningSequence
 from llm_tiered.mlx.engine.solo import Solo
+from llm_tiered.mlx.tokens.decoding import Reasoning, Text
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solo, "STEP", 64)
+    monkeypatch.setattr(solo, "PREFILL_STEP", 64)
 
 
 @pytest.fixture
@@ -80,13 +79,13 @@ class Asked:
         chat: tuple[ChatMessage, ...] = ({"role": "user", "content": prompt},)
         given: dict[str, Any] = {"max_tokens": 24, "sampling": {"temperature": 0.0}} | settings
         self.request = GenerationRequest("mlx/handover", folder, 10**9, chat, **given)
-        self.ticket = Ticket()
+        self.cancel_token = CancelToken()
         self.on_event: Callable[[Event], None] = lambda event: None
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def submit(self) -> None:
         """Send it off."""
-        ENGINE.submit(self.request, self._emit, self.ticket)
+        ENGINE.submit(self.request, self._emit, self.cancel_token)
 
     def answer(self) -> tuple[str, Done]:
         """Wait for its text, and for what is said of that."""
@@ -165,25 +164,25 @@ def test_the_last_one_goes_on_by_itself(
     first.answer()
     assert second.answer()[0] == expected
     assert len(batches) == 1
-    assert [solo._running.request for solo in solos] == [first.request, second.request]
+    assert [solo._sequence.request for solo in solos] == [first.request, second.request]
 
 
-@pytest.mark.parametrize("share", [residency.PREFIX_SHARE, 0])
+@pytest.mark.parametrize("share", [loading.PREFIX_CACHE_SHARE, 0])
 def test_handover_reads_nothing_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     """Each goes on with what was read before, also where nothing is kept: one token is left."""
-    monkeypatch.setattr(residency, "PREFIX_SHARE", share)
+    monkeypatch.setattr(loading, "PREFIX_CACHE_SHARE", share)
     unread: list[tuple[str, int]] = []
-    start = Running.start
+    start = RunningSequence.prepare
 
-    def noted(self: Running, *kind: str) -> tuple[Any, list[int]]:
+    def noted(self: RunningSequence, *kind: str) -> tuple[Any, list[int]]:
         known, left = start(self, *kind)
         unread.append((self.request.chat[0]["content"], len(left)))
         return known, left
 
     ENGINE.close()
-    monkeypatch.setattr(Running, "start", noted)
+    monkeypatch.setattr(RunningSequence, "prepare", noted)
     first, second = Asked(folder, LONG, max_tokens=12), Asked(folder, "And you?", max_tokens=60)
     first.on_event = after(3, Text, second.submit)
     first.submit()
@@ -200,7 +199,7 @@ def test_cancelled_after_the_handover(folder: Path) -> None:
     first = Asked(folder, "Hello", max_tokens=4000)
     second = Asked(folder, "And you?")
     first.on_event = after(3, Text, second.submit)
-    second.on_event = after(2, Text, first.ticket.cancel)
+    second.on_event = after(2, Text, first.cancel_token.cancel)
     first.submit()
     assert second.answer()[0] == expected
 
@@ -211,7 +210,7 @@ def test_newcomer_after_a_cancelled_one(folder: Path, batches: list[Batch]) -> N
     first, second = Asked(folder, "Hello", max_tokens=4000), Asked(folder, "And you?")
 
     def leave() -> None:
-        first.ticket.cancel()
+        first.cancel_token.cancel()
         second.submit()
 
     first.on_event = after(3, Text, leave)
@@ -228,11 +227,11 @@ def test_failure_of_the_one_that_is_left(folder: Path, monkeypatch: pytest.Monke
     step, failures = GenerationBatch._step, 0
     first, second = Asked(folder, "Hello", max_tokens=4000), Asked(folder, "And you?")
     first.on_event = after(3, Text, second.submit)
-    second.on_event = after(2, Text, first.ticket.cancel)
+    second.on_event = after(2, Text, first.cancel_token.cancel)
 
     def fail(batch: Any) -> Any:
         nonlocal failures
-        if first.ticket.cancelled.is_set():
+        if first.cancel_token.cancelled:
             failures += 1
             raise RuntimeError("out of memory")
         return step(batch)

@@ -42,7 +42,7 @@ import sys
 from pathlib import Path
 from queue import SimpleQueue
 from llm_tiered.mlx.engine.engine import ENGINE
-from llm_tiered.mlx.engine.requests import GenerationRequest, Prefill, Ticket
+from llm_tiered.mlx.engine.requests import GenerationRequest, Prefill, CancelToken
 events = SimpleQueue()
 chat = ({"role": "user", "content": "Hello"},)
 request = GenerationRequest("mlx/interrupt", Path(sys.argv[1]), 10**9, chat, max_tokens=100_000)
@@ -54,13 +54,13 @@ print(llm.get_model("mlx/interrupt").prompt("Hello", max_tokens=3).text())
 """
 WHILE_GENERATING = f"""{SUBMIT}
 for _ in range(3):
-    ENGINE.submit(request, events.put, Ticket())
+    ENGINE.submit(request, events.put, CancelToken())
 while isinstance(event := events.get(), Prefill):
     pass
 print(event.text)
 """
 WHILE_LOADING = f"""{SUBMIT}
-ENGINE.submit(request, events.put, Ticket())
+ENGINE.submit(request, events.put, CancelToken())
 sys.stdin.read()
 print("bye")
 """
@@ -74,7 +74,7 @@ atexit.register(signal.setitimer, signal.ITIMER_REAL, 1)
 
 IMPATIENT = """\
 from llm_tiered.mlx.engine import engine
-engine.GOODBYE = 0.1
+engine.SHUTDOWN_TIMEOUT = 0.1
 """
 
 

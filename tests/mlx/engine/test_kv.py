@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.engine import ENGINE, Engine
-from llm_tiered.mlx.engine.kv import ENTRIES, PrefixCache
-from llm_tiered.mlx.engine.requests import Event, GenerationRequest, Limits, Ticket
-from llm_tiered.mlx.engine.residency import PREFIX_SHARE
+from llm_tiered.mlx.engine.kv import MAX_ENTRIES, PrefixCache
+from llm_tiered.mlx.engine.loading import PREFIX_CACHE_SHARE
+from llm_tiered.mlx.engine.requests import CancelToken, Event, GenerationRequest, Limits
 from llm_tiered.mlx.models import MlxModel
 from llm_tiered.mlx.weights.inspect import inspect_folder
 from tests.mlx.engine.talk import Step, Talk, steps, wait
@@ -117,9 +117,9 @@ def test_what_was_used_lately_stays() -> None:
 def test_bounded_in_entries() -> None:
     """So many are kept, and no more."""
     prefixes = PrefixCache(PLENTY)
-    for token in range(ENTRIES + 5):
+    for token in range(MAX_ENTRIES + 5):
         prefixes.store([token], cache_of([token]))
-    assert prefixes.nbytes == ENTRIES * TOKEN_BYTES
+    assert prefixes.nbytes == MAX_ENTRIES * TOKEN_BYTES
 
 
 def test_copies() -> None:
@@ -163,7 +163,7 @@ def model(folder: Path) -> llm.Model:
 def talk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Talk]:
     """Give what talks with the model, where memory is as it is."""
     # Prefixes of about 900 tokens, of 512 bytes each.
-    budget = request.param or int(900 * 512 / PREFIX_SHARE)
+    budget = request.param or int(900 * 512 / PREFIX_CACHE_SHARE)
     assert inspect_folder(folder).memory < budget
     engine = Engine()
     yield Talk(engine, NAME, folder, budget)
@@ -173,13 +173,13 @@ def talk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Talk]:
 def test_memory(folder: Path) -> None:
     """What is kept takes the memory that it says, and not that of the batch it was read in."""
     engine = Engine()
-    budget = int(2e6 / PREFIX_SHARE)
+    budget = int(2e6 / PREFIX_CACHE_SHARE)
 
     def read(number: int) -> queue.SimpleQueue[Event]:
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         chat = ({"role": "user", "content": f"{number} " + "and so on " * 40},)
         request = GenerationRequest(NAME, folder, budget, chat, 3 + number)
-        engine.submit(request, events.put, Ticket())
+        engine.submit(request, events.put, CancelToken())
         return events
 
     wait(read(0))

@@ -21,17 +21,17 @@ from llm.cli import cli
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.engine.kv import PrefixCache
-from llm_tiered.mlx.engine.kv_disk import WORTH_KEEPING, KvStore
+from llm_tiered.mlx.engine.kv_disk import MIN_TOKENS, KvStore
 from llm_tiered.mlx.engine.requests import (
+    CancelToken,
     Done,
     Event,
     Failed,
     GenerationRequest,
     Limits,
-    Text,
-    Ticket,
 )
 from llm_tiered.mlx.models import MlxModel
+from llm_tiered.mlx.tokens.decoding import Text
 from llm_tiered.paths import kv_folder
 from tests.tiny_models import build
 
@@ -77,7 +77,7 @@ def ask(folder: Path, kept: KvStore | None, *turns: str, **said: Any) -> Any:
 def wait(request: GenerationRequest) -> tuple[str, Done]:
     """Wait for an answer."""
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    ENGINE.submit(request, events.put, Ticket())
+    ENGINE.submit(request, events.put, CancelToken())
     text = ""
     while not isinstance(event := events.get(timeout=PATIENCE), Done):
         assert not isinstance(event, Failed), event.error
@@ -108,7 +108,7 @@ def test_fork_across_processes(folder: Path, kept: KvStore) -> None:
     text, _ = ask(folder, kept, QUESTION)
     ask(folder, kept, QUESTION, text, "Which one?")
     fork, cached = ask(folder, kept, QUESTION, text, "No, chords!")
-    assert cached > WORTH_KEEPING
+    assert cached > MIN_TOKENS
     assert fork == ask(folder, None, QUESTION, text, "No, chords!")[0]
 
 
@@ -117,7 +117,7 @@ def test_same_prompt_across_processes(folder: Path, kept: KvStore) -> None:
     first, _ = ask(folder, kept, QUESTION)
     again, cached = ask(folder, kept, QUESTION)
     assert again == first
-    assert cached > WORTH_KEEPING
+    assert cached > MIN_TOKENS
     assert len(files(kept)) == 2
 
 
@@ -138,7 +138,7 @@ def test_kinds_of_caches(kind: str, folder: Path, kept: KvStore) -> None:
     turns = (QUESTION, text, "Which one?")
     assert ask(folder, kept, *turns)[1] == 0
     answer, cached = ask(folder, kept, *turns, **said)
-    assert cached > WORTH_KEEPING
+    assert cached > MIN_TOKENS
     assert answer == ask(folder, None, *turns, **said)[0]
 
 
@@ -170,7 +170,7 @@ def test_bounded_in_bytes(folder: Path, kept: KvStore) -> None:
     [first] = [file for file in files(kept, "*.safetensors") if file.stat().st_size == size]
     # Used again, the first one is the younger; the second one goes for the third.
     os.utime(first, ns=(0, 0))
-    assert ask(folder, small, QUESTION)[1] > WORTH_KEEPING
+    assert ask(folder, small, QUESTION)[1] > MIN_TOKENS
     ask(folder, small, "Thank you very much. " * 5)
     assert sum(file.stat().st_size for file in files(kept, "*.safetensors")) <= small.max_bytes
     assert ask(folder, None, QUESTION)[0] == ask(folder, small, QUESTION)[0]
@@ -218,7 +218,7 @@ def test_damaged_files(damage: str, kind: str, folder: Path, kept: KvStore) -> N
     assert ask(folder, kept, *turns)[0] == expected
     again, cached = ask(folder, kept, *turns)
     assert again == expected
-    assert cached > WORTH_KEEPING or damage == "a folder"
+    assert cached > MIN_TOKENS or damage == "a folder"
 
 
 def test_files_of_another_kind(folder: Path, kept: KvStore) -> None:

@@ -10,16 +10,9 @@ import pytest
 
 from llm_tiered.errors import PromptTooLong
 from llm_tiered.mlx.engine.kv_disk import KvStore
-from llm_tiered.mlx.engine.requests import (
-    BadToolCall,
-    Done,
-    Failed,
-    GenerationRequest,
-    Prefill,
-    Reasoning,
-    Text,
-    ToolCall,
-)
+from llm_tiered.mlx.engine.requests import BadToolCall, Done, Failed, GenerationRequest, Prefill
+from llm_tiered.mlx.tokens.decoding import Reasoning, Text
+from llm_tiered.mlx.tokens.tools import ToolCall
 
 REQUEST = GenerationRequest(
     model="mlx/one",
@@ -40,7 +33,7 @@ EVENTS = [
     Text("Hi"),
     Reasoning("He greets."),
     ToolCall("now", {"zone": "UTC"}),
-    BadToolCall("{", "not in the form of a tool call"),
+    BadToolCall("{", "this is not a valid tool call"),
     Done("stop", 9, 4, 2, 10.0, 5.0, 10**6, -0.5, -1.0),
 ]
 
@@ -60,8 +53,8 @@ def test_failure_is_plain_data() -> None:
 
 def test_request_to_the_draft_model() -> None:
     """The draft model is asked the same, without the adapter of the one it guesses for."""
-    drafting = REQUEST.drafting
+    drafting = REQUEST.draft_request
     assert drafting
     assert (drafting.model, drafting.folder) == REQUEST.draft
-    assert (drafting.adapter, drafting.draft, drafting.drafting) == (None, None, None)
+    assert (drafting.adapter, drafting.draft, drafting.draft_request) == (None, None, None)
     assert (drafting.chat, drafting.budget) == (REQUEST.chat, REQUEST.budget)

@@ -11,10 +11,11 @@ import llm
 import pytest
 
 from llm_tiered.errors import ModelUnavailable
-from llm_tiered.mlx.engine import residency
+from llm_tiered.mlx.engine import loading, residency
 from llm_tiered.mlx.engine.engine import Engine
-from llm_tiered.mlx.engine.requests import Done, Event, Failed, GenerationRequest, Text, Ticket
+from llm_tiered.mlx.engine.requests import CancelToken, Done, Event, Failed, GenerationRequest
 from llm_tiered.mlx.engine.worker import Worker
+from llm_tiered.mlx.tokens.decoding import Text
 from llm_tiered.mlx.weights.inspect import inspect_folder
 from llm_tiered.wording import gigabytes
 from tests.tiny_models import build
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llm_tiered.mlx.engine.job import Job
-    from llm_tiered.mlx.engine.residency import Loaded
+    from llm_tiered.mlx.engine.loading import LoadedModel
 
 PATIENCE = 60  # seconds, for what takes far less
 PLENTY = 10**9
@@ -72,7 +73,7 @@ def start(engine: Engine, folder: Path, prompt: str = "Hello", **said: Any) -> S
         "sampling": {"temperature": 0.0},
         "chat": ({"role": "user", "content": prompt},),
     }
-    engine.submit(GenerationRequest(folder=folder, **{**fields, **said}), events.put, Ticket())
+    engine.submit(GenerationRequest(folder=folder, **{**fields, **said}), events.put, CancelToken())
     return events
 
 
@@ -102,13 +103,13 @@ def test_switching_loads_nothing(
 ) -> None:
     """Each of the models that fit together is loaded once, however often they take turns."""
     loaded: list[str] = []
-    load = residency._load
+    load = loading.load_model
 
-    def note(name: str, *others: Any) -> Loaded:
-        loaded.append(name)
-        return load(name, *others)
+    def note(request: GenerationRequest, *others: Any) -> LoadedModel:
+        loaded.append(request.name)
+        return load(request, *others)
 
-    monkeypatch.setattr(residency, "_load", note)
+    monkeypatch.setattr(residency, "load_model", note)
     for name in "abcbacab":
         ask(engine, folders[name])
     assert loaded == ["a", "b", "c"]
@@ -185,13 +186,13 @@ def test_running_requests_count(
     assert found.kv_bytes_per_token
     budget = found.memory + 2 * 300 * found.kv_bytes_per_token
     together: list[int] = []
-    begin = Worker._begin
+    begin = Worker._start
 
     def note(worker: Worker, job: Job) -> None:
         begin(worker, job)
         together.append(sum(len(runner) for runner in worker._runners))
 
-    monkeypatch.setattr(Worker, "_begin", note)
+    monkeypatch.setattr(Worker, "_start", note)
     settings = {"budget": budget, "max_tokens": 200, "stop": ("e", "a", "o"), **options}
     started = [start(engine, folders["a"], f"What is {n}?", **settings) for n in range(8)]
     answers = [wait(events) for events in started]
@@ -209,13 +210,13 @@ def test_caches_of_drafts_count(
     # Two requests and their drafts have four caches of 200 to 250 tokens.
     budget = sum(found.size for found in sizes) + 1100 * per_token
     together: list[int] = []
-    begin = Worker._begin
+    begin = Worker._start
 
     def note(worker: Worker, job: Job) -> None:
         begin(worker, job)
         together.append(sum(len(runner) for runner in worker._runners))
 
-    monkeypatch.setattr(Worker, "_begin", note)
+    monkeypatch.setattr(Worker, "_start", note)
     draft = ("b", folders["b"])
     settings = {"budget": budget, "max_tokens": 30, "draft": draft}
     prompts = [f"{n} " + "and so on " * 60 for n in range(5)]
@@ -277,14 +278,14 @@ def test_memory_is_given_back(
     """An evicted model's memory is free at once, before Python finds that it is in a circle."""
     import mlx.core as mx
 
-    load = residency._load
+    load = loading.load_model
 
-    def circular(*args: Any) -> Loaded:
+    def circular(*args: Any) -> LoadedModel:
         loaded = load(*args)
         vars(loaded.model)["circle"] = loaded.model
         return loaded
 
-    monkeypatch.setattr(residency, "_load", circular)
+    monkeypatch.setattr(residency, "load_model", circular)
     before = mx.get_active_memory()
     gc.disable()
     try:
@@ -315,13 +316,13 @@ import json, resource
 from pathlib import Path
 from queue import SimpleQueue
 from llm_tiered.mlx.engine.engine import Engine
-from llm_tiered.mlx.engine.requests import Done, GenerationRequest, Ticket
+from llm_tiered.mlx.engine.requests import Done, GenerationRequest, CancelToken
 
 before = resource.getrlimit(resource.RLIMIT_NOFILE)
 events = SimpleQueue()
 chat = ({{"role": "user", "content": "Hello"}},)
 request = GenerationRequest("a", Path({str(folders["a"])!r}), 10**9, chat, max_tokens=5)
-Engine().submit(request, events.put, Ticket())
+Engine().submit(request, events.put, CancelToken())
 while not isinstance(events.get(), Done):
     pass
 print(json.dumps([before, resource.getrlimit(resource.RLIMIT_NOFILE)]))

@@ -24,10 +24,10 @@ import pytest
 from llm_tiered.errors import PromptTooLong, RequestError, TieredError
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.batch import Batch
-from llm_tiered.mlx.engine.engine import ENGINE, IN_FLIGHT
+from llm_tiered.mlx.engine.engine import ENGINE, MAX_IN_FLIGHT
 from llm_tiered.mlx.engine.kv import PrefixCache
 from llm_tiered.mlx.engine.requests import Limits
-from llm_tiered.mlx.engine.sequence import Running
+from llm_tiered.mlx.engine.sequence import RunningSequence
 from llm_tiered.mlx.engine.solo import Solo
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.mlx.tokens.decoding import Decoder
@@ -348,24 +348,24 @@ def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def count_loads(patch: pytest.MonkeyPatch, loads: list[str]) -> None:
     """Note every model that is loaded."""
-    from llm_tiered.mlx.engine import residency
+    from llm_tiered.mlx.engine import loading, residency
 
-    load = residency._load
+    load = loading.load_model
 
-    def counted(name: str, *args: Any) -> Any:
-        loads.append(name)
-        return load(name, *args)
+    def counted(request: Any, *args: Any) -> Any:
+        loads.append(request.name)
+        return load(request, *args)
 
-    patch.setattr(residency, "_load", counted)
+    patch.setattr(residency, "load_model", counted)
 
 
 def check_nothing_is_left(threads: set[threading.Thread], memory: int) -> None:
     """See that all is as it was, once the engine is closed."""
     gc.collect()
-    assert all(ENGINE._places.acquire(timeout=WATCHDOG) for _ in range(IN_FLIGHT))
-    ENGINE._places.release(IN_FLIGHT)
+    assert all(ENGINE._slots.acquire(timeout=WATCHDOG) for _ in range(MAX_IN_FLIGHT))
+    ENGINE._slots.release(MAX_IN_FLIGHT)
     ENGINE.close()
     gc.collect()
     assert set(threading.enumerate()) <= threads
-    assert not any(isinstance(thing, (Running, Batch, Solo)) for thing in gc.get_objects())
+    assert not any(isinstance(thing, (RunningSequence, Batch, Solo)) for thing in gc.get_objects())
     assert mx.get_active_memory() < memory + SPARE

@@ -13,7 +13,7 @@ from llm_tiered.errors import EngineError, RequestError
 from llm_tiered.mlx import device
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.requests import Limits
-from llm_tiered.mlx.engine.solo import KV_GROUP, Solo
+from llm_tiered.mlx.engine.solo import KV_GROUP_SIZE, Solo
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.mlx.tokens.decoding import Decoder
 from tests import tiny_models
@@ -167,7 +167,7 @@ def quantised(folder: Path, bits: int) -> str:
         tokenizer,
         prompt,
         max_tokens=GREEDY["max_tokens"],
-        prompt_cache=[QuantizedKVCache(KV_GROUP, bits) for _ in model.layers],
+        prompt_cache=[QuantizedKVCache(KV_GROUP_SIZE, bits) for _ in model.layers],
     )
     return text
 
@@ -196,7 +196,7 @@ def test_quantised_cache_and_draft(models: dict[str, llm.Model]) -> None:
 
 def test_cache_that_can_not_be_quantised(plain: llm.Model) -> None:
     """A model whose heads are too small for kv_bits says so, and what to do."""
-    with pytest.raises(RequestError, match=r"solo-plain.* 16 .*leave kv_bits out"):
+    with pytest.raises(RequestError, match=r"solo-plain.* 16, .*leave kv_bits out"):
         plain.prompt("Hello", kv_bits=8, **GREEDY).text()
     assert plain.prompt("Hello", **GREEDY).text()
 
@@ -243,7 +243,7 @@ def test_draft_and_schema(temperature: int, plain: llm.Model) -> None:
 
 def test_draft_of_another_vocabulary(plain: llm.Model) -> None:
     """A draft model whose tokens mean something else is refused by name."""
-    with pytest.raises(RequestError, match=r"solo-other .*solo-plain.*vocabulary"):
+    with pytest.raises(RequestError, match=r"solo-other .*solo-plain.*vocabularies"):
         plain.prompt("Hello", draft_model="mlx/solo-other", **GREEDY).text()
 
 

@@ -10,8 +10,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llm_tiered.mlx.engine.requests import Reasoning, Text, ToolText
-from llm_tiered.mlx.tokens.decoding import Channel, Decoder, Splitter
+from llm_tiered.mlx.tokens.decoding import (
+    Channel,
+    Decoder,
+    MarkerSplitter,
+    Reasoning,
+    Text,
+    ToolText,
+)
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -84,7 +90,7 @@ def cut_texts_and_markers(draw: st.DrawFn) -> tuple[list[str], Markers]:
 
 def split(pieces: Sequence[str], markers: Markers, channel: Channel = "text") -> Pieces:
     """Split a text that comes in these pieces."""
-    splitter = Splitter(markers, channel)
+    splitter = MarkerSplitter(markers, channel)
     found = [part for piece in pieces for part in splitter.push(piece)]
     return joined([*found, splitter.flush()])
 
@@ -116,7 +122,7 @@ def test_any_markers(case: tuple[list[str], Markers]) -> None:
 @given(cut_texts())
 def test_nothing_is_held_back_for_long(pieces: list[str]) -> None:
     """Only what may yet become a marker is kept waiting."""
-    splitter = Splitter(THINKING)
+    splitter = MarkerSplitter(THINKING)
     for piece in pieces:
         splitter.push(piece)
         _, held = copy(splitter).flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from llm_tiered.mlx.tokens.logprobs import Logprobs, Sampled
+from llm_tiered.mlx.tokens.logprobs import Logprobs, StepLogprobs
 
 STEPS = [
     # Tokens of two requests, and each one's log-probabilities over three tokens.
@@ -14,10 +14,10 @@ STEPS = [
 ]
 
 
-def sample(step: int, dtype: mx.Dtype = mx.float32) -> Sampled:
+def sample(step: int, dtype: mx.Dtype = mx.float32) -> StepLogprobs:
     """One of the steps above."""
     tokens, rows = STEPS[step]
-    return Sampled(tokens, [mx.array(row, dtype) for row in rows])
+    return StepLogprobs(tokens, [mx.array(row, dtype) for row in rows])
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
@@ -44,14 +44,14 @@ def test_values_can_be_asked_for_in_between() -> None:
 
 def test_a_token_is_read_when_the_next_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """To note a token does not wait for the device, which has the model's next step to do."""
-    read: list[Sampled] = []
-    original = Sampled.read
+    read: list[StepLogprobs] = []
+    original = StepLogprobs.read
 
-    def noted(sampled: Sampled) -> list[float]:
+    def noted(sampled: StepLogprobs) -> list[float]:
         read.append(sampled)
         return original(sampled)
 
-    monkeypatch.setattr(Sampled, "read", noted)
+    monkeypatch.setattr(StepLogprobs, "read", noted)
     steps = [sample(0), sample(1)]
     logprobs = Logprobs()
     logprobs.add(steps[0], 0)

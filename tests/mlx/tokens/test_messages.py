@@ -169,5 +169,5 @@ def test_no_template_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("message", [user("gr\udcfc\udcdfe"), system("\ud83d")])
 def test_half_characters_are_refused(message: Message) -> None:
     """What is no Unicode, as Python reads a file in another encoding, is told as that."""
-    with pytest.raises(RequestError, match=r"no valid Unicode: character \d of \d is '.ud"):
+    with pytest.raises(RequestError, match=r"not valid Unicode: character \d of \d is '.ud"):
         to_chat([user("Hello"), assistant("Hi"), message])

@@ -11,7 +11,7 @@ import pytest
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.tokens.sampling import penalties, sampler, seeded
+from llm_tiered.mlx.tokens.sampling import make_penalties, make_sampler, make_seeded_sampler
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 # Shares of eight tokens, the likeliest in the middle.
 SHARES = [0.02, 0.04, 0.10, 0.40, 0.25, 0.12, 0.06, 0.01]
 DRAWS = 4000
-KINDS = ("unseeded", "seeded")
+KINDS = ("unseeded", "make_seeded_sampler")
 
 
 def make(kind: str, **settings: float) -> Sampler:
-    """A sampler of either kind."""
-    return sampler(settings) if kind == "unseeded" else seeded(settings, 3)
+    """A make_sampler of either kind."""
+    return make_sampler(settings) if kind == "unseeded" else make_seeded_sampler(settings, 3)
 
 
 def draw(sample: Sampler, count: int = DRAWS) -> list[int]:
@@ -87,7 +87,8 @@ def test_temperature(kind: str) -> None:
 def test_seed(seed: int) -> None:
     """A seed draws the same tokens each time, and other tokens than another seed."""
     first, again, other = (
-        draw_in_turn(seeded({"temperature": 1.0}, value)) for value in (seed, seed, seed ^ 1)
+        draw_in_turn(make_seeded_sampler({"temperature": 1.0}, value))
+        for value in (seed, seed, seed ^ 1)
     )
     assert first == again != other
     assert len(set(first)) > 1
@@ -96,33 +97,33 @@ def test_seed(seed: int) -> None:
 def test_seed_stands_alone() -> None:
     """What else is drawn in the thread changes nothing for a seed, and the other way round."""
     hot = {"temperature": 1.0}
-    expected = draw_in_turn(seeded(hot, 7))
+    expected = draw_in_turn(make_seeded_sampler(hot, 7))
     mx.random.seed(1)
-    others = draw_in_turn(sampler(hot))
+    others = draw_in_turn(make_sampler(hot))
     mx.random.seed(1)
-    sample, found, disturbed = seeded(hot, 7), [], []
+    sample, found, disturbed = make_seeded_sampler(hot, 7), [], []
     for _ in range(20):
         found += draw(sample, 1)
-        disturbed += draw(sampler(hot), 1)
+        disturbed += draw(make_sampler(hot), 1)
     assert (found, disturbed) == (expected, others)
 
 
 def test_one_sampler_for_the_same_settings() -> None:
     """Requests that want the same share their sampler, so that a batch draws for all at once."""
     settings = {"temperature": 0.5, "top_p": 0.7}
-    assert sampler(settings) is sampler({**settings, "repetition_penalty": 1.1})
-    assert sampler(settings) is not sampler({"temperature": 0.5})
+    assert make_sampler(settings) is make_sampler({**settings, "repetition_penalty": 1.1})
+    assert make_sampler(settings) is not make_sampler({"temperature": 0.5})
 
 
 @pytest.mark.parametrize("settings", [{}, {"repetition_penalty": 1.0}])
 def test_no_penalty(settings: dict[str, float]) -> None:
     """Without a penalty, or with one of 1, the logits stay what they are."""
-    assert penalties(settings) == []
+    assert make_penalties(settings) == []
 
 
 def test_penalty() -> None:
     """A penalty makes likelier and unlikelier tokens that were said lately less likely alike."""
-    [penalise] = penalties({"repetition_penalty": 2.0})
+    [penalise] = make_penalties({"repetition_penalty": 2.0})
     logits = penalise(mx.array([1, 2, 2]), mx.array([[3.0, 4.0, -4.0, 5.0]]))
     assert logits.tolist() == [[3.0, 2.0, -8.0, 5.0]]
 

@@ -127,7 +127,7 @@ def test_tools_and_schema(models: dict[str, llm.Model]) -> None:
     def now() -> str:
         return "noon"
 
-    with pytest.raises(RequestError, match="can't take tools and a schema at once"):
+    with pytest.raises(RequestError, match="can't combine tools with a schema"):
         models["qwen2"].prompt("Go.", schema=DIGIT, tools=[llm.Tool.function(now)]).text()
 
 

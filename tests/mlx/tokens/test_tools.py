@@ -238,10 +238,10 @@ def test_tool_that_raises(models: dict[str, llm.Model], scripts: Scripts) -> Non
 
 
 BAD = {
-    "no JSON": ("<tool_call>double it</tool_call>", "not in the form of a tool call"),
-    "nothing": ("<tool_call></tool_call>", "not in the form of a tool call"),
-    "a list": ("<tool_call>[1]</tool_call>", 'has a "name"'),
-    "no name": ('<tool_call>{"arguments": {}}</tool_call>', 'has a "name"'),
+    "no JSON": ("<tool_call>double it</tool_call>", "this is not a valid tool call"),
+    "nothing": ("<tool_call></tool_call>", "this is not a valid tool call"),
+    "a list": ("<tool_call>[1]</tool_call>", 'needs a "name"'),
+    "no name": ('<tool_call>{"arguments": {}}</tool_call>', 'needs a "name"'),
     "arguments as a text": (
         '<tool_call>{"name": "double", "arguments": "{}"}</tool_call>',
         'object of "arguments"',
@@ -250,7 +250,7 @@ BAD = {
     "wrong type": (call("double", number="two"), "'two' is not of type 'integer'"),
     "nothing given": (call("double"), "'number' is a required property"),
     "no arguments": ('<tool_call>{"name": "double"}</tool_call>', "'number' is a required"),
-    "never closed": ('<tool_call>{"name": "double", "argum', "not in the form of a tool call"),
+    "never closed": ('<tool_call>{"name": "double", "argum', "this is not a valid tool call"),
 }
 
 

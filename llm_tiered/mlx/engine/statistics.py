@@ -1,0 +1,64 @@
+"""What is measured while a sequence is generated."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..tokens.logprobs import Logprobs
+from .requests import Done
+
+if TYPE_CHECKING:
+    from ..tokens.logprobs import StepLogprobs
+    from .requests import CutOff
+
+
+class Statistics:
+    """The times and log-probabilities of one sequence, from its start on."""
+
+    def __init__(self) -> None:
+        self._logprobs = Logprobs()
+        self._started = time.perf_counter()
+        self._first_token: float | None = None
+
+    def add_token(self, step: StepLogprobs, row: int) -> None:
+        """Count a generated token, whose log-probability is in this row of the step."""
+        if self._first_token is None:
+            self._first_token = time.perf_counter()
+        self._logprobs.add(step, row)
+
+    def summary(  # each is one field of the event
+        self,
+        finish_reason: str,
+        *,
+        prompt_tokens: int,
+        cached_tokens: int,
+        schema_level: str | None,
+        cut_off_by: CutOff | None,
+    ) -> Done:
+        """Return the final event of a sequence with at least one generated token."""
+        import mlx.core as mx
+
+        logprobs = self._logprobs.values()
+        now = time.perf_counter()
+        first_token = self._first_token or now
+        generated = len(logprobs)
+        lowest_tenth = sorted(logprobs)[: max(1, generated // 10)]
+        return Done(
+            finish_reason=finish_reason,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+            generation_tokens=generated,
+            prompt_tps=_rate(prompt_tokens - cached_tokens, first_token - self._started),
+            generation_tps=_rate(generated - 1, now - first_token),
+            peak_memory=mx.get_peak_memory(),
+            mean_logprob=sum(logprobs) / generated,
+            lowest_logprob=lowest_tenth[0],
+            decile_logprob=sum(lowest_tenth) / len(lowest_tenth),
+            schema_level=schema_level,
+            cut_off_by=cut_off_by,
+        )
+
+
+def _rate(tokens: int, seconds: float) -> float:
+    return round(tokens / max(seconds, 1e-9), 1)
