@@ -1,4 +1,4 @@
-"""The whole way of a prompt: command line, tiers, the real embedded model, the log."""
+"""A prompt from end to end: command line, tiers, the real embedded model, the log."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 EMBEDDED = "mlx/SmolLM2-135M-Instruct"
 OPTIONS = ("-o", "complexity", "6", "-o", "max_tokens", "12", "-o", "temperature", "0")
-# Shorter than the model's own: without Metal, it reads about eight tokens a second.
+# Both are short: without Metal, the model reads about ten tokens a second.
 SYSTEM = ("-s", "Be brief.")
-QUESTION = "What is the capital of France?"
+QUESTION = "Capital of France?"
 
 
 @pytest.fixture(autouse=True)
 def _downloaded(smollm2_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the embedded model be there, and nothing else be had."""
+    """Put the embedded model where it belongs; no other model can be fetched."""
     folder = embedded.folder()
     folder.parent.mkdir(parents=True)
     folder.symlink_to(smollm2_folder)
@@ -37,7 +37,7 @@ def _downloaded(smollm2_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run llm in a process of its own, and see that it succeeds."""
+    """Run llm in a process of its own, which has to succeed."""
     done = subprocess.run(
         [sys.executable, "-m", "llm", *arguments],
         stdin=subprocess.DEVNULL,
@@ -50,14 +50,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_prompt_falls_back_to_the_embedded_model(caplog: pytest.LogCaptureFixture) -> None:
-    """Without models and key the embedded one answers, in one line of warning, and is logged.
+    """Without other models and without a key the embedded model answers, and is logged.
 
-    So it is when the conversation goes on in another process: this one.
+    Nothing else is printed but one line of warning. The same holds when the conversation is
+    continued in another process: this one.
     """
     first = run("-m", "tiered", *OPTIONS, *SYSTEM, QUESTION)
     second = CliRunner().invoke(cli, ["-c", "-o", "max_tokens", "1", "Why?"])
     assert second.exit_code == 0, second.output
-    assert "Paris" in first.stdout
+    assert first.stdout == "The capital of France is Paris.\n"
     assert second.stdout.strip()
     for warnings in (first.stderr.splitlines(), caplog.messages):
         [warning] = warnings
