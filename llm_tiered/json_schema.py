@@ -32,12 +32,14 @@ def parse(text: str) -> dict[str, Any]:
 
     Raises ValueError if it is neither.
     """
-    if not text.lstrip().startswith("{"):
-        return llm.schema_dsl(text)
     try:
-        schema: dict[str, Any] = json.loads(text)
+        schema = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
+        if text.lstrip().startswith("{"):
+            raise ValueError(f"not JSON: {error}") from None
+        return llm.schema_dsl(text)
+    if not isinstance(schema, dict):
+        raise ValueError(f"found {text}, expected a JSON object")
     return schema
 
 

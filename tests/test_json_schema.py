@@ -22,10 +22,15 @@ def test_a_schema_is_read_as_json_or_in_the_concise_form(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON: Expecting property name"), ("{" * 100_000, "not JSON: ")],
+    [
+        ("{", "not JSON: Expecting property name"),
+        ("{" * 100_000, "not JSON: "),
+        ("[1, 2]", r"found \[1, 2\], expected a JSON object"),
+        ("age text", "Unsupported type"),
+    ],
 )
 def test_a_damaged_schema_is_refused(text: str, message: str) -> None:
-    """A schema that begins like JSON and is not JSON is an error."""
+    """A text that is neither a JSON object nor the concise form is an error."""
     with pytest.raises(ValueError, match=message):
         parse(text)
 

@@ -1,4 +1,4 @@
-"""`llm tiered …`: a file for each group of commands, imported when one of them is called."""
+"""`llm tiered …`: a module for each command, imported when the command is called."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ COMMANDS = (
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used: `llm` starts no slower."""
+    """A group whose commands are imported when they are used, so that llm starts no slower."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
+        """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, or None."""
+        """Return the command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"{__name__}.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what it raises for people is shown without a traceback."""
-        # As on stderr: a sign that the encoding lacks, as cp1252 does arrows, ends no report.
+        """Run a command; an error that it raises on purpose is shown without a traceback."""
+        # Like stderr, stdout must survive characters that its encoding lacks, such as → in cp1252.
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
@@ -56,4 +56,4 @@ class LazyGroup(click.Group):
 
 @click.command(cls=LazyGroup)
 def tiered() -> None:
-    """Route prompts to the cheapest model that can answer them."""
+    """Send each prompt to the cheapest model that can answer it."""

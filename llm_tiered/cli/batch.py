@@ -1,4 +1,4 @@
-"""`llm tiered batch`: answer the prompts of a file."""
+"""`llm tiered batch`: all prompts of a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import llm
-from pydantic import ValidationError
 
 from ..batch import rows
 from ..batch.formats import FORMATS, count, format_of
@@ -24,8 +23,8 @@ from ..batch.progress import Progress, WarnOnce
 from ..batch.runner import BatchRun, BatchSettings
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
-from ..router.failures import explain
-from .schema import read, schema_option
+from .options import WrongUsage, concurrency_option, read_options, read_schema, schema_option
+from .output import echo_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,54 +35,49 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-class WrongUsage(click.ClickException):
-    """A mistake that shows before the first row."""
-
-    exit_code = 2
-
-
 @click.command("batch")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the answers go; a batch with one can be taken up again. Default: stdout",
+    help="File for the answers; with one, a batch can be continued  [default: stdout]",
 )
-@click.option("form", "--format", type=click.Choice(FORMATS), help="Format of FILE")
-@click.option("-m", "--model", "name", default="tiered", show_default=True, help="Model to use")
-@click.option("-s", "--system", help="System prompt, for rows without one")
+@click.option(
+    "form", "--format", type=click.Choice(FORMATS), help="Format of FILE  [default: by its name]"
+)
+@click.option("-m", "--model", "name", default="tiered", show_default=True, help="Model to ask")
+@click.option("-s", "--system", help="System prompt of rows without one")
 @click.option(
     "options",
     "--option",
     type=(str, str),
     multiple=True,
-    metavar="KEY VALUE",
-    help="Option of the model, for rows without it",
+    metavar="NAME VALUE",
+    help="Option of the model, for rows that do not set it",
 )
 @schema_option
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Requests to the cloud at a time",
-)
+@concurrency_option
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="Requests to the cloud a minute, at most",
+    help="Largest number of cloud requests a minute",
 )
 @click.option(
-    "number", "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows"
+    "number",
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of rows to answer, from the first on",
 )
 @click.option(
-    "--unordered", is_flag=True, help="Write answers as they come, not in the rows' order"
+    "--unordered",
+    is_flag=True,
+    help="Write each answer as soon as it is there, not in the order of the rows",
 )
 @click.option("--strict", is_flag=True, help="Stop at the first row that fails")
-@click.option("--restart", is_flag=True, help="Begin anew: overwrite the output")
+@click.option("--restart", is_flag=True, help="Start over and overwrite the output")
 @click.option("-n", "--no-log", is_flag=True, help="Don't log the prompts")
 @click.pass_context
 def command(  # noqa: PLR0913, PLR0917 - one for each option
@@ -103,30 +97,36 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     restart: bool,
     no_log: bool,
 ) -> None:
-    """Answer the prompts of a file (JSONL, CSV or a line each; - is stdin), as JSONL.
+    """Answer the prompts in a file (JSONL, CSV or one a line; - is stdin) and write JSONL.
 
-    JSONL and CSV have the fields prompt and, if wanted, id, system, complexity, task, tier,
-    schema and options. A batch with an output that was stopped or killed goes on where it was
-    when it is started again, and then tries again what failed.
+    Rows of JSONL and CSV have a prompt, and optionally id, system, complexity, task, tier, schema
+    and options. With --output, a batch that was stopped or killed continues when the same command
+    is run again, and rows that failed are tried again.
 
     Exits with 0 if all rows are answered, 1 if any failed, 2 for wrong usage, 130 after Ctrl-C.
     """
     with ExitStack() as stack:
         with _wrong_usage():
-            # Once, and not with each row.
+            # A mistake in the config is reported once, not for each row.
             load_settings()
             model = _model(name)
-            defaults = _defaults(model, system, schema, dict(options))
+            defaults = rows.Defaults(
+                model.model_id,
+                model.Options,
+                system,
+                read_schema(schema),
+                read_options(model, options),
+            )
             form = form or ("jsonl" if file == STDIN else format_of(Path(file)))
-            every = rows.read(stack.enter_context(_open(file)), form, defaults)
-            found: Iterator[rows.Row | rows.BadRow] = islice(every, number)
+            all_rows = rows.read(stack.enter_context(_open(file)), form, defaults)
+            batch_rows: Iterator[rows.Row | rows.BadRow] = islice(all_rows, number)
             journal = None
             if output and (output.is_file() or not output.exists()):
                 if file != STDIN and output.exists() and output.samefile(file):
                     raise RequestError(f"{output} is the input")
                 journal = Journal(output, restart=restart)
                 stack.callback(journal.close)
-                found = journal.check(found)
+                batch_rows = journal.check(batch_rows)
             answers = stack.enter_context(_open_output(output, restart=restart))
         progress = Progress(_count(file, form, number))
         stack.callback(progress.close)
@@ -135,10 +135,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         )
         batch = BatchRun(settings, answers, journal, progress)
         stack.enter_context(_warnings_once())
-        asyncio.run(batch.run(found))
+        asyncio.run(batch.run(batch_rows))
     if batch.interrupted:
-        again = "the same command goes on from here" if journal else "with --output it could go on"
-        click.echo(f"Stopped: {again}", err=True)
+        how = (
+            "the same command continues from here" if journal else "--output would let it continue"
+        )
+        echo_note(f"Stopped: {how}")
         context.exit(130)
     if progress.failed:
         context.exit(1)
@@ -146,7 +148,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
 @contextmanager
 def _wrong_usage() -> Iterator[None]:
-    """Show what goes wrong before the first row."""
+    """Turn errors before the first row into wrong usage."""
     try:
         yield
     except (TieredError, OSError) as error:
@@ -162,21 +164,6 @@ def _model(name: str) -> AsyncModel:
     return model
 
 
-def _defaults(
-    model: AsyncModel, system: str | None, schema: str | None, options: dict[str, str]
-) -> rows.Defaults:
-    from llm.cli import get_model_options
-
-    options = get_model_options(model.model_id) | options
-    try:
-        model.Options(**options)
-        return rows.Defaults(model.model_id, model.Options, system, read(schema), options)
-    except ValidationError as error:
-        raise RequestError(explain(error).reason) from None
-    except ValueError as error:
-        raise RequestError(str(error)) from None
-
-
 @contextmanager
 def _open(file: str) -> Iterator[BinaryIO]:
     if file != STDIN:
@@ -186,7 +173,7 @@ def _open(file: str) -> Iterator[BinaryIO]:
     if sys.stdin is None:
         raise RequestError("standard input is closed")
     stdin = sys.stdin.buffer
-    # A buffer of its own: Python can't end while a thread waits for input with that of sys.stdin.
+    # With sys.stdin's own buffer, Python could not exit while a thread waits for input.
     raw = getattr(stdin, "raw", None)
     yield io.BufferedReader(raw) if raw else stdin
 
@@ -203,7 +190,7 @@ def _open_output(path: Path | None, *, restart: bool) -> Iterator[Output]:
 
 
 def _count(file: str, form: Format, number: int | None) -> int | None:
-    """How many rows there are, if anybody sees the bar that needs it."""
+    """The number of rows if a progress bar needs it, else the limit."""
     if file == STDIN or not sys.stderr.isatty():
         return number
     with Path(file).open("rb") as stream:

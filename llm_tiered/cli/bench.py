@@ -18,11 +18,11 @@ from ..bench.plot import bar_charts
 from ..bench.synthetic import SHAPES
 from ..config.local_models import local_models
 from ..config.settings import load_settings
-from ..errors import ModelUnavailable, RequestError
+from ..errors import ModelUnavailable
 from ..mlx.catalog import EMBEDDED
 from ..mlx.weights import store
-from .lookup import local_model, tiered_model
-from .output import echo_json, echo_table, json_option
+from .lookup import get_spec, tiered_model
+from .output import check_folder, echo_json, echo_note, echo_table, json_option, write_text
 from .status import device_facts
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PACKAGES = ("llm-tiered", "llm", "mlx", "mlx-lm")
 
 
 def _parts(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...]:
-    """The parts that a list with commas names; without one, all of them."""
+    """The parts in a list with commas; without a list, all of them."""
     if text is None:
         return PARTS
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -52,28 +52,39 @@ def _parts(context: click.Context, option: click.Parameter, text: str | None) ->
     type=click.Choice(list(SHAPES)),
     metavar="SHAPE",
     multiple=True,
-    help="A random model of the size of a real one, in place of its weights",
+    help="Measure a model with random weights and the shape of a real one",
 )
-@click.option("parts", "--only", callback=_parts, metavar="PART,…", help="Measure only these parts")
 @click.option(
-    "--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds of each part"
+    "parts", "--only", callback=_parts, metavar="PART,…", help="Parts to measure  [default: all]"
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Number of runs of each part",
 )
 @click.option(
     "--tokens",
     type=click.IntRange(min=2),
     default=64,
     show_default=True,
-    help="Tokens of an answer; prompts have four times as many",
+    metavar="N",
+    help="Tokens of each answer; prompts have four times as many",
 )
 @click.option(
     "--batch",
     type=click.IntRange(min=2),
     default=8,
     show_default=True,
-    help="Prompts that are asked at once",
+    metavar="N",
+    help="Number of prompts asked at the same time",
 )
 @click.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the figures as SVG"
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a chart to this file, as SVG",
 )
 @json_option
 @click.pass_context
@@ -88,77 +99,59 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     plot: Path | None,
     json_: bool,
 ) -> None:
-    """Measure local models here, next to mlx_lm by itself.
+    """Measure the speed of local models on this machine, compared with mlx_lm alone.
 
-    Without names: the models of the local tiers that are on disk and can run here, and the
-    embedded one. Figures are medians, and ratios are taken between runs right after each other:
-    where the machine has other things to do, trust the ratios. Parts are load, raw, batch,
-    schema, chat, switch, overhead and start.
+    Without names, this measures the models of the local tiers that are on disk and can run here,
+    and the embedded model. Figures are medians. Each ratio compares runs that follow each other
+    directly, so on a busy machine the ratios are more reliable than the figures. The parts are
+    load, raw, batch, schema, chat, switch, overhead and start.
 
     Exits with 1 if a part could not be measured.
     """
-    if plot and not plot.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder {plot.absolute().parent} for the plot")
+    if plot:
+        check_folder(plot)
     plan = Plan(parts, runs, tokens, batch)
     needed = not {*parts} <= {*OF_THE_PLUGIN}
     subjects = _subjects(names, default=not shapes) if needed else []
-    report = measure(subjects, shapes if needed else (), plan, _tell)
+    report = measure(subjects, shapes if needed else (), plan, echo_note)
     if json_:
         echo_json(_facts(report, plan))
     else:
         echo_table([_row(figure) for figure in report.figures], HEADERS)
     if plot:
-        _write(plot, bar_charts(report.figures))
+        write_text(plot, bar_charts(report.figures))
     for failure in report.failures:
-        _tell(f"{failure.model or 'llm'}: {failure.part} failed: {failure.error}")
+        echo_note(f"{failure.model or 'llm'}: {failure.part} failed: {failure.error}")
     if report.failures:
         context.exit(1)
 
 
-def _write(plot: Path, drawing: str) -> None:
-    try:
-        plot.write_text(drawing, "utf-8")
-    except OSError as error:
-        raise RequestError(f"the plot can't be written to {plot}: {error.strerror}") from None
-
-
-def _tell(line: str) -> None:
-    click.echo(line, err=True)
-
-
 def _subjects(names: tuple[str, ...], *, default: bool) -> list[Subject]:
-    """The models that are named, fetched if need be, or those that can run here."""
-    specs = [_find(name) for name in names]
+    """The named models, downloaded if necessary, or those that can run here."""
+    specs = [get_spec(name) for name in names]
     if not names and default:
         specs = _ready()
     return [Subject(spec.model_id, store.fetch(spec), spec.adapter) for spec in specs]
 
 
-def _find(name: str) -> ModelSpec:
-    spec = local_model(name)
-    if spec:
-        return spec
-    raise RequestError(f"no local model is called {name!r}", fix="llm tiered models")
-
-
 def _ready() -> list[ModelSpec]:
     """The models of the local tiers that are on disk and can run here, and the embedded one."""
     settings = load_settings()
-    wanted = {tier.model for tier in settings.tiers if tier.local}
-    found = []
+    ids = {tier.model for tier in settings.tiers if tier.local}
+    ready = []
     for spec in local_models():
-        if spec.model_id in wanted and spec.model_id != EMBEDDED.model_id:
+        if spec.model_id in ids and spec.model_id != EMBEDDED.model_id:
             model: Any = tiered_model().registry.get(spec.model_id)
             try:
                 model.check(allow_cpu=settings.config.allow_cpu)
             except ModelUnavailable as error:
-                _tell(f"{spec.model_id}: left out: {error}")
+                echo_note(f"{spec.model_id}: left out: {error}")
                 continue
             if store.locate(spec) is None:
-                _tell(f"{spec.model_id}: left out: not downloaded")
+                echo_note(f"{spec.model_id}: left out: not downloaded")
                 continue
-            found.append(spec)
-    return [*found, *(spec for spec in local_models() if spec.model_id == EMBEDDED.model_id)]
+            ready.append(spec)
+    return [*ready, *(spec for spec in local_models() if spec.model_id == EMBEDDED.model_id)]
 
 
 def _facts(report: BenchReport, plan: Plan) -> dict[str, Any]:

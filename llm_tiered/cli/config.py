@@ -1,4 +1,4 @@
-"""`llm tiered config`: where the config is, what it says, whether it is right."""
+"""`llm tiered config`: where the config file is, the values in force, and its mistakes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .output import echo_json, json_option
 
 @click.group("config")
 def command() -> None:
-    """The config file: path, show, init, check."""
+    """Show, write or check the config file: path, show, init, check."""
 
 
 @command.command()
 def path() -> None:
-    """Show where the config file is, or would be."""
+    """Show the path of the config file, whether or not it exists."""
     click.echo(config_path())
 
 
 @command.command()
 @json_option
 def show(json_: bool) -> None:
-    """Show every value in force and where it came from."""
+    """Show every value in force and where it comes from."""
     values = in_force()
     if json_:
         echo_json(values)
@@ -43,10 +43,10 @@ def show(json_: bool) -> None:
 
 @command.command()
 def init() -> None:
-    """Write a documented config file with the defaults. An existing one is left alone."""
+    """Write a config file with all defaults and comments; an existing file is not changed."""
     target = config_path()
     if target.exists():
-        raise ConfigError(f"{target} is there already", fix="edit it, or remove it first")
+        raise ConfigError(f"{target} exists already", fix="edit it, or remove it first")
     text = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def init() -> None:
 
 @command.command()
 def check() -> None:
-    """Check the config and the environment; exit with 1 if anything is wrong."""
+    """Check the config file and the environment; exit with 1 if there is a mistake."""
     settings = load_settings()
     registry = tiered_model().registry
     decide(DecisionInput(), settings)
@@ -74,11 +74,14 @@ def check() -> None:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     target = config_path()
-    click.echo(f"{target} is right" if target.exists() else f"no {target}: the defaults hold")
+    exists = target.exists()
+    click.echo(
+        f"{target} is valid" if exists else f"no config file at {target}; using the defaults"
+    )
 
 
 def in_force() -> dict[str, dict[str, Any]]:
-    """Every setting: its value, ready for JSON, and where it came from."""
+    """Return every setting with its value, ready for JSON, and its source."""
     settings = load_settings()
     values = settings.config.model_dump(mode="json")
     values["force_local"] = settings.force_local

@@ -12,30 +12,34 @@ from ..paths import log_path
 
 HOST = "127.0.0.1"
 
-# Milliseconds after which Datasette ends a query. Its own limit of one second is for public
-# servers: a query over all of a large log takes longer.
+# Milliseconds after which Datasette ends a query. Its default of one second is meant for public
+# servers; a query over a large log takes longer.
 SQL_TIME_LIMIT = 10_000
 
 
 @click.command("datasette")
 @click.option(
-    "-p", "--port", type=click.IntRange(1, 65535), default=8001, show_default=True, help="Port"
+    "-p",
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8001,
+    show_default=True,
+    help="Port of the server",
 )
 @click.option("open_", "--open", is_flag=True, help="Open the page in the browser")
 def command(port: int, open_: bool) -> None:
-    """Browse the log in Datasette: what was saved and spent, and each request.
+    """Browse the log in Datasette: the costs, the savings and each request.
 
-    Datasette is started on llm's log, which it only reads, and answers this machine only. Ctrl-C
-    ends it.
+    This starts Datasette on llm's log, read-only and for this machine only. Ctrl-C ends it.
     """
     path = log_path()
     with log_database.reading(path) as database:
         if not log_database.has_requests(database):
-            raise TieredError(f"{path} is no log of llm, or a very old one", fix="llm logs")
+            raise TieredError(f"{path} is not a log of llm, or a very old one", fix="llm logs")
     try:
         from datasette.cli import cli as datasette
     except ModuleNotFoundError:
-        raise TieredError("Datasette is not installed here", fix="llm install datasette") from None
+        raise TieredError("Datasette is not installed", fix="llm install datasette") from None
     _check_free(port)
     page = f"http://{HOST}:{port}/{path.stem}/-/tiered"
     click.echo(page)
@@ -48,11 +52,11 @@ def command(port: int, open_: bool) -> None:
 
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
-        # As the server does: a port that was in use a moment ago is free.
+        # Like the server: a port that was in use a moment ago counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise RequestError(
-                f"port {port} can't be used: {error.strerror}", fix=f"such as --port {port + 1}"
+                f"port {port} can't be used: {error.strerror}", fix=f"--port {port + 1}"
             ) from error

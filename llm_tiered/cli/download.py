@@ -1,4 +1,4 @@
-"""`llm tiered download`: fetch models before they are needed."""
+"""`llm tiered download`: models are fetched before they are needed."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from ..mlx.catalog import EMBEDDED, ModelSpec
 from ..mlx.weights import store
 from ..router.decision import EMBEDDED_TIER
 from ..wording import gigabytes
-from .lookup import local_model
+from .lookup import find_spec
 
 
 @click.command("download")
 @click.argument("names", nargs=-1, metavar="[TIER|MODEL]...")
 def command(names: tuple[str, ...]) -> None:
-    """Download models: those of the tiers or models named, or of all local tiers.
+    """Download the models of these tiers, these models, or the models of all local tiers.
 
-    What is there already is not fetched again; what was interrupted goes on where it stopped.
+    Files that are on disk are not fetched again, and an interrupted download continues where it
+    stopped.
     """
-    failures = [] if names else _unknown()
-    for spec in [_find(name) for name in names] or _tier_specs():
+    failures = [] if names else _tiers_without_a_model()
+    for spec in [_find(name) for name in names] or _models_of_the_tiers():
         try:
             folder = store.download(spec)
-            found = store.model_files(spec, folder)
+            size = store.model_files(spec, folder).size
         except ModelUnavailable as error:
             failures.append(str(error))
         else:
-            click.echo(f"{spec.model_id}: {gigabytes(found.size)} in {folder}")
+            click.echo(f"{spec.model_id}: {gigabytes(size)} in {folder}")
     if failures:
         raise DownloadError("\n".join(failures))
 
 
-def _tier_specs() -> list[ModelSpec]:
-    wanted = {tier.model for tier in load_settings().tiers} | {EMBEDDED.model_id}
-    return [spec for spec in local_models() if spec.model_id in wanted]
+def _models_of_the_tiers() -> list[ModelSpec]:
+    ids = {tier.model for tier in load_settings().tiers} | {EMBEDDED.model_id}
+    return [spec for spec in local_models() if spec.model_id in ids]
 
 
-def _unknown() -> list[str]:
+def _tiers_without_a_model() -> list[str]:
     known = {spec.model_id for spec in local_models()}
     return [
-        f"{tier.name}: no local model is called {tier.model}"
+        f"{tier.name}: there is no local model {tier.model}"
         for tier in load_settings().tiers
         if tier.local and tier.model not in known
     ]
@@ -50,10 +51,10 @@ def _unknown() -> list[str]:
 
 def _find(name: str) -> ModelSpec:
     tier = load_settings().tier(name)
-    wanted = EMBEDDED.model_id if name == EMBEDDED_TIER else tier.model if tier else name
-    spec = local_model(wanted)
+    model = EMBEDDED.model_id if name == EMBEDDED_TIER else tier.model if tier else name
+    spec = find_spec(model)
     if spec:
         return spec
     if tier:
-        raise RequestError(f"{tier.model}, the model of {name}, is not local")
-    raise RequestError(f"no tier and no local model is called {name!r}", fix="llm tiered models")
+        raise RequestError(f"{tier.model}, the model of {name}, is not a local model")
+    raise RequestError(f"there is no tier or local model {name!r}", fix="llm tiered models")

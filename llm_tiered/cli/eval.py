@@ -12,7 +12,7 @@ import click
 
 from ..batch.journal import Journal
 from ..batch.output import encode
-from ..config import edit as config_edit
+from ..config import edit
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..evaluation import report, suite
@@ -21,9 +21,9 @@ from ..evaluation.run import find_judges, run
 from ..evaluation.significance import MARGIN
 from ..evaluation.tiers import select_tiers
 from ..paths import config_path
-from ..wording import counted, dollars
-from .batch import WrongUsage
-from .output import echo_json, echo_table, json_option
+from ..wording import counted, dollars, percent, seconds
+from .options import WrongUsage, concurrency_option, tiers_option
+from .output import echo_json, echo_note, echo_table, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,25 +38,18 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("names", "--tiers", metavar="TIER,…", help="Tiers to ask; without it, all of them")
-@click.option("--judge", metavar="MODEL", help="Model that scores by rubrics")
+@tiers_option
+@click.option("--judge", metavar="MODEL", help="Model that scores answers by a rubric")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where each answer goes with its score; without it, beside FILE",
+    help="File for the answers and scores  [default: FILE with .results.jsonl]",
 )
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Requests to the cloud at a time",
-)
-@click.option("--restart", is_flag=True, help="Begin anew: ask everything again")
-@click.option("--apply", is_flag=True, help="Set the tasks' complexities in the config accordingly")
-@click.option("--yes", is_flag=True, help="With --apply, don't ask first")
+@concurrency_option
+@click.option("--restart", is_flag=True, help="Start over and ask everything again")
+@click.option("--apply", is_flag=True, help="Set the tasks' complexity in the config accordingly")
+@click.option("--yes", is_flag=True, help="With --apply, don't ask for confirmation")
 @json_option
 @click.pass_context
 def command(  # noqa: PLR0913, PLR0917 - one for each option
@@ -71,58 +64,58 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     yes: bool,
     json_: bool,
 ) -> None:
-    """Find out how good each tier is on prompts with known answers, and which is good enough.
+    """Measure how good each tier is on prompts with known answers, and which is good enough.
 
-    FILE is JSONL. A row has a prompt, if wanted id, system, task and options, and what a right
-    answer is: exact, contains (text or a list), regex, schema (which the models are told, too),
-    numeric (the last number of the answer, with tolerance), or judge (a rubric, scored by another
-    model). All that is given has to hold.
+    FILE is JSONL. A row has a prompt, optionally id, system, task and options, and one or more
+    conditions for a correct answer: exact, contains (text or a list), regex, schema (which the
+    models are also given), numeric (the last number in the answer, with tolerance), or judge (a
+    rubric that another model scores by). A correct answer meets all of them.
 
-    A tier is as good as the cloud if no test finds it worse and, with 95 % confidence, it is at
-    most 10 points worse: with few rows, that can't be told. Started again, only what is not
-    answered yet is asked.
+    A tier is as good as the cloud if no test finds it worse and, with 95% confidence, it is at
+    most 10 points worse. With few rows there is no verdict. When the same command is run again,
+    only the rows without an answer are asked.
 
-    Exits with 0 if all rows ran, 1 if any failed to, 2 for a wrong suite or usage, 130 after
-    Ctrl-C.
+    Exits with 0 if all rows have answers, 1 if any failed, 2 for wrong usage or a wrong suite, 130
+    after Ctrl-C.
     """
     output = output or file.with_suffix(".results.jsonl")
     with ExitStack() as stack:
         try:
-            found = suite.read(file, judge)
-            if apply and not any(case.task for case in found.cases):
+            rows = suite.read(file, judge)
+            if apply and not any(case.task for case in rows.cases):
                 raise RequestError(f"--apply: no row of {file} has a task")
-            wanted = select_tiers(names)
-            judges = find_judges(found.cases)
+            tiers = select_tiers(names)
+            judges = find_judges(rows.cases)
             if output.exists() and output.samefile(file):
-                raise RequestError(f"{output} is the suite itself", fix="another -o")
+                raise RequestError(f"{output} is the suite itself", fix="-o FILE")
             journal = Journal(output, restart=restart)
             stack.callback(journal.close)
         except (TieredError, OSError) as error:
             raise WrongUsage(str(error)) from error
-        for bad in found.bad:
-            _tell(f"line {bad.line}: {bad.error}")
+        for bad in rows.bad:
+            echo_note(f"line {bad.line}: {bad.error}")
         try:
-            outcome = run(found.cases, wanted, judges, QuestionAsker(journal, concurrency))
+            outcome = run(rows.cases, tiers, judges, QuestionAsker(journal, concurrency))
         except KeyboardInterrupt:
-            _tell("Stopped: the same command goes on from here")
+            echo_note("Stopped: the same command continues")
             context.exit(130)
-        _write(output, found, outcome)
-    groups = report.groups(found.cases, wanted, outcome.scores)
+        _write(output, rows, outcome)
+    groups = report.groups(rows.cases, tiers, outcome.scores)
     if json_:
-        echo_json(_facts(file, output, found, outcome, groups))
+        echo_json(_facts(file, output, rows, outcome, groups))
     else:
         _echo(groups, outcome)
-    _tell_failures(outcome.failures)
+    _echo_failures(outcome.failures)
     if apply:
-        _apply(groups[1:], wanted, yes=yes)
-    if found.bad or outcome.failures.lines:
+        _apply(groups[1:], tiers, yes=yes)
+    if rows.bad or outcome.failures.lines:
         context.exit(1)
 
 
-def _write(output: Path, found: Suite, outcome: Outcome) -> None:
-    """Write a line for each answer: what was asked is in the suite, on the line of that number."""
+def _write(output: Path, rows: Suite, outcome: Outcome) -> None:
+    """Write a line for each answer; `line` is the number of its row in the suite."""
     lines = []
-    for case in found.cases:
+    for case in rows.cases:
         for tier, scores in outcome.scores.items():
             if score := scores.get(case.row.key):
                 answer = score.answer
@@ -148,7 +141,7 @@ def _write(output: Path, found: Suite, outcome: Outcome) -> None:
 
 
 def _facts(
-    file: Path, output: Path, found: Suite, outcome: Outcome, groups: Sequence[Group]
+    file: Path, output: Path, rows: Suite, outcome: Outcome, groups: Sequence[Group]
 ) -> dict[str, Any]:
     known = [cost for cost in outcome.judging if cost is not None]
     return {
@@ -162,7 +155,7 @@ def _facts(
             "cost": float(sum(known)),
             "unpriced": len(outcome.judging) - len(known),
         },
-        "bad": [{"line": bad.line, "error": bad.error} for bad in found.bad],
+        "bad": [{"line": bad.line, "error": bad.error} for bad in rows.bad],
         "failures": [
             {"who": who, "reason": reason, "lines": lines}
             for (who, reason), lines in outcome.failures.lines.items()
@@ -173,21 +166,20 @@ def _facts(
 def _echo(groups: Sequence[Group], outcome: Outcome) -> None:
     echo_table([[quality.tier, quality.model] for quality in groups[0].qualities])
     for group in groups:
-        rows = counted(group.cases, "row")
-        click.echo(f"\n{group.name or 'all'}: {rows}")
-        headers = ["tier", "answered", "quality", "95 %", "cost", "p50"]
+        click.echo(f"\n{group.name or 'all'}: {counted(group.cases, 'row')}")
+        headers = ["tier", "answered", "quality", "95%", "cost", "p50"]
         headers += [f"against {group.reference}", "points", "p"]
         echo_table([_row(quality) for quality in group.qualities], headers)
         click.echo(f"cheapest that is as good as {group.reference}: {_cheapest(group)}")
-    found = [quality.against for group in groups for quality in group.qualities if quality.against]
-    tests = sorted({difference.test for difference in found})
+    qualities = [quality for group in groups for quality in group.qualities]
+    tests = sorted({quality.against.test for quality in qualities if quality.against})
     if tests:
         click.echo(f"\ntests: {', '.join(tests)}")
     if outcome.judging:
         known = [cost for cost in outcome.judging if cost is not None]
         cost = dollars(sum(known, Decimal(0))) if known else "unknown"
         more = " and more" if 0 < len(known) < len(outcome.judging) else ""
-        click.echo(f"judges' replies: {len(outcome.judging):,}, cost: {cost}{more}")
+        click.echo(f"replies of judges: {len(outcome.judging):,}, cost: {cost}{more}")
 
 
 def _row(quality: Quality) -> list[str | None]:
@@ -195,10 +187,10 @@ def _row(quality: Quality) -> list[str | None]:
     return [
         quality.tier,
         f"{quality.answered:,}",
-        None if quality.mean is None else f"{quality.mean:.1%}",
-        None if interval is None else f"{interval.low:.1%} to {interval.high:.1%}",
+        None if quality.mean is None else percent(quality.mean),
+        None if interval is None else f"{percent(interval.low)} to {percent(interval.high)}",
         _cost(quality),
-        None if p50 is None else f"{p50 / 1000:.2f} s",
+        None if p50 is None else seconds(p50),
         *_against(quality.against),
     ]
 
@@ -228,47 +220,46 @@ def _cheapest(group: Group) -> str:
     if not any(quality.against for quality in group.qualities):
         return "nothing to compare"
     if not group.reference_is_useful:
-        return f"can't be told: {group.reference} itself gets next to nothing right"
+        return f"unknown: {group.reference} itself gets almost nothing right"
     return "too few rows to tell"
 
 
-def _tell_failures(failures: Failures) -> None:
+def _echo_failures(failures: Failures) -> None:
     for (who, reason), lines in failures.lines.items():
-        shown = ", ".join(str(line) for line in lines[:5])
+        numbers = ", ".join(map(str, lines[:5]))
         more = f" and {len(lines) - 5:,} more" if len(lines) > 5 else ""
-        _tell(f"{who}: line{'' if len(lines) == 1 else 's'} {shown}{more}: {reason}")
+        echo_note(f"{who}: line{'' if len(lines) == 1 else 's'} {numbers}{more}: {reason}")
 
 
-def _apply(groups: Sequence[Group], wanted: Sequence[Tier], *, yes: bool) -> None:
-    """Set the complexity of each task whose tier is known, after showing what would change."""
-    changes = dict(_changes(groups, {tier.name: tier for tier in wanted}))
+def _apply(groups: Sequence[Group], tiers: Sequence[Tier], *, yes: bool) -> None:
+    """Show the changes of the tasks' complexities, and write them to the config."""
+    changes = dict(_changes(groups, {tier.name: tier for tier in tiers}))
     if not changes:
-        _tell("nothing to apply")
+        echo_note("nothing to apply")
         return
     path = config_path()
     before = path.read_text("utf-8") if path.exists() else ""
-    after = config_edit.with_tasks(changes)
+    after = edit.with_tasks(changes)
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     click.echo("".join(unified_diff(old, new, str(path), str(path))), err=True)
-    if yes or click.confirm("Write this?", err=True):
-        config_edit.write(after)
-        _tell(f"{path} written")
+    if yes or click.confirm("Write these changes?", err=True):
+        edit.write(after)
+        echo_note(f"{path} written")
 
 
 def _changes(groups: Sequence[Group], by_name: dict[str, Tier]) -> Iterator[tuple[str, int]]:
-    """The tasks that have to get another complexity, with the nearest one of their tier's."""
+    """The tasks that need another complexity, with the nearest one that their tier covers."""
     settings = load_settings().config
     for group in groups:
         if group.name is None or group.cheapest is None:
-            _tell(f"{group.name}: left as it is: {_cheapest(group)}")
+            echo_note(f"{group.name}: unchanged: {_cheapest(group)}")
             continue
         span = by_name[group.cheapest].complexity
+        if span.low > span.high:
+            echo_note(f"{group.name}: unchanged: no complexity leads to {group.cheapest}")
+            continue
         known = settings.tasks.get(group.name)
         now = known.complexity if known else settings.default_complexity
         nearest = min(max(now, span.low), span.high)
-        if span.low <= span.high and (nearest != now or not known):
+        if nearest != now or not known:
             yield group.name, nearest
-
-
-def _tell(line: str) -> None:
-    click.echo(line, err=True)

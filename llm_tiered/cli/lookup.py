@@ -1,14 +1,15 @@
-"""What commands ask llm: our model `tiered`, and everybody's models."""
+"""What commands look up in llm: the model `tiered`, local models, the key of Gemini."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import llm
 from llm import get_model_aliases
 
 from .. import gemini
-from ..errors import TieredError
+from ..errors import RequestError, TieredError
 from ..mlx.models import MlxModel
 from ..paths import keys_path
 
@@ -18,27 +19,33 @@ if TYPE_CHECKING:
 
 
 def tiered_model() -> TieredModel:
-    """The registered virtual model."""
+    """Return the registered model `tiered`. Raises TieredError if there is none."""
     model: Any = get_model_aliases().get("tiered")
     if model is None:
         raise TieredError("llm has not registered the model 'tiered'", fix="llm plugins")
-    found: TieredModel = model
-    return found
+    tiered: TieredModel = model
+    return tiered
 
 
-def local_model(name: str) -> ModelSpec | None:
-    """The local model that llm means by an id or an alias, or None if it is none."""
+def find_spec(name: str) -> ModelSpec | None:
+    """Return the local model that llm knows by this id or alias, or None."""
     model = get_model_aliases().get(name)
     return model.spec if isinstance(model, MlxModel) else None
 
 
+def get_spec(name: str) -> ModelSpec:
+    """Return the local model with this id or alias. Raises RequestError if there is none."""
+    spec = find_spec(name)
+    if spec is None:
+        raise RequestError(f"there is no local model {name!r}", fix="llm tiered models")
+    return spec
+
+
 def gemini_key_source() -> str | None:
-    """Where llm finds the key of Gemini, or None. The key itself stays where it is.
+    """Return where llm finds the API key of Gemini, or None; the key itself is not read.
 
-    Raises TieredError if keys.json can't be read.
+    Raises TieredError if the stored keys can't be read.
     """
-    import os
-
     try:
         stored = llm.load_keys()
     except ValueError as error:

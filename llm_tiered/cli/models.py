@@ -1,4 +1,4 @@
-"""`llm tiered models`: the local models, and the config's own."""
+"""`llm tiered models`: the local models of the catalog and of the config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 from llm import get_model_aliases
 
-from ..config import edit as config_edit
+from ..config import edit
 from ..config.local_models import local_models
 from ..config.settings import load_settings
 from ..errors import RequestError
@@ -20,14 +20,14 @@ from ..wording import gigabytes
 from .output import echo_json, echo_table, json_option
 from .status import file_facts
 
-# Neither part begins with a dot: that is a folder.
+# Neither part begins with a dot: ./name is a folder.
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @click.group("models", invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """The local models: list, add, remove."""
+    """List the local models, add one to the config or remove it: list, add, remove."""
     if context.invoked_subcommand is None:
         context.invoke(list_)
 
@@ -35,14 +35,14 @@ def command(context: click.Context) -> None:
 @command.command("list")
 @json_option
 def list_(json_: bool = False) -> None:
-    """List the local models: those that come with the plugin, and the config's own."""
-    own = {model.id for model in load_settings().config.models}
+    """List the local models: those of the plugin and those of the config."""
+    from_config = {model.id for model in load_settings().config.models}
     rows = [
         {
             "model": spec.model_id,
             "aliases": spec.aliases,
             "parameters": spec.parameters,
-            "from_config": spec.model_id in own,
+            "from_config": spec.model_id in from_config,
         }
         | file_facts(spec)
         for spec in local_models()
@@ -65,10 +65,16 @@ def list_(json_: bool = False) -> None:
 
 @command.command()
 @click.argument("source")
-@click.option("--id", "model_id", help="Its id; without one, the last part of the source")
-@click.option("aliases", "-a", "--alias", multiple=True, help="A short name for it")
+@click.option("--id", "model_id", help="Id of the model  [default: the last part of SOURCE]")
+@click.option(
+    "aliases",
+    "-a",
+    "--alias",
+    multiple=True,
+    help="Short name for the model; can be given several times",
+)
 def add(source: str, model_id: str | None, aliases: tuple[str, ...]) -> None:
-    """Add a model to the config: a folder on disk, or a repository such as owner/name."""
+    """Add a model to the config: a folder, or a repository on the hub such as owner/name."""
     folder = Path(source).expanduser()
     entry: dict[str, Any] = {"id": model_id or folder.name}
     if folder.exists():
@@ -81,24 +87,24 @@ def add(source: str, model_id: str | None, aliases: tuple[str, ...]) -> None:
         _check_aliases(aliases)
     name = PREFIX + entry["id"].removeprefix(PREFIX)
     if name in {spec.model_id for spec in local_models()}:
-        raise RequestError(f"{name} is there already", fix="--id gives it another id")
+        raise RequestError(f"{name} exists already", fix="--id NAME")
     if "repo" in entry and not REPOSITORY.fullmatch(source):
-        raise RequestError(f"{source} is no folder, and no repository such as owner/name")
+        raise RequestError(f"{source} is neither a folder nor a repository such as owner/name")
     if not entry["id"].removeprefix(PREFIX).strip():
-        raise RequestError("the id is empty", fix="--id gives it one")
-    config_edit.add_model(entry)
+        raise RequestError("the id is empty", fix="--id NAME")
+    edit.add_model(entry)
     click.echo(f"{name} added: llm -m {aliases[0] if aliases else name} '…'")
 
 
 @command.command()
 @click.argument("model_id")
 def remove(model_id: str) -> None:
-    """Remove a model from the config. Its files stay where they are."""
+    """Remove a model from the config; its files are not deleted."""
     name = PREFIX + model_id.removeprefix(PREFIX)
-    own = [model.id for model in load_settings().config.models]
-    if name not in own:
-        raise RequestError(f"{name} is not among the config's models ({', '.join(own) or 'none'})")
-    config_edit.remove_model(own.index(name))
+    ids = [model.id for model in load_settings().config.models]
+    if name not in ids:
+        raise RequestError(f"{name} is not one of the config's models ({', '.join(ids) or 'none'})")
+    edit.remove_model(ids.index(name))
     click.echo(f"{name} removed from the config")
 
 
@@ -107,6 +113,4 @@ def _check_aliases(aliases: tuple[str, ...]) -> None:
     for alias in aliases:
         model = known.get(alias)
         if model is not None and not isinstance(model, MlxModel):
-            raise RequestError(
-                f"the alias {alias} means {model.model_id}", fix="-a gives it another one"
-            )
+            raise RequestError(f"the alias {alias} belongs to {model.model_id}", fix="-a NAME")

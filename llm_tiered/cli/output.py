@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs."""
+"""What commands print and write: tables for reading, JSON for programs, files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import RequestError, TieredError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 json_option = click.option("json_", "--json", is_flag=True, help="Output as JSON")
 
@@ -23,3 +26,24 @@ def echo_table(rows: Sequence[Sequence[Any]], headers: Sequence[str] = ()) -> No
     from tabulate import tabulate
 
     click.echo(tabulate(rows, headers, tablefmt="plain", disable_numparse=True))
+
+
+def echo_note(line: str) -> None:
+    """Print a line on stderr, so that it does not end up in the output."""
+    click.echo(line, err=True)
+
+
+def check_folder(file: Path) -> None:
+    """Raise RequestError if the folder that a file is to be written to does not exist."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise RequestError(f"there is no folder {folder} for {file.name}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file. Raises TieredError with the reason if that fails."""
+    try:
+        # A lone half of a surrogate pair in an answer must not lose the file.
+        path.write_text(text, "utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise TieredError(f"{path} can't be written: {error.strerror or error}") from None

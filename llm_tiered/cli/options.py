@@ -1,0 +1,89 @@
+"""Options that several commands have, and how their values are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import ValidationError
+
+from .. import json_schema
+from ..errors import RequestError
+from ..router.failures import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from llm.models import _BaseModel
+
+
+class WrongUsage(click.ClickException):
+    """A mistake in the arguments or the input of a command; it exits with 2."""
+
+    exit_code = 2
+
+
+schema_option = click.option(
+    "schema", "--schema", help="JSON schema, llm's concise form of one, or a file with either"
+)
+tiered_option = click.option(
+    "options",
+    "-o",
+    "--option",
+    type=(str, str),
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Option of `tiered`",
+)
+tiers_option = click.option(
+    "names", "--tiers", metavar="TIER,…", help="Tiers to ask  [default: all of the config]"
+)
+concurrency_option = click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Number of cloud requests at the same time",
+)
+
+
+def read_options(model: _BaseModel, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the model's options: those of the command before those that the user has stored.
+
+    Raises RequestError if the model does not accept them.
+    """
+    from llm.cli import get_model_options
+
+    options: dict[str, Any] = get_model_options(model.model_id) | dict(given)
+    try:
+        model.Options(**options)
+    except ValidationError as error:
+        raise RequestError(explain(error).reason) from None
+    return options
+
+
+def read_schema(text: str | None) -> dict[str, Any] | None:
+    """Return the schema that `--schema` means, checked. Raises RequestError."""
+    if not text:
+        return None
+    try:
+        schema = json_schema.parse(_file_or_text(text))
+        json_schema.check(schema)
+    except (ValueError, OSError) as error:
+        raise RequestError(f"--schema: {error}") from None
+    return schema
+
+
+def _file_or_text(text: str) -> str:
+    path = Path(text)
+    # Unlike pathlib, os.path calls a text that is too long for a name just not a file.
+    if not text.lstrip().startswith("{") and os.path.isfile(text):
+        return path.read_text("utf-8")
+    has_words = re.search(r"[\s,{]", text)
+    if not has_words and (path.suffix or path.name != text):
+        raise FileNotFoundError(f"there is no file {text}")
+    return text
