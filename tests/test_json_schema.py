@@ -26,7 +26,7 @@ def test_a_schema_is_read_as_json_or_in_the_concise_form(text: str) -> None:
         ("{", "not JSON: Expecting property name"),
         ("{" * 100_000, "not JSON: "),
         ("[1, 2]", r"found \[1, 2\], expected a JSON object"),
-        ("age text", "Unsupported type"),
+        ("age text", "unknown type 'text'"),
     ],
 )
 def test_a_damaged_schema_is_refused(text: str, message: str) -> None:

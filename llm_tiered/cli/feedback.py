@@ -1,4 +1,4 @@
-"""`llm tiered feedback`: say of an answer whether it was good enough."""
+"""`llm tiered feedback`: the user's marks on answers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from ..log.answers import LoggedAnswer
     from ..log.feedback import Verdict
 
-# Characters of a prompt that are shown of it.
-SHOWN = 50
+# Characters of a prompt to show.
+WIDTH = 50
 
 _id = click.argument("start", metavar="[ID]", required=False)
-_note = click.option("--note", metavar="TEXT", help="Why, for yourself")
+_note = click.option("--note", metavar="TEXT", help="Note for yourself, such as the reason")
 
 
 @click.group("feedback")
 def command() -> None:
-    """Say whether an answer was good enough: up, down, remove, list.
+    """Mark answers as good enough or not: up, down, remove, list.
 
-    ID is that of the answer in llm's log, or how it begins; without one it is the last answer of
-    tiered. `llm tiered learn` learns from the marks.
+    ID is the id of an answer in llm's log, or the beginning of it; without an id it is the last
+    answer of `tiered`. `llm tiered learn` learns from the marks.
     """
 
 
@@ -52,31 +52,31 @@ def down(start: str | None, note: str | None) -> None:
 @command.command()
 @_id
 def remove(start: str | None) -> None:
-    """Take the mark of an answer back."""
-    # An answer that is no longer in the log may have one.
-    wanted = start.lower() if start else _answer(None).id
-    found = [turn for turn in feedback.marks() if turn.startswith(wanted)]
-    if len(found) != 1:
-        many = f"more than one marked answer has an id that begins with {wanted}"
-        reason = many if found else f"{wanted} has no mark"
+    """Remove the mark of an answer."""
+    # Not looked up in the log: a marked answer may no longer be there.
+    prefix = start.lower() if start else _answer(None).id
+    ids = [turn for turn in feedback.marks() if turn.startswith(prefix)]
+    if len(ids) != 1:
+        many = f"more than one marked answer has an id that begins with {prefix}"
+        reason = many if ids else f"{prefix} has no mark"
         raise RequestError(reason, fix="llm tiered feedback list")
-    feedback.remove_mark(found[0])
-    click.echo(f"no mark: {found[0]}")
+    feedback.remove_mark(ids[0])
+    click.echo(f"mark removed: {ids[0]}")
 
 
 @command.command("list")
 @json_option
 def list_(json_: bool) -> None:
-    """List the marks, the latest first."""
+    """List the marks, latest first."""
     marks = feedback.marks()
-    known: dict[str, LoggedAnswer] = {}
+    logged: dict[str, LoggedAnswer] = {}
     log = log_path()
     if marks and log.exists():
         with log_database.reading(log) as database:
-            known = {answer.id: answer for answer in answers.by_ids(database, list(marks))}
+            logged = {answer.id: answer for answer in answers.by_ids(database, list(marks))}
     rows: list[dict[str, Any]] = []
     for turn, mark in marks.items():
-        answer = known.get(turn)
+        answer = logged.get(turn)
         rows.append(
             {
                 "id": turn,
@@ -115,5 +115,5 @@ def _describe(answer: LoggedAnswer) -> str:
 
 
 def _short(text: str | None) -> str:
-    shown = line(text or "", SHOWN)
-    return f'"{shown}"' if shown else ""
+    start = line(text or "", WIDTH)
+    return f'"{start}"' if start else ""

@@ -1,4 +1,4 @@
-"""`llm tiered learn`: fit the estimate to what the user's own prompts turned out to be."""
+"""`llm tiered learn`: the estimate of complexity, fitted to the user's own prompts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ..estimator.learning import Improvement, LearningResult
     from ..log.answers import LoggedAnswer
 
-MOST = 2_000
-"""Answers that are looked at, the last ones, besides those that are marked."""
+LATEST = 2_000
+"""Number of recent answers to learn from, besides the marked ones."""
 
 KINDS = {
     "good": "marked up",
@@ -48,22 +48,22 @@ KINDS = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     multiple=True,
-    help="A suite that `llm tiered eval` ran, to learn from its results too",
+    help="Suite of `llm tiered eval`, to learn from its results too",
 )
-@click.option("--dry-run", is_flag=True, help="Only tell what would change")
-@click.option("--undo", is_flag=True, help="Go back to the estimate before")
+@click.option("--dry-run", is_flag=True, help="Only show what would change")
+@click.option("--undo", is_flag=True, help="Go back to the previous estimate")
 @json_option
 def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) -> None:
     """Fit the estimate of complexity to your own prompts.
 
-    It learns from marks (llm tiered feedback) and from the checks of answers (-o escalate 1), as
-    far as there was a higher tier. The new estimate stays near the one that comes with the
-    package, and is taken only if it is better on prompts that it has not seen. No prompt is
-    copied anywhere.
+    This learns from your marks (llm tiered feedback) and from checked answers (-o escalate 1) of
+    all tiers below the highest. The new estimate stays near the one that comes with the package,
+    and is used only if it is better on prompts that it was not fitted to. No prompt is copied
+    anywhere.
     """
     if undo:
         if dry_run or suites:
-            raise click.UsageError("--undo stands alone")
+            raise click.UsageError("--undo can't be combined with --eval or --dry-run")
         _undo(json_=json_)
         return
     settings = load_settings()
@@ -100,24 +100,24 @@ def _undo(*, json_: bool) -> None:
     try:
         file = learned.undo()
     except FileNotFoundError:
-        raise RequestError("nothing was learned, so there is nothing to undo") from None
+        raise RequestError("nothing has been learned, so there is nothing to undo") from None
     except OSError as error:
         raise TieredError(f"{learned_path()} can't be changed: {error.strerror}") from None
     if json_:
         echo_json({"in_force": "learned" if file else "package", "path": file})
     elif file:
-        click.echo("back to what was learned before; --undo again goes back to the package's own")
+        click.echo("back to the previous learned estimate; --undo again: to that of the package")
     else:
         click.echo("back to the estimate that comes with the package")
 
 
 def _read() -> list[LoggedAnswer]:
-    """The last answers in the log, and all that are marked."""
+    """The latest answers in the log, and all marked ones."""
     log = log_path()
     if not log.exists():
         return []
     with log_database.reading(log) as database:
-        last = {answer.id: answer for answer in answers.latest(database, MOST)}
+        last = {answer.id: answer for answer in answers.latest(database, LATEST)}
         older = [turn for turn in feedback.marks() if turn not in last]
         return [*last.values(), *answers.by_ids(database, older)]
 
@@ -135,7 +135,7 @@ def _examples(
 
 
 def _place(level: int, settings: Settings) -> int:
-    """The place of the tier that covers a complexity."""
+    """The index of the tier that covers a complexity."""
     return next(place for place, tier in enumerate(settings.tiers) if tier.covers(level))
 
 
@@ -176,26 +176,26 @@ def _echo(result: LearningResult, found: Examples, change: Changes | None) -> No
     click.echo(f"{len(found.examples):,} answers to learn from: {', '.join(counts) or 'none'}")
     if found.counts["last tier"]:
         click.echo(
-            f"{found.counts['last tier']:,} say nothing of the routing: they are of the highest "
-            "tier, of the embedded model, or of a tier that is gone"
+            f"{found.counts['last tier']:,} can't be used: they come from the highest tier, "
+            "the embedded model, or a tier that no longer exists"
         )
     if result.thin:
-        click.echo(f"{result.thin:,} prompts are too short, or in a language that is not read")
+        click.echo(f"{result.thin:,} prompts are too short, or in a language that is not supported")
     if result.log_loss is None or result.auc is None or change is None:
         return
     click.echo()
     rows = [_row("log-loss", result.log_loss), _row("order (AUC)", result.auc)]
-    echo_table(rows, ["on prompts left out", "package", "learned", "better by", "95 %"])
+    echo_table(rows, ["on unseen prompts", "package", "learned", "better by", "95%"])
     click.echo()
     harder = "harder" if change.level > 0 else "easier"
-    click.echo(f"Prompts count as {abs(change.level):.1f} steps {harder} on average.")
+    click.echo(f"On average, prompts count as {abs(change.level):.1f} steps {harder}.")
     echo_table(
         [[weight.name, f"{weight.before:.1f}", f"{weight.after:.1f}"] for weight in change.weights],
-        ["much of", "steps now", "then"],
+        ["feature", "steps now", "then"],
     )
     moved = change.up + change.down
     click.echo(
-        f"Of {change.prompts:,} prompts {moved:,} change tier: "
+        f"Of {change.prompts:,} prompts, {moved:,} change their tier: "
         f"{change.up:,} go up, {change.down:,} go down."
     )
 
@@ -206,22 +206,22 @@ def _row(name: str, figure: Improvement) -> list[str]:
 
 
 def _outcome(result: LearningResult, written: Path | None, *, new: bool) -> str:
-    """What became of it, in words."""
-    kept = "what was learned before stays" if learned_path().exists() else "nothing is changed"
+    """The result in one sentence."""
+    unchanged = "the learned estimate stays" if learned_path().exists() else "nothing is changed"
     if written:
         return f"written to {written}; `llm tiered learn --undo` goes back"
     if not new:
-        return "all of this was learned before: nothing is changed"
+        return "nothing new to learn; nothing is changed"
     if result.verdict == "better":
-        return "better on prompts left out: without --dry-run it would be taken"
+        return "better on unseen prompts; without --dry-run it would be used"
     if result.coefficients is None:
         return (
-            f"too few to learn from: it takes {FEWEST} good answers and {FEWEST} that were not "
-            f"(llm tiered feedback up, or down); {kept}"
+            f"too few answers: learning needs {FEWEST} good ones and {FEWEST} that were not good "
+            f"enough (llm tiered feedback up or down); {unchanged}"
         )
     if result.verdict == "too few":
         return (
-            f"too few to be sure: with less than {ENOUGH} prompts it has to be clearly better on "
-            f"those left out, and is not; {kept}"
+            f"too few prompts to be sure: with fewer than {ENOUGH}, the new estimate has to be "
+            f"clearly better on unseen prompts, and it is not; {unchanged}"
         )
-    return f"no better on prompts left out; {kept}"
+    return f"not better on unseen prompts; {unchanged}"

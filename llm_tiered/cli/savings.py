@@ -1,4 +1,4 @@
-"""`llm tiered savings`: what the requests cost, and what they saved."""
+"""`llm tiered savings`: what requests cost, and what local answers saved."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..costs.periods import Period, period_of
 from ..costs.plot import savings_chart
 from ..costs.requests import By
 from ..costs.savings import savings_report
-from ..errors import RequestError, TieredError
+from ..errors import RequestError
 from ..paths import log_path
 from ..wording import dollars, percent, seconds
-from .output import echo_json, echo_table, json_option
+from .output import echo_json, echo_table, json_option, write_text
 
 if TYPE_CHECKING:
     from ..costs.savings import SavingsReport
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
 
 
 @click.command("savings")
-@click.option("--since", metavar="WHEN", help="Leave out what came before")
-@click.option("--until", metavar="WHEN", help="Leave out what came after")
+@click.option("--since", metavar="WHEN", help="Only requests from this time on")
+@click.option("--until", metavar="WHEN", help="Only requests up to this time")
 @click.option(
     "--by",
     type=click.Choice(get_args(By)),
     metavar="WHAT",
-    help="Show each day, tier, task, model or rollout as well",
+    help="Also show groups, by day, tier, task, model or rollout",
 )
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw what was saved and spent over time into this file, as SVG",
+    help="Write a chart of costs and savings to this file, as SVG",
 )
 @json_option
 def command(
     since: str | None, until: str | None, by: By | None, plot: Path | None, json_: bool
 ) -> None:
-    """Show what the requests to `tiered` cost, and what the cloud would have cost instead.
+    """Show what requests to `tiered` cost, and what they would have cost in the cloud.
 
-    WHEN is a day such as 2026-11-01, a time such as 2026-11-01T15:00, today, yesterday, or how
-    long ago: 12h, 7d, 4w. Days are those of this machine's time zone, and --until takes in the
-    whole of its day.
+    WHEN is a day such as 2026-11-01, a time such as 2026-11-01T15:00, today, yesterday, or an age
+    such as 12h, 7d or 4w. Days are in this machine's time zone, and --until includes all of its
+    day.
 
-    A request's tier is the one that was decided for it, also where another one answered. What
-    the cloud would have cost is the price of the same tokens on the cloud tier of the config.
-    Failed requests are not in llm's log.
+    A request counts for the tier that was decided, even if another one answered. The cost in the
+    cloud is the price of the same tokens on the config's cloud tier. Failed requests are not in
+    llm's log.
     """
     period = period_of(since, until)
     if plot and plot.suffix.lower() != ".svg":
-        raise RequestError(f"{plot} would be an SVG picture", fix="name it .svg")
+        raise RequestError(f"{plot}: the chart is an SVG file", fix="name it .svg")
     report = _report(period, by)
     if plot:
-        drawn = report if by == "day" else _report(period, "day")
-        _write(plot, savings_chart(drawn))
+        by_day = report if by == "day" else _report(period, "day")
+        write_text(plot, savings_chart(by_day))
     if json_:
         echo_json(report.as_dict())
         return
@@ -143,8 +143,8 @@ def _row(key: str | None, tally: Tally) -> list[str]:
 def _notes(report: SavingsReport) -> list[str]:
     notes = []
     if report.others:
-        asked = ", ".join(f"{other.requests:,} of {other.model}" for other in report.others)
-        notes.append(f"not counted, because other models were asked directly: {asked}")
+        others = ", ".join(f"{other.requests:,} of {other.model}" for other in report.others)
+        notes.append(f"not counted, because other models were asked directly: {others}")
     if report.unreadable:
         notes.append(f"not counted, because the row is damaged: {report.unreadable:,}")
     if report.future:
@@ -169,10 +169,3 @@ def _both(percentiles: Percentiles | None) -> str:
 
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f}"
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise TieredError(f"{path} can't be written: {error.strerror or error}") from None

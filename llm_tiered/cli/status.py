@@ -1,4 +1,4 @@
-"""`llm tiered status`: what is there, what is missing, what is in force."""
+"""`llm tiered status`: the tiers, their models, the device, the key and the config."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from ..config.local_models import local_models
 from ..config.settings import load_settings
 from ..errors import TieredError
+from ..gemini import SET_KEY
 from ..mlx import device
 from ..mlx.catalog import EMBEDDED, PREFIX
 from ..mlx.engine.engine import ENGINE
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 @click.command("status")
 @json_option
 def command(json_: bool) -> None:
-    """Show the tiers, their models on disk, the device, the key and the config in force."""
+    """Show the tiers and their models, the device, the API key, the budget and the config."""
     facts = gather()
     if json_:
         echo_json(facts)
         return
     click.echo(f"llm-tiered {facts['version']}")
     click.echo(f"device: {_describe_device(facts['device'])}")
-    click.echo(f"Gemini key: {facts['gemini_key'] or 'none (llm keys set gemini)'}")
+    click.echo(f"Gemini key: {facts['gemini_key'] or f'none ({SET_KEY})'}")
     click.echo()
     rows = [
         [tier["tier"], tier["complexity"], tier["model"], _describe_files(tier)]
@@ -50,15 +51,15 @@ def command(json_: bool) -> None:
     for limit in facts["budget"]:
         click.echo(f"budget: {_describe_limit(limit)}")
     click.echo()
-    exists = "" if config_path().exists() else " (not there: the defaults hold)"
-    click.echo(f"config: {config_path()}{exists}")
+    note = "" if config_path().exists() else " (no such file; using the defaults)"
+    click.echo(f"config: {config_path()}{note}")
     changed = {key: entry for key, entry in facts["config"].items() if entry["from"] != "default"}
     for key, entry in changed.items():
         click.echo(f"  {key}: from {entry['from']}")
 
 
 def gather() -> dict[str, Any]:
-    """All of it, ready for JSON. Sizes are bytes."""
+    """Return everything that status shows, ready for JSON. Sizes are in bytes."""
     settings = load_settings()
     specs = {spec.model_id: spec for spec in local_models()}
     rows = [(tier.name, str(tier.complexity), tier.model) for tier in settings.tiers]
@@ -80,16 +81,16 @@ def gather() -> dict[str, Any]:
 
 
 def _budget(limits: Budget) -> list[dict[str, Any]]:
-    """Each limit of the budget in dollars, as text so that none is rounded."""
+    """Each limit of the budget in dollars, as text so that nothing is rounded."""
     if limits.day is None and limits.month is None:
         return []
     try:
-        found = budget.used(limits)
+        used = budget.used(limits)
     except TieredError as error:
         return [{"error": str(error)}]
     return [
         {"name": one.name, "limit": str(one.limit), "spent": str(one.spent), "left": str(one.left)}
-        for one in found
+        for one in used
     ]
 
 
@@ -100,32 +101,32 @@ def _other_facts(model: str) -> dict[str, Any]:
     except TieredError as error:
         return {"local": local, "error": str(error)}
     if local:
-        return {"local": True, "error": "has the name of a local model, and is none"}
+        return {"local": True, "error": "is named like a local model (mlx/…) but is not one"}
     return {"local": False}
 
 
 def device_facts() -> dict[str, Any]:
-    """The device that MLX uses, or why there is none."""
+    """Return the device that MLX uses, or the error if there is none. Sizes are in bytes."""
     try:
-        found = device.detect()
+        here = device.detect()
     except TieredError as error:
         return {"error": str(error)}
     return {
-        "kind": found.kind,
-        "name": found.name,
-        "memory": found.memory,
-        "budget": load_settings().config.memory_limit or found.budget,
+        "kind": here.kind,
+        "name": here.name,
+        "memory": here.memory,
+        "budget": load_settings().config.memory_limit or here.budget,
     }
 
 
 def file_facts(spec: ModelSpec) -> dict[str, Any]:
-    """Where a local model comes from, and whether it is on disk and how large."""
+    """Return where a local model comes from, whether it is on disk, and its size in bytes."""
     facts: dict[str, Any] = {"local": True, "source": spec.source, "on_disk": False}
     try:
         folder = store.locate(spec)
         if folder:
-            found = store.model_files(spec, folder)
-            return facts | {"on_disk": True, "path": folder, "size": found.size}
+            size = store.model_files(spec, folder).size
+            return facts | {"on_disk": True, "path": folder, "size": size}
     except TieredError as error:
         return facts | {"error": str(error)}
     return facts | {"size": spec.size}

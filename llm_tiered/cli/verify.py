@@ -1,4 +1,4 @@
-"""`llm tiered verify`: check each part that an answer needs."""
+"""`llm tiered verify`: a check of each part that an answer needs."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ QUESTION = "Say hello in three words."
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
-    `warn` is a part that does not work here and that the chain does without; `fail` is one
-    that the config needs and that is broken.
+    `warn` means that a part does not work here, but the chain works without it; `fail` means that
+    a part that the config needs is broken.
     """
 
     part: str
@@ -51,13 +51,13 @@ class Finding:
 
 
 @click.command("verify")
-@click.option("--generate", is_flag=True, help="Make each available tier say something")
+@click.option("--generate", is_flag=True, help="Also ask each available tier for a short answer")
 @json_option
 @click.pass_context
 def command(context: click.Context, generate: bool, json_: bool) -> None:
-    """Check the plugin, MLX, each model, llm-gemini, the key and the log.
+    """Check the plugin, the config, MLX, each model, llm-gemini, the API key and the log.
 
-    Exits with 1 if a part that the config needs is broken, or nothing could answer a prompt.
+    Exits with 1 if a part that the config needs is broken, or if no model can answer a prompt.
     """
     findings = []
     for finding in check(generate=generate):
@@ -72,7 +72,7 @@ def command(context: click.Context, generate: bool, json_: bool) -> None:
 
 
 def check(*, generate: bool) -> Iterator[Finding]:
-    """One finding after the other, cheap ones first."""
+    """Yield one finding for each part, quick checks first."""
     try:
         model = tiered_model()
         settings = load_settings()
@@ -82,7 +82,7 @@ def check(*, generate: bool) -> Iterator[Finding]:
         return
     yield Finding("plugin", "ok", "llm knows the model 'tiered'")
     path = config_path()
-    yield Finding("config", "ok", f"{path}" if path.exists() else "the defaults hold")
+    yield Finding("config", "ok", f"{path}" if path.exists() else "no file; using the defaults")
     yield _device()
     yield _gemini(model)
     yield _log()
@@ -99,39 +99,36 @@ def check(*, generate: bool) -> Iterator[Finding]:
 
 def _candidates(settings: Settings) -> list[Candidate]:
     """Each tier's model and the embedded one, in the order of the tiers."""
-    found: dict[str, Candidate] = {}
+    by_tier: dict[str, Candidate] = {}
     for tier in settings.tiers:
         decision = decide(DecisionInput(tier=tier.name, fallback="any"), settings)
         for candidate in order(decision, settings):
-            found.setdefault(candidate.tier, candidate)
-    names = [tier.name for tier in settings.tiers if tier.name in found]
-    return [found.pop(name) for name in names] + list(found.values())
+            by_tier.setdefault(candidate.tier, candidate)
+    names = [tier.name for tier in settings.tiers if tier.name in by_tier]
+    return [by_tier.pop(name) for name in names] + list(by_tier.values())
 
 
 def _device() -> Finding:
     try:
-        found = device.detect()
+        here = device.detect()
     except TieredError as error:
         return Finding("MLX", "warn", error.message, error.fix)
-    return Finding("MLX", "ok", f"computes on {found.kind} ({found.name})")
+    return Finding("MLX", "ok", f"runs on {here.kind} ({here.name})")
 
 
 def _gemini(model: TieredModel) -> Finding:
-    wanted = [tier for tier in load_settings().tiers if gemini.is_gemini(tier.model)]
-    if not wanted:
+    tiers = [tier for tier in load_settings().tiers if gemini.is_gemini(tier.model)]
+    if not tiers:
         return Finding("llm-gemini", "ok", "no tier needs it")
     try:
-        for tier in wanted:
+        for tier in tiers:
             model.registry.get(tier.model)
-    except TieredError as error:
-        return Finding("llm-gemini", "fail", error.message, error.fix)
-    try:
         source = gemini_key_source()
     except TieredError as error:
         return Finding("llm-gemini", "fail", error.message, error.fix)
     if source is None:
-        return Finding("llm-gemini", "warn", "installed, but it has no key", gemini.SET_KEY)
-    return Finding("llm-gemini", "ok", f"installed, with a key from {source}")
+        return Finding("llm-gemini", "warn", "installed, but there is no API key", gemini.SET_KEY)
+    return Finding("llm-gemini", "ok", f"installed, with an API key from {source}")
 
 
 def _log() -> Finding:
@@ -140,7 +137,7 @@ def _log() -> Finding:
     try:
         if path.exists():
             with closing(sqlite3.connect(uri, uri=True, timeout=log_database.PATIENCE)) as database:
-                # What stands in the header goes in again: SQLite has to be able to write it.
+                # Writing a value that is there already shows that SQLite can write at all.
                 [[version]] = database.execute("pragma user_version")
                 database.execute(f"pragma user_version = {version}")
         elif not os.access(path.parent, os.W_OK):
@@ -152,7 +149,7 @@ def _log() -> Finding:
     budget = load_settings().config.budget
     limited = budget.day is not None or budget.month is not None
     if limited and logs_off_path().exists():
-        return Finding("log", "warn", "it is off: the budget counts nothing", "llm logs on")
+        return Finding("log", "warn", "logging is off, so the budget counts nothing", "llm logs on")
     return Finding("log", "ok", f"{path} can be written to")
 
 
@@ -164,14 +161,14 @@ def _candidate(model: TieredModel, candidate: Candidate) -> Finding:
         inner = model.registry.get(candidate.model)
         if isinstance(inner, MlxModel) and store.locate(inner.spec) is None:
             fix = f"llm tiered download {candidate.model}"
-            return Finding(part, "ok", "to be downloaded first", fix)
+            return Finding(part, "ok", "has to be downloaded first", fix)
         return Finding(part, "ok", "ready")
     state: Literal["warn", "fail"] = "fail" if _broken(model, candidate) else "warn"
     return Finding(part, state, problem.reason, problem.fix)
 
 
 def _broken(model: TieredModel, candidate: Candidate) -> bool:
-    """Whether something is wrong with it, rather than not to be had on this machine."""
+    """Whether the model itself is broken, rather than not available on this machine."""
     try:
         inner = model.registry.get(candidate.model)
         inner_options(inner, candidate.options, {})

@@ -174,7 +174,7 @@ def test_overhead_needs_no_model_of_the_user(user_path: Path) -> None:
 
 def test_an_unknown_model_is_told() -> None:
     """A name that is no local model is told before anything is measured."""
-    assert refused("bench", "gpt-4o") == "no local model is called 'gpt-4o' (llm tiered models)"
+    assert refused("bench", "gpt-4o") == "there is no local model 'gpt-4o' (llm tiered models)"
 
 
 def test_unknown_parts_are_told() -> None:
@@ -193,7 +193,7 @@ def test_numbers_have_a_least_value(option: str) -> None:
 def test_a_plot_without_a_folder_is_told(tmp_path: Path) -> None:
     """A plot that can't be written is told before anything is measured."""
     message = refused("bench", "--plot", str(tmp_path / "no" / "plot.svg"))
-    assert message == f"there is no folder {tmp_path / 'no'} for the plot"
+    assert message == f"there is no folder {tmp_path / 'no'} for plot.svg"
 
 
 def test_a_plot_that_can_not_be_written_is_told(
@@ -206,7 +206,7 @@ def test_a_plot_that_can_not_be_written_is_told(
     result = run("bench", "--only", "start", *SHORT, "--plot", str(plot), code=1)
     assert "register" in result.stdout
     [line] = result.stderr.splitlines()[-1:]
-    assert line.startswith(f"Error: the plot can't be written to {plot}: ")
+    assert line.startswith(f"Error: {plot} can't be written: ")
 
 
 def test_without_mlx(tiny_tiers: Path, no_mlx: None) -> None:

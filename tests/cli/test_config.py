@@ -95,14 +95,14 @@ def test_init_writes_the_defaults(user_path: Path) -> None:
     assert path.read_text("utf-8").count("#") > 10
     assert values() == before
     assert {key for key, entry in show().items() if entry["from"] == "default"} == {"force_local"}
-    assert run("config", "check").stdout == f"{path} is right\n"
+    assert run("config", "check").stdout == f"{path} is valid\n"
 
 
 def test_init_leaves_a_config_alone(config_file: Path) -> None:
     """A second init says that the file is there, and does not touch it."""
     config_file.write_text("fallback: local # mine\n")
     message = refused("config", "init")
-    assert message == f"{config_file} is there already (edit it, or remove it first)"
+    assert message == f"{config_file} exists already (edit it, or remove it first)"
     assert config_file.read_text() == "fallback: local # mine\n"
 
 
@@ -116,12 +116,12 @@ def test_a_folder_that_is_a_file_is_told(user_path: Path, command: str) -> None:
 def test_check_is_content_without_a_file(user_path: Path) -> None:
     """No config is a right config: the defaults hold."""
     path = user_path / "tiered" / "config.yaml"
-    assert run("config", "check").stdout == f"no {path}: the defaults hold\n"
+    assert run("config", "check").stdout == f"no config file at {path}; using the defaults\n"
 
 
 def test_check_is_content_with_a_right_one(tiny_tiers: Path) -> None:
     """A right config is said to be right, and the exit code is 0."""
-    assert run("config", "check").stdout == f"{tiny_tiers} is right\n"
+    assert run("config", "check").stdout == f"{tiny_tiers} is valid\n"
 
 
 @pytest.mark.parametrize(

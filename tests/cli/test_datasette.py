@@ -64,7 +64,7 @@ def test_no_log_of_llm(logs: Path) -> None:
     """A database that is no log is told as such, and so is what is no database."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table other (id)")
-    assert refused("datasette") == f"{logs} is no log of llm, or a very old one (llm logs)"
+    assert refused("datasette") == f"{logs} is not a log of llm, or a very old one (llm logs)"
     logs.write_text("no database at all, but some text")
     assert refused("datasette").startswith(f"{logs} can't be read: ")
 
@@ -73,7 +73,7 @@ def test_without_datasette(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Datasette is missing, the command that installs it is told."""
     empty_log(logs)
     monkeypatch.setitem(sys.modules, "datasette.cli", None)
-    assert refused("datasette") == "Datasette is not installed here (llm install datasette)"
+    assert refused("datasette") == "Datasette is not installed (llm install datasette)"
 
 
 def test_a_port_in_use(logs: Path) -> None:
@@ -85,4 +85,4 @@ def test_a_port_in_use(logs: Path) -> None:
         port = taken.getsockname()[1]
         message = refused("datasette", "--port", str(port))
     assert message.startswith(f"port {port} can't be used: ")
-    assert message.endswith(f"(such as --port {port + 1})")
+    assert message.endswith(f"(--port {port + 1})")

@@ -128,13 +128,13 @@ def test_mends_a_damaged_model(server: HubServer) -> None:
 def test_an_unknown_name_is_told(server: HubServer, name: str) -> None:
     """A name that is no tier and no local model is told before anything is fetched."""
     message = refused("download", "small", name)
-    assert message == f"no tier and no local model is called {name!r} (llm tiered models)"
+    assert message == f"there is no tier or local model {name!r} (llm tiered models)"
     assert not server.requests
 
 
 def test_a_cloud_tier_is_told() -> None:
     """A tier in the cloud has nothing to download."""
-    assert refused("download", "cloud") == f"{CLOUD}, the model of cloud, is not local"
+    assert refused("download", "cloud") == f"{CLOUD}, the model of cloud, is not a local model"
 
 
 def test_a_tier_with_an_unknown_model_is_told(embedded_model: Path) -> None:

@@ -126,7 +126,7 @@ def test_few_rows(echoes: Echoes, tmp_path: Path) -> None:
 def test_nothing_right(echoes: Echoes, tmp_path: Path) -> None:
     """A cloud that gets nothing right is no measure, and that is said."""
     rows = [{"prompt": str(i), "exact": "x"} for i in range(40)]
-    expected = "can't be told: cloud itself gets next to nothing right"
+    expected = "unknown: cloud itself gets almost nothing right"
     assert expected in run("eval", write(tmp_path, *rows)).stdout
 
 
@@ -142,7 +142,7 @@ def test_judge(echoes: Echoes, tmp_path: Path) -> None:
     assert "50.0%" in result.stdout
     assert result.stdout.splitlines()[-2:] == [
         "tests: paired bootstrap",
-        "judges' replies: 1, cost: unknown",
+        "replies of judges: 1, cost: unknown",
     ]
 
 
@@ -214,8 +214,8 @@ def test_output(echoes: Echoes, tmp_path: Path) -> None:
         (("{rows}", "--tiers", "smal"), "unknown tier 'smal': did you mean small?"),
         (("{judged}",), "has no usable row; line 1: judge: expected a judge_model"),
         (("{judged}", "--judge", "nobody"), "Unknown model: nobody"),
-        (("{rows}", "-o", "{rows}"), "is the suite itself (another -o)"),
-        (("{rows}", "-o", "{rows}", "--restart"), "is the suite itself (another -o)"),
+        (("{rows}", "-o", "{rows}"), "is the suite itself (-o FILE)"),
+        (("{rows}", "-o", "{rows}", "--restart"), "is the suite itself (-o FILE)"),
         (
             ("{rows}", "-o", "{thesis}"),
             "was not written by this command (choose another -o, or --restart",
@@ -277,7 +277,7 @@ def test_apply(mine: str, config_file: Path) -> None:
     )
     assert "\n-  sums: 9 # hard ones\n" in result.stderr
     assert "\n+  sums: 7 # hard ones\n" in result.stderr
-    assert "juggling: left as it is: too few rows to tell" in result.stderr
+    assert "juggling: unchanged: too few rows to tell" in result.stderr
     assert f"{config_file} written" in result.stderr
     again = run("eval", mine, "--apply", "--yes")
     assert "nothing to apply" in again.stderr
@@ -290,7 +290,7 @@ def test_apply_asks(mine: str, config_file: Path, said: str, code: int) -> None:
     result = CliRunner().invoke(cli, arguments, input=said)
     assert result.exit_code == code
     assert json.loads(result.stdout)["tasks"]["sums"]["cheapest"] == "medium"
-    assert "Write this?" in result.stderr
+    assert "Write these changes?" in result.stderr
     assert (config_file.read_text() != MINE) == (said == "y\n")
 
 

@@ -49,7 +49,7 @@ def test_remove(log: Path) -> None:
     """A mark can be taken back, once."""
     last = answered(log)
     run("feedback", "up")
-    assert run("feedback", "remove").stdout == f"no mark: {last}\n"
+    assert run("feedback", "remove").stdout == f"mark removed: {last}\n"
     assert feedback.marks() == {}
     assert refused("feedback", "remove") == f"{last} has no mark (llm tiered feedback list)"
 

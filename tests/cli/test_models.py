@@ -188,7 +188,7 @@ def test_refuses_what_is_no_repository(commented: Path) -> None:
 def test_refuses_an_id_that_is_taken(tiny: Path, commented: Path, name: str) -> None:
     """An id of the config or of the catalog is refused, and the config stays as it is."""
     message = refused("models", "add", str(tiny), "--id", name)
-    assert message.endswith(" is there already (--id gives it another id)")
+    assert message.endswith(" exists already (--id NAME)")
     assert commented.read_text() == CONFIG
 
 
@@ -266,17 +266,17 @@ def test_removes_the_last_model(commented: Path) -> None:
     run("models", "remove", "first")
     run("models", "remove", "second")
     assert own() == []
-    assert run("config", "check").stdout == f"{commented} is right\n"
+    assert run("config", "check").stdout == f"{commented} is valid\n"
 
 
 @pytest.mark.parametrize("name", ["third", "phi", "Phi-4-mini-instruct-4bit"])
 def test_removes_only_those_of_the_config(commented: Path, name: str) -> None:
     """A model that the config does not have is told, with those that it has."""
     message = refused("models", "remove", name)
-    assert message.endswith(" is not among the config's models (mlx/first, mlx/second)")
+    assert message.endswith(" is not one of the config's models (mlx/first, mlx/second)")
     assert commented.read_text() == CONFIG
 
 
 def test_removes_nothing_where_nothing_is() -> None:
     """Without a config there is nothing to remove."""
-    assert refused("models", "remove", "x") == "mlx/x is not among the config's models (none)"
+    assert refused("models", "remove", "x") == "mlx/x is not one of the config's models (none)"

@@ -174,7 +174,7 @@ def test_shows_that_a_model_is_local_by_name_only() -> None:
     plugin = Plugin()
     pm.register(plugin)
     try:
-        assert "has the name of a local model, and is none" in line("all")
+        assert "is named like a local model (mlx/…) but is not one" in line("all")
     finally:
         pm.unregister(plugin)
 
@@ -245,7 +245,7 @@ def test_says_that_the_defaults_hold(user_path: Path) -> None:
     facts = status()
     assert facts["config_path"] == str(path)
     assert {entry["from"] for entry in facts["config"].values()} == {"default"}
-    assert line("config: ") == f"config: {path} (not there: the defaults hold)"
+    assert line("config: ") == f"config: {path} (no such file; using the defaults)"
 
 
 def test_says_what_the_config_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_says_whether_llm_gemini_is_needed() -> None:
 def test_says_where_the_key_is_from(user_path: Path) -> None:
     """The key's source is shown, and the key itself nowhere."""
     (user_path / "keys.json").write_text(json.dumps({"gemini": KEY}))
-    assert verify()["llm-gemini"]["detail"] == "installed, with a key from llm keys"
+    assert verify()["llm-gemini"]["detail"] == "installed, with an API key from llm keys"
     assert KEY not in run("verify").output + run("verify", "--json").output
 
 
