@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 REPO = "tiny/model"
-# Bytes that a client should write at once: far less than the library's 10 MB, for small files.
+# Bytes per write of a client: far less than the library's 10 MB, so that files can be small.
 CHUNK = 100_000
 CONFIG: dict[str, Any] = {
     "model_type": "qwen2",

@@ -19,7 +19,7 @@ TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
 OTHER_FORMATS = (".gguf", ".npz", ".bin")
 MLX_BUILD = "use an MLX build of the model, such as one from huggingface.co/mlx-community"
 
-LENGTH_BYTES = 8  # of the number that a safetensors file starts with: the length of its header
+LENGTH_BYTES = 8  # a safetensors file starts with the length of its header in this many bytes
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 CACHE_BYTES = 2  # per number: MLX keeps keys and values in 16 bits
 USUAL_CONTEXT = 4096  # tokens, assumed when the memory of a model in use is estimated

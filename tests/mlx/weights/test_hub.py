@@ -372,10 +372,7 @@ def test_talks_to_the_hub_alone(server: HubServer, connections: list[Any]) -> No
 
 
 def test_new_process(server: HubServer) -> None:
-    """Without a terminal a new process prints nothing, and requests only the model's files.
-
-    That is: none of the hub's warnings, no telemetry, nothing else.
-    """
+    """Without a terminal a new process prints nothing, and requests only the model's files."""
     with run_download() as process:
         assert process.communicate(timeout=60) == (b"", b"")
     assert process.returncode == 0
