@@ -1,4 +1,4 @@
-"""One row → its answer: asked, described for the output, logged."""
+"""One row → its answer: the request, the answer in the output, the log."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class RowAsker:
-    """Asks a model for answers to rows; `concurrency` is the number of requests to the cloud."""
+    """Sends rows to a model, with at most `concurrency` requests to the cloud at the same time."""
 
     def __init__(self, model: AsyncModel, concurrency: int, *, log: bool) -> None:
         self._model = model
         self._log = log
         self._log_here = log and needs_logging(model)
-        # A request waits here instead of at the gate of its model, so that its logged time is
-        # its own. Only fallbacks wait at the gate of the cloud.
+        # A request waits here and not at the gate of its model, so that the logged time excludes
+        # the wait. Only a fallback may have to wait at the cloud's gate.
         self._slots = {
             True: asyncio.Semaphore(LOCAL_CONCURRENCY),
             False: asyncio.Semaphore(concurrency),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .formats import Format
 
-# Options of `tiered` that may stand beside the prompt. Each of them decides about the tier.
+# Options of `tiered` that a row may have beside its prompt. Each of them selects the tier.
 TIER_OPTIONS = ("complexity", "task", "tier")
 FIELDS = ("prompt", "system", *TIER_OPTIONS, "schema", "options", "id")
 
@@ -156,12 +156,12 @@ def _options(fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise ValueError(f"options: found {short(own)}, expected an object")
     own = own | {name: fields[name] for name in TIER_OPTIONS if name in fields and name in known}
-    # A row that decides about its tier overrides all defaults that would.
-    decides = any(name in own for name in TIER_OPTIONS)
+    # A row that selects its tier overrides every default that would.
+    selects = any(name in own for name in TIER_OPTIONS)
     options = {
         name: value
         for name, value in defaults.options.items()
-        if not (decides and name in TIER_OPTIONS)
+        if not (selects and name in TIER_OPTIONS)
     } | own
     try:
         defaults.options_type(**options)

@@ -143,7 +143,7 @@ class BatchRun:
             self._stop()
 
     def _place(self, place: int, answer: dict[str, Any]) -> None:
-        """Write an answer, at once or when those before it are written."""
+        """Write an answer, now or after the answers to all earlier rows."""
         for ready in self._order.add(place, answer) if self._order else [answer]:
             self._write(ready)
 
@@ -160,7 +160,7 @@ class BatchRun:
         self.interrupt()
 
     def _finish_output(self) -> None:
-        """Write the answers without a turn after an early stop; cut off an older output's rest."""
+        """Write the remaining answers after an early stop, and cut off what an earlier run left."""
         try:
             if self._stopped:
                 # The output may have gaps, but it holds every answer there is.

@@ -69,7 +69,7 @@ class TimedAnswer:
 
 
 class Stopwatch:
-    """Measures wall time and CPU time since it was made."""
+    """Measures wall time and CPU time since its creation."""
 
     def __init__(self) -> None:
         self._wall = time.perf_counter()

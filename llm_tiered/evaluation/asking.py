@@ -69,7 +69,7 @@ class _JournalError(TieredError):
 
 
 class QuestionAsker:
-    """Asks the questions of one evaluation; `concurrency` is the number of requests to the cloud.
+    """Asks the questions of one evaluation, up to `concurrency` at the same time in the cloud.
 
     Local models answer one question at a time, so that each has the machine to itself while it
     is timed.

@@ -104,7 +104,7 @@ def tier_answer(response: _BaseResponse, text: str, ms: int) -> TierAnswer:
 
 
 def broken_answer(tier: Tier, text: str, ms: int) -> TierAnswer:
-    """Return an answer that its model broke off; llm counts no tokens of such a response."""
+    """Return an answer that its model broke off; llm has no token counts for it."""
     return TierAnswer(tier.model, text, ms, None, None, None, Decimal(0) if tier.local else None)
 
 

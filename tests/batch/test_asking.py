@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -111,10 +112,15 @@ async def test_rows_are_routed_once(echoes: Echoes) -> None:
 # The log
 
 
+@pytest.fixture
+def log_without_turns(logs: Path, empty_log: Path) -> Path:
+    """An empty log of llm."""
+    shutil.copy(empty_log, logs)
+    return logs
+
+
 def logged(logs: Path) -> list[str]:
     """The models of the logged turns."""
-    if not logs.exists():
-        return []
     with closing(sqlite3.connect(logs)) as database:
         return [model for (model,) in database.execute("select model from turns order by id")]
 
@@ -125,18 +131,20 @@ def logged(logs: Path) -> list[str]:
 )
 @pytest.mark.usefixtures("echoes")
 async def test_log(  # noqa: PLR0913, PLR0917 - four of them are the case
-    config_file: Path, logs: Path, name: str, log: bool, log_api: bool, rows: int
+    config_file: Path, log_without_turns: Path, name: str, log: bool, log_api: bool, rows: int
 ) -> None:
     """Each answer is logged once, unless the batch or the config turns logging off."""
     config_file.write_text(yaml.safe_dump(config(log_api=log_api)))
     assert len(await Run(*prompts(2), model=name, log=log)()) == 2
-    assert logged(logs) == [name] * rows
+    assert logged(log_without_turns) == [name] * rows
 
 
-async def test_log_off(echoes: Echoes, config_file: Path, logs: Path, user_path: Path) -> None:
+async def test_log_off(
+    echoes: Echoes, config_file: Path, log_without_turns: Path, user_path: Path
+) -> None:
     """After `llm logs off` nothing is logged."""
     config_file.write_text(yaml.safe_dump(config(log_api=True)))
     (user_path / "logs-off").touch()
     for name in ("tiered", OTHER):
         await Run(*prompts(2), model=name)()
-    assert logged(logs) == []
+    assert logged(log_without_turns) == []

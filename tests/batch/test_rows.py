@@ -66,8 +66,8 @@ def test_mistakes(line: bytes | str, expected: str) -> None:
 
 def test_rows_after_a_mistake() -> None:
     """Rows after a bad one are read; a bad row has its line, and its id if there is one."""
-    found = read('oops\n{"id": 7, "prompt": ""}\n{"id": 8, "prompt": "a"}\n')
-    assert [(row.line, row.id, type(row)) for row in found] == [
+    rows_read = read('oops\n{"id": 7, "prompt": ""}\n{"id": 8, "prompt": "a"}\n')
+    assert [(row.line, row.id, type(row)) for row in rows_read] == [
         (1, None, BadRow),
         (2, 7, BadRow),
         (3, 8, Row),

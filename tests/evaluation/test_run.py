@@ -308,8 +308,11 @@ def test_judge_in_the_cloud(echoes: Echoes, tmp_path: Path, config_file: Path, h
 # The log
 
 
-def test_log(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:
+def test_log(
+    echoes: Echoes, tmp_path: Path, config_file: Path, logs: Path, empty_log: Path
+) -> None:
     """Answers and grades are logged once each; a second run logs nothing."""
+    shutil.copy(empty_log, logs)
     config_file.write_text(yaml.safe_dump(config(log_api=True)))
     echoes.act = graded
     for _ in range(2):
