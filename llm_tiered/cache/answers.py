@@ -13,7 +13,7 @@ from llm.parts import Message, ReasoningPart, StreamEvent, TextPart
 from .. import gemini
 from ..log.database import parse_time
 from ..log.messages import message_parts
-from ..log.record import Record, inner_response
+from ..log.record import inner_response, repeatable_key
 from .index import Position
 
 if TYPE_CHECKING:
@@ -144,12 +144,10 @@ def _restored(log: sqlite3.Connection, turn_id: str, response_json: str, message
 
 def _key(response_json: Any) -> str | None:
     """Return the key of the request if the answer is complete and not itself from the cache."""
-    record = Record.from_json(response_json)
-    if record is None or record.cached_from is not None:
+    key = repeatable_key(response_json)
+    if key is None or not _KEY.fullmatch(key):
         return None
-    key = record.cache_key
-    is_key = key is not None and _KEY.fullmatch(key)
-    return key if is_key and _is_complete(inner_response(response_json)) else None
+    return key if _is_complete(inner_response(response_json)) else None
 
 
 def _is_complete(response: Any) -> bool:

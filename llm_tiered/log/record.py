@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 Outcome: TypeAlias = Literal["ok", "skipped", "failed"]
 Source: TypeAlias = Literal["tier", "option", "task", "conversation", "estimate", "default"]
+_OUTCOMES = frozenset(get_args(Outcome))
+_SOURCES = frozenset(get_args(Source))
 
 # The keys of response_json.
 RECORD = "tiered"
@@ -133,6 +135,17 @@ def inner_response(response_json: Any) -> Any:
     return response_json
 
 
+def repeatable_key(response_json: Any) -> str | None:
+    """Return the cache key of an answer that did not come from the cache itself, or None.
+
+    It reads only these two fields of the record, because the index of the cache reads every turn.
+    """
+    record = response_json.get(RECORD) if isinstance(response_json, dict) else None
+    if not isinstance(record, dict) or record.get("cached_from") is not None:
+        return None
+    return _text(record.get(_JSON_NAMES["cache_key"]))
+
+
 def json_path(field: str, *more: str) -> str:
     """Return the path of a field of the record for SQLite's JSON functions: `$.tiered.tier`."""
     return ".".join(["$", RECORD, _JSON_NAMES.get(field, field), *more])
@@ -162,7 +175,7 @@ def _whole_number(value: Any) -> int | None:
 
 
 def _source(value: Any) -> Source | None:
-    return cast("Source", value) if value in get_args(Source) else None
+    return cast("Source", value) if isinstance(value, str) and value in _SOURCES else None
 
 
 def _attempts(values: Any) -> tuple[Attempt, ...]:
@@ -175,7 +188,7 @@ def _attempt(value: Any) -> Attempt | None:
     if not isinstance(value, dict):
         return None
     tier, model, outcome = (_text(value.get(name)) for name in ("tier", "model", "outcome"))
-    if not tier or outcome not in get_args(Outcome):
+    if not tier or outcome not in _OUTCOMES:
         return None
     return Attempt(
         tier=tier,
