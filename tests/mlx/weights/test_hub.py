@@ -233,6 +233,14 @@ def test_one_question_to_the_hub(server: HubServer) -> None:
     assert server.questions == [f"/api/models/{REPO}"]
 
 
+def test_files_of_one_commit(server: HubServer) -> None:
+    """Every file is requested from the commit of the listing, even if the branch moves on."""
+    folder = hub.download(REPO)
+    paths = [request.path for request in server.requests if "/resolve/" in request.path]
+    assert paths
+    assert all(f"/resolve/{folder.name}/" in path for path in paths)
+
+
 def test_every_download_asks_again(server: HubServer) -> None:
     """A download does not reuse the listing of an earlier one: the model may have changed."""
     first = hub.download(REPO)
@@ -288,6 +296,22 @@ def test_needs_room_only_for_what_is_missing(
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     assert hub.download(REPO) == folder
+
+
+def test_partial_file_needs_less_room(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a partial file need no more room."""
+    server.repos[REPO] = model_files(120_000)
+    server.cut_after[WEIGHTS] = CHUNK + 1_000
+    with pytest.raises(DownloadError):
+        hub.download(REPO)
+    server.refused.clear()
+    missing = len(server.repos[REPO][WEIGHTS]) - CHUNK
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=missing))
+    with pytest.raises(DownloadError, match="needs 0 MB on disk"):
+        hub.download(REPO)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=missing + CHUNK // 2))
+    hub.download(REPO)
 
 
 def test_resumes_after_a_failed_write(server: HubServer, tmp_path: Path) -> None:
