@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import resource
@@ -13,11 +12,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants
 
 from llm_tiered.errors import DownloadError
 from llm_tiered.mlx.weights import hub
@@ -329,44 +327,6 @@ def test_resumes_after_a_failed_write(server: HubServer, tmp_path: Path) -> None
     server.forget()
     hub.download(REPO)
     assert server.sent(WEIGHTS) == len(server.repos[REPO][WEIGHTS]) - done
-
-
-def test_full_disk(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the disk fills up during a download, the error says what to do."""
-
-    def fail(*_: object, **__: object) -> NoReturn:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", fail)
-    with pytest.raises(DownloadError, match=r"No space left on device \(free some space there"):
-        hub.download(REPO)
-
-
-def test_cache_that_is_not_a_folder(
-    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error for a cache that can't be written to names it."""
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(DownloadError, match=r"can't be written to .*/file/cache"):
-        hub.download(REPO)
-
-
-def test_follows_the_environment_to_the_cache(
-    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """HF_HUB_CACHE overrides HF_HOME, even if it is set after the library was imported."""
-    assert hub.download(REPO).is_relative_to(tmp_path / "hf" / "hub")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "other"))
-    assert hub.find(REPO) is None
-    assert hub.download(REPO).is_relative_to(tmp_path / "other")
-
-
-def test_goes_online_again(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that was started offline can download once the variable is unset."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    folder = hub.download(REPO)
-    assert hub.find(REPO) == folder
 
 
 def test_downloaded_model_needs_no_hub(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
