@@ -18,7 +18,7 @@ _END = object()
 
 
 async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Yield the items of an iterator, read slightly ahead on a thread. Raises what it raises.
+    """Yield the items of an iterator, read slightly ahead on a thread. Raises its errors.
 
     Standard input may be silent for hours: meanwhile answers arrive and Ctrl-C works. The thread
     is a daemon because nothing can interrupt its read.

@@ -31,7 +31,7 @@ NumberedFields: TypeAlias = "tuple[int, dict[str, Any] | ValueError]"
 
 
 def format_of(path: Path) -> Format:
-    """Return the format that goes with a file's suffix. Raises RequestError if there is none."""
+    """Return the format of a file by its suffix. Raises RequestError if there is none."""
     try:
         return _SUFFIXES[path.suffix.lower()]
     except KeyError:

@@ -64,7 +64,7 @@ class Journal:
         self._file.flush()
 
     def find(self, row: Row) -> dict[str, Any] | None:
-        """Return an earlier run's answer to the row, with the row's present line, or None."""
+        """Return an earlier run's answer to the row, with the row's current line, or None."""
         offset = self._offsets.get(row.key)
         if offset is None:
             return None

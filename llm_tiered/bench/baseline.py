@@ -46,7 +46,7 @@ class MlxLmBaseline:
         self.close()
 
     def stop(self) -> None:
-        """End the present answer at its next token. Safe to call from any thread."""
+        """End the current answer at its next token. Safe to call from any thread."""
         self._stopped.set()
 
     def close(self) -> None:

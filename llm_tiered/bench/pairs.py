@@ -20,14 +20,14 @@ MORE_ROUNDS = 10
 
 
 def switch(bench: Bench, other: Bench) -> list[Figure]:
-    """Measure the switch from the other model to this one, both in memory and one at a time."""
+    """Measure the switch from the other model to this one: with both in memory, and with one."""
     fit_together = bench.memory + other.memory <= bench.budget
     resident = [_resident(bench, other)] if fit_together else []
     return [*resident, *_exchange(bench, other)]
 
 
 def _resident(bench: Bench, other: Bench) -> Figure:
-    """Measure the milliseconds that a first token is delayed if the other model answered before."""
+    """Measure how much later a first token is, in ms, if the other model answered before."""
     unload_all()
 
     def ttft_after(before: Bench) -> float:
@@ -44,9 +44,9 @@ def _resident(bench: Bench, other: Bench) -> Figure:
 
 
 def _exchange(bench: Bench, other: Bench) -> list[Figure]:
-    """Measure the time to first token if the other model is evicted first, or no model is loaded.
+    """Measure the time to first token when the other model has to be evicted first.
 
-    The budget is too small for both.
+    The baseline begins with no model in memory. The memory budget holds one model at a time.
     """
     budget = max(bench.memory, other.memory)
     other_peak = 0  # bytes

@@ -83,7 +83,7 @@ def unload_all() -> None:
 
 
 def load(bench: Bench) -> list[Figure]:
-    """Measure seconds and peak memory from an empty memory to a first token."""
+    """Measure time to first token and peak memory, beginning with no model in memory."""
 
     def ours(_: int) -> TimedAnswer:
         unload_all()

@@ -39,7 +39,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Column:
-    """The results of one tier. `failures` are the reasons of runs without an answer.
+    """The results of one tier. `failures` says why runs have no answer.
 
     `schema_mistakes` has an entry for each answer: why it is not JSON that fits the schema, or
     None. It is empty if there is no schema.
@@ -85,7 +85,7 @@ FIGURES = ("ms", "ttft_ms", "tokens_per_second", "input_tokens", "output_tokens"
 
 
 def compare(model: TieredModel, tiers: Sequence[Tier], request: CompareRequest) -> Iterator[Column]:
-    """Ask one tier after another, so that none slows another down."""
+    """Ask one tier after another, so that none slows another down; yield their columns."""
     for tier in tiers:
         yield _column(model, tier, request)
 

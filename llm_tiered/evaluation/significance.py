@@ -20,7 +20,7 @@ ALPHA = 0.05
 # A tier counts as good as another if it is worse by less than this, a tenth of the scale.
 MARGIN = 0.1
 
-# The fewest rows for a bootstrap: with less, even equal scores can't exclude a loss of MARGIN. An
+# The fewest rows for a bootstrap: with fewer, even equal scores can't exclude a loss of MARGIN. An
 # event that never occurred in n rows may still have a probability of up to 3/n (Hanley and
 # Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983).
 FEWEST_GRADED = 30

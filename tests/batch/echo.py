@@ -94,7 +94,7 @@ class AsyncEchoModel(_Echo, llm.AsyncModel):  # type: ignore[misc]  # as above
 class Echoes:
     """The plugin with the echo models, and their requests.
 
-    `requests` are pairs of model and prompt; `running` counts the present requests of each model,
+    `requests` are pairs of model and prompt; `running` counts the current requests of each model,
     `peaks` the most at the same time.
     """
 

@@ -54,7 +54,7 @@ def refusal(output: Path) -> str:
 
 
 def test_find(output: Path, earlier: Path) -> None:
-    """A later run finds the answers, with the present lines of their rows."""
+    """A later run finds the answers, with the current lines of their rows."""
     with closing(Journal(output, restart=False)) as journal:
         assert journal.find(make_row("b")) == make_answer("b")
         assert journal.find(make_row("a", line=5)) == make_answer("a", line=5)

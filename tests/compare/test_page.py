@@ -53,7 +53,7 @@ def empty_page() -> str:
 
 
 def test_everything_is_text() -> None:
-    """Nothing that people or models wrote becomes markup, in any place of the page."""
+    """Nothing that people or models wrote becomes markup, anywhere on the page."""
     evil = Column(EVIL, EVIL, [answer(text=EVIL), answer(text=EVIL + "2")], [EVIL], [EVIL, None])
     reader = read(evil, prompt=EVIL, system=EVIL, schema={"title": EVIL}, runs=3)
     assert {tag for tag, _ in reader.tags}.isdisjoint({"script", "img"})
@@ -65,7 +65,7 @@ def test_everything_is_text() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    """The page needs no other file, and its policy forbids to load any."""
+    """The page needs no other file, and its policy forbids loading any."""
     reader = read(Column("small", "mlx/a", [answer()], [], []))
     assert {tag for tag, _ in reader.tags}.isdisjoint({"link", "script", "img", "iframe"})
     [policy] = [a["content"] for _, a in reader.tags if "http-equiv" in a]

@@ -41,7 +41,7 @@ def rounded(interval: Interval) -> tuple[float, float]:
     ],
 )
 def test_wilson(passed: int, rows: int, expected: tuple[float, float]) -> None:
-    """The interval agrees with Newcombe, Statistics in Medicine 17 (1998), 857-872, method 3."""
+    """The intervals are those of Newcombe, Statistics in Medicine 17 (1998), 857-872, table I."""
     assert rounded(wilson(passed / rows, rows)) == expected
 
 

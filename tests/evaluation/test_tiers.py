@@ -1,4 +1,4 @@
-"""One tier at a time: selection, routing, and the reason of a failure."""
+"""One tier at a time: selection, routing, and the reason for a failure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_route_to_another_tier(
 
 
 async def test_reason(echoes: Echoes) -> None:
-    """The reason of a tier's failure leaves out its name and model, which are known."""
+    """The reason for a tier's failure leaves out its name and model, which are known."""
 
     async def act(model: str, prompt: str) -> str:
         raise llm.ModelError("out (of) order")
