@@ -1,8 +1,8 @@
-"""A month of a music-teaching service, with its repeats: `python -m tests.cache.repeat_workload`.
+"""Simulate a month of a music-teaching service: `python -m tests.cache.repeat_workload`.
 
-The requests go through the real `tiered`, with the cache on, into a log of their own. Behind it
-are scripts: two models in place of the local ones, and Google's side of llm-gemini. They take no
-time and say how many tokens there were, so that the figures are those of routing and cache.
+The requests, many of them repeated, go through the real `tiered` with the cache on, into a log of
+their own. The models are scripts: two in place of the local ones, and Google's side of llm-gemini.
+They take no time and report token counts, so that the figures are those of routing and cache.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
     from llm_tiered.costs.tally import Tally
 
-# Google says which version answered. This one has the price that everything is compared at.
+# The version that Google reports: the one whose price everything is compared with.
 VERSION = gemini.MODEL.removeprefix("gemini/")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked for in a month: so many requests, out of so many different ones.
+    """The requests for a task in a month, drawn from a catalogue of `distinct` ones.
 
-    The n-th of these is asked for 1/n**skew times as often as the first: as each other, if that
-    is 0. Tokens are the usual number, with the instructions and the thoughts.
+    The n-th of the catalogue is drawn 1/n**skew times as often as the first. `input` and `output`
+    are typical numbers of tokens, including instructions and reasoning.
     """
 
     task: str
@@ -69,7 +69,7 @@ MONTH = (
 
 @dataclass(frozen=True)
 class Request:
-    """One of the different requests, and the tokens that it takes."""
+    """A request of the catalogue, with its tokens."""
 
     work: Work
     prompt: str
@@ -77,24 +77,24 @@ class Request:
 
     @property
     def cloud_cost(self) -> Decimal:
-        """Dollars for it on the cloud tier's model."""
+        """The dollars that it costs on the cloud tier's model."""
         cost = prices.cost(gemini.MODEL, self.tokens)
         assert cost is not None
         return cost
 
 
 def month(rng: random.Random, share: float) -> list[Request]:
-    """That share of the month's requests, in any order."""
-    asked: list[Request] = []
+    """Return a share of the month's requests, in random order."""
+    requests: list[Request] = []
     for work in MONTH:
         catalogue = [
             Request(work, work.prompt.format(number), _tokens(rng, work))
             for number in range(1, work.distinct + 1)
         ]
         weights = [1 / rank**work.skew for rank in range(1, work.distinct + 1)]
-        asked += rng.choices(catalogue, weights, k=max(round(work.requests * share), 1))
-    rng.shuffle(asked)
-    return asked
+        requests += rng.choices(catalogue, weights, k=max(round(work.requests * share), 1))
+    rng.shuffle(requests)
+    return requests
 
 
 def _tokens(rng: random.Random, work: Work) -> prices.Tokens:
@@ -105,22 +105,22 @@ def _tokens(rng: random.Random, work: Work) -> prices.Tokens:
 
 
 class Script(Toy):
-    """A local model that answers each request with as many tokens as it takes."""
+    """A local model that answers each request with its number of tokens."""
 
     def __init__(self, tokens: dict[str, prices.Tokens]) -> None:
         super().__init__(does=[])
         self.tokens = tokens
 
     def play(self, prompt: llm.Prompt, response: Any) -> Iterator[Any]:
-        """Answer, and count the tokens."""
-        asked = prompt.prompt
-        yield f"The answer to: {asked}"
-        tokens = self.tokens[asked]
+        """Answer, and report the tokens."""
+        text = prompt.prompt
+        yield f"The answer to: {text}"
+        tokens = self.tokens[text]
         response.set_usage(input=tokens.input, output=tokens.output)
 
 
 class Scripts:
-    """The plugin that has the local models."""
+    """The plugin with the local models."""
 
     __name__ = "scripts"
 
@@ -135,20 +135,20 @@ class Scripts:
 
 
 def google(tokens: dict[str, prices.Tokens]) -> Callable[..., httpx.Response]:
-    """Google's side of a request of llm-gemini."""
+    """Return Google's side of llm-gemini's requests."""
 
     def answer(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
         assert gemini.URL.fullmatch(str(request.url))
         sent = json.loads(request.read())
-        asked = sent["contents"][-1]["parts"][-1]["text"]
-        counted = tokens[asked]
-        last = gemini.last(gemini.text(f"The answer to: {asked}"))
+        text = sent["contents"][-1]["parts"][-1]["text"]
+        counts = tokens[text]
+        last = gemini.last(gemini.text(f"The answer to: {text}"))
         last["modelVersion"] = VERSION
         last["usageMetadata"] = {
-            "promptTokenCount": counted.input,
-            "candidatesTokenCount": counted.output // 2,
-            "thoughtsTokenCount": counted.output - counted.output // 2,
-            "totalTokenCount": counted.input + counted.output,
+            "promptTokenCount": counts.input,
+            "candidatesTokenCount": counts.output // 2,
+            "thoughtsTokenCount": counts.output - counts.output // 2,
+            "totalTokenCount": counts.input + counts.output,
         }
         return httpx.Response(200, stream=gemini.Stream(gemini.body(last)))
 
@@ -157,7 +157,7 @@ def google(tokens: dict[str, prices.Tokens]) -> Callable[..., httpx.Response]:
 
 @contextmanager
 def service(tokens: dict[str, prices.Tokens]) -> Iterator[Path]:
-    """A folder of llm with the config and the models of the service; gives the log."""
+    """Set up a user directory with the config and the models of the service; yield the log."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         environment = {"LLM_USER_PATH": str(folder), "LLM_GEMINI_KEY": gemini.KEY}
@@ -177,55 +177,55 @@ def service(tokens: dict[str, prices.Tokens]) -> Iterator[Path]:
 
 
 @click.command()
-@click.option("--share", default=1.0, show_default=True, help="How much of a month")
-@click.option("--seed", default=1, show_default=True, help="Another seed, another month")
+@click.option("--share", default=1.0, show_default=True, help="Share of a month")
+@click.option("--seed", default=1, show_default=True, help="Each seed gives another month")
 def main(share: float, seed: int) -> None:
-    """Let the month pass, and print what it cost."""
-    asked = month(random.Random(seed), share)
-    with service({request.prompt: request.tokens for request in asked}) as log:
+    """Simulate the month, and print what it cost."""
+    requests = month(random.Random(seed), share)
+    with service({request.prompt: request.tokens for request in requests}) as log:
         model = llm.get_model("tiered")
-        for request in asked:
+        for request in requests:
             model.prompt(request.prompt, task=request.work.task).text()
         report = savings_report(log, Comparison(gemini.MODEL), by="task")
-    # The report's sum has to be that of the requests as they were made up.
-    everything = sum((request.cloud_cost for request in asked), Decimal(0))
+    # The sum of the report must be that of the requests.
+    everything = sum((request.cloud_cost for request in requests), Decimal(0))
     assert report.total.in_cloud.known == everything
     rows = [
-        row(work.task, [request for request in asked if request.work is work], tally)
+        row(work.task, [request for request in requests if request.work is work], tally)
         for work in MONTH
         if (tally := report.groups[work.task])
     ]
-    click.echo(tabulate([*rows, row("together", asked, report.total)], HEADERS))
+    click.echo(tabulate([*rows, row("together", requests, report.total)], HEADERS))
     saved = report.total.saved.known
     click.echo(
         f"\nSaved against all in the cloud: {dollars(saved)}, {saved / everything:.1%}. "
-        f"The cache alone would save {1 - once(asked) / everything:.1%} there."
+        f"The cache alone would save {1 - cost_once(requests) / everything:.1%} there."
     )
 
 
-HEADERS = ["task", "requests", "different", "from cache", "hit rate", "tokens in", "tokens out"]
-HEADERS += ["all in the cloud", "there with the cache", "tiers and cache"]
+HEADERS = ["task", "requests", "distinct", "from cache", "hit rate", "tokens in", "tokens out"]
+HEADERS += ["all in the cloud", "cloud and cache", "tiers and cache"]
 
 
-def row(name: str, asked: list[Request], tally: Tally) -> list[object]:
-    """A row of the table: what was asked, and what it cost one way and another."""
+def row(name: str, requests: list[Request], tally: Tally) -> list[object]:
+    """Return a row of the table: the requests, and what they cost in each way."""
     return [
         name,
         tally.requests,
-        len(set(asked)),
+        len(set(requests)),
         tally.cached,
         f"{tally.cached / tally.requests:.1%}",
-        f"{sum(request.tokens.input for request in asked):,}",
-        f"{sum(request.tokens.output for request in asked):,}",
+        f"{sum(request.tokens.input for request in requests):,}",
+        f"{sum(request.tokens.output for request in requests):,}",
         dollars(tally.in_cloud.dollars),
-        dollars(once(asked)),
+        dollars(cost_once(requests)),
         dollars(tally.spent.dollars),
     ]
 
 
-def once(asked: list[Request]) -> Decimal:
-    """Dollars for them in the cloud, if none is paid for twice."""
-    return sum((request.cloud_cost for request in set(asked)), Decimal(0))
+def cost_once(requests: list[Request]) -> Decimal:
+    """Return the dollars for the requests in the cloud, if none is paid for twice."""
+    return sum((request.cloud_cost for request in set(requests)), Decimal(0))
 
 
 if __name__ == "__main__":

@@ -21,20 +21,22 @@ INNER = "mlx/toy-small"
 
 
 class Replying(llm.Model):
-    """Says what it is told to; `record` goes over what is recorded of the request."""
+    """A stand-in for `tiered` with these answers; `record` overrides fields of its record."""
 
     model_id = "tiered"
     can_stream = True
     supports_schema = True
     supports_tools = True
 
-    def __init__(self, *says: str | StreamEvent | llm.ToolCall, inner: Any, **record: Any) -> None:
-        self.says = says
+    def __init__(
+        self, *output: str | StreamEvent | llm.ToolCall, inner: Any, **record: Any
+    ) -> None:
+        self.output = output
         self.inner = inner
         self.record = record
 
     def _validate_attachments(self, attachments: list[llm.Attachment] | None = None) -> None:
-        """Take any, as `tiered` does."""
+        """Accept any attachment, as `tiered` does."""
 
     def execute(
         self,
@@ -43,12 +45,12 @@ class Replying(llm.Model):
         response: llm.Response,
         conversation: llm.Conversation | None,
     ) -> Iterator[Any]:
-        """Say it."""
-        for said in self.says:
-            if isinstance(said, llm.ToolCall):
-                response.add_tool_call(said)
+        """Yield the answer."""
+        for item in self.output:
+            if isinstance(item, llm.ToolCall):
+                response.add_tool_call(item)
             else:
-                yield said
+                yield item
         response.set_resolved_model(INNER)
         key = cache_key(prompt, INNER, {})
         record = {"tier": "small", "key": key, "cached_from": None} | self.record
@@ -57,18 +59,18 @@ class Replying(llm.Model):
 
 def reply(
     logs: Path,
-    *says: str | StreamEvent | llm.ToolCall,
+    *output: str | StreamEvent | llm.ToolCall,
     prompt: str | None = "Hello",
     inner: Any = None,
     to: llm.Conversation | None = None,
     record: dict[str, Any] | None = None,
-    **said: Any,
+    **options: Any,
 ) -> llm.Response:
-    """A response with that content, to a new prompt or in a conversation, logged by llm."""
-    model = Replying(*says, inner=inner, **record or {})
+    """Return a response with this output, to a new prompt or in a conversation, logged by llm."""
+    model = Replying(*output, inner=inner, **record or {})
     if to is not None:
         to.model = model
-    response = (to or model).prompt(prompt, **said)
+    response = (to or model).prompt(prompt, **options)
     response.text()
     log(logs, response)
     return response
@@ -81,12 +83,12 @@ def log(logs: Path, response: llm.Response) -> None:
 
 
 def key_of(response: llm.Response) -> str:
-    """The key that was recorded."""
-    recorded: Any = response.response_json
-    return str(recorded["tiered"]["key"])
+    """Return the recorded cache key."""
+    response_json: Any = response.response_json
+    return str(response_json["tiered"]["key"])
 
 
 def change(logs: Path, statement: str, *values: Any) -> None:
-    """Change the log from outside."""
+    """Change the log with an SQL statement."""
     with closing(sqlite3.connect(logs, isolation_level=None)) as database:
         assert database.execute(statement, values).rowcount

@@ -1,4 +1,4 @@
-"""The index beside the log: complete, whatever happens to either of them."""
+"""The index beside the log stays complete, whatever happens to either of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.cache import index as cache_index
-from llm_tiered.cache import lookup as cache
+from llm_tiered.cache import lookup
 from llm_tiered.cache.index import Index, Position
 from llm_tiered.cache.lookup import find
 from llm_tiered.errors import TieredError
@@ -37,12 +36,12 @@ def log(logs: Path) -> Path:
 
 @pytest.fixture
 def index_path(logs: Path) -> Path:
-    """Where the index is."""
+    """Return where the index is."""
     return logs.parent / "tiered" / "cache.db"
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give the warnings of the cache."""
+    """Return the warnings of the cache."""
     return [
         record.getMessage()
         for record in caplog.records
@@ -51,33 +50,33 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def key(number: int) -> str:
-    """Give a key."""
+    """Return a key."""
     return f"{number:064x}"
 
 
-def keyed(number: int, **said: Any) -> dict[str, Any]:
-    """Give a turn with that key."""
-    row = turn(**said)
-    recorded = json.loads(row["response_json"])
-    recorded["tiered"]["key"] = key(number)
-    return row | {"response_json": json.dumps(recorded)}
+def keyed(number: int, **fields: Any) -> dict[str, Any]:
+    """Return a turn with this key."""
+    row = turn(**fields)
+    response_json = json.loads(row["response_json"])
+    response_json["tiered"]["key"] = key(number)
+    return row | {"response_json": json.dumps(response_json)}
 
 
-def known(path: Path) -> int:
-    """Give the number of answers in the index."""
+def count_answers(path: Path) -> int:
+    """Return the number of answers in the index."""
     with closing(sqlite3.connect(path)) as database:
         (number,) = database.execute("select count(*) from answers").fetchone()
     return int(number)
 
 
-def test_it_is_the_users_alone(log: Path, index_path: Path) -> None:
-    """Nobody else can read the index."""
+def test_permissions(log: Path, index_path: Path) -> None:
+    """Only the owner can read the index."""
     find(key_of(reply(log, "answer")))
     assert stat.S_IMODE(index_path.stat().st_mode) == 0o600
 
 
 def test_keys_and_turns(index_path: Path) -> None:
-    """A key leads to its turns, newest first, and one that was added twice is there once."""
+    """A key leads to its turns, newest first; a turn that was added twice is there once."""
     with Index(index_path) as index:
         assert index.position() is None
         entries = [(key(1), "a"), (key(2), "b"), (key(1), "c")]
@@ -98,8 +97,8 @@ def test_keys_and_turns(index_path: Path) -> None:
         assert index.turns(key(2)) == []
 
 
-def test_what_is_written_is_written_as_a_whole(index_path: Path) -> None:
-    """What breaks off in the middle has not happened."""
+def test_transactions(index_path: Path) -> None:
+    """A transaction that fails leaves nothing behind."""
     with suppress(ZeroDivisionError), Index(index_path) as index, index.writing():
         index.add([(key(1), "a")], Position(1, "a"))
         raise ZeroDivisionError
@@ -108,15 +107,15 @@ def test_what_is_written_is_written_as_a_whole(index_path: Path) -> None:
         assert index.turns(key(1)) == []
 
 
-def test_what_was_logged_since(log: Path, index_path: Path) -> None:
-    """Each look-up knows what anybody has logged before it."""
+def test_new_turns(log: Path, index_path: Path) -> None:
+    """Each look-up knows all turns that were logged before it."""
     for number in range(3):
         assert find(key_of(reply(log, "answer", prompt=f"Say {number}")))
-        assert known(index_path) == number + 1
+        assert count_answers(index_path) == number + 1
 
 
 def test_ids_out_of_order(log: Path) -> None:
-    """A turn whose id is older than that of one that is known is found too."""
+    """A turn is found even if its id is older than that of an indexed turn."""
     assert find(key_of(reply(log, "answer")))
     response = reply(log, "answer", prompt="Bye")
     early = turn(END - timedelta(days=400))["id"]
@@ -127,8 +126,8 @@ def test_ids_out_of_order(log: Path) -> None:
 
 
 def test_in_many_steps(log: Path, index_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long log is read step by step, and the last of them may be empty."""
-    monkeypatch.setattr(cache, "CHUNK", 4)
+    """A long log is read in steps, the last of which may be empty."""
+    monkeypatch.setattr(lookup, "CHUNK", 4)
     for turns in (8, 3, 1):
         add(log, [keyed(number) for number in range(turns)])
         find(key(0))
@@ -138,8 +137,8 @@ def test_in_many_steps(log: Path, index_path: Path, monkeypatch: pytest.MonkeyPa
             assert position == database.execute("select max(rowid), id from turns").fetchone()
 
 
-def test_what_is_no_answer_is_not_kept(log: Path, index_path: Path) -> None:
-    """Turns of other models, and what can't be given again, are not in the index."""
+def test_unusable_turns(log: Path, index_path: Path) -> None:
+    """Turns of other models and answers that can't be repeated are not indexed."""
     rows = [
         keyed(1),
         keyed(2) | {"model": "other"},
@@ -155,23 +154,23 @@ def test_what_is_no_answer_is_not_kept(log: Path, index_path: Path) -> None:
     ]
     add(log, rows)
     assert find(key(9)) is None
-    assert known(index_path) == 1
+    assert count_answers(index_path) == 1
 
 
 def test_a_vacuumed_log(log: Path) -> None:
-    """After a vacuum, which moves the rows, everything is found, and what comes after it too."""
+    """After a vacuum, which moves rows, old and new answers are found."""
     responses = [reply(log, "answer", prompt=f"Say {number}") for number in range(6)]
     assert find(key_of(responses[0]))
     change(log, "delete from turns where id in (?, ?)", responses[0].id, responses[2].id)
     with closing(sqlite3.connect(log)) as database:
         database.execute("vacuum")
     responses += [reply(log, "answer", prompt=f"Say {number}") for number in range(6, 10)]
-    found = [find(key_of(response)) is not None for response in responses]
-    assert found == [False, True, False, *[True] * 7]
+    are_found = [find(key_of(response)) is not None for response in responses]
+    assert are_found == [False, True, False, *[True] * 7]
 
 
-def test_another_turn_in_the_last_ones_place(log: Path) -> None:
-    """A turn that got the place of one that was deleted is found."""
+def test_reused_rowid(log: Path) -> None:
+    """A turn that has the rowid of a deleted one is found."""
     first, last = (reply(log, "answer", prompt=f"Say {number}") for number in range(2))
     assert find(key_of(last))
     change(log, "delete from turns where id = ?", last.id)
@@ -182,7 +181,7 @@ def test_another_turn_in_the_last_ones_place(log: Path) -> None:
 
 
 def test_another_log(log: Path, index_path: Path, tmp_path: Path) -> None:
-    """A log that took the place of another is read anew: what only the old one had is gone."""
+    """A log that replaced another is read from the start, and old entries are removed."""
     older = [reply(log, "answer", prompt=f"Say {number}") for number in range(3)]
     shutil.copy(log, tmp_path / "older.db")
     newer = [reply(log, "answer", prompt=f"Say {number}") for number in range(3, 6)]
@@ -190,10 +189,10 @@ def test_another_log(log: Path, index_path: Path, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "older.db", log)
     assert find(key_of(older[0]))
     assert [find(key_of(response)) for response in newer] == [None] * 3
-    assert known(index_path) == 3
+    assert count_answers(index_path) == 3
     empty_log(log)
     assert find(key_of(older[0])) is None
-    assert known(index_path) == 0
+    assert count_answers(index_path) == 0
 
 
 def fill(index_path: Path) -> None:
@@ -204,18 +203,18 @@ def fill(index_path: Path) -> None:
 
 
 def write_garbage(path: Path) -> None:
-    """Write something else."""
-    path.write_bytes(b"no database at all, but text" * 50)
+    """Replace the file by text."""
+    path.write_bytes(b"text, not a database" * 50)
 
 
 def cut(path: Path) -> None:
-    """Take off the end."""
+    """Cut off the second half."""
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
 
 
 def overwrite_pages(path: Path) -> None:
-    """Write over all but the first page."""
+    """Overwrite all pages but the first."""
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xee" * (path.stat().st_size - 4096))
@@ -225,7 +224,7 @@ def overwrite_pages(path: Path) -> None:
 def test_a_damaged_index(
     log: Path, index_path: Path, damage: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A damaged index is one warning at most, and made anew for the next request."""
+    """A damaged index is one warning at most, and is rebuilt for the next request."""
     request = key_of(reply(log, "answer"))
     fill(index_path)
     damage(index_path)
@@ -234,18 +233,18 @@ def test_a_damaged_index(
         assert str(index_path) in warning
     assert find(request)
     assert len(warned(caplog)) <= 1
-    assert known(index_path) == 1
+    assert count_answers(index_path) == 1
 
 
 def test_an_empty_file(log: Path, index_path: Path) -> None:
-    """A file that nobody has written to yet is filled."""
+    """An empty file becomes an index."""
     index_path.parent.mkdir()
     index_path.touch()
     assert find(key_of(reply(log, "answer")))
 
 
 def test_an_index_of_another_version(log: Path, index_path: Path) -> None:
-    """An index that another version of this package wrote is made anew."""
+    """An index of another version of the schema is rebuilt."""
     index_path.parent.mkdir()
     with closing(sqlite3.connect(index_path)) as database:
         database.executescript("create table answers (x); pragma user_version = 99")
@@ -253,10 +252,10 @@ def test_an_index_of_another_version(log: Path, index_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["file", "folder"])
-def test_an_index_that_can_not_be_made(
+def test_an_index_that_can_not_be_created(
     log: Path, index_path: Path, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the index can't be, there is no answer, and one warning."""
+    """If the index can't be created, there is one warning and no answer."""
     if where == "file":
         index_path.parent.write_text("")
     else:
@@ -269,13 +268,13 @@ def test_an_index_that_can_not_be_made(
 def test_an_index_that_can_not_be_written(
     log: Path, index_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An index that can only be read gives what it knows."""
+    """A read-only index still finds the answers that it has."""
     response = reply(log, "answer")
     assert find(key_of(response))
     connect = sqlite3.connect
 
-    def read_only(path: Any, **said: Any) -> sqlite3.Connection:
-        database: sqlite3.Connection = connect(path, **said)
+    def read_only(path: Any, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(path, **options)
         database.execute("pragma query_only = on")
         return database
 
@@ -292,9 +291,9 @@ def test_an_index_that_can_not_be_written(
 def test_a_locked_index(
     log: Path, index_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An index that another process keeps locked is one warning, after some patience."""
+    """An index that another process keeps locked is one warning, after a wait."""
     request = key_of(reply(log, "answer"))
-    monkeypatch.setattr(cache_index, "PATIENCE", 0.05)
+    monkeypatch.setattr("llm_tiered.cache.index.PATIENCE", 0.05)
     fill(index_path)
     with closing(sqlite3.connect(index_path, isolation_level=None)) as other:
         other.execute("begin exclusive")
@@ -303,21 +302,21 @@ def test_a_locked_index(
     assert find(request)
 
 
-def test_what_a_locked_index_says(index_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock is no damage: the file stays."""
-    monkeypatch.setattr(cache_index, "PATIENCE", 0.05)
+def test_a_locked_index_stays(index_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A locked file is not deleted as damaged."""
+    monkeypatch.setattr("llm_tiered.cache.index.PATIENCE", 0.05)
     fill(index_path)
     with closing(sqlite3.connect(index_path, isolation_level=None)) as other:
         other.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked"), Index(index_path) as index:
             index.position()
-    assert known(index_path) == 2000
+    assert count_answers(index_path) == 2000
 
 
 PROCESSES = """
 import os, sys
-from llm_tiered.cache import lookup as cache
-cache.CHUNK = 500
+from llm_tiered.cache import lookup
+lookup.CHUNK = 500
 wait, start = os.pipe()
 children = []
 for _ in range(8):
@@ -325,7 +324,7 @@ for _ in range(8):
     if not child:
         os.close(start)
         os.read(wait, 1)
-        os._exit(0 if cache.find(sys.argv[1]) else 1)
+        os._exit(0 if lookup.find(sys.argv[1]) else 1)
     children.append(child)
 os.close(start)
 print([os.waitpid(child, 0)[1] for child in children])
@@ -333,14 +332,14 @@ print([os.waitpid(child, 0)[1] for child in children])
 
 
 def test_many_processes(log: Path, index_path: Path) -> None:
-    """Eight processes that make the index at once each find the answer, and it is complete."""
+    """Eight processes that build the index together all find the answer, and it is complete."""
     add(log, [keyed(number) for number in range(3000)])
     request = key_of(reply(log, "answer"))
-    run = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROCESSES, request],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert (run.stdout, run.stderr) == (f"{[0] * 8}\n", "")
-    assert known(index_path) == 3001
+    assert (process.stdout, process.stderr) == (f"{[0] * 8}\n", "")
+    assert count_answers(index_path) == 3001

@@ -1,4 +1,4 @@
-"""The address of a request: the same for the same request, another for any other."""
+"""The cache key of a request: the same for the same request, different for any other."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MODEL = Replying(inner=None)
 
 
 class Search(llm.ServerSideTool):
-    """Looks things up, in one country."""
+    """A search tool for one country."""
 
-    # A key says which class a tool is of: where this one stood when FIXED was made.
+    # The name of the class is part of the key: FIXED was made when this was its module.
     __module__ = "tests.log.test_cache_key"
 
     name = "search"
@@ -36,14 +36,14 @@ class Search(llm.ServerSideTool):
         self.country = country
 
 
-def ask(prompt: str | None = "Hello", **said: Any) -> llm.Prompt:
-    """Give the prompt that the model gets."""
-    return MODEL.prompt(prompt, **said).prompt
+def ask(prompt: str | None = "Hello", **fields: Any) -> llm.Prompt:
+    """Return the prompt that the model receives."""
+    return MODEL.prompt(prompt, **fields).prompt
 
 
-def tool(name: str = "weather", **said: Any) -> llm.Tool:
-    """Give a tool."""
-    return llm.Tool(name=name, **{"description": "Tells it.", "input_schema": {}} | said)
+def tool(name: str = "weather", **fields: Any) -> llm.Tool:
+    """Return a tool."""
+    return llm.Tool(name=name, **{"description": "Tells it.", "input_schema": {}} | fields)
 
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=5)
@@ -67,30 +67,29 @@ requests = st.fixed_dictionaries(FIELDS)
 
 
 def key_of(request: dict[str, Any]) -> str | None:
-    """Give the key of a request with these fields."""
-    said = {name: value for name, value in request.items() if name not in ("model", "options")}
-    return cache_key(ask(**said), request["model"], request["options"])
+    """Return the key of a request with these fields."""
+    fields = {name: value for name, value in request.items() if name not in ("model", "options")}
+    return cache_key(ask(**fields), request["model"], request["options"])
 
 
 def seen(request: dict[str, Any]) -> str:
-    """Give what a model sees of a request; options that are not set don't count."""
+    """Return what a model sees of a request; options that are None are ignored."""
     options = {name: value for name, value in request["options"].items() if value is not None}
     tools = [vars(tool) for tool in request["tools"]]
-    # The kind of what stands at an address is told by the address.
     return repr(sorted((request | {"options": sorted(options.items()), "tools": tools}).items()))
 
 
 @given(requests, st.data(), st.sampled_from(sorted(FIELDS)))
-def test_one_field_makes_another_key(request: dict[str, Any], data: Any, field: str) -> None:
-    """Whatever is changed, the key is another; without a change it is the same."""
+def test_every_field_counts(request: dict[str, Any], data: Any, field: str) -> None:
+    """A change of any field changes the key; without a change it is the same."""
     other = request | {field: data.draw(FIELDS[field])}
     assert key_of(request) is not None
     assert (key_of(request) == key_of(other)) == (seen(request) == seen(other))
 
 
 @given(words, words)
-def test_where_a_text_stands(one: str, two: str) -> None:
-    """The same words in other parts, messages or roles are another request."""
+def test_places_of_texts(one: str, two: str) -> None:
+    """The same words in other parts, messages or roles are a different request."""
     messages = [
         [llm.user(one + two)],
         [llm.user(one, two)],
@@ -98,7 +97,7 @@ def test_where_a_text_stands(one: str, two: str) -> None:
         [llm.user(one), llm.assistant(two)],
         [llm.system(one), llm.user(two)],
     ]
-    keys = {cache_key(ask(None, messages=said), INNER, {}) for said in messages}
+    keys = {cache_key(ask(None, messages=each), INNER, {}) for each in messages}
     assert len(keys) == len(messages)
 
 
@@ -106,7 +105,7 @@ FIXED = "4f5c2d82e9c4380cd6bf336800a4ea04c86438a81ca942cced6165a52f77c530"
 
 
 def fixed() -> str | None:
-    """Give the key of a request that has everything."""
+    """Return the key of a request with everything in it."""
 
     def weather() -> None:
         """Tell the weather.
@@ -126,10 +125,10 @@ def fixed() -> str | None:
 
 
 def test_the_same_everywhere() -> None:
-    """Processes with other hashes, and other Pythons, have the same key for the same request."""
+    """The key is the same in other processes, whatever their hash seed or Python version."""
     assert fixed() == FIXED
     code = "from tests.cache.test_key import fixed; print(fixed())"
-    run = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONHASHSEED": "7"},
@@ -137,11 +136,11 @@ def test_the_same_everywhere() -> None:
         text=True,
         check=True,
     )
-    assert run.stdout.strip() == FIXED
+    assert process.stdout.strip() == FIXED
 
 
-def test_async_is_the_same() -> None:
-    """A request is the same whichever of the two models is asked."""
+def test_async() -> None:
+    """The sync and the async model have the same key for the same request."""
 
     class Async(llm.AsyncModel):
         model_id = "tiered"
@@ -149,15 +148,14 @@ def test_async_is_the_same() -> None:
         async def execute(self, *_: Any) -> Any:
             yield ""
 
-    asked: Any = Async()
-    said: dict[str, Any] = {"system": "Be brief.", "hide_reasoning": True}
-    assert cache_key(asked.prompt("Hello", **said).prompt, INNER, {}) == cache_key(
-        ask(**said), INNER, {}
-    )
+    model: Any = Async()
+    fields: dict[str, Any] = {"system": "Be brief.", "hide_reasoning": True}
+    prompt = model.prompt("Hello", **fields).prompt
+    assert cache_key(prompt, INNER, {}) == cache_key(ask(**fields), INNER, {})
 
 
-def test_a_nested_request_is_the_same() -> None:
-    """A system prompt counts once, whether the prompt says it or an earlier message does."""
+def test_system_prompt() -> None:
+    """A system prompt counts once, whether it is in the prompt or in an earlier message."""
     messages = [llm.system("Be brief."), llm.user("Hello")]
     nested = llm.Prompt("Hello", MODEL, system="Be brief.", messages=messages)
     assert cache_key(nested, INNER, {}) == cache_key(ask(system="Be brief."), INNER, {})
@@ -166,8 +164,8 @@ def test_a_nested_request_is_the_same() -> None:
     assert cache_key(other, INNER, {}) != cache_key(nested, INNER, {})
 
 
-def test_a_conversation_that_is_taken_up(logs: Path, tmp_path: Path) -> None:
-    """What another process loads from the log makes the same key as where it was said."""
+def test_continued_conversation(logs: Path, tmp_path: Path) -> None:
+    """A conversation loaded from the log has the same key as in the process that had it."""
     empty_log(logs)
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
@@ -195,13 +193,13 @@ def test_a_conversation_that_is_taken_up(logs: Path, tmp_path: Path) -> None:
     loaded: Any = load_conversation(conversation.id)
     assert loaded.responses == []
     loaded.model = conversation.model
-    asked = [one.prompt("Sure?") for one in (conversation, loaded)]
-    one, two = (cache_key(response.prompt, INNER, {}) for response in asked)
-    assert one == two is not None
+    responses = [each.prompt("Sure?") for each in (conversation, loaded)]
+    keys = [cache_key(response.prompt, INNER, {}) for response in responses]
+    assert keys[0] == keys[1] is not None
 
 
 def test_ids_of_tool_calls() -> None:
-    """Ids that were made up anew are the same request, as long as they join the same things."""
+    """Other ids of tool calls are the same request, if they connect the same results."""
 
     def conversation(*ids: str) -> str | None:
         one, two, *results = ids
@@ -209,16 +207,16 @@ def test_ids_of_tool_calls() -> None:
             *(llm.parts.ToolCallPart("weather", {"place": "Rome"}, id_) for id_ in (one, two))
         )
         answers = [ToolResultPart("weather", "Rain", id_) for id_ in results]
-        said = [llm.user("Hello"), calls, llm.parts.tool_message(*answers)]
-        return cache_key(ask(None, messages=said), INNER, {})
+        messages = [llm.user("Hello"), calls, llm.parts.tool_message(*answers)]
+        return cache_key(ask(None, messages=messages), INNER, {})
 
     assert conversation("a", "b", "a", "b") == conversation("x", "y", "x", "y")
     assert conversation("a", "b", "a", "b") != conversation("a", "b", "b", "a")
     assert conversation("a", "b", "a", "b") != conversation("a", "a", "a", "a")
 
 
-def test_what_does_not_shape_the_answer() -> None:
-    """Options without a value, their order and the patience of the caller don't count."""
+def test_ignored_options() -> None:
+    """Options that are None, the order of options and timeouts don't count."""
     plain = cache_key(ask(), INNER, {"top_p": 0.5, "seed": 1})
     assert plain == cache_key(
         ask(), INNER, {"seed": 1, "top_p": 0.5, "temperature": None, "timeout": 9}
@@ -226,17 +224,17 @@ def test_what_does_not_shape_the_answer() -> None:
 
 
 def test_order_of_fields() -> None:
-    """A schema's fields are filled in one after the other: another order is another request."""
+    """Models fill in a schema in its order, so another order is a different request."""
     one, two = {"a": {"type": "string"}, "b": {"type": "string"}}, {"type": "object"}
     schema = two | {"properties": one}
     turned = two | {"properties": dict(reversed(one.items()))}
     assert cache_key(ask(schema=schema), INNER, {}) != cache_key(ask(schema=turned), INNER, {})
-    tools = [[tool(input_schema=said)] for said in (schema, turned)]
+    tools = [[tool(input_schema=each)] for each in (schema, turned)]
     assert cache_key(ask(tools=tools[0]), INNER, {}) != cache_key(ask(tools=tools[1]), INNER, {})
 
 
 def test_server_side_tools() -> None:
-    """Tools of the service count with what they were set up with."""
+    """Server-side tools count with their configuration."""
     setups = [[], [Search()], [Search("de")], [Search("fr")], [llm.ServerSideTool({"x": 1})]]
     prompts = [llm.Prompt("Hello", MODEL, tools=setup) for setup in setups]
     keys = [cache_key(prompt, INNER, {}) for prompt in prompts]
@@ -245,7 +243,7 @@ def test_server_side_tools() -> None:
 
 
 def test_attachments_count_by_content(tmp_path: Path) -> None:
-    """It does not matter where bytes come from; other bytes or another type do."""
+    """Attachments count by their bytes and type, not by where the bytes come from."""
     one, two, three = (tmp_path / name for name in ("one.png", "two.png", "three.png"))
     for path, content in ((one, PNG), (two, PNG), (three, PNG + b"more")):
         path.write_bytes(content)
@@ -262,36 +260,36 @@ def test_attachments_count_by_content(tmp_path: Path) -> None:
     assert len(set(keys)) == 3
 
 
-def test_no_server_is_asked(connections: list[Any]) -> None:
-    """An attachment with an address counts by that: nobody is asked for its type or content."""
+def test_no_server_is_contacted(connections: list[Any]) -> None:
+    """An attachment with only a URL counts by that; its type and content are not fetched."""
     attachments = [
         llm.Attachment(url="https://example.com/a.png"),
         llm.Attachment(url="https://example.com/b.png"),
         llm.Attachment(url="https://example.com/a.png", content=PNG),
     ]
-    said = [[llm.user("See", attachment)] for attachment in attachments]
-    keys = [cache_key(ask(None, messages=messages), INNER, {}) for messages in said]
+    prompts = [ask(None, messages=[llm.user("See", attachment)]) for attachment in attachments]
+    keys = [cache_key(prompt, INNER, {}) for prompt in prompts]
     assert None not in keys
     assert len(set(keys)) == 3
     assert connections == []
 
 
 class Level(enum.Enum):
-    """An option of a plugin."""
+    """An option of a plugin that is an enum."""
 
     LOW = "low"
     HIGH = "high"
 
 
-def test_options_of_plugins() -> None:
-    """A choice of a plugin counts by its value."""
+def test_enum_options() -> None:
+    """An enum counts by its value."""
     low, high = (cache_key(ask(), INNER, {"level": level}) for level in Level)
     assert low == cache_key(ask(), INNER, {"level": "low"})
     assert low != high
 
 
 def test_odd_characters() -> None:
-    """Halves of characters, control characters and markup are text like any other."""
+    """Surrogates, control characters and markup are text like any other."""
     texts = ["\ud83d", "\ude00", "\ud83d\ude00", "\U0001f600", "\0", "<b>", "'; drop table x", " "]
     keys = [cache_key(ask(text), INNER, {}) for text in texts]
     assert None not in keys
@@ -299,11 +297,11 @@ def test_odd_characters() -> None:
 
 
 class Broken(llm.parts.Part):
-    """A part of a plugin that does not know how it is written down."""
+    """A part of a plugin that can't be serialised."""
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         {"attachments": [llm.Attachment(path="/no/such/file.png", type="image/png")]},
         {"attachments": [llm.Attachment(path="/", type="image/png")]},
@@ -314,13 +312,13 @@ class Broken(llm.parts.Part):
     ],
     ids=["missing", "folder", "no path", "part", "schema", "tool"],
 )
-def test_what_can_not_be_told_apart(said: dict[str, Any]) -> None:
+def test_no_key(fields: dict[str, Any]) -> None:
     """A request with something that can't be read or written down has no key."""
-    assert cache_key(ask(**said), INNER, {}) is None
+    assert cache_key(ask(**fields), INNER, {}) is None
 
 
 def test_odd_options() -> None:
-    """An option that can't be written down has no key, whatever it is."""
+    """An option that can't be serialised has no key, whatever it is."""
     nested: list[Any] = []
     nested.append(nested)
     deep: list[Any] = []

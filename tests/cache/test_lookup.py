@@ -1,4 +1,4 @@
-"""An answer that was given before: found in a log that llm wrote, and the same again."""
+"""An earlier answer is found in a log that llm wrote, and is repeated exactly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.make_log import add, empty_log, gemini_response, make_log, turn
 if TYPE_CHECKING:
     from pathlib import Path
 
-LONG = "A sentence that is longer than what comes at once: much longer, and then some. " * 5
+LONG = "A text that is longer than one event of a stream: much longer than that. " * 5
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def log(logs: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a log that fills up."""
+    """A folder with a log that all examples of a test share."""
     folder = tmp_path_factory.mktemp("shared")
     empty_log(folder / "logs.db")
     return folder
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give the warnings of the cache."""
+    """Return the warnings of the cache."""
     return [
         record.getMessage()
         for record in caplog.records
@@ -51,7 +51,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_answer_is_found(log: Path) -> None:
-    """The answer is there with its turn, its model, its time and what the model recorded."""
+    """The answer has its turn, its model, its time and what the model recorded."""
     response = reply(log, "small ", "answer", inner={"finish_reason": "stop", "prompt_tps": 3.5})
     answer = find(key_of(response))
     assert answer
@@ -63,7 +63,7 @@ def test_an_answer_is_found(log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "says",
+    "output",
     [
         ["answer"],
         [LONG],
@@ -76,9 +76,9 @@ def test_an_answer_is_found(log: Path) -> None:
     ],
     ids=["text", "long", "reasoning", "redacted", "signed", "grounded", "parts", "between"],
 )
-def test_the_same_parts(log: Path, says: list[str | StreamEvent]) -> None:
-    """A model that puts out the events has given the very answer of the first time."""
-    response = reply(log, *says)
+def test_the_same_parts(log: Path, output: list[str | StreamEvent]) -> None:
+    """A model that yields the events gives exactly the answer of the first time."""
+    response = reply(log, *output)
     answer = find(key_of(response))
     assert answer
     again = Replying(*answer.events, inner=None).prompt("Hello")
@@ -89,7 +89,7 @@ def test_the_same_parts(log: Path, says: list[str | StreamEvent]) -> None:
 @settings(max_examples=15, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8"), max_size=300).filter(str.strip))
 def test_any_text(shared: Path, text: str) -> None:
-    """Whatever was said is said again, to the letter."""
+    """Any text is repeated exactly."""
     response = reply(shared / "logs.db", text, prompt=text)
     answer = find(
         key_of(response), log_path=shared / "logs.db", index_path=shared / "tiered" / "cache.db"
@@ -99,21 +99,21 @@ def test_any_text(shared: Path, text: str) -> None:
 
 
 def test_a_long_text_is_streamed(log: Path) -> None:
-    """A long answer comes in pieces."""
+    """A long answer is streamed in pieces."""
     answer = find(key_of(reply(log, LONG)))
     assert answer
     assert len(answer.events) > 3
 
 
 def test_another_request(log: Path) -> None:
-    """A request that nobody made has no answer."""
-    found = key_of(reply(log, "answer"))
+    """A request that was not made before has no answer."""
+    key = key_of(reply(log, "answer"))
     assert find("0" * 64) is None
-    assert find(found)
+    assert find(key)
 
 
-def test_the_newest_counts(log: Path) -> None:
-    """Of several answers to one request the newest is given."""
+def test_newest(log: Path) -> None:
+    """Of several answers to a request the newest is found."""
     for words in ("one", "two", "three"):
         last = reply(log, words)
     answer = find(key_of(last))
@@ -121,20 +121,20 @@ def test_the_newest_counts(log: Path) -> None:
     assert answer.turn_id == last.id
 
 
-def test_only_newer_ones(log: Path) -> None:
-    """An answer that is too old does not count; one that is old enough is still there."""
+def test_newer_than(log: Path) -> None:
+    """An answer that is too old is not found, but stays in the index."""
     response = reply(log, "answer")
-    asked = log_database.parse_time(response.datetime_utc())
+    time = log_database.parse_time(response.datetime_utc())
     key = key_of(response)
-    assert find(key, newer_than=asked)
-    assert find(key, newer_than=asked + timedelta(microseconds=1)) is None
+    assert find(key, newer_than=time)
+    assert find(key, newer_than=time + timedelta(microseconds=1)) is None
     assert find(key)
     zone = timezone(timedelta(hours=5))
-    assert find(key, newer_than=asked.astimezone(zone))
+    assert find(key, newer_than=time.astimezone(zone))
 
 
-def test_an_answer_of_nobody_knows_when(log: Path) -> None:
-    """Where the log does not say when, an answer counts only if it may be of any age."""
+def test_unknown_time(log: Path) -> None:
+    """An answer whose time is unknown is found only if any age will do."""
     key = key_of(reply(log, "answer"))
     change(log, "update turns set datetime_utc = 'yesterday'")
     assert find(key, newer_than=datetime(2020, 1, 1, tzinfo=timezone.utc)) is None
@@ -166,7 +166,7 @@ INCOMPLETE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("inner", COMPLETE, ids=json.dumps)
 def test_complete_answers(log: Path, inner: dict[str, Any]) -> None:
-    """An answer counts where the model says that it came to its end, or says nothing of it."""
+    """An answer is found if the model reported its natural end, or nothing about it."""
     answer = find(key_of(reply(log, "answer", inner=inner)))
     assert answer
     assert answer.response_json == inner
@@ -174,7 +174,7 @@ def test_complete_answers(log: Path, inner: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("inner", INCOMPLETE, ids=json.dumps)
 def test_incomplete_answers(log: Path, inner: dict[str, Any]) -> None:
-    """An answer that was cut off or blocked is not given again; an older complete one is."""
+    """An answer that was cut off or blocked is passed over for an older complete one."""
     complete = reply(log, "answer")
     assert key_of(reply(log, "ans", inner=inner)) == key_of(complete)
     answer = find(key_of(complete))
@@ -183,7 +183,7 @@ def test_incomplete_answers(log: Path, inner: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "says",
+    "output",
     [
         [llm.ToolCall("weather", {})],
         ["Let's see.", llm.ToolCall("weather", {})],
@@ -193,15 +193,23 @@ def test_incomplete_answers(log: Path, inner: dict[str, Any]) -> None:
         [" \n"],
         [StreamEvent("reasoning", "Hmm.")],
     ],
-    ids=["call", "text and call", "server's call", "server's result", "empty", "blank", "thought"],
+    ids=[
+        "call",
+        "text and call",
+        "server's call",
+        "server's result",
+        "empty",
+        "blank",
+        "reasoning",
+    ],
 )
-def test_what_can_not_be_repeated(log: Path, says: list[Any]) -> None:
-    """Answers that call tools, or that say nothing, are not given again."""
-    assert find(key_of(reply(log, *says))) is None
+def test_unrepeatable_answers(log: Path, output: list[Any]) -> None:
+    """Answers with tool calls, or without text, are not repeated."""
+    assert find(key_of(reply(log, *output))) is None
 
 
-def test_the_original_counts(log: Path) -> None:
-    """What came from the cache itself is no answer; the one that it came from is."""
+def test_original(log: Path) -> None:
+    """An answer from the cache is not repeated, but the one that it came from is."""
     first = reply(log, "answer")
     again = reply(log, "answer", record={"cached_from": first.id})
     answer = find(key_of(again))
@@ -212,14 +220,14 @@ def test_the_original_counts(log: Path) -> None:
 
 
 def test_other_models(log: Path) -> None:
-    """A turn of another model is no answer of `tiered`, whatever it recorded."""
+    """A turn of another model is not an answer of `tiered`, whatever it recorded."""
     response = reply(log, "answer")
     change(log, "update turns set model = 'other'")
     assert find(key_of(response)) is None
 
 
-def test_what_llm_condensed(log: Path) -> None:
-    """What the log keeps only once comes back whole: sources, schema, descriptions of tools."""
+def test_condensed_json(log: Path) -> None:
+    """What llm stores only once is restored: sources, schema, descriptions of tools."""
     grounding = {"chunks": [{"title": LONG, "score": 0.5}]}
     schema = {"type": "object", "properties": {"name": {"type": "string", "title": LONG}}}
     inner = {
@@ -229,20 +237,20 @@ def test_what_llm_condensed(log: Path) -> None:
         "text": f"{LONG}!",
         "odd": {"$": "0.0.text"},
     }
-    said = StreamEvent("text", LONG, provider_metadata={"gemini": grounding})
+    event = StreamEvent("text", LONG, provider_metadata={"gemini": grounding})
     response = reply(
-        log, said, inner=inner, schema=schema, tools=[llm.Tool("weather", description=LONG)]
+        log, event, inner=inner, schema=schema, tools=[llm.Tool("weather", description=LONG)]
     )
     with closing(sqlite3.connect(log)) as database:
-        (kept,) = database.execute("select response_json from turns").fetchone()
-    assert LONG not in kept
+        (stored,) = database.execute("select response_json from turns").fetchone()
+    assert LONG not in stored
     answer = find(key_of(response))
     assert answer
     assert answer.response_json == inner
 
 
 def test_in_a_conversation(log: Path) -> None:
-    """The answer of a later turn is that turn's alone."""
+    """The answer of a later turn holds only that turn's messages."""
     conversation = Replying(inner=None).conversation()
     for words in ("one", "two", "three"):
         last = reply(log, words, prompt=f"Say {words}", to=conversation)
@@ -252,7 +260,7 @@ def test_in_a_conversation(log: Path) -> None:
 
 
 def test_a_deleted_turn(log: Path) -> None:
-    """A turn that is no longer in the log is no answer, also where others came after it."""
+    """A deleted turn gives no answer, even if there are later turns."""
     response = reply(log, "answer")
     other = reply(log, "answer", prompt="Bye")
     assert find(key_of(response))
@@ -305,8 +313,8 @@ def test_damaged_rows(
     assert warned(caplog) == []
 
 
-def test_a_record_of_little(log: Path) -> None:
-    """An answer whose record is nothing but its key is one without a record of its model."""
+def test_minimal_record(log: Path) -> None:
+    """A record with nothing but the key is enough to repeat the answer."""
     key = key_of(reply(log, "answer"))
     change(log, "update turns set response_json = ?", json.dumps({"tiered": {"key": key}}))
     answer = find(key)
@@ -315,22 +323,22 @@ def test_a_record_of_little(log: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [None, 7, "x", "0" * 63, "Z" * 64, ["0" * 64], "<b>"])
-def test_odd_keys(log: Path, key: Any) -> None:
-    """A record whose key is none is passed over."""
+def test_invalid_keys(log: Path, key: Any) -> None:
+    """A record with an invalid key is passed over."""
     other = reply(log, "other answer", prompt="Bye")
     reply(log, "answer", record={"key": key})
     assert find(key_of(other))
 
 
 def test_no_log(logs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a log there is no answer, and neither a log nor an index is made."""
+    """Without a log there is no answer, and neither a log nor an index is created."""
     assert find("0" * 64) is None
     assert not list(logs.parent.iterdir())
     assert warned(caplog) == []
 
 
 def test_a_log_of_an_older_llm(logs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A log without the tables or columns has no answer."""
+    """A log without the tables or columns gives no answer."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table responses (id text, model text)")
         assert find("0" * 64) is None
@@ -340,20 +348,20 @@ def test_a_log_of_an_older_llm(logs: Path, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_an_empty_log(log: Path) -> None:
-    """A log without turns has no answer."""
+    """A log without turns gives no answer."""
     assert find("0" * 64) is None
 
 
 def test_older_turns(logs: Path) -> None:
-    """Turns from before there was a cache are no answers, and no obstacle."""
+    """Turns from before there was a cache are passed over."""
     make_log(logs, 200)
     response = reply(logs, "answer")
     assert find(key_of(response))
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but text" * 50, b"SQLite format 3\x00"])
-def test_a_log_that_is_none(logs: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """Something else with the log's name is one warning."""
+@pytest.mark.parametrize("content", [b"text, not a database" * 50, b"SQLite format 3\x00"])
+def test_not_a_log(logs: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is not a database is one warning."""
     logs.write_bytes(content)
     assert find("0" * 64) is None
     (warning,) = warned(caplog)
@@ -363,7 +371,7 @@ def test_a_log_that_is_none(logs: Path, content: bytes, caplog: pytest.LogCaptur
 def test_a_locked_log(
     log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A log that another process keeps locked is one warning, after some patience."""
+    """A log that another process keeps locked is one warning, after a wait."""
     key = key_of(reply(log, "answer"))
     monkeypatch.setattr(log_database, "PATIENCE", 0.05)
     with closing(sqlite3.connect(log, isolation_level=None)) as other:
@@ -374,14 +382,14 @@ def test_a_locked_log(
 
 
 def test_a_log_in_write_ahead_mode(log: Path) -> None:
-    """A log in that mode is read while another process has it open."""
+    """A log in write-ahead mode is read while another process has it open."""
     with closing(sqlite3.connect(log)) as other:
         other.execute("pragma journal_mode = wal")
         assert find(key_of(reply(log, "answer")))
 
 
 def test_the_log_is_only_read(log: Path) -> None:
-    """Nothing is written to the log, and nothing is left beside it but the index."""
+    """Nothing is written to the log, and only the index is left beside it."""
     key = key_of(reply(log, "answer"))
     log.chmod(0o444)
     before = log.read_bytes(), log.stat().st_mtime_ns
@@ -392,7 +400,7 @@ def test_the_log_is_only_read(log: Path) -> None:
 
 
 def test_a_turn_without_a_message(log: Path) -> None:
-    """A turn whose messages nobody kept is no answer."""
+    """A turn without messages gives no answer."""
     record = {"tiered": {"key": "0" * 64}, "response": None}
     add(log, [turn() | {"response_json": json.dumps(record)}])
     assert find("0" * 64) is None

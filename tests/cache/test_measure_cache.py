@@ -1,4 +1,4 @@
-"""The script that measures the cache: it runs, and what it prints can be true."""
+"""The script that measures the cache runs and prints plausible figures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from tests.cache import measure_cache
 
 
-def test_what_it_prints() -> None:
-    """There are look-ups in three sizes, the index, and look-ups after new turns."""
+def test_output() -> None:
+    """It prints look-ups in three sizes, the index, and look-ups after new turns."""
     options = ["--turns", "200", "--filled", "3000", "--times", "4"]
-    run = CliRunner().invoke(measure_cache.main, options, catch_exceptions=False)
-    assert run.exit_code == 0
-    _, sizes, index, updates = run.output.strip().split("\n\n")
+    result = CliRunner().invoke(measure_cache.main, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    _, sizes, index, updates = result.output.strip().split("\n\n")
     rows = [re.split(r"  +", line.strip()) for line in sizes.splitlines()[2:]]
     answers = [int(row[0].replace(",", "")) for row in rows]
     assert 700 < answers[0] < 1000

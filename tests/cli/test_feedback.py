@@ -11,7 +11,7 @@ from llm.cli import cli
 from llm_tiered.log import feedback
 from llm_tiered.paths import feedback_path
 from tests.cli.commands import refused, run, run_json
-from tests.log.answered import answered
+from tests.log.answered import log_answer
 from tests.make_log import MODELS, add, empty_log, turn
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def log(logs: Path) -> Path:
 
 def test_last_answer(log: Path) -> None:
     """Without an id the last answer of tiered is marked, and it is said which that is."""
-    answered(log, "First?")
-    last = answered(log, "Who  wrote\nHamlet?")
+    log_answer(log, "First?")
+    last = log_answer(log, "Who  wrote\nHamlet?")
     add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
     said = run("feedback", "down", "--note", "wrong").stdout
     assert said == f'down: {last}, "Who wrote Hamlet?", answered by {MODELS["small"]}\n'
@@ -38,8 +38,8 @@ def test_last_answer(log: Path) -> None:
 
 def test_by_id(log: Path) -> None:
     """An id, or how it begins, marks that answer."""
-    first = answered(log, "First?")
-    answered(log, "Second?")
+    first = log_answer(log, "First?")
+    log_answer(log, "Second?")
     run("feedback", "up", first)
     run("feedback", "down", first.upper())
     assert {turn: mark.verdict for turn, mark in feedback.marks().items()} == {first: "down"}
@@ -47,7 +47,7 @@ def test_by_id(log: Path) -> None:
 
 def test_remove(log: Path) -> None:
     """A mark can be taken back, once."""
-    last = answered(log)
+    last = log_answer(log)
     run("feedback", "up")
     assert run("feedback", "remove").stdout == f"mark removed: {last}\n"
     assert feedback.marks() == {}
@@ -71,7 +71,7 @@ def test_remove_one_of_many(log: Path) -> None:
 
 def test_control_characters_are_shown_as_text(log: Path) -> None:
     """What a prompt holds for the terminal does not reach it."""
-    answered(log, "Is \x1b[31mthis\x07 red?")
+    log_answer(log, "Is \x1b[31mthis\x07 red?")
     said = CliRunner().invoke(cli, ["tiered", "feedback", "up"], color=True).stdout
     assert '"Is [U+001B][31mthis[U+0007] red?"' in said
 
@@ -79,7 +79,7 @@ def test_control_characters_are_shown_as_text(log: Path) -> None:
 def test_list(log: Path) -> None:
     """The marks are listed with what they are about, and without the log as far as can be."""
     assert run("feedback", "list").stdout.strip() == ""
-    last = answered(log, "Why? " * 40, "medium")
+    last = log_answer(log, "Why? " * 40, "medium")
     run("feedback", "down", "--note", "too short")
     [row] = run_json("feedback", "list")
     assert row | {"when": None} == {
@@ -112,7 +112,7 @@ def test_no_answer(log: Path) -> None:
 
 def test_no_such_answer(log: Path) -> None:
     """An id that the log has not, or that is another model's, is told."""
-    answered(log)
+    log_answer(log)
     add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
     assert refused("feedback", "up", "yy").startswith("the log has no answer with the id yy")
     assert refused("feedback", "up", "zz").startswith("zz was answered by gpt-4o-mini directly")

@@ -12,7 +12,7 @@ from llm_tiered.estimator.model import shipped
 from llm_tiered.log import feedback
 from llm_tiered.paths import learned_path
 from tests.cli.commands import refused, run, run_json
-from tests.log.answered import answered
+from tests.log.answered import log_answer
 from tests.make_log import empty_log
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def ask(log: Path, number: int, *, hard: bool) -> str:
     """Log a question of a user for whom sums are easy and plays are hard."""
     filler = "The garden is green. " * (number % 4)
     text = f"Who wrote the {SECRET} play {number}?" if hard else f"What is {number} + 12 * 5 = x?"
-    return answered(log, filler + text)
+    return log_answer(log, filler + text)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_no_better(log: Path) -> None:
     """Marks that say what the package says change nothing, and the learned estimate stays."""
     for number in range(24):
         verdict: feedback.Verdict = "up" if number % 4 else "down"
-        feedback.set_mark(answered(log, f"Who wrote the play {number} of that year?"), verdict)
+        feedback.set_mark(log_answer(log, f"Who wrote the play {number} of that year?"), verdict)
     assert "nothing is changed" in run("learn").stdout
     learned.save(shipped()._replace(intercept=0.0), {})
     assert "the learned estimate stays" in run("learn").stdout
@@ -144,9 +144,9 @@ def test_escalations(log: Path) -> None:
     """Answers that were checked are learned from without any mark."""
     for number in range(40):
         if number % 2:
-            answered(log, f"Who wrote play {number}?", "cloud", escalated=("small",))
+            log_answer(log, f"Who wrote play {number}?", "cloud", escalated=("small",))
         else:
-            answered(log, f"What is {number} + 12 * 5 = x?", escalate=True)
+            log_answer(log, f"What is {number} + 12 * 5 = x?", escalate=True)
     facts = run_json("learn")
     assert (facts["answers"]["escalated"], facts["answers"]["passed"]) == (20, 20)
     assert facts["verdict"] == "better"
@@ -155,7 +155,9 @@ def test_escalations(log: Path) -> None:
 def test_cloud_answers(log: Path) -> None:
     """Marks on answers of the highest tier are counted and not learned from."""
     for number in range(12):
-        feedback.set_mark(answered(log, f"Why {number}?", "cloud"), "down" if number % 2 else "up")
+        feedback.set_mark(
+            log_answer(log, f"Why {number}?", "cloud"), "down" if number % 2 else "up"
+        )
     said = run("learn").stdout
     assert "0 answers to learn from" in said
     assert "12 can't be used" in said
@@ -165,7 +167,7 @@ def test_other_languages(log: Path) -> None:
     """Prompts that the estimate can't read are counted, and teach nothing."""
     for number in range(20):
         text = f"Какая столица Франции и сколько там людей, {number}?"
-        feedback.set_mark(answered(log, text), "down" if number % 2 else "up")
+        feedback.set_mark(log_answer(log, text), "down" if number % 2 else "up")
     facts = run_json("learn")
     assert (facts["thin"], facts["verdict"]) == (20, "too few")
     assert "20 prompts are too short, or in a language that is not supported" in run("learn").stdout

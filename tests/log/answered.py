@@ -1,4 +1,4 @@
-"""Answers of `tiered` in a log, messages and all, without asking any model."""
+"""Answers of `tiered`, logged by llm with their messages, without running a model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ESCALATED = "escalated: the answer is empty"
 
 
 class Answering(llm.Model):
-    """A stand-in for `tiered` that was answered for by these attempts, the last one the answer."""
+    """A stand-in for `tiered` that records these attempts; the last one gave the answer."""
 
     model_id = "tiered"
     supports_schema = True
     supports_tools = True
 
     class Options(llm.Options):
-        """What matters here of what `tiered` can be told."""
+        """The options of `tiered` that matter here."""
 
         escalate: bool | None = None
 
@@ -34,7 +34,7 @@ class Answering(llm.Model):
         self.attempts = attempts
 
     def _validate_attachments(self, attachments: list[llm.Attachment] | None = None) -> None:
-        """Take any, as `tiered` does."""
+        """Accept any attachment, as `tiered` does."""
 
     def execute(
         self,
@@ -43,7 +43,7 @@ class Answering(llm.Model):
         response: llm.Response,
         conversation: llm.Conversation | None,
     ) -> Iterator[str]:
-        """Say something, and record who did."""
+        """Yield an answer, and record who gave it."""
         yield "It is so."
         last = self.attempts[-1]
         response.set_resolved_model(last["model"])
@@ -51,7 +51,7 @@ class Answering(llm.Model):
         response.response_json = {"tiered": record, "response": None}
 
 
-def answered(  # noqa: PLR0913 - what an answer can be
+def log_answer(  # noqa: PLR0913 - the facts of an answer
     logs: Path,
     prompt: str | None = "Who wrote Hamlet?",
     tier: str = "small",
@@ -59,9 +59,9 @@ def answered(  # noqa: PLR0913 - what an answer can be
     escalated: tuple[str, ...] = (),
     attempts: list[dict[str, Any]] | None = None,
     to: llm.Conversation | None = None,
-    **said: Any,
+    **options: Any,
 ) -> str:
-    """Log a prompt that was answered by that tier, after those it escalated from; gives its id."""
+    """Log a prompt with an answer of a tier, after those it escalated from; return its id."""
     attempts = attempts or [
         *(attempt(name, MODELS[name], ESCALATED) for name in escalated),
         attempt(tier, MODELS[tier]),
@@ -69,7 +69,7 @@ def answered(  # noqa: PLR0913 - what an answer can be
     model = Answering(attempts)
     if to is not None:
         to.model = model
-    response = (to or model).prompt(prompt, **said)
+    response = (to or model).prompt(prompt, **options)
     response.text()
     with closing(sqlite3.connect(logs)) as database:
         response.log_to_db(sqlite_utils.Database(database))

@@ -1,4 +1,4 @@
-"""The tier of a conversation: of its last turn in this process, or in the log."""
+"""The tier of a conversation: that of its last turn, in this process or in the log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLOUD = json.dumps({"tiered": {"tier": "cloud", "complexity": 8}})
 def write(
     logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> Callable[[str, str, str | None], None]:
-    """Write a turn, by its id and its thread, with that response_json."""
+    """Return a function that logs a turn with an id, a thread and a response_json."""
 
     def write(turn: str, thread: str, response_json: str | None) -> None:
         row = ROW | {"id": turn, "thread_id": thread, "response_json": response_json}
@@ -43,24 +43,24 @@ def write(
 
 
 def loaded(thread: str) -> llm.Conversation:
-    """A conversation as `llm -c` takes it up."""
+    """Return a conversation as `llm -c` continues it."""
     model = llm.get_model("tiered")
     messages = [llm.user("Hello"), llm.assistant("Hello")]
     return llm.Conversation(model=model, id=thread, loaded_messages=messages)
 
 
 def test_no_conversation() -> None:
-    """A prompt outside of any conversation has no tier before it."""
+    """Without a conversation there is no earlier tier."""
     assert last_turn(None) == Past()
 
 
 def test_first_turn() -> None:
-    """The first turn of a conversation has no tier before it, and the log is not asked."""
+    """Before the first turn of a conversation there is no tier, and the log is not read."""
     assert last_turn(llm.get_model("tiered").conversation()) == Past()
 
 
 async def test_this_process(ask: Ask) -> None:
-    """After a turn of this process, its tier and complexity hold, logged or not."""
+    """A turn of this process counts whether it was logged or not."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=2)
     assert last_turn(conversation) == ("small", 2, "option", False)
@@ -69,7 +69,7 @@ async def test_this_process(ask: Ask) -> None:
 
 
 async def test_turn_of_another_model(ask: Ask) -> None:
-    """A last turn with another model than `tiered` has no tier."""
+    """If another model than `tiered` gave the last answer, there is no tier."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=2)
     conversation.responses[-1].response_json = {"candidates": []}
@@ -77,8 +77,8 @@ async def test_turn_of_another_model(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("response_json", [None, [], "text", {"tiered": None}, {"tiered": "x"}])
-async def test_strange_turn(ask: Ask, response_json: Any) -> None:
-    """A last turn whose answer is of no known form has no tier."""
+async def test_unknown_form(ask: Ask, response_json: Any) -> None:
+    """If the last response_json has an unknown form, there is no tier."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation)
     conversation.responses[-1].response_json = response_json
@@ -86,7 +86,7 @@ async def test_strange_turn(ask: Ask, response_json: Any) -> None:
 
 
 def test_log(write: Callable[[str, str, str | None], None]) -> None:
-    """A conversation taken up from the log has the tier of its last turn there."""
+    """A conversation continued from the log has the tier of its last turn there."""
     write("1", "a", json.dumps({"tiered": {"tier": "small", "complexity": 1}}))
     write("2", "a", CLOUD)
     write("3", "b", json.dumps({"tiered": {"tier": "medium", "complexity": 6}}))
@@ -94,7 +94,7 @@ def test_log(write: Callable[[str, str, str | None], None]) -> None:
 
 
 async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """What llm itself has written to the log is understood."""
+    """A turn that llm itself logged is read."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, task="content_validation")
     assert len(logged()) == 1
@@ -118,22 +118,22 @@ async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]
 def test_row_without_a_tier(
     write: Callable[[str, str, str | None], None], response_json: str | None
 ) -> None:
-    """A row of another model, or a broken one, has no tier."""
+    """A row of another model, or a damaged one, has no tier."""
     write("1", "a", response_json)
     assert last_turn(loaded("a")) == Past()
 
 
 def test_last_row_of_another_model(write: Callable[[str, str, str | None], None]) -> None:
-    """What counts is the last turn, even where only an earlier one was with `tiered`."""
+    """Only the last turn counts, even if `tiered` answered an earlier one."""
     write("1", "a", CLOUD)
     write("2", "a", '{"candidates": []}')
     assert last_turn(loaded("a")) == Past()
 
 
-def test_last_row_without_an_answer_of_its_own(
+def test_last_row_without_json(
     write: Callable[[str, str, str | None], None],
 ) -> None:
-    """A last turn of a model that gave no JSON counts as the last turn, too."""
+    """A last turn without response_json counts as the last turn too."""
     write("1", "a", CLOUD)
     write("2", "a", None)
     assert last_turn(loaded("a")) == Past()
@@ -143,10 +143,8 @@ KEPT = json.dumps({"tiered": {"tier": "small", "source": "option", "local_only":
 
 
 @pytest.mark.parametrize("later", [CLOUD, "{broken", None, '{"candidates": []}'])
-def test_turn_that_was_to_stay_here(
-    write: Callable[[str, str, str | None], None], later: str | None
-) -> None:
-    """One turn that was not to leave this machine holds for all that come, whatever they are."""
+def test_local_only(write: Callable[[str, str, str | None], None], later: str | None) -> None:
+    """A turn that had to stay on this machine binds all later turns, whatever they are."""
     write("1", "a", "{broken")
     write("2", "a", KEPT)
     write("3", "a", later)
@@ -162,23 +160,23 @@ def test_unknown_thread(write: Callable[[str, str, str | None], None]) -> None:
 
 
 def test_no_database(logs: Path) -> None:
-    """Without a log there is no tier, and no log is made."""
+    """Without a log there is no tier, and no log is created."""
     assert last_turn(loaded("a")) == Past()
     assert not logs.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no database at all" * 100])
+@pytest.mark.parametrize("content", [b"", b"this is not a database" * 100])
 def test_broken_database(logs: Path, content: bytes) -> None:
-    """A log that is none gives no tier, and stays as it is."""
+    """A file that is not a database gives no tier, and is not changed."""
     logs.write_bytes(content)
     assert last_turn(loaded("a")) == Past()
     assert logs.read_bytes() == content
 
 
-def test_path_with_strange_characters(
+def test_path_with_special_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_log: Path
 ) -> None:
-    """A user folder with characters that mean something in an address is found."""
+    """A user directory is found if its name has characters with a meaning in URLs."""
     folder = tmp_path / "a ?b#c%20"
     folder.mkdir()
     (folder / "logs.db").write_bytes(empty_log.read_bytes())

@@ -1,4 +1,4 @@
-"""The marks that the user gives."""
+"""The user's marks on answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llm_tiered.paths import feedback_path
 
 
 def test_mark() -> None:
-    """A mark is kept with its note."""
-    made = feedback.set_mark("01a", "down", "wrong year")
-    assert feedback.marks() == {"01a": made}
-    assert (made.verdict, made.note) == ("down", "wrong year")
+    """A mark is stored with its note."""
+    mark = feedback.set_mark("01a", "down", "wrong year")
+    assert feedback.marks() == {"01a": mark}
+    assert (mark.verdict, mark.note) == ("down", "wrong year")
 
 
-def test_again() -> None:
-    """Marking again replaces the mark."""
+def test_second_mark() -> None:
+    """A second mark replaces the first."""
     feedback.set_mark("01a", "down", "wrong year")
     feedback.set_mark("01a", "up")
     [mark] = feedback.marks().values()
@@ -29,36 +29,36 @@ def test_again() -> None:
 
 
 def test_remove() -> None:
-    """A mark is taken back, and the others stay."""
+    """A mark can be removed, and the others stay."""
     feedback.set_mark("01a", "down")
     feedback.set_mark("01b", "up")
     feedback.remove_mark("01a")
     assert list(feedback.marks()) == ["01b"]
 
 
-def test_nothing_yet() -> None:
-    """To look for marks makes no file."""
+def test_no_marks() -> None:
+    """Reading the marks creates no file."""
     assert feedback.marks() == {}
     assert not feedback_path().exists()
 
 
 def test_for_the_owner_only() -> None:
-    """Nobody else on the machine can read it."""
+    """Only the owner can read the file."""
     feedback.set_mark("01a", "up")
     assert stat.S_IMODE(feedback_path().stat().st_mode) == 0o600
 
 
 def test_damaged() -> None:
-    """A file that is no database is told, and left alone."""
+    """A file that is not a database is an error, and is not changed."""
     feedback_path().parent.mkdir()
-    feedback_path().write_text("no database" * 100)
+    feedback_path().write_text("not a database" * 100)
     with pytest.raises(TieredError, match="not a database"):
         feedback.set_mark("01a", "up")
-    assert feedback_path().read_text().startswith("no database")
+    assert feedback_path().read_text().startswith("not a database")
 
 
 def test_locked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that stays locked is told, with what to do."""
+    """A database that stays locked is an error that says what to do."""
     monkeypatch.setattr(feedback, "PATIENCE", 0.01)
     feedback.set_mark("01a", "up")
     with closing(sqlite3.connect(feedback_path())) as database:
@@ -69,7 +69,7 @@ def test_locked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_folder() -> None:
-    """Where nothing can be written, that is told."""
+    """A folder that can't be created is an error."""
     feedback_path().parent.write_text("a file")
     with pytest.raises(TieredError, match="can't be used"):
         feedback.set_mark("01a", "up")

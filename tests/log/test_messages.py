@@ -1,4 +1,4 @@
-"""The messages of a request, as llm has kept them."""
+"""The messages of a request, as llm keeps them."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ if TYPE_CHECKING:
     from llm_tiered.dashboard.requests import Request
 
 
-def found(log: Path, id_: str = "one") -> Request:
-    """Give the request."""
+def find(log: Path, id_: str = "one") -> Request:
+    """Return a request that is in the log."""
     request = requests.find(log, id_)
     assert request is not None
     return request
 
 
 def change(log: Path, statement: str) -> None:
-    """Change the log."""
+    """Change the log with an SQL statement."""
     with closing(sqlite3.connect(log)) as database, database:
         database.execute(statement)
 
 
 def test_only_what_was_new(log: Path) -> None:
-    """Of a conversation there are the system prompt, the new messages and the answer."""
+    """Of a conversation, the system prompt, the new messages and the answer are read."""
     add(log, [turn(NOW, id="one")])
     before = [said("system", "Be brief."), said("user", "Hello"), said("assistant", "Hi")]
     add_messages(log, "one", [*before, said("user", "And now?")], [said("assistant", "Now.")])
-    request = found(log)
+    request = find(log)
     texts = [(message.role, message.parts[0].text) for message in request.messages]
     assert texts == [("system", "Be brief."), ("user", "And now?")]
     assert request.earlier == 2
     assert [message.parts[0].text for message in request.answer] == ["Now."]
 
 
-def test_parts_of_each_kind(log: Path) -> None:
-    """Thoughts, tool calls, their results and attachments are told as what they are."""
+def test_kinds_of_parts(log: Path) -> None:
+    """Reasoning, tool calls, tool results and attachments have titles of their own."""
     add(log, [turn(NOW, id="one")])
     call = ToolCallPart(name="clock", arguments={"zone": "UTC"}, tool_call_id="c")
-    gave = ToolResultPart(name="clock", output="noon", tool_call_id="c")
+    result_part = ToolResultPart(name="clock", output="noon", tool_call_id="c")
     picture = AttachmentPart(attachment=llm.Attachment(type="image/png", content=b"png"))
     add_messages(
         log,
         "one",
-        [said("user", "When?", picture), said("assistant", call), said("tool", gave)],
+        [said("user", "When?", picture), said("assistant", call), said("tool", result_part)],
         [said("assistant", ReasoningPart(text="Hm."), "At noon.")],
     )
-    request = found(log)
+    request = find(log)
     [result] = request.messages[-1].parts
     assert (result.title, result.text) == ("result of clock", "noon")
-    thought, text = request.answer[0].parts
-    assert (thought.title, thought.text, text.text) == ("reasoning", "Hm.", "At noon.")
+    reasoning, text = request.answer[0].parts
+    assert (reasoning.title, reasoning.text, text.text) == ("reasoning", "Hm.", "At noon.")
     change(
         log,
         "update turns set tip_message_hash = (select hash from messages where role = "
         "'assistant' order by rowid limit 1), parent_message_hash = (select hash from messages "
         "where role = 'user')",
     )
-    request = found(log)
+    request = find(log)
     _, attached = request.messages[0].parts
     assert attached.attachment == picture.attachment.id() if picture.attachment else False
     assert request.answer[0].parts[0].title == "calls clock"
@@ -76,7 +76,7 @@ def test_parts_of_each_kind(log: Path) -> None:
 
 
 def test_fragments(log: Path) -> None:
-    """Text that is kept as a fragment is put back in its place."""
+    """A text that llm keeps as a fragment is put back in its place."""
     add(log, [turn(NOW, id="one")])
     novel = "It was a dark and stormy night. "
     add_messages(
@@ -86,13 +86,13 @@ def test_fragments(log: Path) -> None:
         [said("assistant", "Bad weather.")],
         fragments=(novel,),
     )
-    assert found(log).messages[0].parts[0].text == f"{novel}Summarise."
+    assert find(log).messages[0].parts[0].text == f"{novel}Summarise."
     change(log, "delete from fragments")
-    assert "no longer in the log" in found(log).messages[0].parts[0].text
+    assert "no longer in the log" in find(log).messages[0].parts[0].text
 
 
-def test_messages_that_turn_in_a_circle(log: Path) -> None:
-    """A damaged chain of messages ends somewhere."""
+def test_circular_chain(log: Path) -> None:
+    """A damaged chain of messages that is a circle is read once round."""
     add(log, [turn(NOW, id="one")])
     add_messages(log, "one", [said("user", "a")], [said("assistant", "b")])
     change(
@@ -100,27 +100,29 @@ def test_messages_that_turn_in_a_circle(log: Path) -> None:
         "update messages set parent_hash = (select hash from messages where role = "
         "'assistant') where role = 'user'",
     )
-    assert found(log).answer
+    request = find(log)
+    texts = [part.text for message in request.answer for part in message.parts]
+    assert (texts, request.earlier) == (["b"], 0)
 
 
 def test_damaged_parts(log: Path) -> None:
-    """A part that can't be read is shown as it stands."""
+    """The payload of a damaged part is shown unparsed."""
     add(log, [turn(NOW, id="one")])
     add_messages(log, "one", [said("user", "a")], [said("assistant", "b")])
     change(log, "update parts set text = null, payload = '{broken'")
-    assert found(log).messages[0].parts[0].text == "{broken"
+    assert find(log).messages[0].parts[0].text == "{broken"
 
 
 def test_without_messages(log: Path) -> None:
-    """A request whose messages are gone has none."""
+    """A request whose messages are gone is read without them."""
     add(log, [turn(NOW, id="one")])
-    request = found(log)
+    request = find(log)
     assert (request.messages, request.earlier, request.answer) == ([], 0, [])
     change(log, "drop table parts")
-    assert found(log).messages == []
+    assert find(log).messages == []
 
 
-def test_other_models_have_no_page(log: Path) -> None:
-    """A request to another model is none of ours."""
+def test_other_models(log: Path) -> None:
+    """A request to another model is not found."""
     add(log, [turn(NOW, id="one") | {"model": "gpt-4o"}])
     assert requests.find(log, "one") is None

@@ -1,4 +1,4 @@
-"""The record of a request: what `tiered` writes into the log is what every reader finds."""
+"""The record of a request: what `tiered` writes is what every reader reads."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ RECORD = Record(
 
 
 def test_a_record_reads_as_it_was_written() -> None:
-    """Every field survives the way through JSON."""
+    """Every field survives JSON."""
     assert Record.from_json(json.loads(json.dumps(RECORD.to_json(None)))) == RECORD
 
 
-def test_the_log_keeps_its_names() -> None:
+def test_names_in_the_log() -> None:
     """The JSON has the names that earlier versions wrote and read."""
     assert RECORD.to_json({"finish_reason": "stop"}) == {
         "tiered": {
@@ -64,14 +64,14 @@ def test_the_log_keeps_its_names() -> None:
     }
 
 
-def test_no_rollout_is_left_out() -> None:
-    """A request that no rollout concerns has no such key."""
+def test_no_rollout() -> None:
+    """Without a rollout the JSON has no such key."""
     assert "rollout" not in replace(RECORD, rollout=None).to_json(None)["tiered"]
 
 
 @pytest.mark.parametrize("damage", [None, [], {}, "x", 3, [1], {"a": 1}, True])
 def test_a_damaged_field_hides_no_other(damage: Any) -> None:
-    """Whatever stands in place of one field, the others are read."""
+    """If one field is damaged in any way, the others are read."""
     for field in fields(Record):
         written = RECORD.to_json(None)
         name = json_path(field.name).rpartition(".")[2]
@@ -86,31 +86,31 @@ def test_a_damaged_field_hides_no_other(damage: Any) -> None:
 
 @pytest.mark.parametrize("response_json", [None, [], {}, "x", 3, {"tiered": []}, {"tiered": None}])
 def test_no_record(response_json: Any) -> None:
-    """What is not a record, as another model's response_json, reads as None."""
+    """Anything else, such as another model's response_json, is read as None."""
     assert Record.from_json(response_json) is None
 
 
 def test_the_last_attempt_that_succeeded_answered() -> None:
-    """The answer is the fallback's; without a successful attempt nobody is known."""
+    """The last successful attempt gave the answer; without one, the tier is unknown."""
     assert RECORD.answered_by == "small"
     assert replace(RECORD, attempts=RECORD.attempts[:1]).answered_by is None
 
 
-def test_why_the_first_model_did_not_answer() -> None:
-    """The fallback's reason is that of the first attempt."""
+def test_fallback_reason() -> None:
+    """The reason of a fallback is that of the first attempt."""
     assert RECORD.fallback_reason == "overloaded"
     assert Record().fallback_reason is None
 
 
 def test_the_inner_response() -> None:
-    """The inner model's own response_json is found in a record, and in a response without one."""
+    """The inner model's response_json is found with a record and without one."""
     assert inner_response(RECORD.to_json({"a": 1})) == {"a": 1}
     assert inner_response({"a": 1}) == {"a": 1}
     assert inner_response(None) is None
 
 
 def test_sql_reads_what_was_written() -> None:
-    """SQLite finds each field where the writer has put it, and null in a damaged row."""
+    """SQLite reads each field as it was written, and null in a damaged row."""
     written = json.dumps(RECORD.to_json(None))
     with closing(sqlite3.connect(":memory:")) as database:
         for field in ("tier", "complexity", "task", "cached_from", "cache_key", "ttft_ms"):

@@ -1,4 +1,4 @@
-"""Prompts made through the Python API in llm's log: all of them, once, whatever happens to it."""
+"""Prompts made through the Python API are logged: all of them, once, whatever happens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 from llm.logs import LogStore
 
-from llm_tiered.log import writer as api
+from llm_tiered.log import writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 def verify(logs: Path) -> list[str]:
-    """What is broken in the log."""
+    """Return what llm finds damaged in the log."""
     with closing(sqlite3.connect(logs)) as database:
         broken: list[str] = LogStore(sqlite_utils.Database(database)).verify()
     return broken
 
 
 async def test_first_prompt(ask: Ask, toys: Toys, logs: Path) -> None:
-    """The first prompt of all makes the log, and is its one row."""
+    """The very first prompt creates the log, and is its only row."""
     toys.configure(log_api=True)
     response = await ask("Hello", complexity=2)
     with closing(sqlite3.connect(logs)) as database:
@@ -47,7 +47,7 @@ async def test_first_prompt(ask: Ask, toys: Toys, logs: Path) -> None:
 async def test_conversation(
     ask: Ask, logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Each turn of a conversation is a row in the thread of the conversation's id."""
+    """Each turn of a conversation is a row whose thread is the id of the conversation."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=2)
     await ask("Bye", to=conversation)
@@ -69,7 +69,7 @@ async def test_chain(ask: Ask, logs: Path, logged: Callable[[], list[dict[str, A
 async def test_written_once(
     ask: Ask, logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """A caller who writes the response to the log as well does not make a second row."""
+    """If the caller logs the response too, there is no second row."""
     response = await ask("Hello", to=ask.model.conversation(), complexity=2)
     with closing(sqlite3.connect(logs)) as database:
         response.log_to_db(sqlite_utils.Database(database))
@@ -81,7 +81,7 @@ async def test_written_once(
 async def test_written_once_without_conversation(
     ask: Ask, logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Outside of a conversation it is one row as well."""
+    """Without a conversation there is no second row either."""
     response = await ask("Hello", complexity=2)
     with closing(sqlite3.connect(logs)) as database:
         response.log_to_db(sqlite_utils.Database(database))
@@ -89,17 +89,17 @@ async def test_written_once_without_conversation(
 
 
 async def test_read_twice(ask: Ask, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """A response that is read again is not written again."""
+    """A response that is read twice is logged once."""
     response = await ask("Hello", complexity=2)
     await ask.finish(response)
     assert len(await ask.events(response)) == 2
     assert len(logged()) == 1
 
 
-async def test_asked_again_after_an_error(
+async def test_retry_after_an_error(
     ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """A response that failed and is asked for once more is one row."""
+    """A response that failed and is run again is one row."""
     toys.small.does = [RuntimeError("it broke")]
     response = ask.model.prompt("Hello", complexity=1, fallback="none")
     with pytest.raises(llm.ModelError):
@@ -114,7 +114,7 @@ async def test_asked_again_after_an_error(
 async def test_logs_off(
     ask: Ask, user_path: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """After `llm logs off` nothing is written, until `llm logs on`."""
+    """After `llm logs off` nothing is logged, until `llm logs on`."""
     assert CliRunner().invoke(cli, ["logs", "off"]).exit_code == 0
     await ask("Hello", complexity=2)
     assert logged() == []
@@ -126,7 +126,7 @@ async def test_logs_off(
 async def test_log_api_false(
     ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """With `log_api: false` nothing is written."""
+    """With `log_api: false` nothing is logged."""
     toys.configure(log_api=False)
     await ask("Hello", complexity=2)
     assert logged() == []
@@ -136,7 +136,7 @@ async def test_log_api_false(
 def test_command(
     toys: Toys, logged: Callable[[], list[dict[str, Any]]], options: list[str]
 ) -> None:
-    """Llm's own command writes its prompt itself: one row."""
+    """Llm's own command logs its prompt itself: one row."""
     result = CliRunner().invoke(cli, ["-m", "tiered", *options, "Hello"])
     assert result.output == "medium answer\n"
     assert len(logged()) == 1
@@ -146,7 +146,7 @@ def test_command(
 def test_command_without_log(
     toys: Toys, logged: Callable[[], list[dict[str, Any]]], options: list[str]
 ) -> None:
-    """`llm -n` writes nothing."""
+    """`llm -n` logs nothing."""
     result = CliRunner().invoke(cli, ["-m", "tiered", "-n", *options, "Hello"])
     assert result.output == "medium answer\n"
     assert logged() == []
@@ -159,7 +159,7 @@ def test_command_with_database(
     logged: Callable[[], list[dict[str, Any]]],
     options: list[str],
 ) -> None:
-    """`llm -d` writes to that database only."""
+    """`llm -d` logs to that database only."""
     other = tmp_path / "other.db"
     CliRunner().invoke(cli, ["-m", "tiered", "-d", str(other), *options, "Hello"])
     assert logged() == []
@@ -168,13 +168,13 @@ def test_command_with_database(
 
 
 def test_chat(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """`llm chat` writes its prompts itself: one row each."""
+    """`llm chat` logs its prompts itself: one row each."""
     CliRunner().invoke(cli, ["chat", "-m", "tiered"], input="Hello\nBye\nexit\n")
     assert len(logged()) == 2
 
 
 def test_another_command(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """A prompt that some other command makes through the API is written."""
+    """A prompt that another command makes through the API is logged."""
 
     @click.command()
     def other() -> None:
@@ -185,7 +185,7 @@ def test_another_command(toys: Toys, logged: Callable[[], list[dict[str, Any]]])
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the package warned of."""
+    """Return the warnings of the package."""
     return [record.getMessage() for record in caplog.records if record.name == "llm_tiered"]
 
 
@@ -196,11 +196,11 @@ async def test_read_only_log(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where the log can't be written to, the answer is given all the same, with one warning."""
+    """If the log can't be written, the answer is still given, with one warning."""
     connect = sqlite3.connect
 
     def read_only(path: Path, **options: Any) -> sqlite3.Connection:
-        # File modes do not hold root back, and tests may be run by root.
+        # File modes do not restrict root, and the tests may run as root.
         opened: sqlite3.Connection = connect(f"{path.as_uri()}?mode=ro", uri=True, **options)
         return opened
 
@@ -214,12 +214,12 @@ async def test_read_only_log(
     assert logged() == []
 
 
-async def test_log_that_is_none(
+async def test_not_a_database(
     ask: Ask, toys: Toys, logs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where logs.db is no database, the answer is given with a warning, and the file is kept."""
+    """If logs.db is not a database, the answer is given with a warning, and the file stays."""
     toys.configure(log_api=True)
-    content = b"this is no database at all" * 100
+    content = b"this is not a database" * 100
     logs.write_bytes(content)
     response = await ask("Hello", complexity=2)
     assert response.text_or_raise() == "small answer"
@@ -229,7 +229,7 @@ async def test_log_that_is_none(
 
 @pytest.fixture
 def lock(logs: Path, logged: Callable[[], list[dict[str, Any]]]) -> Iterator[sqlite3.Connection]:
-    """Another writer, in the middle of a transaction."""
+    """Another connection, in the middle of a transaction."""
     with closing(sqlite3.connect(logs, check_same_thread=False)) as other:
         other.execute("begin immediate")
         yield other
@@ -242,8 +242,8 @@ async def test_locked_log(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A log that stays locked is given up on, with one warning; the answer is kept."""
-    monkeypatch.setattr(api, "PATIENCE", 0.01)
+    """If the log stays locked, there is one warning, and the answer is given."""
+    monkeypatch.setattr(writer, "PATIENCE", 0.01)
     response = await ask("Hello", complexity=2)
     assert response.text_or_raise() == "small answer"
     (warning,) = warned(caplog)
@@ -252,28 +252,28 @@ async def test_locked_log(
     assert logged() == []
 
 
-async def test_log_that_gets_free(
+async def test_log_that_is_unlocked(
     ask: Ask,
     lock: sqlite3.Connection,
     logged: Callable[[], list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A log that is locked for a while is waited for, and nothing is lost."""
+    """A write waits for a log that is locked for a while, and nothing is lost."""
     connect, reached = sqlite3.connect, threading.Event()
 
-    def noted(path: Path, **options: Any) -> sqlite3.Connection:
+    def connecting(path: Path, **options: Any) -> sqlite3.Connection:
         reached.set()
         opened: sqlite3.Connection = connect(path, **options)
         return opened
 
-    def free() -> None:
+    def unlock() -> None:
         reached.wait(timeout=60)
         lock.rollback()
 
     with monkeypatch.context() as patch:
-        patch.setattr("llm_tiered.log.writer.sqlite3.connect", noted)
-        other = threading.Thread(target=free)
+        patch.setattr("llm_tiered.log.writer.sqlite3.connect", connecting)
+        other = threading.Thread(target=unlock)
         other.start()
         try:
             await ask("Hello", complexity=2)
@@ -284,17 +284,17 @@ async def test_log_that_gets_free(
     assert warned(caplog) == []
 
 
-async def test_writers_in_each_others_way(
+async def test_deadlocked_writers(
     ask: Ask,
     logged: Callable[[], list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A write that SQLite turns away at once, so that another can end, is made again."""
-    log, turned_away = LogStore.log, [True, True, False]
+    """A write that SQLite refuses to resolve a deadlock is retried."""
+    log, refusals = LogStore.log, [True, True, False]
 
     def busy(store: LogStore, *args: Any) -> Any:
-        if turned_away.pop(0):
+        if refusals.pop(0):
             raise sqlite3.OperationalError("database is locked")
         return log(store, *args)
 
@@ -305,7 +305,7 @@ async def test_writers_in_each_others_way(
 
 
 async def test_many_tasks(toys: Toys, logs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Prompts that end at the same time in one process are all logged, the log's first ones too."""
+    """Prompts that finish at the same time are all logged, even the first ones of a log."""
     toys.configure(log_api=True)
     model = llm.get_async_model("tiered")
 
@@ -366,11 +366,11 @@ print([process.exitcode for process in processes])
 
 
 def test_many_processes(toys: Toys, logs: Path) -> None:
-    """Eight processes that write at once lose nothing, and none has to have made the log first."""
+    """Eight processes that log at the same time lose nothing, even if there was no log."""
     toys.configure(log_api=True)
     command = [sys.executable, "-W", "error", "-c", PROCESSES]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == (f"{[0] * 8}\n", "")
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.stdout, process.stderr) == (f"{[0] * 8}\n", "")
     with closing(sqlite3.connect(logs)) as database:
         (rows,) = database.execute("select count(*) from turns").fetchone()
         threads = database.execute("select count(*) from turns group by thread_id").fetchall()
