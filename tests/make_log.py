@@ -1,9 +1,9 @@
-"""A log of llm with as many turns as wanted: `python -m tests.make_log PATH --turns 100000`.
+"""Generate a log of llm of any size: `python -m tests.make_log PATH --turns 100000`.
 
-The same number gives the same turns. They have what reports look at: attempts, fallbacks, tiers,
-tasks, tokens and the models that answered. There are turns of other models, and responses that an
-older llm logged. With `--messages` the turns have messages too, and keys for the cache; what
-`llm logs` searches and shows as conversations is never there.
+The same number of turns always gives the same log. It has what reports use: attempts, fallbacks,
+tiers, tasks, tokens and the models that answered, turns of other models, and responses that an
+older llm logged. With `--messages` the turns have messages and cache keys too. The tables of
+conversations and of the text search stay empty.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ CHAINS = {
     "medium": ("medium", "small", "cloud", "embedded"),
     "cloud": ("cloud", "medium", "small", "embedded"),
 }
-# What is said, and how many characters of it at most.
+# The words of prompts and answers, and the most characters that one of them has.
 WORDS = ("tonic", "dominant", "cadence", "interval", "voicing", "rhythm", "scale", "mode", "chord")
 LONGEST = 1000
 
-# Output tokens a second.
+# Output tokens per second.
 SPEEDS = {"small": 86, "medium": 35, "cloud": 180, "embedded": 190}
-# What stood behind gemini-flash-latest, oldest first; nobody knows the price of the last one.
+# The versions behind gemini-flash-latest, oldest first; the price of the last one is unknown.
 VERSIONS = ("gemini-3-flash-preview", "gemini-3.8-flash", "gemini-3.9-flash-experimental")
 REASONS = {
     "small": ("can't do tools", "cooling down for 42 s more after: MLX failed"),
@@ -69,7 +69,7 @@ _SERIAL = count()
 
 
 def make_log(path: Path, turns: int, *, end: datetime = END, messages: bool = False) -> None:
-    """Write a log whose turns are spread over the year up to `end`, and some older responses."""
+    """Write a log with turns spread over the year before `end`, and some older responses."""
     rng = random.Random(turns)
     empty_log(path)
     first = end - YEAR
@@ -88,7 +88,7 @@ def empty_log(path: Path) -> None:
 
 
 def add(path: Path, rows: Iterable[Row], *, table: str = "turns") -> None:
-    """Add rows, all of them with the same columns."""
+    """Add rows, which all have the same columns."""
     rows = iter(rows)
     first = next(rows, None)
     if first is None:
@@ -100,7 +100,7 @@ def add(path: Path, rows: Iterable[Row], *, table: str = "turns") -> None:
         database.executemany(insert, rows)
 
 
-def turn(  # noqa: PLR0913 - what a turn can say
+def turn(  # noqa: PLR0913 - the columns of a turn
     when: datetime = END,
     *,
     id: str | None = None,
@@ -116,7 +116,7 @@ def turn(  # noqa: PLR0913 - what a turn can say
     cached_from: str | None = None,
     response: Row | None = None,
 ) -> Row:
-    """A turn of `tiered` as it stands in the log."""
+    """Return a turn of `tiered` as a row of the log."""
     record = {
         "complexity": 5,
         "source": "task" if task else "default",
@@ -141,13 +141,13 @@ def turn(  # noqa: PLR0913 - what a turn can say
 
 
 def attempt(tier: str, model: str | None, reason: str | None = None) -> Row:
-    """An attempt that succeeded, or failed for that reason."""
+    """Return an attempt that succeeded, or that failed for a reason."""
     outcome = "failed" if reason else "ok"
     return {"tier": tier, "model": model, "outcome": outcome, "reason": reason, "ms": 12}
 
 
 def gemini_response(version: str) -> Row:
-    """What llm-gemini keeps of Google's answer."""
+    """Return the part of Google's reply that llm-gemini logs."""
     return {
         "candidates": [{"finishReason": "STOP", "index": 0}],
         "modelVersion": version,
@@ -156,7 +156,7 @@ def gemini_response(version: str) -> Row:
 
 
 def ulid(when: datetime, randomness: int = 0) -> str:
-    """The id that llm gives a response at that time."""
+    """Return an id that llm would give to a response at that time."""
     from ulid import ULID
 
     milliseconds = int(when.timestamp() * 1000)
@@ -165,6 +165,7 @@ def ulid(when: datetime, randomness: int = 0) -> str:
 
 @cache
 def _empty() -> bytes:
+    """Return the file of an empty log, which takes half a second to create."""
     import sqlite_utils
     from llm.logs import LogStore
 
@@ -178,15 +179,15 @@ def _empty() -> bytes:
 def _times(
     rng: random.Random, first: datetime, end: datetime, number: int
 ) -> Iterator[tuple[datetime, str]]:
-    """Moments in order, with an id each."""
+    """Yield moments in order, each with an id."""
     step = (end - first) / max(number, 1)
-    for place in range(number):
-        when = first + step * (place + rng.random())
+    for index in range(number):
+        when = first + step * (index + rng.random())
         yield when, ulid(when, rng.getrandbits(80))
 
 
 def _turns(rng: random.Random, times: Iterable[tuple[datetime, str]], total: int) -> Iterator[Row]:
-    """The turns: one in ten is another model's, one in a hundred has a version nobody knows."""
+    """Yield turns; one in ten is of another model, one in a hundred of an unknown version."""
     earlier = None
     for number, (when, id_) in enumerate(times):
         if number % 10 == 9:
@@ -224,7 +225,7 @@ def _tiered(rng: random.Random, when: datetime, id_: str, version: str, earlier:
 
 
 def _attempt(rng: random.Random, tier: str) -> tuple[str, list[Row]]:
-    """Who answered, and the attempts; the embedded model always can."""
+    """Return the tier that answered and the attempts; the embedded model never fails."""
     attempts = []
     for name in CHAINS[tier]:
         fails = name != "embedded" and rng.random() < 0.06
@@ -236,12 +237,12 @@ def _attempt(rng: random.Random, tier: str) -> tuple[str, list[Row]]:
 
 
 def _details(rng: random.Random, inputs: int, outputs: int) -> Row:
-    """What llm-gemini keeps of Google's usageMetadata."""
-    thoughts = int(outputs * rng.random() * 0.6)
+    """Return the part of Google's usageMetadata that llm-gemini logs."""
+    reasoning = int(outputs * rng.random() * 0.6)
     details: Row = {
-        "candidatesTokenCount": outputs - thoughts,
+        "candidatesTokenCount": outputs - reasoning,
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": inputs}],
-        "thoughtsTokenCount": thoughts,
+        "thoughtsTokenCount": reasoning,
     }
     if rng.random() < 0.2:
         cached = int(inputs * 0.7)
@@ -260,7 +261,7 @@ def _local_response(rng: random.Random, speed: int) -> Row:
 
 
 def _other(rng: random.Random, when: datetime, id_: str) -> Row:
-    """What another model was asked."""
+    """Return a turn of another model."""
     model = rng.choice(OTHERS)
     outputs = rng.randint(1, 500)
     columns: Row = {
@@ -274,7 +275,7 @@ def _other(rng: random.Random, when: datetime, id_: str) -> Row:
 
 @dataclass(frozen=True)
 class _Exchange:
-    """A prompt and its answer, with the hashes that llm gives them, and the request's key."""
+    """A prompt and its answer, with the hashes that llm gives them, and the cache key."""
 
     texts: tuple[str, str]
     hashes: tuple[str, str]
@@ -282,7 +283,7 @@ class _Exchange:
 
     @property
     def messages(self) -> list[Row]:
-        """Their rows in `messages`."""
+        """The rows of `messages`."""
         prompt, answer = self.hashes
         return [
             {"hash": prompt, "parent_hash": None, "role": "user"},
@@ -291,7 +292,7 @@ class _Exchange:
 
     @property
     def parts(self) -> list[Row]:
-        """Their rows in `parts`."""
+        """The rows of `parts`."""
         return [
             {"message_hash": hash_, "position": 0, "type": "text", "text": text}
             for hash_, text in zip(self.hashes, self.texts, strict=True)
@@ -299,23 +300,23 @@ class _Exchange:
 
 
 def add_with_messages(path: Path, rows: Iterator[Row], rng: random.Random) -> None:
-    """Add turns to which something was said and answered, each with a key of its own."""
+    """Add turns with a prompt and an answer each, and cache keys."""
     prose = " ".join(rng.choices(WORDS, k=20_000))
     last: _Exchange | None = None
     while chunk := list(islice(rows, 5000)):
         exchanges, turns = [], []
         for row in chunk:
-            recorded = json.loads(row["response_json"] or "{}")
-            record = recorded.get("tiered", {})
+            response_json = json.loads(row["response_json"] or "{}")
+            record = response_json.get("tiered", {})
             repeated = last if record.get("cached_from") else None
             exchange = repeated or _exchange(rng, prose, row)
             if not repeated:
                 exchanges.append(exchange)
             if record:
-                # What comes out of the cache repeats the turn of `tiered` before it.
+                # An answer from the cache repeats the turn of `tiered` before it.
                 last = exchange
                 record["key"] = exchange.key
-                row["response_json"] = json.dumps(recorded)
+                row["response_json"] = json.dumps(response_json)
             prompt, answer = exchange.hashes
             turns.append(row | {"parent_message_hash": prompt, "tip_message_hash": answer})
         add(path, (row for exchange in exchanges for row in exchange.messages), table="messages")
@@ -332,17 +333,17 @@ def _exchange(rng: random.Random, prose: str, row: Row) -> _Exchange:
         return f"{rng.getrandbits(64):x}: {prose[start : start + min(4 * tokens, LONGEST)]}"
 
     prompt, answer = text(row["input_tokens"]), text(row["output_tokens"])
-    asked = message_hash(llm.user(prompt), None)
-    answered = message_hash(llm.assistant(answer), asked)
-    return _Exchange((prompt, answer), (asked, answered), rng.randbytes(32).hex())
+    prompt_hash = message_hash(llm.user(prompt), None)
+    answer_hash = message_hash(llm.assistant(answer), prompt_hash)
+    return _Exchange((prompt, answer), (prompt_hash, answer_hash), rng.randbytes(32).hex())
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--turns", default=1000, show_default=True, help="How many turns")
-@click.option("--messages", is_flag=True, help="With what was said, and keys for the cache")
+@click.option("--turns", default=1000, show_default=True, help="Number of turns")
+@click.option("--messages", is_flag=True, help="With messages and cache keys")
 def main(path: Path, turns: int, messages: bool) -> None:
-    """Write a log with so many turns to PATH, in place of what is there."""
+    """Write a generated log to PATH, replacing the file."""
     make_log(path, turns, messages=messages)
 
 

@@ -1,4 +1,4 @@
-"""Logs that were made up: as llm writes them."""
+"""Generated logs are like those that llm writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HASHES = {"parent_message_hash", "tip_message_hash"}
 
 
 def turns(path: Path) -> list[dict[str, Any]]:
-    """The turns, with what was recorded of them."""
+    """Return the turns with their parsed response_json."""
     with closing(sqlite3.connect(path)) as database:
         database.row_factory = sqlite3.Row
         rows = [dict(row) for row in database.execute("select * from turns order by id")]
@@ -28,8 +28,8 @@ def turns(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_messages_are_as_llm_writes_them(tmp_path: Path) -> None:
-    """In such a log llm finds the messages of each turn, and their hashes are right."""
+def test_messages(tmp_path: Path) -> None:
+    """Llm finds the messages of each turn, with the right hashes."""
     make_log(tmp_path / "logs.db", 100, messages=True)
     with closing(sqlite3.connect(tmp_path / "logs.db")) as database:
         store = LogStore(sqlite_utils.Database(database))
@@ -39,8 +39,8 @@ def test_messages_are_as_llm_writes_them(tmp_path: Path) -> None:
             assert [message.role for message in chain] == ["user", "assistant"]
 
 
-def test_messages_change_nothing_else(tmp_path: Path) -> None:
-    """Apart from messages and keys, it is the same log."""
+def test_log_without_messages(tmp_path: Path) -> None:
+    """Apart from messages and cache keys, it is the same log."""
     make_log(tmp_path / "without.db", 200)
     make_log(tmp_path / "with.db", 200, messages=True)
     pairs = zip(turns(tmp_path / "without.db"), turns(tmp_path / "with.db"), strict=True)
@@ -52,8 +52,8 @@ def test_messages_change_nothing_else(tmp_path: Path) -> None:
         assert without == with_ | dict.fromkeys(HASHES)
 
 
-def test_answers_out_of_the_cache_repeat_others(tmp_path: Path) -> None:
-    """A turn that was answered by the cache has the key and the words of the one before."""
+def test_answers_from_the_cache(tmp_path: Path) -> None:
+    """A turn that the cache answered has the key and the messages of the one before."""
     make_log(tmp_path / "logs.db", 300, messages=True)
     rows = {row["id"]: row for row in turns(tmp_path / "logs.db")}
     repeated = 0

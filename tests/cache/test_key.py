@@ -313,7 +313,7 @@ class Broken(llm.parts.Part):
     ids=["missing", "folder", "no path", "part", "schema", "tool"],
 )
 def test_no_key(fields: dict[str, Any]) -> None:
-    """A request with something that can't be read or written down has no key."""
+    """A request with something that can't be read or serialised has no key."""
     assert cache_key(ask(**fields), INNER, {}) is None
 
 

@@ -1,4 +1,4 @@
-"""The report on a log, as tests ask for it."""
+"""The report on a log, with the defaults of the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm_tiered.costs.prices import Energy
     from llm_tiered.costs.requests import By
 
-# 30 cents a million tokens of input, 3 where they were cached, 2.50 dollars a million of output.
+# 0.30 dollars per million input tokens, 0.03 for cached ones, 2.50 per million output tokens.
 FLASH = "gemini/gemini-2.5-flash"
 
 

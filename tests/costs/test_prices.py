@@ -1,4 +1,4 @@
-"""Prices: those of genai-prices, under the names that models have in llm."""
+"""Prices are those of genai-prices, under the ids that models have in llm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MILLION = 1_000_000
 
 
 def dollars(model: str, tokens: Tokens, on: date = DAY) -> str | None:
-    """Give the price as it is printed, without zeros at the end."""
+    """Return the price in dollars, without trailing zeros."""
     amount = cost(model, tokens, on)
     return None if amount is None else f"{amount.normalize():f}"
 
@@ -49,8 +49,8 @@ def dollars(model: str, tokens: Tokens, on: date = DAY) -> str | None:
         (Tokens(0, 0), "0"),
     ],
 )
-def test_what_each_kind_of_token_costs(tokens: Tokens, expected: str) -> None:
-    """Input, output, cached and audio tokens each have a price of their own, to the last digit."""
+def test_kinds_of_tokens(tokens: Tokens, expected: str) -> None:
+    """Input, output, cached and audio tokens have prices of their own, exact to the digit."""
     assert dollars(FLASH, tokens) == expected
 
 
@@ -62,12 +62,12 @@ def test_what_each_kind_of_token_costs(tokens: Tokens, expected: str) -> None:
     ],
 )
 def test_long_prompts_cost_more(tokens: Tokens, expected: str) -> None:
-    """Above a model's limit all tokens have the higher price, at it they do not."""
+    """Above a model's limit all tokens have the higher price, at the limit they do not."""
     assert dollars(PRO, tokens) == expected
 
 
-def test_no_model_counts_a_short_prompt_as_long() -> None:
-    """Requests with prompts up to LONG_PROMPT can be added up: no limit is below it."""
+def test_no_limit_is_below_long_prompt() -> None:
+    """Requests with prompts up to LONG_PROMPT can be added up, because no limit is lower."""
     prices = [
         price
         for provider in get_snapshot().providers
@@ -99,7 +99,7 @@ def test_no_model_counts_a_short_prompt_as_long() -> None:
 )
 @pytest.mark.parametrize("provider", ["google", "openai", "anthropic", "perplexity"])
 def test_prices_are_those_of_the_library(provider: str, tokens: Tokens) -> None:
-    """For every model with a price it is what genai-prices works out for the same request."""
+    """Every model with a price costs what genai-prices calculates for the same request."""
     noon = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=timezone.utc)
     usage = Usage(
         input_tokens=tokens.input,
@@ -108,19 +108,19 @@ def test_prices_are_those_of_the_library(provider: str, tokens: Tokens) -> None:
         input_audio_tokens=tokens.audio,
         cache_audio_read_tokens=tokens.cached_audio,
     )
-    [known] = [known for known in get_snapshot().providers if known.id == provider]
+    [models] = [each.models for each in get_snapshot().providers if each.id == provider]
     compared = 0
-    for model in known.models:
+    for model in models:
         amount = cost(f"{provider}/{model.id}", tokens, DAY)
         if amount is not None:
-            found = calc_price(usage, model.id, provider_id=provider, genai_request_timestamp=noon)
-            assert amount == found.total_price, model.id
+            price = calc_price(usage, model.id, provider_id=provider, genai_request_timestamp=noon)
+            assert amount == price.total_price, model.id
             compared += 1
     assert compared
 
 
-def test_a_price_is_that_of_its_day() -> None:
-    """Where a price changes, each request has the price of its own day."""
+def test_a_price_that_changes() -> None:
+    """If a price changes, each request has the price of its day."""
     changes = [
         (model.id, condition.constraint.start_date)
         for provider in get_snapshot().providers
@@ -135,8 +135,8 @@ def test_a_price_is_that_of_its_day() -> None:
     for model, change in changes:
         for day in (change - timedelta(days=1), change):
             noon = datetime(day.year, day.month, day.day, 12, tzinfo=timezone.utc)
-            found = calc_price(usage, model, provider_id="google", genai_request_timestamp=noon)
-            assert cost(f"gemini/{model}", tokens, day) == found.total_price
+            price = calc_price(usage, model, provider_id="google", genai_request_timestamp=noon)
+            assert cost(f"gemini/{model}", tokens, day) == price.total_price
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_price_is_that_of_its_day() -> None:
     ["gemini/gemini-2.5-flash", "gemini-2.5-flash", "google/gemini-2.5-flash"],
 )
 def test_names_with_and_without_a_provider(name: str) -> None:
-    """A model is found by its name in llm, with the plugin's prefix or without."""
+    """A model is found by its id in llm, with the plugin's prefix or without."""
     assert dollars(name, Tokens(MILLION, 0)) == "0.3"
 
 
@@ -156,10 +156,8 @@ def test_names_with_and_without_a_provider(name: str) -> None:
         ("gemini/gemini-2.5-flash", None, "gemini/gemini-2.5-flash"),
     ],
 )
-def test_the_version_that_answered_is_what_costs(
-    name: str, version: str | None, expected: str
-) -> None:
-    """An alias such as `latest` costs what the version behind it costs."""
+def test_version(name: str, version: str | None, expected: str) -> None:
+    """An alias such as `latest` costs what the version that answered costs."""
     assert with_version(name, version) == expected
 
 
@@ -176,14 +174,14 @@ def test_the_version_that_answered_is_what_costs(
     ],
 )
 def test_an_unknown_price_is_none(name: str) -> None:
-    """A model that nobody knows, or that is listed without a price, does not cost nothing."""
+    """The price of an unknown model, or of one listed without a price, is not zero."""
     assert cost(name, Tokens(1, 1), DAY) is None
     assert price_list(name, DAY) is None
     assert estimate(name, 1, 1) is None
 
 
 def test_local_models_cost_nothing() -> None:
-    """What runs on this machine is free, even what nobody has heard of."""
+    """Models on this machine are free, even unknown ones."""
     assert is_local("mlx/Qwen2.5-7B-Instruct-4bit")
     assert not is_local("gemini/gemini-2.5-flash")
     assert cost("mlx/own", Tokens(MILLION, MILLION), DAY) == 0
@@ -191,12 +189,12 @@ def test_local_models_cost_nothing() -> None:
 
 
 def test_estimate() -> None:
-    """Before a request: its input, and as many output tokens as are allowed."""
+    """The estimate is for the input and the maximum number of output tokens."""
     assert estimate(FLASH, 10_000, 2000) == Decimal("0.008")
 
 
 def test_energy() -> None:
-    """An hour at 30 watts and 40 cents a kWh costs 1.2 cents."""
+    """An hour at 30 watts and 40 cents per kWh costs 1.2 cents."""
     assert Energy(watts=30, price_per_kwh=Decimal("0.4")).cost(3_600_000) == Decimal("0.012")
 
 
@@ -214,7 +212,7 @@ def test_same_model(one: str, other: str, same: bool) -> None:
 
 
 def test_counts_of_llm_gemini() -> None:
-    """What llm-gemini keeps becomes cached and audio tokens; thoughts are output already."""
+    """llm-gemini's details give cached and audio tokens; reasoning is part of the output."""
     details = {
         "candidatesTokenCount": 30,
         "thoughtsTokenCount": 70,
@@ -236,7 +234,7 @@ def test_counts_of_llm_gemini() -> None:
 
 @pytest.mark.parametrize("details", [None, "", "{}", '{"thoughtsTokenCount": 5}'])
 def test_counts_without_details(details: str | None) -> None:
-    """Without details all tokens are plain ones."""
+    """Without details there are no cached or audio tokens."""
     assert count_tokens(10, 20, details) == Tokens(10, 20)
 
 
@@ -252,13 +250,13 @@ def test_counts_without_details(details: str | None) -> None:
     ],
 )
 def test_contradictory_counts_are_refused(details: Any) -> None:
-    """More cached or audio tokens than there is input: the numbers are wrong."""
+    """More cached or audio tokens than input tokens are an error."""
     with pytest.raises(ValueError, match="tokens"):
         count_tokens(10, 20, json.dumps(details))
 
 
 def test_nothing_is_fetched(connections: list[Any]) -> None:
-    """The prices are those that came with the package."""
+    """Prices come with the package, not from the network."""
     price_list.cache_clear()
     assert cost(FLASH, Tokens(1, 1), DAY)
     assert connections == []

@@ -1,4 +1,4 @@
-"""The requests in the log: read as they are, and only read."""
+"""The requests in the log are read, and the log is not changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PLAIN = Route(key=None, model=MEDIUM, version=None, fallback=None, cached=False)
 
 
 def older_log(path: Path, last_migration: str) -> None:
-    """Write an empty log as the llm had it whose newest migration that was."""
+    """Write an empty log of the version of llm whose newest migration this was."""
     with closing(sqlite3.connect(path)) as connection:
         database = sqlite_utils.Database(connection)
         for migration in MIGRATIONS:
@@ -46,10 +46,10 @@ def older_log(path: Path, last_migration: str) -> None:
 
 
 def read(path: Path, period: Period = ALWAYS, by: By | None = None) -> Any:
-    """Give the requests by route, and the number of unreadable rows."""
+    """Return the requests by route, and the number of unreadable rows."""
     with log_database.reading(path) as database:
-        [routes] = read_routes(database, period, [by])
-    return dict(routes.requests), routes.unreadable
+        [result] = read_routes(database, period, [by])
+    return dict(result.requests), result.unreadable
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def log(logs: Path) -> Path:
     return logs
 
 
-def test_a_request_as_it_was_logged(log: Path) -> None:
+def test_one_request(log: Path) -> None:
     """Route, tokens and times are those of the row."""
     details = {"cachedContentTokenCount": 40}
     row = turn(
@@ -81,26 +81,26 @@ def test_a_request_as_it_was_logged(log: Path) -> None:
     assert not route.local
 
 
-def test_requests_of_one_route_stand_together(log: Path) -> None:
-    """What went the same way is one group, whatever it took; the cache's answers are another."""
+def test_requests_of_one_route(log: Path) -> None:
+    """Requests of one route are one group; answers from the cache are another."""
     add(log, [turn(ms=1), turn(ms=2), turn(ms=3, cached_from="x")])
-    found, _ = read(log)
-    assert {route: requests.durations for route, requests in found.items()} == {
+    routes, _ = read(log)
+    assert {route: requests.durations for route, requests in routes.items()} == {
         PLAIN: [1, 2],
         PLAIN._replace(cached=True): [3],
     }
     assert PLAIN.local
 
 
-def test_long_prompts_stand_by_themselves(log: Path) -> None:
-    """A prompt whose length may change its price has tokens of its own."""
+def test_long_prompts(log: Path) -> None:
+    """A prompt whose length may change the price has its own entry."""
     add(log, [turn(input=LONG_PROMPT), turn(input=LONG_PROMPT + 1)])
-    found, _ = read(log)
-    assert found[PLAIN].special == [None, Tokens(LONG_PROMPT + 1, 100)]
+    routes, _ = read(log)
+    assert routes[PLAIN].special == [None, Tokens(LONG_PROMPT + 1, 100)]
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "without"),
     [
         ("cooling down for 42 s more after: boom", "cooling down for … s more after: boom"),
         ("the prompt has 5,321 tokens", "the prompt has … tokens"),
@@ -113,11 +113,11 @@ def test_long_prompts_stand_by_themselves(log: Path) -> None:
         ),
     ],
 )
-def test_reasons_that_differ_in_a_number_are_one(log: Path, reason: str, told: str) -> None:
-    """Seconds, sizes, tokens and dollars don't make another reason; other numbers do."""
+def test_numbers_in_reasons(log: Path, reason: str, without: str) -> None:
+    """Reasons that differ only in seconds, sizes, tokens or dollars are the same reason."""
     add(log, [turn(attempts=[attempt("cloud", CLOUD, reason)])])
-    found, _ = read(log)
-    assert [route.fallback for route in found] == [told]
+    routes, _ = read(log)
+    assert [route.fallback for route in routes] == [without]
 
 
 @pytest.mark.parametrize(
@@ -130,45 +130,45 @@ def test_reasons_that_differ_in_a_number_are_one(log: Path, reason: str, told: s
         ("day", ["2026-11-22"]),
     ],
 )
-def test_what_requests_are_grouped_by(log: Path, by: By | None, keys: list[str | None]) -> None:
-    """A key is what is asked for, and nothing else keeps requests apart."""
+def test_keys(log: Path, by: By | None, keys: list[str | None]) -> None:
+    """Requests are grouped by what is asked for, and by nothing else."""
     add(log, [turn(), turn(tier="cloud", task="theory_analysis")])
-    found, _ = read(log, by=by)
-    assert [route.key for route in found] == keys
+    routes, _ = read(log, by=by)
+    assert [route.key for route in routes] == keys
 
 
-def test_the_day_is_that_of_this_place(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for days, a request at 23:30 UTC belongs to the next day in Paris."""
+def test_days_are_local(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request at 23:30 UTC belongs to the next day in Paris."""
     import time
 
     add(log, [turn(datetime(2026, 7, 1, 23, 30, tzinfo=timezone.utc))])
     monkeypatch.setenv("TZ", "Europe/Paris")
     time.tzset()
     try:
-        found, _ = read(log, by="day")
+        routes, _ = read(log, by="day")
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
-    assert [route.key for route in found] == ["2026-07-02"]
+    assert [route.key for route in routes] == ["2026-07-02"]
 
 
 def test_a_period_since_long_ago_has_everything(log: Path) -> None:
-    """A year is compared with those of the log as a number of four digits."""
+    """A year before 1000 compares correctly with those in the log."""
     add(log, [turn()])
-    found, _ = read(log, Period(since=datetime(26, 11, 1, tzinfo=timezone.utc)))
-    assert sum(map(len, found.values())) == 1
+    routes, _ = read(log, Period(since=datetime(26, 11, 1, tzinfo=timezone.utc)))
+    assert sum(map(len, routes.values())) == 1
 
 
-def test_a_period_has_its_beginning_but_not_its_end(log: Path) -> None:
-    """What happened at the first moment counts, what happened at the last does not."""
+def test_period(log: Path) -> None:
+    """A period includes its first moment and excludes its last."""
     hour = timedelta(hours=1)
     add(log, [turn(END - hour, ms=1), turn(END, ms=2), turn(END + hour, ms=3)])
-    found, unreadable = read(log, Period(END, END + hour))
-    assert (found[PLAIN].durations, unreadable) == ([2], 0)
-    found, _ = read(log, Period(since=END))
-    assert found[PLAIN].durations == [2, 3]
-    found, _ = read(log, Period(until=END))
-    assert found[PLAIN].durations == [1]
+    routes, unreadable = read(log, Period(END, END + hour))
+    assert (routes[PLAIN].durations, unreadable) == ([2], 0)
+    routes, _ = read(log, Period(since=END))
+    assert routes[PLAIN].durations == [2, 3]
+    routes, _ = read(log, Period(until=END))
+    assert routes[PLAIN].durations == [1]
 
 
 @pytest.mark.parametrize(
@@ -193,40 +193,40 @@ def test_a_period_has_its_beginning_but_not_its_end(log: Path) -> None:
         {"response_json": '{"tiered": {"ttft_ms": "soon"}}'},
     ],
 )
-def test_a_damaged_row_is_counted_apart(log: Path, broken: dict[str, Any]) -> None:
-    """A row that makes no sense is not fatal, and the others are read, in any period."""
+def test_damaged_rows(log: Path, broken: dict[str, Any]) -> None:
+    """A damaged row is counted as unreadable, in any period, and the others are read."""
     add(log, [turn(ms=1), turn() | broken, turn(ms=3)])
     for period in (ALWAYS, Period(since=END), Period(until=END + timedelta(seconds=1))):
-        found, unreadable = read(log, period)
+        routes, unreadable = read(log, period)
         assert unreadable == 1, period
-        assert [ms for requests in found.values() for ms in requests.durations] == [1, 3], period
+        assert [ms for requests in routes.values() for ms in requests.durations] == [1, 3], period
 
 
 @pytest.mark.parametrize(
     ("column", "text"),
     [("resolved_model", "Qwen"), ("response_json", "medium"), ("token_details", "AUDIO")],
 )
-def test_text_that_is_no_utf_8_is_read_all_the_same(log: Path, column: str, text: str) -> None:
-    """A damaged byte in a text spoils nothing but that text."""
+def test_invalid_utf_8(log: Path, column: str, text: str) -> None:
+    """An invalid byte damages only its own text."""
     add(log, [turn(ms=1), turn(ms=2, details={"AUDIO": "AUDIO"})])
     with closing(sqlite3.connect(log)) as database, database:
-        # As a blob, or SQLite would mend it.
+        # As a blob, because SQLite would repair text.
         damage = f"cast(replace({column}, ?, cast(? as text)) as text)"
         database.execute(f"update turns set {column} = {damage}", (text, text.encode() + b"\xff"))
-    found, unreadable = read(log)
-    durations = sorted(ms for requests in found.values() for ms in requests.durations)
+    routes, unreadable = read(log)
+    durations = sorted(ms for requests in routes.values() for ms in requests.durations)
     assert (durations, unreadable) == ([1, 2], 0)
 
 
-def test_reading_starts_over_at_text_that_is_no_utf_8(log: Path) -> None:
-    """What was read before the damage was met is not counted twice."""
+def test_reading_restarts_at_invalid_utf_8(log: Path) -> None:
+    """Rows that were read before the damaged one are not counted twice."""
     add(log, [turn(ms=1), turn(ms=2), turn(ms=3) | {"resolved_model": "mlx/x"}])
     with closing(sqlite3.connect(log)) as database, database:
         database.execute(
             "update turns set resolved_model = cast(x'6d6c782fff' as text) where duration_ms = 3"
         )
-    found, _ = read(log)
-    assert {route.model: requests.durations for route, requests in found.items()} == {
+    routes, _ = read(log)
+    assert {route.model: requests.durations for route, requests in routes.items()} == {
         MEDIUM: [1, 2],
         "mlx/\ufffd": [3],
     }
@@ -236,19 +236,19 @@ def test_reading_starts_over_at_text_that_is_no_utf_8(log: Path) -> None:
     "response_json",
     [None, "{}", "[]", "5", '"text"', '{"tiered": null}', '{"tiered": {"attempts": 5}}'],
 )
-def test_a_row_without_a_record_is_a_request(log: Path, response_json: str | None) -> None:
-    """Where the record is missing or is something else, tier and task are unknown, no more."""
+def test_rows_without_a_record(log: Path, response_json: str | None) -> None:
+    """If the record is missing or has another form, only its fields are unknown."""
     add(log, [turn() | {"response_json": response_json}])
-    found, unreadable = read(log, by="tier")
-    assert list(found) == [PLAIN]
+    routes, unreadable = read(log, by="tier")
+    assert list(routes) == [PLAIN]
     assert unreadable == 0
 
 
-def test_unknown_tokens_and_times_stay_unknown(log: Path) -> None:
-    """What the log does not know is None, not zero."""
+def test_unknown_tokens_and_times(log: Path) -> None:
+    """Unknown values are None, not zero."""
     add(log, [turn(input=None, output=None, ms=None, ttft=None, model=None)])
-    found, unreadable = read(log)
-    [(route, requests)] = found.items()
+    routes, unreadable = read(log)
+    [(route, requests)] = routes.items()
     assert requests == Requests([END.isoformat()], [None], [None], [None], [None], [None])
     assert route.model is None
     assert not route.local
@@ -264,7 +264,7 @@ def test_unknown_tokens_and_times_stay_unknown(log: Path) -> None:
     ],
 )
 def test_a_log_of_an_older_llm(logs: Path, version: str, last_migration: str) -> None:
-    """Without turns, and without columns that came later, there is nothing of ours to find."""
+    """A log without turns, or without later columns, has no requests to tiered."""
     older_log(logs, last_migration)
     row: dict[str, Any] = {
         "id": "01hx",
@@ -283,28 +283,28 @@ def test_a_log_of_an_older_llm(logs: Path, version: str, last_migration: str) ->
 
 
 def test_both_tables_are_read(log: Path) -> None:
-    """Requests to `tiered` in the table of the older llm count like those in the new one."""
+    """Requests to `tiered` in the table of an older llm count too."""
     add(log, [turn(ms=1)])
     older = turn(END - timedelta(days=1), ms=2) | {"datetime_utc": "2026-11-21T18:00:00"}
     add(log, [older], table="responses")
-    found, _ = read(log)
-    assert found[PLAIN].durations == [1, 2]
+    routes, _ = read(log)
+    assert routes[PLAIN].durations == [1, 2]
     with log_database.reading(log) as database:
         assert first_request_time(database) == datetime(2026, 11, 21, 18, tzinfo=timezone.utc)
 
 
 def test_turns_without_response_json(log: Path) -> None:
-    """The turns of a log from before that column was there are requests without a record."""
+    """Without that column the turns are requests without a record."""
     add(log, [turn()])
     with closing(sqlite3.connect(log)) as database:
         database.execute("alter table turns drop column response_json")
-    found, unreadable = read(log)
-    assert list(found) == [PLAIN]
+    routes, unreadable = read(log)
+    assert list(routes) == [PLAIN]
     assert unreadable == 0
 
 
-def test_other_models_are_counted_apart(log: Path) -> None:
-    """By model, over both tables, most requests first; a row without a model is somebody's."""
+def test_other_models(log: Path) -> None:
+    """Other models are counted over both tables, most requests first, unknown ones too."""
     other = turn(input=10, output=1) | {"model": "gpt-4o"}
     add(log, [turn(), other, other | {"id": "2"}, other | {"id": "3", "model": None}])
     add(log, [other | {"input_tokens": None}], table="responses")
@@ -317,7 +317,7 @@ def test_other_models_are_counted_apart(log: Path) -> None:
 
 
 def test_reading_changes_nothing(log: Path) -> None:
-    """No migration, no byte written, no file beside the log."""
+    """Reading writes neither to the log nor beside it."""
     add(log, [turn()])
     before, files = log.read_bytes(), sorted(log.parent.iterdir())
     read(log)
@@ -326,20 +326,20 @@ def test_reading_changes_nothing(log: Path) -> None:
 
 
 def test_nothing_can_be_written(log: Path) -> None:
-    """The log is opened for reading only."""
+    """The log is opened read-only."""
     with pytest.raises(TieredError, match="readonly"), log_database.reading(log) as database:
         database.execute("delete from turns")
 
 
 def test_no_log_yet(logs: Path) -> None:
-    """Without a log the error says so, and no log is made."""
+    """Without a log there is an error that says so, and no log is created."""
     with pytest.raises(TieredError, match="there is no log yet"), log_database.reading(logs):
         pass
     assert not logs.exists()
 
 
 def test_a_locked_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that another process keeps locked is one clear error, after some patience."""
+    """A log that another process keeps locked is one clear error, after a wait."""
     monkeypatch.setattr(log_database, "PATIENCE", 0.05)
     with closing(sqlite3.connect(log, isolation_level=None)) as other:
         other.execute("begin exclusive")
@@ -351,31 +351,31 @@ def test_a_locked_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_log_in_write_ahead_mode(log: Path) -> None:
-    """A log in that mode is read while another process writes to it."""
+    """A log in write-ahead mode is read while another process writes to it."""
     with closing(sqlite3.connect(log)) as other:
         other.execute("pragma journal_mode = wal")
         add(log, [turn()])
         other.execute("delete from turns")
-        found, _ = read(log)
-    assert len(found[PLAIN]) == 1
+        routes, _ = read(log)
+    assert len(routes[PLAIN]) == 1
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but text" * 50, b"SQLite format 3\x00"])
-def test_a_file_that_is_no_database(logs: Path, content: bytes) -> None:
-    """Something else with the log's name is one clear error."""
+@pytest.mark.parametrize("content", [b"text, not a database" * 50, b"SQLite format 3\x00"])
+def test_not_a_database(logs: Path, content: bytes) -> None:
+    """A file that is not a database is one clear error."""
     logs.write_bytes(content)
     with pytest.raises(TieredError, match="can't be read"):
         read(logs)
 
 
-def test_a_folder_in_its_place(logs: Path) -> None:
-    """A folder with the log's name is one clear error."""
+def test_a_folder_in_place_of_the_log(logs: Path) -> None:
+    """A folder in place of the log is one clear error."""
     logs.mkdir()
     with pytest.raises(TieredError, match="can't be read"):
         read(logs)
 
 
-def test_a_database_of_something_else(logs: Path) -> None:
+def test_another_database(logs: Path) -> None:
     """A database without llm's tables has no requests."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table cats (name text)")
@@ -384,10 +384,10 @@ def test_a_database_of_something_else(logs: Path) -> None:
         assert read_routes(database, ALWAYS) == [([], 0)]
 
 
-def test_the_same_row_in_json_of_any_layout(log: Path) -> None:
-    """The record is read as JSON: spaces and order don't matter."""
+def test_json_of_any_layout(log: Path) -> None:
+    """Spaces and order in the JSON of a record don't matter."""
     row = turn(cached_from="x")
     compact = json.dumps(json.loads(row["response_json"]), separators=(",", ":"), sort_keys=True)
     add(log, [row, turn() | {"response_json": compact}])
-    found, _ = read(log)
-    assert [len(requests) for requests in found.values()] == [2]
+    routes, _ = read(log)
+    assert [len(requests) for requests in routes.values()] == [2]

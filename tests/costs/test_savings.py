@@ -1,4 +1,4 @@
-"""The report: its sums against sums made by hand, and what is said where nothing is known."""
+"""The report on savings: its sums against sums by hand, its rates, groups and unknowns."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SMALL, MEDIUM = MODELS["small"], MODELS["medium"]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-def test_sums_made_by_hand(log: Path) -> None:
-    """What it cost, what it would have cost and what was saved, to the last digit."""
+def test_sums_by_hand(log: Path) -> None:
+    """What was spent, what the cloud would have cost and what was saved, exact to the digit."""
     in_cloud: dict[str, Any] = {
         "model": FLASH,
         "tier": "cloud",
@@ -65,7 +65,7 @@ def test_sums_made_by_hand(log: Path) -> None:
 
 
 def test_what_the_cache_saved(log: Path) -> None:
-    """An answer out of the cache saves what the earlier one would cost in the cloud, each time."""
+    """Each answer from the cache saves what the earlier one would have cost in the cloud."""
     first = turn(model=SMALL, input=2000, output=400)
     again = [turn(model=SMALL, input=0, output=0, cached_from=first["id"]) for _ in range(3)]
     add(log, [first, *again])
@@ -75,15 +75,15 @@ def test_what_the_cache_saved(log: Path) -> None:
     assert total.spent.dollars == 0
 
 
-def test_cache_whose_earlier_answer_is_gone(log: Path) -> None:
-    """What a repeated answer saved is unknown when the first one is no longer in the log."""
+def test_cached_answer_whose_source_is_gone(log: Path) -> None:
+    """What a repeated answer saved is unknown if the first one is no longer in the log."""
     add(log, [turn(model=SMALL, input=0, output=0, cached_from="gone")])
     total = report(log).total
     assert (total.saved.unpriced, total.cached, total.uncounted) == (1, 1, 1)
 
 
 def test_rollout_side_by_side(log: Path) -> None:
-    """What was rolled out and what went as before are counted apart."""
+    """Requests inside and outside a rollout are counted separately."""
     rows = [turn(model=MEDIUM), turn(model=MEDIUM), turn(model=FLASH, ms=9000), turn()]
     for row, included in zip(rows, (True, True, False), strict=False):
         record = json.loads(row["response_json"])
@@ -110,12 +110,12 @@ def test_shares(log: Path) -> None:
 
 
 def test_month_and_year(log: Path) -> None:
-    """What was saved in ten days, for a month and for a year."""
+    """The savings of ten days are converted to a month and a year."""
     add(log, [turn(END - 10 * DAY, input=1_000_000, output=0)])
-    made = report(log)
-    assert made.days == 10
-    assert made.saved_per_year == Decimal("0.3") / 10 * Decimal("365.25")
-    assert made.saved_per_month == Decimal("0.3") / 10 * Decimal("365.25") / 12
+    result = report(log)
+    assert result.days == 10
+    assert result.saved_per_year == Decimal("0.3") / 10 * Decimal("365.25")
+    assert result.saved_per_month == Decimal("0.3") / 10 * Decimal("365.25") / 12
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_month_and_year(log: Path) -> None:
         (Period(since=END - HOUR), 1),
     ],
 )
-def test_the_time_that_rates_are_made_of(log: Path, period: Period, days: int) -> None:
-    """From the beginning of the period or of the log to its end or now, a day at least."""
+def test_length_of_the_period(log: Path, period: Period, days: int) -> None:
+    """It is from the start of the period or the log to its end or now, at least a day."""
     add(log, [turn(END - 20 * DAY), turn(END - 7 * DAY), turn(END - HOUR / 2)])
     assert report(log, period=period).days == days
 
@@ -147,13 +147,13 @@ def test_the_time_that_rates_are_made_of(log: Path, period: Period, days: int) -
     ],
 )
 def test_percentiles(values: list[int], expected: Percentiles | None) -> None:
-    """The 50th and 95th, interpolated between neighbours."""
-    found = Percentiles.of(values)
-    assert (found and vars(found)) == pytest.approx(expected and vars(expected))
+    """The 50th and the 95th percentile are interpolated between neighbours."""
+    percentiles = Percentiles.of(values)
+    assert (percentiles and vars(percentiles)) == pytest.approx(expected and vars(expected))
 
 
 def test_times_and_speed(log: Path) -> None:
-    """Times are those of all requests, speed that of the models: the cache's tell nothing."""
+    """Times are those of all requests; the speed leaves out answers from the cache."""
     add(
         log,
         [
@@ -169,15 +169,15 @@ def test_times_and_speed(log: Path) -> None:
     assert total.tokens_per_second == 50
 
 
-def test_fallbacks_by_reason(log: Path) -> None:
-    """Why the first model did not answer, most frequent first; numbers in it are no difference."""
+def test_fallbacks(log: Path) -> None:
+    """Reasons are counted, most frequent first, and numbers in them don't matter."""
 
-    def fell_back(reason: str) -> dict[str, Any]:
+    def fallback(reason: str) -> dict[str, Any]:
         attempts = [attempt("medium", MEDIUM, reason), attempt("small", SMALL)]
         return turn(model=SMALL, attempts=attempts)
 
-    waits = [fell_back(f"cooling down for {seconds} s more after: boom") for seconds in (7, 42)]
-    add(log, [turn(), fell_back("can't do tools"), *waits])
+    waits = [fallback(f"cooling down for {seconds} s more after: boom") for seconds in (7, 42)]
+    add(log, [turn(), fallback("can't do tools"), *waits])
     assert report(log).as_dict()["fallbacks"] == [
         {"reason": "cooling down for … s more after: boom", "requests": 2, "rate": 0.5},
         {"reason": "can't do tools", "requests": 1, "rate": 0.25},
@@ -194,7 +194,7 @@ def test_fallbacks_by_reason(log: Path) -> None:
     ],
 )
 def test_groups(log: Path, by: By, expected: dict[str | None, int]) -> None:
-    """Groups come by day, or the largest first, and add up to the total."""
+    """Groups are ordered by day, or by size, and add up to the total."""
     noon = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
     add(
         log,
@@ -205,34 +205,34 @@ def test_groups(log: Path, by: By, expected: dict[str | None, int]) -> None:
             turn(noon, tier="small"),
         ],
     )
-    made = report(log, by=by)
-    assert list(made.groups) == list(expected)
-    assert {key: tally.requests for key, tally in made.groups.items()} == expected
-    assert sum(tally.spent.known for tally in made.groups.values()) == made.total.spent.dollars
-    assert sum(tally.saved.known for tally in made.groups.values()) == made.total.saved.dollars
-    assert sum(tally.input_tokens for tally in made.groups.values()) == made.total.input_tokens
+    result = report(log, by=by)
+    assert list(result.groups) == list(expected)
+    assert {key: tally.requests for key, tally in result.groups.items()} == expected
+    assert sum(tally.spent.known for tally in result.groups.values()) == result.total.spent.dollars
+    assert sum(tally.saved.known for tally in result.groups.values()) == result.total.saved.dollars
+    assert sum(tally.input_tokens for tally in result.groups.values()) == result.total.input_tokens
 
 
-def test_other_models_are_apart(log: Path) -> None:
-    """What other models were asked directly is in no sum."""
+def test_other_models(log: Path) -> None:
+    """Requests to other models are in no sum."""
     add(log, [turn(), turn(model=FLASH) | {"model": FLASH}])
     add(log, [turn(model=None) | {"model": "gpt-4o"}], table="responses")
-    made = report(log)
-    assert made.total.requests == 1
-    assert [(other.model, other.requests) for other in made.others] == [(FLASH, 1), ("gpt-4o", 1)]
+    result = report(log)
+    assert result.total.requests == 1
+    assert [(other.model, other.requests) for other in result.others] == [(FLASH, 1), ("gpt-4o", 1)]
 
 
-def test_requests_of_an_older_log_count(log: Path) -> None:
+def test_table_of_an_older_llm(log: Path) -> None:
     """Requests to `tiered` in the table of an older llm are in the sums."""
     add(log, [turn()])
     add(log, [turn(END - DAY)], table="responses")
-    made = report(log)
-    assert made.total.requests == 2
-    assert made.total.in_cloud.dollars == 2 * Decimal("0.00055")
+    result = report(log)
+    assert result.total.requests == 2
+    assert result.total.in_cloud.dollars == 2 * Decimal("0.00055")
 
 
 def test_no_requests(log: Path) -> None:
-    """A log without a request to `tiered` is a report of nothing."""
+    """A log without requests to `tiered` gives a report without figures."""
     facts = report(log).as_dict()
     assert facts["total"]["requests"] == 0
     assert facts["total"]["local_share"] is facts["total"]["latency_ms"] is None
@@ -240,35 +240,35 @@ def test_no_requests(log: Path) -> None:
 
 
 def test_a_period_without_requests(log: Path) -> None:
-    """A period that begins after now is a report of nothing, too."""
+    """A period in the future gives a report without requests."""
     add(log, [turn()])
-    made = report(log, period=Period(since=END + DAY))
-    assert made.total.requests == 0
-    assert made.days == 1
-    assert made.saved_per_year == 0
+    result = report(log, period=Period(since=END + DAY))
+    assert result.total.requests == 0
+    assert result.days == 1
+    assert result.saved_per_year == 0
 
 
-def test_clocks_that_were_wrong(log: Path) -> None:
-    """A request dated in the future is in the sums and told; its time counts, not its id's."""
+def test_wrong_clocks(log: Path) -> None:
+    """A request from the future is counted and reported; its time counts, not its id."""
     far = END + 400 * DAY
     id_of_long_ago = turn(END - 900 * DAY)["id"]
     add(log, [turn(END - 2 * DAY, id=id_of_long_ago), turn(far), turn(END)])
-    made = report(log)
-    assert made.total.requests == 3
-    assert made.future == 1
-    assert made.days == 2
+    result = report(log)
+    assert result.total.requests == 3
+    assert result.future == 1
+    assert result.days == 2
     assert report(log, period=Period(since=END - 3 * DAY, until=END + HOUR)).total.requests == 2
 
 
-def test_damaged_rows_are_in_no_sum(log: Path) -> None:
-    """Rows that can't be understood are counted, and nothing else of them."""
+def test_damaged_rows(log: Path) -> None:
+    """Damaged rows are counted, and are in no sum."""
     broken = [turn() | {"response_json": "{"}, turn() | {"datetime_utc": "?"}]
     add(log, [turn(), *broken])
-    made = report(log)
-    assert (made.total.requests, made.unreadable) == (1, 2)
+    result = report(log)
+    assert (result.total.requests, result.unreadable) == (1, 2)
 
 
-def test_a_database_of_something_else(logs: Path) -> None:
+def test_another_database(logs: Path) -> None:
     """A database without llm's tables is one clear error."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table cats (name text)")
@@ -278,7 +278,7 @@ def test_a_database_of_something_else(logs: Path) -> None:
 
 @pytest.mark.parametrize("by", [None, "day", "tier", "task", "model"])
 def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
-    """On a made log, the sums are those of a plain loop over its rows."""
+    """The sums over a generated log are those of a plain loop over its rows."""
     make_log(logs, 500)
     latest = MODELS["cloud"]
     spent = in_cloud = Decimal(0)
@@ -298,27 +298,27 @@ def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
             in_cloud += amount or 0
             spent += 0 if local or record["tiered"]["cached_from"] else amount or 0
             durations.append(row["duration_ms"])
-    made = report(logs, cloud_model=latest, by=by)
-    assert made.total.requests == len(durations) == 450
-    assert made.total.spent.dollars == spent > 0
-    assert made.total.in_cloud.dollars == in_cloud > spent
-    assert made.total.in_cloud.unpriced == unpriced > 0
-    assert sorted(made.total.durations) == sorted(durations)
-    assert math.isclose(made.total.share(made.total.cached) or 0, 0.08, abs_tol=0.04)
+    result = report(logs, cloud_model=latest, by=by)
+    assert result.total.requests == len(durations) == 450
+    assert result.total.spent.dollars == spent > 0
+    assert result.total.in_cloud.dollars == in_cloud > spent
+    assert result.total.in_cloud.unpriced == unpriced > 0
+    assert sorted(result.total.durations) == sorted(durations)
+    assert math.isclose(result.total.share(result.total.cached) or 0, 0.08, abs_tol=0.04)
 
 
 async def test_what_tiered_logs(
     ask: Ask, httpx_mock: HTTPXMock, logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Real prompts through `tiered` are found, with their route, their tokens and their price."""
+    """Prompts through the real `tiered` are in the report, with route, tokens and price."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8)
     await ask("Say hello", complexity=2)
     assert len(logged()) == 2
-    made = savings_report(logs, Comparison(gemini.MODEL), by="tier")
-    assert set(made.groups) == {"cloud", "small"}
+    result = savings_report(logs, Comparison(gemini.MODEL), by="tier")
+    assert set(result.groups) == {"cloud", "small"}
     name = prices.with_version(gemini.MODEL, gemini.VERSION)
-    assert made.total.spent.dollars == prices.cost(name, prices.Tokens(7, 5))
-    assert (made.total.local, made.total.cloud) == (1, 1)
-    assert (made.total.input_tokens, made.total.output_tokens) == (12, 7)
-    assert made.unreadable == made.future == 0
+    assert result.total.spent.dollars == prices.cost(name, prices.Tokens(7, 5))
+    assert (result.total.local, result.total.cloud) == (1, 1)
+    assert (result.total.input_tokens, result.total.output_tokens) == (12, 7)
+    assert result.unreadable == result.future == 0

@@ -1,4 +1,4 @@
-"""What the report knows of prices, and what it says of those that nobody knows."""
+"""The prices in the report on savings, known and unknown ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SMALL, MEDIUM = MODELS["small"], MODELS["medium"]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-def test_the_version_that_answered_is_priced(log: Path) -> None:
-    """`latest` costs what the version in Google's answer costs, and is not saved on."""
+def test_version(log: Path) -> None:
+    """`latest` costs what the version that answered costs, and saves nothing."""
     latest = "gemini/gemini-flash-latest"
     row = turn(model=latest, response=gemini_response("gemini-2.5-flash"))
     add(log, [row])
@@ -29,8 +29,8 @@ def test_the_version_that_answered_is_priced(log: Path) -> None:
         assert total.saved.dollars == 0
 
 
-def test_another_cloud_model_is_compared(log: Path) -> None:
-    """What a cheaper model of the cloud answered has saved the difference."""
+def test_cheaper_cloud_model(log: Path) -> None:
+    """An answer of a cheaper cloud model saves the difference."""
     add(log, [turn(model=FLASH, input=1000, output=100)])
     total = report(log, cloud_model="gemini/gemini-2.5-pro").total
     assert total.in_cloud.dollars == Decimal("0.00225")
@@ -38,7 +38,7 @@ def test_another_cloud_model_is_compared(log: Path) -> None:
 
 
 def test_a_price_that_changed(log: Path) -> None:
-    """Requests of one route from before and after a change have each the price of their day."""
+    """Requests before and after a change of price have the prices of their days."""
     model = "gemini/gemini-flash-latest"
     days = [date(2026, 12, 31), date(2027, 1, 1)]
     noons = [datetime(on.year, on.month, on.day, 12, tzinfo=timezone.utc) for on in days]
@@ -49,15 +49,15 @@ def test_a_price_that_changed(log: Path) -> None:
 
 
 def test_long_prompts_are_priced_one_by_one(log: Path) -> None:
-    """Two prompts below a limit don't pass it together, and one above it does not draw others."""
+    """The limit for long prompts applies to each prompt, not to their sum."""
     model = "gemini/gemini-2.5-pro"
     add(log, [turn(input=length, output=0) for length in (150_000, 150_000, 200_001, 10)])
     expected = Decimal("0.375") + Decimal("0.5000025") + Decimal("0.0000125")
     assert report(log, cloud_model=model).total.in_cloud.dollars == expected
 
 
-def test_an_unknown_price_is_no_zero(log: Path) -> None:
-    """Requests whose price nobody knows are counted beside the sum, not in it."""
+def test_unknown_prices(log: Path) -> None:
+    """Requests of unknown price are counted, and are not in the sum."""
     add(log, [turn(model=FLASH), turn(model="gemini/gemini-9"), turn(model=None), turn()])
     total = report(log).total
     assert (total.spent.dollars, total.spent.unpriced) == (Decimal("0.00055"), 2)
@@ -65,18 +65,18 @@ def test_an_unknown_price_is_no_zero(log: Path) -> None:
     assert (total.saved.dollars, total.saved.unpriced) == (Decimal("0.00055"), 2)
 
 
-def test_nothing_known_is_unknown(log: Path) -> None:
-    """Where no price at all is known, the sum is unknown, and so are month and year."""
+def test_no_known_price(log: Path) -> None:
+    """If no price is known, the sum is unknown, and so are the rates."""
     add(log, [turn(model="gemini/gemini-9")])
-    made = report(log, cloud_model="gemini/gemini-9")
-    facts = made.as_dict()
+    result = report(log, cloud_model="gemini/gemini-9")
+    facts = result.as_dict()
     unknown = {"dollars": None, "unpriced_requests": 1}
     assert facts["total"]["spent"] == facts["total"]["saved"] == unknown
     assert facts["saved_per_month"] is facts["saved_per_year"] is None
 
 
 def test_unknown_tokens(log: Path) -> None:
-    """Without tokens a local answer still cost nothing, but nobody knows what it saved."""
+    """A local answer with unknown tokens cost nothing, but its savings are unknown."""
     add(log, [turn(input=None, output=None), turn(output=None), turn(model=FLASH, input=None)])
     total = report(log).total
     assert (total.spent.dollars, total.spent.unpriced) == (Decimal(0), 1)
@@ -86,7 +86,7 @@ def test_unknown_tokens(log: Path) -> None:
 
 
 def test_no_cloud_tier(log: Path) -> None:
-    """Without a cloud tier there is nothing to compare with."""
+    """Without a cloud tier, the cost in the cloud is unknown."""
     add(log, [turn()])
     total = report(log, cloud_model=None).total
     assert total.spent.dollars == 0
@@ -94,7 +94,7 @@ def test_no_cloud_tier(log: Path) -> None:
 
 
 def test_energy(log: Path) -> None:
-    """With a price of power, local answers cost it, but for those out of the cache."""
+    """With a price of power, local answers have a cost, except those from the cache."""
     energy = Energy(watts=36, price_per_kwh=Decimal("0.5"))
     add(log, [turn(ms=1000), turn(ms=3000), turn(ms=None), turn(ms=9000, cached_from="x")])
     total = report(log, energy=energy).total

@@ -1,4 +1,4 @@
-"""What was spent so far: the sums that budgets are held against."""
+"""What was spent so far, for comparison with the budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FLASH = "gemini/gemini-2.5-flash"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 TODAY = datetime(2026, 11, 22, tzinfo=timezone.utc)
 MONTH = datetime(2026, 11, 1, tzinfo=timezone.utc)
-# What one of these requests costs.
+# The cost of one request of `cloud`.
 ONE = Decimal("0.00055")
 
 
@@ -40,45 +40,45 @@ def log(logs: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    """Let no test know what another one's log held."""
+    """Clear the sums of past days before and after each test."""
     spending._add_up_once.cache_clear()
     yield
     spending._add_up_once.cache_clear()
 
 
-def cloud(when: datetime = TODAY + HOUR, **said: Any) -> dict[str, Any]:
-    """Give a request that a cloud model answered."""
-    return turn(when, **{"model": FLASH, "tier": "cloud"} | said)
+def cloud(when: datetime = TODAY + HOUR, **fields: Any) -> dict[str, Any]:
+    """Return a request that a cloud model answered."""
+    return turn(when, **{"model": FLASH, "tier": "cloud"} | fields)
 
 
-def ask(log: Path) -> Spent:
-    """Give what was spent on TODAY and since MONTH."""
+def spent(log: Path) -> Spent:
+    """Return what was spent since TODAY and since MONTH."""
     return read_spent(log, day=TODAY, month=MONTH)
 
 
 def test_day_and_month(log: Path) -> None:
-    """Each request counts from the first moment of the day and of the month on, not before."""
+    """A request counts from the first moment of the day, and of the month."""
     moment = timedelta(milliseconds=1)
     times = (TODAY, TODAY + HOUR, TODAY - moment, MONTH, MONTH + 5 * DAY, MONTH - moment)
     add(log, [cloud(when) for when in times])
-    assert ask(log) == Spent(day=2 * ONE, month=5 * ONE)
+    assert spent(log) == Spent(day=2 * ONE, month=5 * ONE)
 
 
 def test_a_day_before_the_month(log: Path) -> None:
-    """The two moments may be any: a day that began in the month before counts as a whole."""
+    """A day that began before the month counts as a whole."""
     add(log, [cloud(MONTH - HOUR), cloud(MONTH)])
     assert read_spent(log, day=MONTH - 2 * HOUR, month=MONTH) == Spent(day=2 * ONE, month=ONE)
 
 
 def test_only_the_cloud_costs(log: Path) -> None:
-    """Local answers, answers out of the cache and requests to other models are not counted."""
+    """Local answers, answers from the cache and requests to other models cost nothing."""
     other = cloud() | {"model": FLASH}
     add(log, [cloud(), cloud(cached_from="x"), turn(TODAY + HOUR), other])
-    assert ask(log) == Spent(ONE, ONE)
+    assert spent(log) == Spent(ONE, ONE)
 
 
 def test_special_tokens(log: Path) -> None:
-    """Cached and audio tokens and long prompts cost what they cost one by one."""
+    """Cached tokens, audio tokens and long prompts have the prices that they have alone."""
     pro = "gemini/gemini-2.5-pro"
     add(
         log,
@@ -90,14 +90,14 @@ def test_special_tokens(log: Path) -> None:
         ],
     )
     expected = sum(map(Decimal, ("0.00163", "0.00125", "0.5000025", "0.1875")))
-    assert ask(log).day == expected
+    assert spent(log).day == expected
 
 
-def test_the_version_that_answered_is_priced(log: Path) -> None:
-    """An alias such as `latest` costs what the version behind it costs."""
+def test_version(log: Path) -> None:
+    """An alias such as `latest` costs what the version that answered costs."""
     response = gemini_response("gemini-2.5-flash")
     add(log, [cloud(model="gemini/gemini-flash-latest", response=response)])
-    assert ask(log) == Spent(ONE, ONE)
+    assert spent(log) == Spent(ONE, ONE)
 
 
 @pytest.mark.parametrize(
@@ -114,71 +114,71 @@ def test_the_version_that_answered_is_priced(log: Path) -> None:
         {"token_details": '{"AUDIO": '},
     ],
 )
-def test_what_is_unknown_is_counted_apart(log: Path, broken: dict[str, Any]) -> None:
-    """A request whose cost nobody can tell is no zero: it is counted beside the sums."""
+def test_unknown_costs(log: Path, broken: dict[str, Any]) -> None:
+    """A request of unknown cost is counted, and is not in the sums."""
     add(log, [cloud(), cloud() | broken])
-    assert ask(log) == Spent(ONE, ONE, unpriced=1)
+    assert spent(log) == Spent(ONE, ONE, unpriced=1)
 
 
-def test_a_broken_record_still_costs(log: Path) -> None:
-    """Where only the record is damaged, the price of the model that answered counts."""
+def test_damaged_record(log: Path) -> None:
+    """If only the record is damaged, the price of the model that answered counts."""
     add(log, [cloud() | {"response_json": "{"}, cloud() | {"response_json": None}])
-    assert ask(log) == Spent(2 * ONE, 2 * ONE)
+    assert spent(log) == Spent(2 * ONE, 2 * ONE)
 
 
-def test_clocks_that_were_wrong(log: Path) -> None:
-    """The time counts, not the id's; what is dated later than tomorrow is a mistake."""
+def test_wrong_clocks(log: Path) -> None:
+    """The time counts, not the id; requests dated later than tomorrow are left out."""
     late_id = turn(TODAY + 5 * HOUR)["id"]
     add(log, [cloud(TODAY - HOUR, id=late_id), cloud(TODAY + 3 * DAY), cloud(TODAY + 40 * DAY)])
-    assert ask(log) == Spent(day=Decimal(0), month=ONE)
+    assert spent(log) == Spent(day=Decimal(0), month=ONE)
 
 
 def test_an_id_from_before_midnight(log: Path) -> None:
-    """A response that was made before midnight and asked for after it belongs to the new day."""
+    """A response created before midnight and requested after it belongs to the new day."""
     early_id = turn(TODAY - HOUR)["id"]
     add(log, [cloud(TODAY + HOUR, id=early_id)])
-    assert ask(log) == Spent(ONE, ONE)
+    assert spent(log) == Spent(ONE, ONE)
 
 
-def test_what_is_logged_meanwhile_counts(log: Path) -> None:
-    """Days that are over are read once; what anybody logs today is there at the next call."""
+def test_new_requests(log: Path) -> None:
+    """Past days are read once; new requests of today are counted by the next call."""
     add(log, [cloud(MONTH + DAY), cloud()])
-    assert ask(log) == Spent(ONE, 2 * ONE)
+    assert spent(log) == Spent(ONE, 2 * ONE)
     add(log, [cloud(), cloud(TODAY - HOUR)])
-    assert ask(log) == Spent(2 * ONE, 4 * ONE)
+    assert spent(log) == Spent(2 * ONE, 4 * ONE)
     assert spending._add_up_once.cache_info().hits == 1
 
 
-def test_another_log_in_the_same_place(log: Path) -> None:
-    """A log that took the place of another is read anew."""
+def test_replaced_log(log: Path) -> None:
+    """A log that replaced another is read from the start."""
     add(log, [cloud(MONTH + DAY)])
-    assert ask(log).month == ONE
+    assert spent(log).month == ONE
     log.rename(log.with_suffix(".old"))
     empty_log(log)
-    assert ask(log).month == 0
+    assert spent(log).month == 0
 
 
 def test_sums_are_those_of_the_report(logs: Path) -> None:
-    """On a made log, day and month are what the report says of them."""
+    """For a generated log, day and month are what the report on savings says."""
     make_log(logs, 6000)
     day = TODAY - 5 * DAY
-    found = read_spent(logs, day=day, month=MONTH)
-    for since, amount in ((day, found.day), (MONTH, found.month)):
-        made = savings_report(
+    sums = read_spent(logs, day=day, month=MONTH)
+    for since, amount in ((day, sums.day), (MONTH, sums.month)):
+        result = savings_report(
             logs, Comparison(MODELS["cloud"]), period=Period(since, day + 2 * DAY), now=END
         )
-        assert made.total.spent.dollars == amount > 0
-    assert found.unpriced == made.total.spent.unpriced > 0
+        assert result.total.spent.dollars == amount > 0
+    assert sums.unpriced == result.total.spent.unpriced > 0
 
 
 @pytest.mark.parametrize("missing", ["log", "table", "columns"])
-def test_nothing_was_spent_without_turns(logs: Path, missing: str) -> None:
-    """No log, a log of an older llm, or turns that know next to nothing: nothing was spent."""
+def test_nothing_spent(logs: Path, missing: str) -> None:
+    """No log, the log of an older llm, or turns without columns: nothing was spent."""
     if missing != "log":
         with closing(sqlite3.connect(logs)) as database:
             table = "responses" if missing == "table" else "turns"
             database.execute(f"create table {table} (id text, model text)")
-    assert ask(logs) == Spent()
+    assert spent(logs) == Spent()
     assert logs.exists() == (missing != "log")
 
 
@@ -188,11 +188,11 @@ def test_a_locked_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(sqlite3.connect(log, isolation_level=None)) as other:
         other.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked"):
-            ask(log)
+            spent(log)
 
 
-def test_where_day_and_month_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They begin at midnight where this machine is, on either side of a change of the clocks."""
+def test_period_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Day and month begin at local midnight, across a change to summer time."""
     monkeypatch.setenv("TZ", "Europe/Paris")
     time.tzset()
     try:
@@ -204,8 +204,8 @@ def test_where_day_and_month_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert month == datetime(2026, 2, 28, 23, tzinfo=timezone.utc)
 
 
-def test_a_made_log_is_the_same_each_time(tmp_path: Path) -> None:
-    """The turns of a made log depend on their number alone, and have all that reports look at."""
+def test_generated_log(tmp_path: Path) -> None:
+    """A generated log depends only on its number of turns, and has all that reports use."""
     dumps = []
     for name in ("one.db", "two.db"):
         make_log(tmp_path / name, 300)
@@ -213,9 +213,9 @@ def test_a_made_log_is_the_same_each_time(tmp_path: Path) -> None:
             dumps.append(database.execute("select * from turns order by id").fetchall())
     assert dumps[0] == dumps[1]
     assert len(dumps[0]) == 300
-    made = savings_report(tmp_path / "one.db", Comparison(MODELS["cloud"]), by="tier")
-    assert set(made.groups) == {"small", "medium", "cloud"}
-    assert made.total.fallbacks
-    assert made.total.cached
+    result = savings_report(tmp_path / "one.db", Comparison(MODELS["cloud"]), by="tier")
+    assert set(result.groups) == {"small", "medium", "cloud"}
+    assert result.total.fallbacks
+    assert result.total.cached
     assert VERSIONS[-1] in str(dumps[0])
-    assert {other.model for other in made.others} >= {"gpt-4o-mini"}
+    assert {other.model for other in result.others} >= {"gpt-4o-mini"}
