@@ -137,10 +137,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         stack.enter_context(_warnings_once())
         asyncio.run(batch.run(batch_rows))
     if batch.interrupted:
-        how = (
-            "the same command continues from here" if journal else "--output would let it continue"
-        )
-        echo_note(f"Stopped: {how}")
+        can_continue = "the same command continues from here"
+        echo_note(f"Stopped: {can_continue if journal else 'only a batch with --output continues'}")
         context.exit(130)
     if progress.failed:
         context.exit(1)

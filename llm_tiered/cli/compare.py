@@ -28,6 +28,7 @@ from .output import check_folder, echo_json, echo_table, json_option, write_text
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
+    metavar="N",
     help="How often to ask each tier",
 )
 @click.option(
@@ -51,7 +52,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     """Ask several tiers the same prompt and show answers, times, tokens and costs side by side.
 
     Each tier is asked alone, without fallbacks. The first answer of a local model includes the
-    time to load it; with --runs 3 the median is free of that. Tokens per second count the whole
+    time to load it; with --runs 3 the median excludes that. Tokens per second count the whole
     answer, including the wait for its first token.
 
     Exits with 1 if no tier answered.

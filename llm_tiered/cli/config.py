@@ -74,10 +74,10 @@ def check() -> None:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     target = config_path()
-    exists = target.exists()
-    click.echo(
-        f"{target} is valid" if exists else f"no config file at {target}; using the defaults"
-    )
+    if target.exists():
+        click.echo(f"{target} is valid")
+    else:
+        click.echo(f"no config file at {target}; using the defaults")
 
 
 def in_force() -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import socket
 import click
 
 from ..errors import RequestError, TieredError
-from ..log import database as log_database
+from ..log.database import has_requests, reading
 from ..paths import log_path
 
 HOST = "127.0.0.1"
@@ -33,8 +33,8 @@ def command(port: int, open_: bool) -> None:
     This starts Datasette on llm's log, read-only and for this machine only. Ctrl-C ends it.
     """
     path = log_path()
-    with log_database.reading(path) as database:
-        if not log_database.has_requests(database):
+    with reading(path) as database:
+        if not has_requests(database):
             raise TieredError(f"{path} is not a log of llm, or a very old one", fix="llm logs")
     try:
         from datasette.cli import cli as datasette

@@ -97,7 +97,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         try:
             outcome = run(rows.cases, tiers, judges, QuestionAsker(journal, concurrency))
         except KeyboardInterrupt:
-            echo_note("Stopped: the same command continues")
+            echo_note("Stopped: the same command continues from here")
             context.exit(130)
         _write(output, rows, outcome)
     groups = report.groups(rows.cases, tiers, outcome.scores)

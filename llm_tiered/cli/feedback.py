@@ -8,7 +8,7 @@ import click
 
 from ..errors import RequestError
 from ..log import answers, feedback
-from ..log import database as log_database
+from ..log.database import reading
 from ..paths import log_path
 from ..wording import line
 from .output import echo_json, echo_table, json_option
@@ -72,7 +72,7 @@ def list_(json_: bool) -> None:
     logged: dict[str, LoggedAnswer] = {}
     log = log_path()
     if marks and log.exists():
-        with log_database.reading(log) as database:
+        with reading(log) as database:
             logged = {answer.id: answer for answer in answers.by_ids(database, list(marks))}
     rows: list[dict[str, Any]] = []
     for turn, mark in marks.items():
@@ -106,7 +106,7 @@ def _mark(start: str | None, verdict: Verdict, note: str | None) -> None:
 
 
 def _answer(start: str | None) -> LoggedAnswer:
-    with log_database.reading(log_path()) as database:
+    with reading(log_path()) as database:
         return answers.find(database, start)
 
 

@@ -17,7 +17,7 @@ from ..estimator.features import measure
 from ..estimator.learning import ENOUGH, FEWEST, learn
 from ..estimator.model import shipped
 from ..log import answers, feedback
-from ..log import database as log_database
+from ..log.database import reading
 from ..paths import learned_path, log_path
 from .output import echo_json, echo_table, json_option
 
@@ -67,32 +67,31 @@ def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) ->
         _undo(json_=json_)
         return
     settings = load_settings()
-    given = _read()
-    found = _examples(settings, given, suites)
-    result = learn(found.examples, shipped())
+    logged = _read()
+    examples = _examples(settings, logged, suites)
+    result = learn(examples.examples, shipped())
     change = None
     if result.coefficients:
-        prompts = {answer.prompt.text: answer for answer in given}
-        every = [
-            MeasuredPrompt(measure(text), extra_steps(one.prompt)) for text, one in prompts.items()
-        ]
-        every = every or [
-            MeasuredPrompt(example.measures, example.extra_steps) for example in found.examples
+        by_text = {answer.prompt.text: answer.prompt for answer in logged}
+        prompts = [
+            MeasuredPrompt(measure(text), extra_steps(prompt)) for text, prompt in by_text.items()
+        ] or [
+            MeasuredPrompt(example.measures, example.extra_steps) for example in examples.examples
         ]
         change = changes(
-            every, current(), result.coefficients, lambda level: _place(level, settings)
+            prompts, current(), result.coefficients, lambda level: _place(level, settings)
         )
     written = None
     new = result.coefficients != current()
     if result.coefficients and result.verdict == "better" and new and not dry_run:
         try:
-            written = learned.save(result.coefficients, _about(result, found))
+            written = learned.save(result.coefficients, _about(result, examples))
         except OSError as error:
             raise TieredError(f"{learned_path()} can't be written: {error.strerror}") from None
     if json_:
-        echo_json(_facts(result, found, change, written))
+        echo_json(_facts(result, examples, change, written))
         return
-    _echo(result, found, change)
+    _echo(result, examples, change)
     click.echo(_outcome(result, written, new=new))
 
 
@@ -116,22 +115,22 @@ def _read() -> list[LoggedAnswer]:
     log = log_path()
     if not log.exists():
         return []
-    with log_database.reading(log) as database:
+    with reading(log) as database:
         last = {answer.id: answer for answer in answers.latest(database, LATEST)}
         older = [turn for turn in feedback.marks() if turn not in last]
         return [*last.values(), *answers.by_ids(database, older)]
 
 
 def _examples(
-    settings: Settings, given: Sequence[LoggedAnswer], suites: tuple[Path, ...]
+    settings: Settings, logged: Sequence[LoggedAnswer], suites: tuple[Path, ...]
 ) -> Examples:
-    found = Examples({tier.name: tier.complexity.high for tier in settings.tiers[:-1]})
+    examples = Examples({tier.name: tier.complexity.high for tier in settings.tiers[:-1]})
     marks = feedback.marks()
-    for answer in given:
-        found.add_answer(answer, marks.get(answer.id))
+    for answer in logged:
+        examples.add_answer(answer, marks.get(answer.id))
     for suite in suites:
-        found.add_evaluation(suite)
-    return found
+        examples.add_evaluation(suite)
+    return examples
 
 
 def _place(level: int, settings: Settings) -> int:
@@ -139,11 +138,11 @@ def _place(level: int, settings: Settings) -> int:
     return next(place for place, tier in enumerate(settings.tiers) if tier.covers(level))
 
 
-def _about(result: LearningResult, found: Examples) -> dict[str, Any]:
-    """What is kept of the fit beside the coefficients: numbers, and nothing of the prompts."""
+def _about(result: LearningResult, examples: Examples) -> dict[str, Any]:
+    """The figures that are stored beside the coefficients; nothing of the prompts is."""
     return {
         "on": date.today().isoformat(),
-        "answers": len(found.examples),
+        "answers": len(examples.examples),
         "prompts": result.groups,
         "log_loss": result.log_loss and result.log_loss._asdict(),
         "auc": result.auc and result.auc._asdict(),
@@ -151,10 +150,12 @@ def _about(result: LearningResult, found: Examples) -> dict[str, Any]:
 
 
 def _facts(
-    result: LearningResult, found: Examples, change: Changes | None, written: Path | None
+    result: LearningResult, examples: Examples, change: Changes | None, written: Path | None
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "answers": {kind.replace(" ", "_"): found.counts[kind] for kind in (*KINDS, "last tier")},
+        "answers": {
+            kind.replace(" ", "_"): examples.counts[kind] for kind in (*KINDS, "last tier")
+        },
         "prompts": result.groups,
         "thin": result.thin,
         "verdict": result.verdict,
@@ -170,13 +171,13 @@ def _facts(
     return facts
 
 
-def _echo(result: LearningResult, found: Examples, change: Changes | None) -> None:
-    counts = [f"{found.counts[kind]:,} {words}" for kind, words in KINDS.items()]
+def _echo(result: LearningResult, examples: Examples, change: Changes | None) -> None:
+    counts = [f"{examples.counts[kind]:,} {words}" for kind, words in KINDS.items()]
     counts = [text for text in counts if not text.startswith("0 ")]
-    click.echo(f"{len(found.examples):,} answers to learn from: {', '.join(counts) or 'none'}")
-    if found.counts["last tier"]:
+    click.echo(f"{len(examples.examples):,} answers to learn from: {', '.join(counts) or 'none'}")
+    if examples.counts["last tier"]:
         click.echo(
-            f"{found.counts['last tier']:,} can't be used: they come from the highest tier, "
+            f"{examples.counts['last tier']:,} can't be used: they come from the highest tier, "
             "the embedded model, or a tier that no longer exists"
         )
     if result.thin:

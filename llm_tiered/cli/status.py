@@ -89,8 +89,13 @@ def _budget(limits: Budget) -> list[dict[str, Any]]:
     except TieredError as error:
         return [{"error": str(error)}]
     return [
-        {"name": one.name, "limit": str(one.limit), "spent": str(one.spent), "left": str(one.left)}
-        for one in used
+        {
+            "name": limit.name,
+            "limit": str(limit.limit),
+            "spent": str(limit.spent),
+            "left": str(limit.left),
+        }
+        for limit in used
     ]
 
 
@@ -135,8 +140,8 @@ def file_facts(spec: ModelSpec) -> dict[str, Any]:
 def _describe_device(facts: dict[str, Any]) -> str:
     if "error" in facts:
         return str(facts["error"])
-    memory, budget = gigabytes(facts["memory"]), gigabytes(facts["budget"])
-    return f"{facts['kind']} ({facts['name']}), {memory} of memory, models may use {budget}"
+    memory, usable = gigabytes(facts["memory"]), gigabytes(facts["budget"])
+    return f"{facts['kind']} ({facts['name']}), {memory} of memory, models may use {usable}"
 
 
 def _describe_limit(limit: dict[str, Any]) -> str:

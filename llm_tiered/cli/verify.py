@@ -14,7 +14,7 @@ import llm
 from .. import gemini
 from ..config.settings import Settings, load_settings
 from ..errors import DamagedModel, TieredError
-from ..log import database as log_database
+from ..log.database import PATIENCE
 from ..mlx import device
 from ..mlx.models import MlxModel
 from ..mlx.weights import store
@@ -136,7 +136,7 @@ def _log() -> Finding:
     uri = path.absolute().as_uri() + "?mode=rw"
     try:
         if path.exists():
-            with closing(sqlite3.connect(uri, uri=True, timeout=log_database.PATIENCE)) as database:
+            with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as database:
                 # Writing a value that is there already shows that SQLite can write at all.
                 [[version]] = database.execute("pragma user_version")
                 database.execute(f"pragma user_version = {version}")
