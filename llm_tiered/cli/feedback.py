@@ -91,6 +91,9 @@ def list_(json_: bool) -> None:
     if json_:
         echo_json(rows)
         return
+    if not rows:
+        click.echo("no marks yet")
+        return
     echo_table(
         [
             [row["id"], row["mark"], row["tier"] or "(gone)", _short(row["prompt"]), row["note"]]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_rows(tmp_path: Path, *rows: Any, name: str = "rows.jsonl") -> str:
-    """A file with those rows; gives its name. A text is a line as it stands."""
+    """Write a file with these rows and return its name. A text is a line, unchanged."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), "utf-8")
     return str(tmp_path / name)
@@ -38,7 +38,7 @@ def responses(text: str) -> list[str]:
 
 
 def asked(echoes: Echoes) -> list[str]:
-    """The prompts that were asked since the last time."""
+    """The prompts asked since the last call."""
     found = [text for _, text in echoes.requests]
     echoes.requests.clear()
     return found
@@ -50,7 +50,7 @@ def batch(*args: str, code: int = 0) -> Result:
 
 
 def wrong_usage(*args: str) -> str:
-    """Run `llm tiered batch …`, which has to end with 2 and an error at the end of stderr."""
+    """Run `llm tiered batch …`, expect exit code 2, and return the error at the end of stderr."""
     result = batch(*args, code=2)
     assert result.stdout == ""
     return result.stderr.splitlines()[-1].removeprefix("Error: ")

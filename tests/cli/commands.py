@@ -1,4 +1,4 @@
-"""How the tests of the commands call them: through llm's own command line, in this process."""
+"""How the tests call commands: through llm's own command line, in this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMBEDDED = "mlx/SmolLM2-135M-Instruct"
 
 
 def invoke(*args: str, code: int = 0) -> Result:
-    """Run `llm …`. What it raises instead of telling it fails the test."""
+    """Run `llm …` and check its exit code. An uncaught exception fails the test."""
     result = CliRunner().invoke(cli, list(args), catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result
@@ -32,12 +32,12 @@ def run(*args: str, code: int = 0) -> Result:
 
 
 def run_json(*args: str, code: int = 0) -> Any:
-    """Run `llm tiered … --json` and give what it printed."""
+    """Run `llm tiered … --json` and return the parsed output."""
     return json.loads(run(*args, "--json", code=code).stdout)
 
 
 def refused(*args: str) -> str:
-    """Run `llm tiered …`, which has to end with one line on stderr; give its message."""
+    """Run `llm tiered …`, expect one line on stderr and exit code 1, and return the message."""
     result = run(*args, code=1)
     assert result.stdout == ""
     [line] = result.stderr.splitlines()
@@ -46,17 +46,17 @@ def refused(*args: str) -> str:
 
 
 def prompt(*args: str) -> str:
-    """Run `llm …`, llm's own command for prompts, and give the answer."""
+    """Run `llm …`, llm's own command for prompts, and return the answer."""
     return invoke(*args).stdout.strip()
 
 
 def tier(name: str, complexity: str, model: str, **options: Any) -> dict[str, Any]:
-    """Give a tier as the config has it."""
+    """A tier as the config has it."""
     return {"name": name, "complexity": complexity, "model": model, "options": options}
 
 
 def cut_short(folder: Path) -> None:
-    """Damage a model: leave the first part of its weights only."""
+    """Damage a model: keep only the first part of its weights."""
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5_000])
 

@@ -30,19 +30,19 @@ def _empty_engine() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a tiny model that works. Read only."""
+    """A tiny model that works; read only."""
     return build("qwen2", tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
 def tiny(built: Path, tmp_path: Path) -> Path:
-    """Give a tiny model of the test's own."""
+    """A tiny model that the test may change."""
     return shutil.copytree(built, tmp_path / "tiny")
 
 
 @pytest.fixture
 def tiny_tiers(tiny: Path) -> Path:
-    """Configure a tiny model for small and medium; give the config file."""
+    """The config file, with a tiny model for the small and the medium tier."""
     return configure(
         tier("small", "1-4", "mlx/tiny", max_tokens=8),
         tier("medium", "5-7", "mlx/larger", max_tokens=8),
@@ -56,13 +56,13 @@ def tiny_tiers(tiny: Path) -> Path:
 
 @pytest.fixture
 def embedded_model(built: Path) -> Path:
-    """Put a tiny model where the embedded one belongs."""
+    """A tiny model in place of the embedded one."""
     return shutil.copytree(built, embedded.folder())
 
 
 @pytest.fixture
 def server(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """Give a hub that has the tiny model, and an empty cache."""
+    """A hub that has the tiny model, and an empty cache."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
@@ -75,14 +75,14 @@ def server(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture
 def no_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every import of MLX fail, as it does where it has no backend."""
+    """Make every import of MLX fail, as on a machine without a backend."""
     monkeypatch.setitem(sys.modules, "mlx.core", None)
     device.detect.cache_clear()
 
 
 @pytest.fixture
 def echoes(config_file: Path) -> Iterator[Echoes]:
-    """Echoes as tiers, which log nothing and fall back on nobody."""
+    """Tiers that echo their prompts, log nothing and have no fallback."""
     config_file.write_text(yaml.safe_dump(config()))
     with registered() as plugin:
         yield plugin
@@ -90,5 +90,5 @@ def echoes(config_file: Path) -> Iterator[Echoes]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Where the answers go; nothing is there."""
+    """The path of an output that does not exist yet."""
     return tmp_path / "answers.jsonl"

@@ -1,8 +1,9 @@
-"""`llm tiered batch`: what it reads, writes, refuses and says, and with which exit code."""
+"""`llm tiered batch`: input, output, errors and exit codes."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +47,12 @@ def test_jsonl_to_stdout(echoes: Echoes, tmp_path: Path) -> None:
     ],
 )
 def test_formats(echoes: Echoes, tmp_path: Path, name: str, lines: list[Any]) -> None:
-    """A file's name tells its format."""
+    """The format follows from the file's name."""
     assert responses(batch(write_rows(tmp_path, *lines, name=name)).stdout) == ["a", "b"]
 
 
 def test_format_given(echoes: Echoes, tmp_path: Path) -> None:
-    """A format that is given wins over the name."""
+    """--format overrides the file's name."""
     name = write_rows(tmp_path, "a", "b")
     assert responses(batch(name, "--format", "text").stdout) == ["a", "b"]
 
@@ -61,7 +62,7 @@ def test_format_given(echoes: Echoes, tmp_path: Path) -> None:
     [((), '{"prompt": "a"}\n{"prompt": "b"}'), (("--format", "csv"), "prompt\na\nb\n")],
 )
 def test_stdin(echoes: Echoes, given: tuple[str, ...], data: str) -> None:
-    """Standard input is JSONL, unless another format is given."""
+    """Standard input is JSONL unless --format says otherwise."""
     arguments = ["tiered", "batch", "-", *given]
     result = CliRunner().invoke(cli, arguments, input=data, catch_exceptions=False)
     assert result.exit_code == 0
@@ -69,7 +70,7 @@ def test_stdin(echoes: Echoes, given: tuple[str, ...], data: str) -> None:
 
 
 def test_failures(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """With rows that fail the exit code is 1, and each is told with its line."""
+    """Each row that fails is reported with its line number, and the exit code is 1."""
     name = write_rows(tmp_path, *small("a"), "oops", {"prompt": "b", "task": "x"}, *small("c"))
     result = batch(name, "-o", str(output), code=1)
     assert [answer["line"] for answer in parse(output.read_text()) if "error" in answer] == [2, 3]
@@ -80,7 +81,7 @@ def test_failures(echoes: Echoes, tmp_path: Path, output: Path) -> None:
 
 
 def test_strict(echoes: Echoes, tmp_path: Path) -> None:
-    """A strict batch stops at the first row that fails, with 1."""
+    """With --strict, a batch stops at the first row that fails, with exit code 1."""
     name = write_rows(tmp_path, "oops", *small(*map(str, range(200))))
     result = batch(name, "--strict", code=1)
     assert parse(result.stdout)[0]["line"] == 1
@@ -88,14 +89,14 @@ def test_strict(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_no_rows(echoes: Echoes, tmp_path: Path) -> None:
-    """A file without rows is answered in full."""
+    """A file without rows succeeds."""
     result = batch(write_rows(tmp_path))
     assert result.stdout == ""
     assert "0 rows: 0 answered" in result.stderr
 
 
 def test_limit(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """With a limit, only the first rows are asked; without it, the others are, later."""
+    """With --limit only the first rows are asked; a later run without it asks the others."""
     arguments = (write_rows(tmp_path, *small("a", "b", "c")), "-o", str(output))
     batch(*arguments, "--limit", "2")
     assert asked(echoes) == responses(output.read_text()) == ["a", "b"]
@@ -105,21 +106,31 @@ def test_limit(echoes: Echoes, tmp_path: Path, output: Path) -> None:
 
 
 def test_unordered(echoes: Echoes, tmp_path: Path) -> None:
-    """Unordered, all answers are there."""
+    """With --unordered, all answers are written."""
     name = write_rows(tmp_path, *small("a", "b", "c"))
     assert sorted(responses(batch(name, "--unordered").stdout)) == ["a", "b", "c"]
 
 
-def test_device_as_output(echoes: Echoes, tmp_path: Path) -> None:
-    """An output that is no file has no journal."""
-    batch(write_rows(tmp_path, *small("a")), "-o", "/dev/null")
+def test_pipe_as_output(echoes: Echoes, tmp_path: Path) -> None:
+    """An output that is not a regular file gets the answers, but no journal."""
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        batch(write_rows(tmp_path, *small("a")), "-o", str(pipe))
+        assert responses(os.read(reader, 1_000_000).decode()) == ["a"]
+    finally:
+        os.close(reader)
+    assert [*folder.iterdir()] == [pipe]
 
 
 # Options
 
 
 def test_options_for_all(echoes: Echoes, tmp_path: Path) -> None:
-    """Options, system prompt and schema hold for rows that have none."""
+    """Options, system prompt and schema apply to rows without their own."""
     rows = [{"prompt": "a"}, {"prompt": "b", "complexity": 9, "system": "own", "schema": "y"}]
     options = ("--option", "complexity", "2", "--option", "temperature", "0.5", "-s", "all")
     batch(write_rows(tmp_path, *rows), *options, "--schema", "x")
@@ -132,7 +143,7 @@ def test_options_for_all(echoes: Echoes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["json", "concise", "longer than a file's name", "file"])
 def test_schema(echoes: Echoes, tmp_path: Path, form: str) -> None:
-    """A schema is JSON, llm's concise form or the name of a file."""
+    """A schema is JSON, llm's concise form, or the name of a file with either."""
     schema = llm.schema_dsl("name, age int")
     (tmp_path / "schema.json").write_text(json.dumps(schema))
     given = {
@@ -147,7 +158,7 @@ def test_schema(echoes: Echoes, tmp_path: Path, form: str) -> None:
 
 
 def test_stored_options(echoes: Echoes, tmp_path: Path) -> None:
-    """Options that are stored for the model hold, unless others are given."""
+    """Stored options of the model apply unless the command overrides them."""
     invoke("models", "options", "set", "tiered", "tier", "cloud")
     name = write_rows(tmp_path, "a", name="rows.txt")
     batch(name)
@@ -156,7 +167,7 @@ def test_stored_options(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_other_model(echoes: Echoes, tmp_path: Path) -> None:
-    """Any model of llm's can answer, if it is async."""
+    """Any async model of llm can answer."""
     name = write_rows(tmp_path, *small("a"))
     [answer] = parse(batch(name, "-m", OTHER).stdout)
     assert (answer["model"], answer["tier"]) == (OTHER, None)
@@ -165,7 +176,7 @@ def test_other_model(echoes: Echoes, tmp_path: Path) -> None:
 def test_warnings_once(
     echoes: Echoes, tmp_path: Path, config_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fallback is told once, not once a row."""
+    """A fallback is reported once, not for each row."""
 
     async def act(model: str, prompt: str) -> str:
         if model == MEDIUM:
@@ -186,7 +197,7 @@ def test_warnings_once(
 def test_closed_stream(
     echoes: Echoes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str, file: str
 ) -> None:
-    """Standard input or output that was closed beforehand is told."""
+    """Closed standard input or output is an error."""
     monkeypatch.setattr(sys, stream, None)
     name = file.format(rows=write_rows(tmp_path, *small("a")))
     with pytest.raises(click.ClickException, match="is closed") as raised:
@@ -226,7 +237,7 @@ def test_closed_stream(
 def test_wrong_usage(
     echoes: Echoes, tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
-    """What can't be meant ends with 2 before anything is asked or written."""
+    """Wrong usage ends with exit code 2 before anything is asked or written."""
     (tmp_path / "thesis").write_text("My thesis\n")
     before = write_rows(tmp_path, *small("a"))
     places = {"rows": before, "folder": str(tmp_path), "thesis": str(tmp_path / "thesis")}
@@ -237,7 +248,7 @@ def test_wrong_usage(
 
 
 def test_wrong_config(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:
-    """A config with a mistake ends it with 2 as well."""
+    """A mistake in the config ends with exit code 2 as well."""
     config_file.write_text("fallback: somebody")
     assert "fallback" in wrong_usage(write_rows(tmp_path, *small("a")))
 
@@ -247,7 +258,7 @@ def test_wrong_config(echoes: Echoes, tmp_path: Path, config_file: Path) -> None
 
 @pytest.mark.usefixtures("tiny_tiers")
 def test_mlx(tmp_path: Path, output: Path) -> None:
-    """Local models answer in a batch as they answer by themselves, and all is logged."""
+    """A local model gives the same answers in a batch as alone, and all of them are logged."""
     rows: list[Any] = [{"prompt": f"What is {i}?", "complexity": 2 + 4 * (i % 2)} for i in range(6)]
     batch(write_rows(tmp_path, *rows), "-o", str(output))
     answers = parse(output.read_text())

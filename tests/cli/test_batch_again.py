@@ -1,4 +1,4 @@
-"""`llm tiered batch`, taken up again: what is kept, and what is asked once more."""
+"""`llm tiered batch`, continued: which answers are kept, and which rows are asked again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """A batch that is complete asks nothing, and leaves the output as it is."""
+    """A complete batch asks nothing and leaves its output unchanged."""
     arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
     batch(*arguments)
     before = output.read_bytes()
@@ -28,7 +28,7 @@ def test_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
 
 
 def test_again_with_the_same_twice(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """Rows that say the same under the same id keep an answer each."""
+    """Identical rows with the same id keep one answer each."""
     said = iter("abc")
 
     async def act(model: str, prompt: str) -> str:
@@ -45,7 +45,7 @@ def test_again_with_the_same_twice(echoes: Echoes, tmp_path: Path, output: Path)
 
 
 def test_failed_rows_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """What failed is asked again, and its answer stands where its error did."""
+    """A failed row is asked again, and its answer replaces the error."""
 
     async def act(model: str, prompt: str) -> str:
         if prompt == "b":
@@ -67,7 +67,7 @@ def test_failed_rows_again(echoes: Echoes, tmp_path: Path, output: Path) -> None
 
 
 def test_failed_rows_again_unordered(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """Unordered, each row still has one line in the end."""
+    """With --unordered, each row still ends up with one line."""
     rows = small(*"abcdef")
     arguments = (write_rows(tmp_path, rows[0], "oops", *rows[1:]), "-o", str(output), "--unordered")
     batch(*arguments, code=1)
@@ -79,7 +79,7 @@ def test_failed_rows_again_unordered(echoes: Echoes, tmp_path: Path, output: Pat
 
 
 def test_lost_output(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """An output that is gone is written again from the journal, without asking."""
+    """A deleted output is written again from the journal, without asking."""
     arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
     batch(*arguments)
     asked(echoes)
@@ -89,7 +89,7 @@ def test_lost_output(echoes: Echoes, tmp_path: Path, output: Path) -> None:
 
 
 def test_edited_rows(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """A row that was edited is asked again, whether it has an id or not."""
+    """An edited row is asked again, with or without an id."""
     rows = [*small("a", "b"), {"id": "x", "prompt": "c", "complexity": 2}]
     arguments = (write_rows(tmp_path, *rows), "-o", str(output))
     batch(*arguments)
@@ -102,7 +102,7 @@ def test_edited_rows(echoes: Echoes, tmp_path: Path, output: Path) -> None:
 
 @pytest.mark.parametrize("change", ["prompts", "settings"])
 def test_other_input(echoes: Echoes, tmp_path: Path, output: Path, change: str) -> None:
-    """An output with answers to other prompts, or other settings, is left alone."""
+    """An output with answers to other prompts, or with other settings, is not touched."""
     name = write_rows(tmp_path, *small("a", "b"))
     batch(name, "-o", str(output))
     before = output.read_bytes()
@@ -119,7 +119,7 @@ def test_other_input(echoes: Echoes, tmp_path: Path, output: Path, change: str) 
 
 
 def test_restart(echoes: Echoes, tmp_path: Path, output: Path) -> None:
-    """Begun anew, everything is asked again."""
+    """With --restart, everything is asked again."""
     arguments = (write_rows(tmp_path, *small("a")), "-o", str(output))
     for _ in range(2):
         batch(*arguments, "--restart")

@@ -34,13 +34,13 @@ FIGURES = {
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a tiny model whose context holds a chat. Read only."""
+    """A tiny model whose context is long enough for a chat; read only."""
     return build("qwen2", tmp_path_factory.mktemp("bench") / "tiny", context=4096)
 
 
 @pytest.fixture(autouse=True)
 def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give small differences no more rounds than the rest."""
+    """Limit the rounds for small differences to those of the other parts."""
     monkeypatch.setattr(pairs, "MORE_ROUNDS", 1)
 
 
@@ -54,14 +54,14 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(figures: list[dict[str, Any]], model: str | None) -> list[tuple[str, str]]:
-    """Give what was measured of a model, part by part."""
+    """The figures of a model, by part."""
     return [(one["part"], one["name"]) for one in figures if one["model"] == model]
 
 
 def test_measures_everything(
     tiny_tiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each part has its figures, as JSON and in the plot, and progress goes to stderr.
+    """Each part has its figures, as JSON and in the chart, and progress goes to stderr.
 
     But for the start of llm, which test_plugin_only measures.
     """
@@ -93,7 +93,7 @@ def test_measures_everything(
 
 
 def test_leaves_nothing_behind(tiny_tiers: Path, user_path: Path) -> None:
-    """No prompt ends up in the user's log, no model stays in memory, no setting changes."""
+    """No prompt ends up in the user's log, no model stays in memory, and no setting changes."""
     before = dict(os.environ)
     run("bench", "wee", *SHORT, "--only", "load,overhead")
     assert [path.name for path in user_path.iterdir()] == ["tiered"]
@@ -103,7 +103,7 @@ def test_leaves_nothing_behind(tiny_tiers: Path, user_path: Path) -> None:
 
 
 def test_table(tiny_tiers: Path) -> None:
-    """Without --json there is a table: a line for each figure, with units and ratios."""
+    """Without --json there is a table with a line for each figure, with units and ratios."""
     head, *lines = run("bench", "wee", *SHORT, "--only", "raw").stdout.splitlines()
     assert head.split() == ["model", "figure", "here", "against", "ratio"]
     assert [line.split("  ")[0] for line in lines] == ["mlx/tiny"] * 4
@@ -115,10 +115,10 @@ def test_table(tiny_tiers: Path) -> None:
 # Which models
 
 
-def test_default_is_what_can_run_here(
+def test_default_models(
     tiny: Path, embedded_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without names it is the local tiers' models that are here, and the embedded one."""
+    """Without names, all local tiers on disk and the embedded model are measured."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     damaged = build("phi3", tmp_path / "damaged")
     cut_short(damaged)
@@ -137,7 +137,7 @@ def test_default_is_what_can_run_here(
 
 
 def test_names_and_their_order(tiny_tiers: Path) -> None:
-    """Models are measured as they are named, by id or alias, and switched between in turn."""
+    """The named models are measured, by id or alias, and switching between them too."""
     llm.set_alias("mine", "mlx/tiny")
     found = run_json("bench", "mlx/larger", "mine", *SHORT, "--only", "switch")["figures"]
     assert {figure["model"] for figure in found} == {"mlx/larger"}
@@ -145,7 +145,7 @@ def test_names_and_their_order(tiny_tiers: Path) -> None:
 
 
 def test_synthetic(shapes: None) -> None:
-    """Random models of real shapes are measured in the place of others."""
+    """Random models with real shapes are measured instead of others."""
     found = run_json(
         "bench", "--synthetic", "phi-3.5-mini", "--synthetic", "qwen2.5-7b", *SHORT, "--only", "raw"
     )["figures"]
@@ -156,7 +156,7 @@ def test_synthetic(shapes: None) -> None:
 
 
 def test_plugin_only(no_mlx: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start of llm needs no model, and no MLX."""
+    """Measuring the start of llm needs no model and no MLX."""
     # tests/bench/test_startup.py starts the real one.
     monkeypatch.setattr(startup, "_trace", lambda _: TRACE)
     found = run_json("bench", "--only", "start", *SHORT)["figures"]
@@ -164,7 +164,7 @@ def test_plugin_only(no_mlx: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_overhead_needs_no_model_of_the_user(user_path: Path) -> None:
-    """What `tiered` adds is measured with a random model: nothing is downloaded."""
+    """The overhead of `tiered` is measured with a random model, so nothing is downloaded."""
     found = run_json("bench", "--only", "overhead", *SHORT)["figures"]
     assert names(found, None) == [("overhead", "tiered")]
 
@@ -172,13 +172,13 @@ def test_overhead_needs_no_model_of_the_user(user_path: Path) -> None:
 # What goes wrong
 
 
-def test_an_unknown_model_is_told() -> None:
-    """A name that is no local model is told before anything is measured."""
+def test_an_unknown_model_is_reported() -> None:
+    """An unknown model is an error before anything is measured."""
     assert refused("bench", "gpt-4o") == "there is no local model 'gpt-4o' (llm tiered models)"
 
 
-def test_unknown_parts_are_told() -> None:
-    """A part that is none is told, with those there are, and the exit code is 2."""
+def test_unknown_parts_are_reported() -> None:
+    """An unknown part is an error with the known ones, and the exit code is 2."""
     result = run("bench", "--only", "raw,speed,,chat", code=2)
     assert "found 'speed, '" in result.stderr
     assert ", ".join(PARTS) in result.stderr
@@ -186,20 +186,20 @@ def test_unknown_parts_are_told() -> None:
 
 @pytest.mark.parametrize("option", ["--runs", "--tokens", "--batch"])
 def test_numbers_have_a_least_value(option: str) -> None:
-    """Nothing can be measured over no rounds, no tokens or no prompts."""
+    """Numbers of runs, tokens and prompts have a minimum."""
     assert option in run("bench", option, "0", code=2).stderr
 
 
-def test_a_plot_without_a_folder_is_told(tmp_path: Path) -> None:
-    """A plot that can't be written is told before anything is measured."""
+def test_a_plot_without_a_folder_is_reported(tmp_path: Path) -> None:
+    """A chart in a folder that does not exist is an error before anything is measured."""
     message = refused("bench", "--plot", str(tmp_path / "no" / "plot.svg"))
     assert message == f"there is no folder {tmp_path / 'no'} for plot.svg"
 
 
-def test_a_plot_that_can_not_be_written_is_told(
+def test_a_plot_that_can_not_be_written_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was measured is printed before the plot is drawn, and not lost with it."""
+    """The figures are printed before the chart is written, so an error does not lose them."""
     monkeypatch.setattr(startup, "_trace", lambda _: TRACE)
     plot = tmp_path / "loop.svg"
     plot.symlink_to(plot)
@@ -210,12 +210,12 @@ def test_a_plot_that_can_not_be_written_is_told(
 
 
 def test_without_mlx(tiny_tiers: Path, no_mlx: None) -> None:
-    """Without MLX it says what is missing."""
+    """Without MLX, the error says what is missing."""
     assert "MLX" in refused("bench", "wee", "--only", "raw")
 
 
-def test_what_fails_is_told_and_the_rest_goes_on(tiny_tiers: Path, tiny: Path) -> None:
-    """A part that fails is in the output and on stderr, the others are measured; exit code 1."""
+def test_a_failing_part_does_not_stop_the_others(tiny_tiers: Path, tiny: Path) -> None:
+    """A part that fails is reported, the others are measured, and the exit code is 1."""
     config = json.loads((tiny / "config.json").read_text())
     (tiny / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
     result = run("bench", "wee", *SHORT, "--only", "load,chat", "--json", code=1)
@@ -227,8 +227,8 @@ def test_what_fails_is_told_and_the_rest_goes_on(tiny_tiers: Path, tiny: Path) -
     assert f"mlx/tiny: chat failed: {failure['error']}" in result.stderr.splitlines()
 
 
-def test_a_damaged_model_is_told(tiny_tiers: Path, tiny: Path) -> None:
-    """A model whose files are not whole is told, and does not stop the others."""
+def test_a_damaged_model_is_reported(tiny_tiers: Path, tiny: Path) -> None:
+    """A model with damaged files is reported and does not stop the others."""
     cut_short(tiny)
     facts = json.loads(run("bench", "wee", *SHORT, "--only", "load", "--json", code=1).stdout)
     assert facts["figures"] == []

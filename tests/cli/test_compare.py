@@ -1,4 +1,4 @@
-"""`llm tiered compare`: what it prints, writes and refuses."""
+"""`llm tiered compare`: output, files and errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LOCAL = ("--tiers", "small,medium")
 
 
-def test_for_people(toys: Toys) -> None:
-    """Each answer stands under the name of its tier; a table has the figures."""
+def test_text_output(toys: Toys) -> None:
+    """Each answer is printed under the name of its tier, and a table has the figures."""
     toys.medium.does = ["line one\n", "line two\n"]
     lines = run("compare", "Hello?", *LOCAL).stdout.splitlines()
     assert lines[:8] == [
@@ -42,7 +42,7 @@ def test_for_people(toys: Toys) -> None:
 
 
 def test_all_tiers(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without names it is all tiers; one that can't answer has its reason, and the code is 0."""
+    """Without names all tiers are asked; one that can't answer shows its reason."""
     monkeypatch.delenv("LLM_GEMINI_KEY")
     result = run("compare", "Hello?")
     assert "── cloud: gemini/gemini-flash-latest ──\nno answer: skipped: no key" in result.stdout
@@ -50,14 +50,14 @@ def test_all_tiers(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nobody_answers(toys: Toys) -> None:
-    """If no tier answered it ends with 1."""
+    """If no tier answers, the exit code is 1."""
     toys.small.does = toys.medium.does = [llm.ModelError("out of order")]
     result = run("compare", "Hello?", *LOCAL, code=1)
     assert result.stdout.count("no answer: failed: out of order") == 2
 
 
 def test_several_runs(toys: Toys) -> None:
-    """Of several runs the different answers are shown, and the spread of the figures."""
+    """For several runs, the different answers and the spread of the figures are shown."""
     answers = iter(["one", "two", "one"])
 
     def act() -> None:
@@ -69,14 +69,14 @@ def test_several_runs(toys: Toys) -> None:
 
 
 def test_json(toys: Toys) -> None:
-    """As JSON there is nothing else on stdout."""
+    """With --json, nothing else is on stdout."""
     found = run_json("compare", "Hello?", *LOCAL)
     assert [tier["tier"] for tier in found] == ["small", "medium"]
     assert found[0]["answers"] == ["small answer"]
 
 
 def test_html(toys: Toys, tmp_path: Path) -> None:
-    """The page is written beside what is printed."""
+    """The page is written in addition to the output."""
     path = tmp_path / "page.html"
     assert "small answer" in run("compare", "<Hello?>", *LOCAL, "--html", str(path)).stdout
     text = path.read_text("utf-8")
@@ -85,7 +85,7 @@ def test_html(toys: Toys, tmp_path: Path) -> None:
 
 
 def test_options(toys: Toys) -> None:
-    """Options are those of tiered, after those that are stored for it."""
+    """Options of the command override the stored options of `tiered`."""
     invoke("models", "options", "set", "tiered", "temperature", "0.1")
     invoke("models", "options", "set", "tiered", "tier", "cloud")
     run("compare", "Hello?", *LOCAL, "-o", "max_tokens", "9", "-s", "Be brief")
@@ -107,7 +107,7 @@ def test_embedded_model() -> None:
 
 @pytest.mark.parametrize("form", ["json", "concise", "file"])
 def test_schema(toys: Toys, tmp_path: Path, form: str) -> None:
-    """A schema is JSON, llm's concise form or a file."""
+    """A schema is JSON, llm's concise form, or a file with either."""
     schema = json.dumps(llm.schema_dsl("age int"))
     (tmp_path / "schema.json").write_text(schema)
     given = {"json": schema, "concise": "age int", "file": str(tmp_path / "schema.json")}
@@ -132,14 +132,14 @@ def test_schema(toys: Toys, tmp_path: Path, form: str) -> None:
     ],
 )
 def test_refused(toys: Toys, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
-    """What can't be meant is one line, before anybody is asked."""
+    """Wrong usage is an error of one line before any model is asked."""
     given = [argument.replace("{folder}", str(tmp_path)) for argument in arguments]
     assert expected in refused("compare", "Hello?", *LOCAL, *given)
     assert toys.small.prompts == []
 
 
 def test_logged(toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
-    """Each answer is logged once, as any prompt through the Python API."""
+    """Each answer is logged once, like any prompt through the Python API."""
     run("compare", "Hello?", *LOCAL, "-n", "2")
     turns = logged()
     assert {turn["model"] for turn in turns} == {"tiered"}

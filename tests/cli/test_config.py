@@ -31,31 +31,31 @@ KEYS = {
 
 
 def show() -> dict[str, dict[str, Any]]:
-    """Give what `config show --json` says."""
+    """The output of `config show --json`."""
     values: dict[str, dict[str, Any]] = run_json("config", "show")
     return values
 
 
 def values() -> dict[str, Any]:
-    """Give the values in force without where they are from."""
+    """The values in force, without their sources."""
     return {key: entry["value"] for key, entry in show().items()}
 
 
 def test_path_says_where_it_belongs(user_path: Path) -> None:
-    """The path is shown whether or not a file is there, and none is made."""
+    """The path is shown whether or not the file exists, and no file is created."""
     path = user_path / "tiered" / "config.yaml"
     assert run("config", "path").stdout == f"{path}\n"
     assert not path.exists()
 
 
-def test_path_needs_no_right_config(config_file: Path) -> None:
-    """The path of a config that is broken is shown, too: one wants to edit it."""
+def test_path_of_a_broken_config(config_file: Path) -> None:
+    """The path of a broken config is shown too, so that it can be edited."""
     config_file.write_text("tiers: [")
     assert run("config", "path").stdout == f"{config_file}\n"
 
 
 def test_show_has_every_default() -> None:
-    """Without a file every value is there, from default."""
+    """Without a file, every value is shown with the source default."""
     found = show()
     assert set(found) == KEYS
     assert {entry["from"] for entry in found.values()} == {"default"}
@@ -64,7 +64,7 @@ def test_show_has_every_default() -> None:
 
 
 def test_show_says_where_each_value_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value is from the file, the environment or the defaults, and says so."""
+    """Each value is shown with its source: the file, the environment or the defaults."""
     configure(local_only=True, tasks={"juggling": 9}, memory_limit="2GB")
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
     monkeypatch.setenv("COMPLEXITY_MEDIUM", "9")
@@ -79,7 +79,7 @@ def test_show_says_where_each_value_is_from(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_show_is_yaml() -> None:
-    """Without --json it is YAML with the same values, each under a comment with its source."""
+    """Without --json the output is YAML, each value after a comment with its source."""
     configure(fallback="local", models=[{"id": "mlx/mine", "repo": "owner/name"}])
     text = run("config", "show").stdout
     assert yaml.safe_load(text) == values()
@@ -88,7 +88,7 @@ def test_show_is_yaml() -> None:
 
 
 def test_init_writes_the_defaults(user_path: Path) -> None:
-    """The example is written, explains itself, is right, and changes nothing."""
+    """The example file is written, has comments, is valid, and changes nothing."""
     before = values()
     path = user_path / "tiered" / "config.yaml"
     assert run("config", "init").stdout == f"{path}\n"
@@ -99,7 +99,7 @@ def test_init_writes_the_defaults(user_path: Path) -> None:
 
 
 def test_init_leaves_a_config_alone(config_file: Path) -> None:
-    """A second init says that the file is there, and does not touch it."""
+    """A second init is an error and does not touch the file."""
     config_file.write_text("fallback: local # mine\n")
     message = refused("config", "init")
     assert message == f"{config_file} exists already (edit it, or remove it first)"
@@ -107,20 +107,20 @@ def test_init_leaves_a_config_alone(config_file: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["init", "check", "show"])
-def test_a_folder_that_is_a_file_is_told(user_path: Path, command: str) -> None:
-    """Where the config's folder is a file, that is one clear error."""
+def test_a_folder_that_is_a_file_is_reported(user_path: Path, command: str) -> None:
+    """A file in place of the config's folder is an error of one line."""
     (user_path / "tiered").write_text("I am a file.")
     assert str(user_path / "tiered") in refused("config", command)
 
 
-def test_check_is_content_without_a_file(user_path: Path) -> None:
-    """No config is a right config: the defaults hold."""
+def test_check_without_a_file(user_path: Path) -> None:
+    """Without a config file, the check succeeds."""
     path = user_path / "tiered" / "config.yaml"
     assert run("config", "check").stdout == f"no config file at {path}; using the defaults\n"
 
 
-def test_check_is_content_with_a_right_one(tiny_tiers: Path) -> None:
-    """A right config is said to be right, and the exit code is 0."""
+def test_check_of_a_valid_config(tiny_tiers: Path) -> None:
+    """A valid config passes the check, with exit code 0."""
     assert run("config", "check").stdout == f"{tiny_tiers} is valid\n"
 
 
@@ -139,15 +139,15 @@ def test_check_is_content_with_a_right_one(tiny_tiers: Path) -> None:
         ("models: [{id: a}]", "models[0]: expected either 'repo' or 'path'"),
     ],
 )
-def test_check_finds_what_is_wrong(config_file: Path, text: str, message: str) -> None:
-    """A mistake is one line with the file, the key, what was found and what is allowed."""
+def test_check_finds_mistakes(config_file: Path, text: str, message: str) -> None:
+    """A mistake is one line with the file, the key, its value and the allowed values."""
     config_file.write_text(text)
     found = refused("config", "check")
     assert found.startswith(f"{config_file}: ")
     assert message in found
 
 
-def test_check_finds_what_is_no_text(config_file: Path) -> None:
+def test_check_finds_a_wrong_encoding(config_file: Path) -> None:
     """A file that is not UTF-8 is an error."""
     config_file.write_bytes(b"\xff\xfe")
     assert refused("config", "check") == f"{config_file}: is not UTF-8 text"
@@ -160,7 +160,7 @@ def test_check_finds_what_is_no_text(config_file: Path) -> None:
 def test_check_looks_at_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """A variable with a wrong value is told by its name."""
+    """A variable with a wrong value is named in the error."""
     monkeypatch.setenv(name, value)
     assert refused("config", "check").startswith(f"{name}: found {value!r}, expected ")
 
@@ -168,7 +168,7 @@ def test_check_looks_at_the_environment(
 def test_check_finds_a_rollback_without_a_cloud(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FORCE_LOCAL_LLM=false without a cloud tier is wrong: no request could be served."""
+    """FORCE_LOCAL_LLM=false without a cloud tier is a mistake, as no request could be served."""
     configure(tier("all", "1-10", "mlx/mine"), models=[{"id": "mlx/mine", "path": str(built)}])
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
     assert "FORCE_LOCAL_LLM=false" in refused("config", "check")
@@ -183,7 +183,7 @@ def test_check_finds_a_rollback_without_a_cloud(
     ],
 )
 def test_check_finds_an_unknown_model(model: str, near: str) -> None:
-    """A tier whose model llm does not know is told, with the nearest that it knows."""
+    """A tier with an unknown model is a mistake; the error has the nearest known name."""
     path = configure(tier("all", "1-10", model))
     assert refused("config", "check").startswith(
         f"tier all, model {model}: llm knows no such model{near}"
@@ -192,7 +192,7 @@ def test_check_finds_an_unknown_model(model: str, near: str) -> None:
 
 
 def test_check_finds_a_tier_that_asks_itself() -> None:
-    """`tiered` as the model of a tier would go round in circles."""
+    """`tiered` as the model of a tier is a mistake, as it would never end."""
     configure(tier("all", "1-10", "tiered"))
     assert "tiered" in refused("config", "check")
 
@@ -201,7 +201,7 @@ def test_check_finds_a_tier_that_asks_itself() -> None:
     ("model", "option"), [("phi", "colour"), ("gemini/gemini-flash-latest", "max_token")]
 )
 def test_check_finds_an_option_that_the_model_lacks(model: str, option: str) -> None:
-    """An option that the tier's model does not have is told, in words for people."""
+    """An option that the tier's model does not have is a mistake, described in plain words."""
     configure(tier("all", "1-10", model, **{option: 3}))
     message = refused("config", "check")
     assert message.startswith("tier all, model ")
@@ -210,7 +210,7 @@ def test_check_finds_an_option_that_the_model_lacks(model: str, option: str) -> 
 
 
 def test_check_finds_a_wrong_value_of_an_option() -> None:
-    """So is a value that the option can't have."""
+    """A value that the option can't have is a mistake."""
     configure(tier("all", "1-10", "phi", temperature=3))
     message = refused("config", "check")
     assert "temperature" in message
@@ -218,7 +218,7 @@ def test_check_finds_a_wrong_value_of_an_option() -> None:
 
 
 def test_check_finds_every_mistake() -> None:
-    """Two mistakes are two lines."""
+    """Each mistake has its own line."""
     configure(tier("small", "1-5", "xyz"), tier("large", "6-10", "phi", temperature=3))
     result = run("config", "check", code=1)
     assert result.stdout == ""

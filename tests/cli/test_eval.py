@@ -1,4 +1,4 @@
-"""`llm tiered eval`: what it reads, prints, writes and refuses, and with which exit code."""
+"""`llm tiered eval`: input, output, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def echoes(config_file: Path) -> Iterator[Echoes]:
-    """Echoes as tiers, which log nothing; the small one is always wrong."""
+    """Tiers that echo their prompts and log nothing; the small one is always wrong."""
     config_file.write_text(yaml.safe_dump(config()))
     with registered(weak) as plugin:
         yield plugin
 
 
 def write(folder: Path, *rows: Any) -> str:
-    """A suite with those rows; gives its name. A text is a line as it stands."""
+    """Write a suite with these rows and return its name. A text is a line, unchanged."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     (folder / "suite.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
     return str(folder / "suite.jsonl")
 
 
 def exact(number: int, **fields: Any) -> list[dict[str, Any]]:
-    """Rows that a model which repeats its prompt gets right."""
+    """Rows that a model answers correctly by repeating the prompt."""
     name = fields.get("task", "row")
     return [{"prompt": f"{name} {i}", "exact": f"{name} {i}"} | fields for i in range(number)]
 
 
 def wrong_usage(*args: str) -> str:
-    """Run `llm tiered eval …`, which has to end with 2 and an error at the end of stderr."""
+    """Run `llm tiered eval …`, expect exit code 2, and return the error at the end of stderr."""
     result = run("eval", *args, code=2)
     assert result.stdout == ""
     return result.stderr.splitlines()[-1].removeprefix("Error: ")
 
 
 def tables(result: Result) -> dict[str, list[list[str]]]:
-    """The tables by their headings, as words."""
+    """The words of the tables, by heading."""
     blocks = (block.splitlines() for block in result.stdout.split("\n\n")[1:])
     return {lines[0]: [line.split() for line in lines[2:]] for lines in blocks}
 
@@ -62,8 +62,8 @@ def tables(result: Result) -> dict[str, list[list[str]]]:
 # What comes out
 
 
-def test_for_people(echoes: Echoes, tmp_path: Path) -> None:
-    """Each tier's quality, cost, time and how it does against the cloud; then the cheapest."""
+def test_text_output(echoes: Echoes, tmp_path: Path) -> None:
+    """Each tier's quality, cost, time and verdict are shown, then the cheapest tier."""
     result = run("eval", write(tmp_path, *exact(40)))
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["small", SMALL]
@@ -81,7 +81,7 @@ def test_for_people(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_json(echoes: Echoes, tmp_path: Path) -> None:
-    """As JSON there is the same, for all rows and for each task."""
+    """With --json the same figures are there for all rows and for each task."""
     name = write(tmp_path, *exact(40, task="sums"), *exact(2, task="facts"))
     found = run_json("eval", name)
     assert (found["suite"], found["results"]) == (name, str(tmp_path / "suite.results.jsonl"))
@@ -95,7 +95,7 @@ def test_json(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_results(echoes: Echoes, tmp_path: Path) -> None:
-    """Each answer is written with its score, and what is wrong about it."""
+    """Each answer is written with its score and what is wrong with it."""
     run("eval", write(tmp_path, {"prompt": "é", "exact": "é", "id": "x", "task": "t"}))
     written = (tmp_path / "suite.results.jsonl").read_text("utf-8").splitlines()
     small, _, cloud = map(json.loads, written)
@@ -117,21 +117,21 @@ def test_results(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_few_rows(echoes: Echoes, tmp_path: Path) -> None:
-    """With a few rows nothing is claimed."""
+    """With few rows there is no verdict."""
     result = run("eval", write(tmp_path, *exact(3)))
     assert "cheapest that is as good as cloud: too few rows to tell" in result.stdout
     assert result.stdout.count("too few rows") == 3
 
 
 def test_nothing_right(echoes: Echoes, tmp_path: Path) -> None:
-    """A cloud that gets nothing right is no measure, and that is said."""
+    """A cloud tier that gets nothing right is not a useful reference, and the output says so."""
     rows = [{"prompt": str(i), "exact": "x"} for i in range(40)]
     expected = "unknown: cloud itself gets almost nothing right"
     assert expected in run("eval", write(tmp_path, *rows)).stdout
 
 
 def test_judge(echoes: Echoes, tmp_path: Path) -> None:
-    """A judge's grades count as such, and its replies are told apart."""
+    """A judge's grades are scores, and its replies are counted separately."""
 
     async def act(model: str, prompt: str) -> str:
         return '{"why": "so", "score": 0.5}' if model == OTHER else prompt
@@ -147,7 +147,7 @@ def test_judge(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_costs(toys: Toys, tmp_path: Path, httpx_mock: HTTPXMock) -> None:
-    """What a cloud answer cost is known from its tokens, in a later run as well."""
+    """The cost of a cloud answer comes from its tokens, in a later run as well."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     name = write(tmp_path, {"prompt": "a", "contains": "Hello"})
     first, second = (run_json("eval", name) for _ in range(2))
@@ -161,7 +161,7 @@ def test_costs(toys: Toys, tmp_path: Path, httpx_mock: HTTPXMock) -> None:
 
 
 def test_bad_rows(echoes: Echoes, tmp_path: Path) -> None:
-    """Rows that can't be asked are told with their lines; the others run, and it ends with 1."""
+    """Invalid rows are reported with their lines, the others run, and the exit code is 1."""
     name = write(tmp_path, *exact(1), "oops", {"prompt": "no way to score it"}, *exact(1))
     result = run("eval", name, code=1)
     assert "all: 2 rows" in result.stdout
@@ -171,7 +171,7 @@ def test_bad_rows(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_failed_rows(echoes: Echoes, tmp_path: Path) -> None:
-    """A tier that can't answer is told once, with the lines, and it ends with 1."""
+    """A tier that can't answer is reported once, with the lines, and the exit code is 1."""
 
     async def act(model: str, prompt: str) -> str:
         if model == SMALL:
@@ -185,14 +185,14 @@ def test_failed_rows(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_tiers(echoes: Echoes, tmp_path: Path) -> None:
-    """Only the tiers that are named are asked."""
+    """Only the named tiers are asked."""
     found = run_json("eval", write(tmp_path, *exact(1)), "--tiers", "small,cloud")
     assert [tier["tier"] for tier in found["all"]["tiers"]] == ["small", "cloud"]
     assert sorted(model for model, _ in echoes.requests) == [CLOUD, SMALL]
 
 
 def test_restart(echoes: Echoes, tmp_path: Path) -> None:
-    """Begun anew, everything is asked again; without that, nothing is."""
+    """With --restart everything is asked again; without it, nothing is."""
     name = write(tmp_path, *exact(2))
     for arguments, expected in (((), 6), ((), 0), (("--restart",), 6)):
         run("eval", name, *arguments)
@@ -200,7 +200,7 @@ def test_restart(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_output(echoes: Echoes, tmp_path: Path) -> None:
-    """With an output of its own, the journal is beside that."""
+    """With --output, the journal is beside that file."""
     run("eval", write(tmp_path, *exact(1)), "-o", str(tmp_path / "out.jsonl"))
     names = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert names == {"suite.jsonl", "out.jsonl", "out.jsonl.journal"}
@@ -228,7 +228,7 @@ def test_output(echoes: Echoes, tmp_path: Path) -> None:
 def test_wrong_usage(
     echoes: Echoes, tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
-    """What can't be meant ends with 2 before anything is asked or written."""
+    """Wrong usage ends with exit code 2 before anything is asked or written."""
     (tmp_path / "thesis").write_text("My thesis\n")
     (tmp_path / "judged").write_text('{"prompt": "a", "judge": "polite?"}\n')
     places = {name: str(tmp_path / name) for name in ("thesis", "judged")}
@@ -259,7 +259,7 @@ log_api: false
 
 @pytest.fixture
 def mine(echoes: Echoes, config_file: Path, tmp_path: Path) -> str:
-    """A config with comments, and a suite for tasks that it has, has not, or has right."""
+    """A config with comments, and a suite with tasks that are wrong, missing or right in it."""
     config_file.write_text(MINE)
     tasks = ("sums", "theory_analysis", "new", "voicing_generation")
     rows = [row for task in tasks for row in exact(40, task=task)]
@@ -267,7 +267,7 @@ def mine(echoes: Echoes, config_file: Path, tmp_path: Path) -> str:
 
 
 def test_apply(mine: str, config_file: Path) -> None:
-    """Tasks get the nearest complexity of the tier that is good enough; all else stays.
+    """Tasks get the nearest complexity of the tier that is good enough; nothing else changes.
 
     A task that is there already stays as it is, and so does one with too few rows.
     """
@@ -285,7 +285,7 @@ def test_apply(mine: str, config_file: Path) -> None:
 
 @pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("n\n", 0), ("", 1)])
 def test_apply_asks(mine: str, config_file: Path, said: str, code: int) -> None:
-    """Nothing is written without a yes, and JSON on stdout stays JSON."""
+    """Nothing is written without confirmation, and stdout is still JSON."""
     arguments = ["tiered", "eval", mine, "--apply", "--json"]
     result = CliRunner().invoke(cli, arguments, input=said)
     assert result.exit_code == code
@@ -295,7 +295,7 @@ def test_apply_asks(mine: str, config_file: Path, said: str, code: int) -> None:
 
 
 def test_apply_without_a_config(echoes: Echoes, config_file: Path, tmp_path: Path) -> None:
-    """A config that says nothing of tasks gets them."""
+    """A config without tasks gets them."""
     settings = yaml.safe_dump(config())
     config_file.write_text(settings)
     run("eval", write(tmp_path, *exact(40, task="sums")), "--apply", "--yes")

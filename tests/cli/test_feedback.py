@@ -1,4 +1,4 @@
-"""`llm tiered feedback`: marks, and what is said where there is nothing to mark."""
+"""`llm tiered feedback`: marks, and errors where there is nothing to mark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def log(logs: Path) -> Path:
 
 
 def test_last_answer(log: Path) -> None:
-    """Without an id the last answer of tiered is marked, and it is said which that is."""
+    """Without an id the last answer of `tiered` is marked, and the output shows it."""
     log_answer(log, "First?")
     last = log_answer(log, "Who  wrote\nHamlet?")
     add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
@@ -37,7 +37,7 @@ def test_last_answer(log: Path) -> None:
 
 
 def test_by_id(log: Path) -> None:
-    """An id, or how it begins, marks that answer."""
+    """An id or its beginning marks that answer."""
     first = log_answer(log, "First?")
     log_answer(log, "Second?")
     run("feedback", "up", first)
@@ -46,7 +46,7 @@ def test_by_id(log: Path) -> None:
 
 
 def test_remove(log: Path) -> None:
-    """A mark can be taken back, once."""
+    """A mark can be removed once."""
     last = log_answer(log)
     run("feedback", "up")
     assert run("feedback", "remove").stdout == f"mark removed: {last}\n"
@@ -54,15 +54,15 @@ def test_remove(log: Path) -> None:
     assert refused("feedback", "remove") == f"{last} has no mark (llm tiered feedback list)"
 
 
-def test_remove_what_the_log_has_not(log: Path) -> None:
-    """The mark of an answer that was deleted can be taken back."""
+def test_remove_the_mark_of_a_deleted_answer(log: Path) -> None:
+    """The mark of a deleted answer can be removed."""
     feedback.set_mark("01abc", "down")
     run("feedback", "remove", "01a")
     assert feedback.marks() == {}
 
 
 def test_remove_one_of_many(log: Path) -> None:
-    """Where more than one mark could be meant, none is taken back."""
+    """An ambiguous id removes no mark."""
     feedback.set_mark("01abc", "down")
     feedback.set_mark("01abd", "down")
     assert refused("feedback", "remove", "01a").startswith("more than one marked answer")
@@ -70,15 +70,15 @@ def test_remove_one_of_many(log: Path) -> None:
 
 
 def test_control_characters_are_shown_as_text(log: Path) -> None:
-    """What a prompt holds for the terminal does not reach it."""
+    """Control characters of a prompt do not reach the terminal."""
     log_answer(log, "Is \x1b[31mthis\x07 red?")
     said = CliRunner().invoke(cli, ["tiered", "feedback", "up"], color=True).stdout
     assert '"Is [U+001B][31mthis[U+0007] red?"' in said
 
 
 def test_list(log: Path) -> None:
-    """The marks are listed with what they are about, and without the log as far as can be."""
-    assert run("feedback", "list").stdout.strip() == ""
+    """Marks are listed with their answers; without the log, only the marks are listed."""
+    assert run("feedback", "list").stdout == "no marks yet\n"
     last = log_answer(log, "Why? " * 40, "medium")
     run("feedback", "down", "--note", "too short")
     [row] = run_json("feedback", "list")
@@ -100,18 +100,18 @@ def test_list(log: Path) -> None:
 
 
 def test_no_log() -> None:
-    """Without a log there is nothing to mark, and no file is made."""
+    """Without a log there is nothing to mark, and no file is created."""
     assert refused("feedback", "up").startswith("there is no log yet")
     assert not feedback_path().exists()
 
 
 def test_no_answer(log: Path) -> None:
-    """A log without an answer of tiered is told."""
+    """A log without any answer of `tiered` is an error."""
     assert refused("feedback", "down").startswith("the log has no answer of tiered yet")
 
 
-def test_no_such_answer(log: Path) -> None:
-    """An id that the log has not, or that is another model's, is told."""
+def test_unknown_answers(log: Path) -> None:
+    """An id that is not in the log, or of another model's answer, is an error."""
     log_answer(log)
     add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
     assert refused("feedback", "up", "yy").startswith("the log has no answer with the id yy")

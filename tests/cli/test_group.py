@@ -33,7 +33,7 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 
 
 def imported_by(*args: str) -> set[str]:
-    """Give the modules that `llm …` imports in a process of its own."""
+    """The modules that `llm …` imports in a process of its own."""
     result = subprocess.run(
         [sys.executable, "-c", IMPORTED, *args], capture_output=True, text=True, check=True
     )
@@ -42,7 +42,7 @@ def imported_by(*args: str) -> set[str]:
 
 
 def test_help_lists_the_commands() -> None:
-    """`llm tiered --help` has all commands, each with a line that says what it does."""
+    """`llm tiered --help` lists all commands, each with its description."""
     lines = run("--help").stdout.partition("Commands:\n")[2].splitlines()
     listed = {name: text for name, _, text in (line.strip().partition(" ") for line in lines)}
     assert set(listed) == COMMANDS
@@ -51,7 +51,7 @@ def test_help_lists_the_commands() -> None:
 
 @pytest.mark.parametrize("names", SUBCOMMANDS, ids=" ".join)
 def test_each_command_has_a_help(names: tuple[str, ...]) -> None:
-    """Each command explains itself, and so does each of its options."""
+    """Each command and each of its options has a description."""
     text = run(*names, "--help").stdout
     _, _, after = text.partition("\n\n")
     assert after.partition("\n\n")[0].strip().endswith(".")
@@ -68,15 +68,15 @@ def test_a_group_alone_shows_its_help(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("names", [("statos",), ("config", "shwo"), ("models", "delete")])
-def test_an_unknown_command_is_told(names: tuple[str, ...]) -> None:
-    """A command that is not there is an error with its name."""
+def test_an_unknown_command_is_reported(names: tuple[str, ...]) -> None:
+    """An unknown command is an error with its name."""
     result = run(*names, code=2)
     assert result.stdout == ""
     assert f"No such command '{names[-1]}'" in result.stderr
 
 
 def test_help_works_with_a_broken_config(config_file: Path) -> None:
-    """A mistake in the config takes no help away."""
+    """Help works with a mistake in the config."""
     config_file.write_text("tiers: [")
     assert "Commands:" in run("--help").stdout
     assert "Options:" in run("route", "--help").stdout
@@ -97,13 +97,13 @@ def test_help_works_with_a_broken_config(config_file: Path) -> None:
     ids=" ".join,
 )
 def test_an_error_is_one_line(config_file: Path, args: tuple[str, ...]) -> None:
-    """What is wrong with the config is one line on stderr, whichever command finds it."""
+    """A mistake in the config is one line on stderr, in every command."""
     config_file.write_text("tiers: [")
     assert refused(*args).startswith(f"{config_file}: ")
 
 
 def test_llm_starts_no_slower() -> None:
-    """`llm --help` lists `tiered`, and imports none of its commands nor what they need."""
+    """`llm --help` lists `tiered` without importing its commands or what they need."""
     modules = imported_by("--help")
     assert "llm_tiered.cli" in modules
     assert {name for name in modules if name.startswith("llm_tiered.cli.")} == set()
@@ -111,13 +111,13 @@ def test_llm_starts_no_slower() -> None:
 
 
 def test_a_command_imports_only_its_own() -> None:
-    """A command that needs no MLX imports none, and the groups stay apart."""
+    """A command that needs no MLX does not import it, nor other commands."""
     modules = imported_by("tiered", "config", "path")
     assert "llm_tiered.cli.config" in modules
     assert modules.isdisjoint({"llm_tiered.cli.verify", "llm_tiered.cli.download", *HEAVY})
 
 
 def test_an_encoding_that_lacks_signs() -> None:
-    """Where output has no arrows, as in a file on Windows, the report is there without them."""
+    """An output whose encoding lacks arrows, as on Windows, gets the report without them."""
     result = CliRunner(charset="cp1252").invoke(cli, ["tiered", "route"], catch_exceptions=False)
     assert "\\u2192" in result.stdout

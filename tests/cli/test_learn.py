@@ -1,4 +1,4 @@
-"""`llm tiered learn`: what it learns, what it says, and how to go back."""
+"""`llm tiered learn`: what it learns and prints, and how to go back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def log(logs: Path) -> Path:
 
 
 def ask(log: Path, number: int, *, hard: bool) -> str:
-    """Log a question of a user for whom sums are easy and plays are hard."""
+    """Log a prompt of a user for whom sums are easy and plays are hard."""
     filler = "The garden is green. " * (number % 4)
     text = f"Who wrote the {SECRET} play {number}?" if hard else f"What is {number} + 12 * 5 = x?"
     return log_answer(log, filler + text)
@@ -38,7 +38,7 @@ def ask(log: Path, number: int, *, hard: bool) -> str:
 
 @pytest.fixture
 def marked(log: Path) -> Path:
-    """A log whose answers are all marked, the hard ones down."""
+    """A log in which all answers are marked, the hard ones down."""
     for number in range(NUMBER):
         hard = number % 2 == 0
         feedback.set_mark(ask(log, number, hard=hard), "down" if hard else "up", SECRET)
@@ -46,7 +46,7 @@ def marked(log: Path) -> Path:
 
 
 def test_nothing_yet() -> None:
-    """Without a log nothing is changed, and it is said what it takes."""
+    """Without a log nothing changes, and the output says what learning needs."""
     said = run("learn").stdout
     assert "0 answers to learn from: none" in said
     assert "too few answers: learning needs 5 good ones and 5 that were not" in said
@@ -55,7 +55,7 @@ def test_nothing_yet() -> None:
 
 
 def test_learns(marked: Path) -> None:
-    """It says what it learned from, how much better that is, and what changes."""
+    """The output has the examples, the improvement and the changes."""
     said = run("learn").stdout
     assert "24 answers to learn from: 12 marked up, 12 marked down" in said
     assert "on unseen prompts" in said
@@ -69,7 +69,7 @@ def test_learns(marked: Path) -> None:
 
 
 def test_nothing_of_the_prompts_is_kept(marked: Path) -> None:
-    """The file has numbers in it, and no word of a prompt or a note."""
+    """The file holds numbers, and no word of a prompt or a note."""
     run("learn")
     content = json.loads(learned_path().read_text())
     assert SECRET not in learned_path().read_text()
@@ -77,7 +77,7 @@ def test_nothing_of_the_prompts_is_kept(marked: Path) -> None:
 
 
 def test_as_json(marked: Path) -> None:
-    """All of it is there for programs."""
+    """With --json everything is there for programs."""
     facts = run_json("learn")
     assert facts["answers"]["good"] == facts["answers"]["not_good"] == 12
     assert facts["verdict"] == "better"
@@ -92,7 +92,7 @@ def test_as_json(marked: Path) -> None:
 
 
 def test_dry_run(marked: Path) -> None:
-    """A dry run tells the same and changes nothing."""
+    """A dry run prints the same and changes nothing."""
     said = run("learn", "--dry-run").stdout
     assert "without --dry-run it would be used" in said
     assert current() == shipped()
@@ -100,7 +100,7 @@ def test_dry_run(marked: Path) -> None:
 
 
 def test_again(marked: Path) -> None:
-    """Learning the same again changes nothing, so that one step back is one."""
+    """Learning the same again changes nothing, so that one --undo is enough."""
     run("learn")
     assert "nothing new to learn" in run("learn").stdout
     assert run("learn", "--undo").stdout == "back to the estimate that comes with the package\n"
@@ -108,7 +108,7 @@ def test_again(marked: Path) -> None:
 
 
 def test_undo(marked: Path) -> None:
-    """Going back leads over what was learned before to the package's own."""
+    """--undo goes back to the previous learned estimate, then to the package's own."""
     run("learn")
     first = current()
     for number in range(6):
@@ -122,15 +122,15 @@ def test_undo(marked: Path) -> None:
 
 
 def test_one_kind(log: Path) -> None:
-    """Marks of one kind say nothing of what sets the others apart."""
+    """Marks of only one kind teach nothing."""
     for number in range(12):
         feedback.set_mark(ask(log, number, hard=True), "down")
     facts = run_json("learn")
     assert (facts["verdict"], facts["changes"], facts["written"]) == ("one kind", None, None)
 
 
-def test_no_better(log: Path) -> None:
-    """Marks that say what the package says change nothing, and the learned estimate stays."""
+def test_not_better(log: Path) -> None:
+    """Marks that agree with the estimate of the package change nothing; the learned one stays."""
     for number in range(24):
         verdict: feedback.Verdict = "up" if number % 4 else "down"
         feedback.set_mark(log_answer(log, f"Who wrote the play {number} of that year?"), verdict)
@@ -141,7 +141,7 @@ def test_no_better(log: Path) -> None:
 
 
 def test_escalations(log: Path) -> None:
-    """Answers that were checked are learned from without any mark."""
+    """Checked answers are examples without any mark."""
     for number in range(40):
         if number % 2:
             log_answer(log, f"Who wrote play {number}?", "cloud", escalated=("small",))
@@ -153,7 +153,7 @@ def test_escalations(log: Path) -> None:
 
 
 def test_cloud_answers(log: Path) -> None:
-    """Marks on answers of the highest tier are counted and not learned from."""
+    """Marks on answers of the highest tier are counted but teach nothing."""
     for number in range(12):
         feedback.set_mark(
             log_answer(log, f"Why {number}?", "cloud"), "down" if number % 2 else "up"
@@ -164,7 +164,7 @@ def test_cloud_answers(log: Path) -> None:
 
 
 def test_other_languages(log: Path) -> None:
-    """Prompts that the estimate can't read are counted, and teach nothing."""
+    """Prompts that the estimate can't judge are counted but teach nothing."""
     for number in range(20):
         text = f"Какая столица Франции и сколько там людей, {number}?"
         feedback.set_mark(log_answer(log, text), "down" if number % 2 else "up")
@@ -174,7 +174,7 @@ def test_other_languages(log: Path) -> None:
 
 
 def test_evaluation(tmp_path: Path) -> None:
-    """The results of an evaluation are enough, without a log."""
+    """The results of an evaluation are enough; no log is needed."""
     suite, results = tmp_path / "suite.jsonl", tmp_path / "suite.results.jsonl"
     rows: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
@@ -192,7 +192,7 @@ def test_evaluation(tmp_path: Path) -> None:
 
 
 def test_damaged_file(marked: Path) -> None:
-    """A damaged file is learned over, and kept for one step back."""
+    """A damaged file is replaced, and kept for one --undo."""
     learned_path().write_text("{")
     run("learn")
     assert current() != shipped()
@@ -201,12 +201,12 @@ def test_damaged_file(marked: Path) -> None:
 
 
 def test_undo_alone() -> None:
-    """Going back is all that --undo does."""
+    """--undo can't be combined with other options."""
     assert "--undo can't be combined" in run("learn", "--undo", "--dry-run", code=2).stderr
 
 
-def test_no_room(marked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file can't be written, that is told in one line."""
+def test_full_disk(marked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that can't be written is an error of one line."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

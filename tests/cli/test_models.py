@@ -37,30 +37,30 @@ fallback: local
 
 @pytest.fixture
 def commented(config_file: Path) -> Path:
-    """Give a config with comments everywhere, and two models."""
+    """A config with comments everywhere and two models."""
     config_file.write_text(CONFIG)
     return config_file
 
 
 def listed() -> dict[str, dict[str, Any]]:
-    """Give the models that `models list` shows by their ids."""
+    """The models that `models list` shows, by id."""
     return {entry["model"]: entry for entry in run_json("models", "list")}
 
 
 def own() -> list[dict[str, Any]]:
-    """Give the models of the config file."""
+    """The models in the config file."""
     path = llm.user_dir() / "tiered" / "config.yaml"
     models: list[dict[str, Any]] = yaml.safe_load(path.read_text("utf-8"))["models"]
     return models
 
 
 def comments(text: str) -> list[str]:
-    """Give all comments of a YAML text."""
+    """All comments of a YAML text."""
     return sorted(line[line.index("#") :] for line in text.splitlines() if "#" in line)
 
 
 def test_lists_the_catalog() -> None:
-    """Every model of the catalog is there, with what is known of it."""
+    """Every model of the catalog is listed with its facts."""
     found = listed()
     assert list(found) == [spec.model_id for spec in CATALOG]
     assert found["mlx/Phi-3.5-mini-instruct-4bit"] == {
@@ -77,7 +77,7 @@ def test_lists_the_catalog() -> None:
 
 @pytest.mark.parametrize("arguments", [["models"], ["models", "list"]])
 def test_lists_them_as_a_table(embedded_model: Path, arguments: list[str]) -> None:
-    """Without --json it is a table; `models` alone does the same."""
+    """Without --json the output is a table; `models` alone does the same."""
     header, *rows = run(*arguments).stdout.splitlines()
     assert header.split() == ["model", "aliases", "size", "from"]
     assert len(rows) == len(CATALOG)
@@ -89,7 +89,7 @@ def test_lists_them_as_a_table(embedded_model: Path, arguments: list[str]) -> No
 
 
 def test_lists_those_of_the_config(tiny: Path, tiny_tiers: Path) -> None:
-    """The config's models are marked as such, with their files."""
+    """The config's models are marked as such and have their files."""
     found = listed()["mlx/tiny"]
     assert found["from_config"] is True
     assert found["on_disk"] is True
@@ -98,8 +98,8 @@ def test_lists_those_of_the_config(tiny: Path, tiny_tiers: Path) -> None:
     assert found["size"] == (tiny / "model.safetensors").stat().st_size
 
 
-def test_lists_what_is_damaged(tiny: Path, tiny_tiers: Path) -> None:
-    """A model that is not whole is shown with what is wrong."""
+def test_lists_a_damaged_model(tiny: Path, tiny_tiers: Path) -> None:
+    """A damaged model is listed with the error."""
     cut_short(tiny)
     assert "model.safetensors is damaged" in listed()["mlx/tiny"]["error"]
     [row] = [line for line in run("models").stdout.splitlines() if line.startswith("mlx/tiny ")]
@@ -107,14 +107,14 @@ def test_lists_what_is_damaged(tiny: Path, tiny_tiers: Path) -> None:
 
 
 def test_adds_a_folder(tiny: Path) -> None:
-    """A folder is added under its own name, and llm answers with it at once."""
+    """A folder is added under its own name, and llm can use it immediately."""
     assert run("models", "add", str(tiny)).stdout == "mlx/tiny added: llm -m mlx/tiny '…'\n"
     assert own() == [{"id": "tiny", "path": str(tiny)}]
     assert prompt("-m", "mlx/tiny", *SAY)
 
 
 def test_adds_a_folder_with_id_and_aliases(tiny: Path) -> None:
-    """With an id and aliases it is the aliases that one calls it by."""
+    """A model with an id and aliases can be used by its aliases."""
     result = run("models", "add", str(tiny), "--id", "mlx/mine", "-a", "wee", "--alias", "small1")
     assert result.stdout == "mlx/mine added: llm -m wee '…'\n"
     assert prompt("-m", "wee", *SAY)
@@ -124,7 +124,7 @@ def test_adds_a_folder_with_id_and_aliases(tiny: Path) -> None:
 def test_adds_a_folder_by_a_relative_path(
     tiny: Path, user_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that is relative to here works from everywhere."""
+    """A relative path works from every folder."""
     monkeypatch.chdir(tiny.parent)
     run("models", "add", "tiny", "-a", "wee")
     monkeypatch.chdir(user_path)
@@ -132,7 +132,7 @@ def test_adds_a_folder_by_a_relative_path(
 
 
 def test_adds_a_repository(server: HubServer) -> None:
-    """A repository is added without asking for it; the first prompt downloads it."""
+    """A repository is added without a request; the first prompt downloads it."""
     run("models", "add", "tiny/model", "-a", "wee")
     assert own() == [{"id": "model", "repo": "tiny/model", "aliases": ["wee"]}]
     assert not server.requests
@@ -140,7 +140,7 @@ def test_adds_a_repository(server: HubServer) -> None:
 
 
 def test_adding_keeps_the_rest_of_the_config(tiny: Path, commented: Path) -> None:
-    """Every comment and every other key stays, and the config stays right."""
+    """Adding a model keeps all comments and keys, and the config stays valid."""
     run("models", "add", str(tiny))
     assert comments(commented.read_text()) == comments(CONFIG)
     before = yaml.safe_load(CONFIG)
@@ -149,7 +149,7 @@ def test_adding_keeps_the_rest_of_the_config(tiny: Path, commented: Path) -> Non
 
 
 def test_adds_to_the_example(tiny: Path) -> None:
-    """The config that `config init` writes takes models, too, and keeps its comments."""
+    """Models can be added to the file that `config init` writes, and its comments stay."""
     path = llm.user_dir() / "tiered" / "config.yaml"
     run("config", "init")
     before = path.read_text("utf-8")
@@ -163,8 +163,8 @@ def test_adds_to_the_example(tiny: Path) -> None:
 @pytest.mark.parametrize(
     "what", ["an empty folder", "a file", "damage", "nothing", "three/part/s", "./none", "../none"]
 )
-def test_refuses_what_is_no_model(tmp_path: Path, tiny: Path, what: str) -> None:
-    """What is neither a model's folder nor a repository is refused, and no config appears."""
+def test_refuses_a_source_without_a_model(tmp_path: Path, tiny: Path, what: str) -> None:
+    """A source that is neither a model's folder nor a repository creates no config."""
     source = tmp_path / "source"
     if what == "an empty folder":
         source.mkdir()
@@ -178,15 +178,15 @@ def test_refuses_what_is_no_model(tmp_path: Path, tiny: Path, what: str) -> None
     assert not (llm.user_dir() / "tiered" / "config.yaml").exists()
 
 
-def test_refuses_what_is_no_repository(commented: Path) -> None:
-    """A name that no repository can have is refused, and the config stays as it is."""
+def test_refuses_an_impossible_repository(commented: Path) -> None:
+    """A name that no repository can have is an error, and the config does not change."""
     assert "three/part/s" in refused("models", "add", "three/part/s")
     assert commented.read_text() == CONFIG
 
 
 @pytest.mark.parametrize("name", ["first", "mlx/first", "second", "Phi-4-mini-instruct-4bit"])
 def test_refuses_an_id_that_is_taken(tiny: Path, commented: Path, name: str) -> None:
-    """An id of the config or of the catalog is refused, and the config stays as it is."""
+    """An existing id is an error, and the config does not change."""
     message = refused("models", "add", str(tiny), "--id", name)
     assert message.endswith(" exists already (--id NAME)")
     assert commented.read_text() == CONFIG
@@ -194,14 +194,14 @@ def test_refuses_an_id_that_is_taken(tiny: Path, commented: Path, name: str) -> 
 
 @pytest.mark.parametrize("name", ["mlx/", " "])
 def test_refuses_an_id_that_is_empty(tiny: Path, commented: Path, name: str) -> None:
-    """An id without anything behind the prefix is refused."""
+    """An id with nothing after the prefix is an error."""
     refused("models", "add", str(tiny), "--id", name)
     assert commented.read_text() == CONFIG
 
 
 @pytest.mark.parametrize("alias", ["gpt-4o", "mine", "tiered"])
 def test_refuses_an_alias_that_is_taken(tiny: Path, tiny_tiers: Path, alias: str) -> None:
-    """An alias that means another plugin's model, or is the user's own, would go unheard."""
+    """An alias of another plugin's model, or one of the user's, is an error."""
     invoke("aliases", "set", "mine", "gpt-4o")
     before = tiny_tiers.read_text()
     assert alias in refused("models", "add", str(tiny), "--id", "other", "-a", alias)
@@ -209,7 +209,7 @@ def test_refuses_an_alias_that_is_taken(tiny: Path, tiny_tiers: Path, alias: str
 
 
 def test_an_alias_of_the_catalog_can_be_had(tiny: Path) -> None:
-    """An alias of the catalog goes over to the config's model, for prompts and for tiers."""
+    """An alias of the catalog can be taken by a model of the config, for prompts and tiers."""
     run("models", "add", str(tiny), "-a", "phi")
     assert prompt("-m", "phi", *SAY)
     path = llm.user_dir() / "tiered" / "config.yaml"
@@ -219,14 +219,14 @@ def test_an_alias_of_the_catalog_can_be_had(tiny: Path) -> None:
 
 
 def test_refuses_to_touch_a_broken_config(tiny: Path, config_file: Path) -> None:
-    """A config that can't be read is left as it is."""
+    """A config that can't be read is not changed."""
     config_file.write_text("models: [")
     assert "not valid YAML" in refused("models", "add", str(tiny))
     assert config_file.read_text() == "models: ["
 
 
-def test_refuses_to_touch_what_is_there_twice(tiny: Path, config_file: Path) -> None:
-    """So is one with a key twice, where one of them would be lost."""
+def test_refuses_to_touch_duplicate_keys(tiny: Path, config_file: Path) -> None:
+    """A config with a duplicate key is not changed, as one of the two would be lost."""
     text = "fallback: any\nfallback: local\n"
     config_file.write_text(text)
     assert "fallback" in refused("models", "add", str(tiny))
@@ -235,7 +235,7 @@ def test_refuses_to_touch_what_is_there_twice(tiny: Path, config_file: Path) -> 
 
 @pytest.mark.parametrize("name", ["tiny", "mlx/tiny"])
 def test_removes_a_model(tiny: Path, name: str) -> None:
-    """A model goes by its id, with or without the prefix, and its files stay."""
+    """A model is removed by its id, with or without the prefix, and its files stay."""
     run("models", "add", str(tiny), "-a", "wee")
     assert run("models", "remove", name).stdout == "mlx/tiny removed from the config\n"
     assert own() == []
@@ -246,7 +246,7 @@ def test_removes_a_model(tiny: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["first", "second"])
 def test_removes_no_other_model(commented: Path, name: str) -> None:
-    """The other model and every other key stay."""
+    """Removing a model keeps the other model and all keys."""
     run("models", "remove", name)
     before = yaml.safe_load(CONFIG)
     before["models"] = [entry for entry in before["models"] if not entry["id"].endswith(name)]
@@ -255,14 +255,14 @@ def test_removes_no_other_model(commented: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["first", "second"])
 def test_removing_keeps_the_comments(commented: Path, name: str) -> None:
-    """Every comment stays that is not on the models themselves."""
+    """Removing a model keeps all comments except those on the models."""
     run("models", "remove", name)
     lost = set(comments(CONFIG)) - set(comments(commented.read_text()))
     assert lost <= {"# the first of them", "# not used any more", "# the second of them"}
 
 
 def test_removes_the_last_model(commented: Path) -> None:
-    """A config without any model left is right."""
+    """A config whose last model was removed is valid."""
     run("models", "remove", "first")
     run("models", "remove", "second")
     assert own() == []
@@ -271,7 +271,7 @@ def test_removes_the_last_model(commented: Path) -> None:
 
 @pytest.mark.parametrize("name", ["third", "phi", "Phi-4-mini-instruct-4bit"])
 def test_removes_only_those_of_the_config(commented: Path, name: str) -> None:
-    """A model that the config does not have is told, with those that it has."""
+    """A model that is not in the config is an error that lists those that are."""
     message = refused("models", "remove", name)
     assert message.endswith(" is not one of the config's models (mlx/first, mlx/second)")
     assert commented.read_text() == CONFIG

@@ -55,35 +55,35 @@ SCHEMA = '{"type": "object", "properties": {"name": {"type": "string"}}}'
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep models that are not on disk from being looked for."""
+    """Forbid looking up models that are not on disk."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 def route(*args: str) -> dict[str, Any]:
-    """Give what `route --json` says of a prompt."""
+    """The output of `route --json` for a prompt."""
     facts: dict[str, Any] = run_json("route", "Hello", *args)
     return facts
 
 
 def option(name: str, value: object) -> tuple[str, str, str]:
-    """Give the arguments for an option of `tiered`."""
+    """The arguments for an option of `tiered`."""
     return "-o", name, str(value)
 
 
 def tiers(facts: dict[str, Any]) -> list[str]:
-    """Give the tiers of the chain in their order."""
+    """The tiers of the chain in their order."""
     return [step["tier"] for step in facts["chain"]]
 
 
 def outcomes(facts: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
-    """Give outcome and reason of each tier of the chain."""
+    """Outcome and reason of each tier in the chain."""
     return {step["tier"]: (step["outcome"], step["reason"]) for step in facts["chain"]}
 
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize(("complexity", "name"), COMPLEXITIES)
 def test_each_complexity_has_its_tier(complexity: int, name: str) -> None:
-    """Each complexity goes to the tier that covers it, and the others follow in their order."""
+    """Each complexity goes to the tier that covers it, and the others follow in order."""
     facts = route(*option("complexity", complexity))
     assert (facts["tier"], facts["model"]) == (name, MODELS[name])
     assert (facts["complexity"], facts["source"], facts["task"]) == (complexity, "option", None)
@@ -95,7 +95,7 @@ def test_each_complexity_has_its_tier(complexity: int, name: str) -> None:
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize(("task", "complexity", "name"), TASKS)
 def test_each_task_has_its_complexity(task: str, complexity: int, name: str) -> None:
-    """Each task out of the box goes to the tier of its complexity."""
+    """Each default task goes to the tier of its complexity."""
     facts = route(*option("task", task))
     assert (facts["tier"], facts["complexity"]) == (name, complexity)
     assert (facts["source"], facts["task"]) == ("task", task)
@@ -103,7 +103,7 @@ def test_each_task_has_its_complexity(task: str, complexity: int, name: str) -> 
 
 @pytest.mark.usefixtures("offline")
 def test_a_prompt_that_says_nothing_takes_the_default() -> None:
-    """Without any option or estimate it is the config's default_complexity that counts."""
+    """Without options and estimates, default_complexity decides."""
     configure(estimate=False, default_complexity=2)
     facts = route()
     assert (facts["tier"], facts["complexity"], facts["source"]) == ("small", 2, "default")
@@ -114,7 +114,7 @@ def test_a_prompt_that_says_nothing_takes_the_default() -> None:
 def test_force_local_keeps_everything_here(
     complexity: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With FORCE_LOCAL_LLM=true the largest local tier stands in for the cloud."""
+    """With FORCE_LOCAL_LLM=true the largest local tier replaces the cloud."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
     facts = route(*option("complexity", complexity))
     assert facts["tier"] == ("medium" if name == "cloud" else name)
@@ -125,7 +125,7 @@ def test_force_local_keeps_everything_here(
 def test_force_local_false_sends_everything_to_the_cloud(
     complexity: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With FORCE_LOCAL_LLM=false there is only the cloud, whatever the complexity."""
+    """With FORCE_LOCAL_LLM=false everything goes to the cloud, whatever the complexity."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
     facts = route(*option("complexity", complexity))
     assert (facts["tier"], facts["model"]) == ("cloud", CLOUD)
@@ -142,7 +142,7 @@ def test_a_threshold_moves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny_tiers")
 def test_the_tier_wins_over_complexity_and_that_over_the_task() -> None:
-    """Of a tier, a complexity and a task in one request the first counts."""
+    """A tier overrides a complexity, and a complexity overrides a task."""
     task = option("task", "curriculum_planning")
     assert route(*task, *option("complexity", 6))["tier"] == "medium"
     facts = route(*task, *option("complexity", 6), *option("tier", "small"))
@@ -159,13 +159,13 @@ def test_the_tier_wins_over_complexity_and_that_over_the_task() -> None:
     ],
 )
 def test_the_request_can_shorten_the_chain(options: tuple[str, str], expected: list[str]) -> None:
-    """`fallback` and `local_only` of the request say who is in the chain."""
+    """`fallback` and `local_only` of the request restrict the chain."""
     assert tiers(route(*option("complexity", 9), *option(*options))) == expected
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
 def test_json_has_exactly_these_keys() -> None:
-    """The JSON has the keys that programs depend on, in the chain, too."""
+    """The JSON has the keys that programs depend on, also in the chain."""
     facts = route()
     assert set(facts) == {"tier", "model", "complexity", "source", "task", "reason", "chain"}
     assert facts["chain"]
@@ -174,8 +174,8 @@ def test_json_has_exactly_these_keys() -> None:
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
-def test_says_what_is_ready_and_what_is_not() -> None:
-    """A model that is there is ready; the cloud without a key is skipped, with its reason."""
+def test_ready_and_skipped() -> None:
+    """A model on disk is ready; the cloud without a key is skipped with the reason."""
     found = outcomes(route())
     assert found["medium"] == found["small"] == found["embedded"] == ("ready", None)
     outcome, reason = found["cloud"]
@@ -185,8 +185,8 @@ def test_says_what_is_ready_and_what_is_not() -> None:
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
-def test_people_get_the_same_as_text() -> None:
-    """Without --json the decision is one line, and the chain a table."""
+def test_text_output() -> None:
+    """Without --json the decision is one line and the chain is a table."""
     first, header, *rows = run("route", "Hello", *option("complexity", 3)).stdout.splitlines()
     assert first == "small: complexity 3, and small covers 1-4"
     assert header.split() == ["tier", "model", "why"]
@@ -200,7 +200,7 @@ def test_people_get_the_same_as_text() -> None:
 
 @pytest.mark.usefixtures("tiny_tiers")
 def test_a_key_makes_the_cloud_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key counts wherever it comes from, and is not shown."""
+    """A key is accepted from the command and the environment, and never shown."""
     assert outcomes(route("--key", KEY))["cloud"] == ("ready", None)
     monkeypatch.setenv("LLM_GEMINI_KEY", KEY)
     assert outcomes(route())["cloud"] == ("ready", None)
@@ -209,16 +209,16 @@ def test_a_key_makes_the_cloud_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny_tiers")
 @pytest.mark.parametrize("schema", [SCHEMA, "name, age int"])
-def test_a_schema_rules_nobody_out(schema: str) -> None:
-    """Local models can do schemas, and so can the cloud."""
+def test_a_schema_skips_no_model(schema: str) -> None:
+    """Local models and the cloud accept schemas."""
     found = outcomes(route("--schema", schema, "--key", KEY))
     assert found["medium"] == ("ready", None)
     assert found["cloud"] == ("ready", None)
 
 
 @pytest.mark.usefixtures("tiny_tiers")
-def test_a_model_that_reads_no_attachments_is_skipped(tmp_path: Path) -> None:
-    """An attachment rules out the models that can't read it, and no other."""
+def test_a_model_without_attachments_is_skipped(tmp_path: Path) -> None:
+    """An attachment skips only the models that can't read it."""
     image = tmp_path / "image.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n")
     found = outcomes(route("-a", str(image), "--key", KEY))
@@ -227,7 +227,7 @@ def test_a_model_that_reads_no_attachments_is_skipped(tmp_path: Path) -> None:
 
 
 def test_a_damaged_model_is_skipped(tiny: Path, tiny_tiers: Path) -> None:
-    """A model whose weights are cut short is skipped."""
+    """A model with truncated weights is skipped."""
     cut_short(tiny)
     outcome, reason = outcomes(route())["medium"]
     assert outcome == "skipped"
@@ -235,7 +235,7 @@ def test_a_damaged_model_is_skipped(tiny: Path, tiny_tiers: Path) -> None:
 
 
 def test_says_that_a_model_has_to_be_downloaded(server: HubServer) -> None:
-    """A model that the hub has is ready, with a word on the download, and stays on the hub."""
+    """A model on the hub is ready, with a note on the download, and is not downloaded yet."""
     configure(
         tier("all", "1-10", "mlx/remote"), models=[{"id": "mlx/remote", "repo": "tiny/model"}]
     )
@@ -244,7 +244,7 @@ def test_says_that_a_model_has_to_be_downloaded(server: HubServer) -> None:
 
 
 def test_says_that_a_model_can_not_be_downloaded(server: HubServer) -> None:
-    """A model that is not on disk and can't be had is skipped."""
+    """A model that is not on disk and can't be downloaded is skipped."""
     server.status = 500
     configure(
         tier("all", "1-10", "mlx/remote"), models=[{"id": "mlx/remote", "repo": "tiny/model"}]
@@ -256,15 +256,15 @@ def test_says_that_a_model_can_not_be_downloaded(server: HubServer) -> None:
 
 @pytest.mark.usefixtures("tiny_tiers")
 def test_stored_options_count() -> None:
-    """What `llm models options set` stored counts, and a request's own option wins over it."""
+    """Stored options apply, and the options of the command override them."""
     invoke("models", "options", "set", "tiered", "complexity", "9")
     assert route()["tier"] == "cloud"
     assert route(*option("complexity", 1))["tier"] == "small"
 
 
 @pytest.mark.usefixtures("tiny_tiers")
-def test_what_it_says_is_what_happens() -> None:
-    """The first ready model of the chain is the one that then answers."""
+def test_the_first_ready_model_answers() -> None:
+    """The first ready model of the chain is the one that answers."""
     prompt("-m", "tiered", *option("complexity", 3), "Hello")
     with closing(sqlite3.connect(llm.user_dir() / "logs.db")) as database:
         [[answered]] = database.execute("select resolved_model from turns")
@@ -282,7 +282,7 @@ def test_what_it_says_is_what_happens() -> None:
         ("temperature", "3", "less than or equal to 2"),
     ],
 )
-def test_a_wrong_option_is_told(name: str, value: str, message: str) -> None:
+def test_a_wrong_option_is_reported(name: str, value: str, message: str) -> None:
     """An option that `tiered` does not accept is an error with its name and the reason."""
     error = refused("route", "Hello", *option(name, value))
     assert error.startswith(f"wrong options: {name}: ")
@@ -298,25 +298,27 @@ def test_a_wrong_option_is_told(name: str, value: str, message: str) -> None:
         ("task", "xyz", "unknown task 'xyz': known are content_validation, "),
     ],
 )
-def test_an_unknown_name_is_told(name: str, value: str, message: str) -> None:
-    """A tier or task that is not there is an error with the nearest names, or all of them."""
+def test_an_unknown_name_is_reported(name: str, value: str, message: str) -> None:
+    """An unknown tier or task is an error with the nearest names, or with all of them."""
     assert refused("route", "Hello", *option(name, value)).startswith(message)
 
 
 @pytest.mark.parametrize("schema", ["name text", "[1, 2]", "5"])
-def test_a_wrong_schema_is_told(schema: str) -> None:
-    """What is no schema, neither JSON nor llm's concise form, is one clear error."""
+def test_a_wrong_schema_is_reported(schema: str) -> None:
+    """A text that is neither a JSON Schema nor llm's concise form is an error of one line."""
     assert "schema" in refused("route", "Hello", "--schema", schema).lower()
 
 
-def test_an_attachment_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """A file that does not exist is named."""
+def test_an_attachment_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    """An attachment that does not exist is named in the error."""
     result = run("route", "Hello", "-a", str(tmp_path / "nothing.png"), code=2)
     assert "nothing.png' does not exist" in result.stderr
 
 
-def test_a_rollback_without_a_cloud_is_told(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FORCE_LOCAL_LLM=false without any cloud tier is one clear error."""
+def test_a_rollback_without_a_cloud_is_reported(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FORCE_LOCAL_LLM=false without a cloud tier is an error of one line."""
     configure(tier("all", "1-10", "mlx/tiny"), models=[{"id": "mlx/tiny", "path": str(tiny)}])
     monkeypatch.setenv("FORCE_LOCAL_LLM", "false")
     assert "but there is no cloud tier" in refused("route", "Hello")
@@ -328,7 +330,7 @@ def test_calls_no_model(
     connections: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A dry run loads no model, connects to nobody and writes nothing."""
+    """The command loads no model, makes no connection and writes nothing."""
     monkeypatch.setenv("LLM_GEMINI_KEY", KEY)
     before = sorted(user_path.rglob("*"))
     facts = route(*option("complexity", 9))

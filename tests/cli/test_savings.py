@@ -1,4 +1,4 @@
-"""`llm tiered savings`: what it prints, what it draws, and what it refuses."""
+"""`llm tiered savings`: output, charts and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture
 def log(logs: Path) -> Path:
-    """An empty log, and a config whose cloud tier is a model with a known price."""
+    """An empty log, and a config whose cloud model has a known price."""
     empty_log(logs)
     configure(tier("medium", "1-7", MODELS["medium"]), tier("cloud", "8-10", FLASH))
     return logs
@@ -35,7 +35,7 @@ def log(logs: Path) -> Path:
 
 @pytest.fixture
 def ten_days(log: Path) -> Path:
-    """One local request a day for ten days, the first half of them with a task, and one abroad."""
+    """A local request on each of ten days, the first five with a task, and a cloud request."""
     tasks = ["theory_analysis"] * 5 + [None] * 5
     rows = [turn(NOW - age * DAY, task=task) for age, task in enumerate(tasks)]
     failed = [attempt("medium", MODELS["medium"], "no room"), attempt("cloud", FLASH)]
@@ -44,12 +44,12 @@ def ten_days(log: Path) -> Path:
 
 
 def cells(line: str) -> list[str]:
-    """Give the cells of a line of a table."""
+    """The cells of a line of a table."""
     return re.split(r"\s{2,}", line.strip())
 
 
-def test_for_people(ten_days: Path) -> None:
-    """The summary says what was answered where, what it cost, what it saved and how it went."""
+def test_text_output(ten_days: Path) -> None:
+    """The summary has where requests were answered, their costs, savings and speed."""
     lines = run("savings").stdout.splitlines()
     first, last = (NOW - 9 * DAY).astimezone().date(), NOW.astimezone().date()
     assert lines[0] == f"11 requests to tiered, {first} to {last} (9.0 days)"
@@ -70,8 +70,8 @@ def test_for_people(ten_days: Path) -> None:
     assert lines[14:] == ["fell back          because", "1            9.1%  no room"]
 
 
-def test_unknown_is_said(log: Path) -> None:
-    """What nobody knows is called unknown, or counted, and never shown as zero."""
+def test_unknown_figures(log: Path) -> None:
+    """Unknown figures are called unknown or counted, and never shown as zero."""
     configure(tier("all", "1-10", "gemini/gemini-9"))
     unknown = {"input": None, "output": None, "ms": None, "ttft": None}
     add(log, [turn(NOW, model="gemini/gemini-9", tier="all", **unknown)])
@@ -85,8 +85,8 @@ def test_unknown_is_said(log: Path) -> None:
     assert cells(lines[15])[-6:] == ["unknown"] * 6
 
 
-def test_partly_unknown_is_said(log: Path) -> None:
-    """Where only some prices are known, the sum says for how many requests it is not."""
+def test_partly_unknown_figures(log: Path) -> None:
+    """If some prices are unknown, the sum says for how many requests."""
     add(log, [turn(NOW, model=FLASH), turn(NOW, model="gemini/gemini-9")])
     output = run("savings", "--by", "tier").stdout
     assert "$0.00055, price unknown for 1\n" in output
@@ -94,8 +94,8 @@ def test_partly_unknown_is_said(log: Path) -> None:
     assert "* and more: the price of some requests is unknown" in output
 
 
-def test_what_is_not_counted_is_said(log: Path) -> None:
-    """Other models, damaged rows and wrong clocks are told at the end."""
+def test_rows_that_are_not_counted(log: Path) -> None:
+    """Other models, damaged rows and dates in the future are noted at the end."""
     rows = [turn(NOW), turn(NOW + 5 * DAY), turn(NOW) | {"datetime_utc": ""}]
     add(log, [*rows, turn(NOW) | {"model": "gpt-4o"}])
     assert run("savings").stdout.splitlines()[-3:] == [
@@ -114,14 +114,14 @@ def test_what_is_not_counted_is_said(log: Path) -> None:
     ],
 )
 def test_groups(ten_days: Path, by: str, keys: list[str]) -> None:
-    """With --by there is a table with a line for each, the largest first."""
+    """With --by there is a table with a line for each group, the largest first."""
     lines = run("savings", "--by", by).stdout.splitlines()
     assert cells(lines[14])[0] == by
     assert [cells(line)[0] for line in lines[15:17]] == keys
 
 
 def test_days(ten_days: Path) -> None:
-    """By day there is a line for each day that had a request, from the first to the last."""
+    """--by day has a line for each day with a request, in order."""
     groups = run_json("savings", "--by", "day")["groups"]
     days = [(NOW - age * DAY).astimezone().date().isoformat() for age in range(9, -1, -1)]
     assert [group["key"] for group in groups] == days
@@ -129,7 +129,7 @@ def test_days(ten_days: Path) -> None:
 
 
 def test_json(ten_days: Path) -> None:
-    """As JSON, it is the report."""
+    """With --json the output is the report."""
     facts = run_json("savings", "--by", "model")
     assert facts["cloud_model"] == FLASH
     assert facts["total"]["requests"] == 11
@@ -141,7 +141,7 @@ def test_json(ten_days: Path) -> None:
 
 
 def test_the_whole_json(log: Path) -> None:
-    """The whole of the JSON for one request, and that it is JSON."""
+    """The complete JSON for one request."""
     add(log, [turn(task="theory_analysis")])
     group = {
         "requests": 1,
@@ -200,7 +200,7 @@ def test_the_whole_json(log: Path) -> None:
     ],
 )
 def test_times(text: str, begins: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Days, times, and how long ago, where this machine is; some days have 25 hours."""
+    """Days, times and ages are in this machine's time zone; some days have 25 hours."""
     monkeypatch.setenv("TZ", "Europe/Paris")
     time.tzset()
     try:
@@ -224,7 +224,7 @@ def test_times(text: str, begins: str, ends: str, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_periods(ten_days: Path, options: list[str], requests: int) -> None:
-    """Only what lies in the period counts, and the day of --until does."""
+    """Only requests in the period count, including those of the day of --until."""
     assert run_json("savings", *options)["total"]["requests"] == requests
 
 
@@ -233,43 +233,43 @@ def test_periods(ten_days: Path, options: list[str], requests: int) -> None:
     ["", "nonsense", "2026-02-30", "2026-13-01", "7", "-7d", "7y", "99999999999d", "0001-01-01"],
 )
 def test_wrong_times(log: Path, text: str) -> None:
-    """What is no time is refused with the forms that are allowed."""
+    """A text that is not a time is an error with the allowed forms."""
     told = refused("savings", "--since", text)
     assert told.startswith(f"{text!r} is not a time (for example 2026-11-01")
 
 
 def test_an_end_before_the_beginning(log: Path) -> None:
-    """A period that ends before it begins is refused."""
+    """A period that ends before it begins is an error."""
     told = refused("savings", "--since", "2026-11-05", "--until", "2026-11-04")
     assert told == "--since 2026-11-05 is not before --until 2026-11-04"
 
 
 def test_an_unknown_grouping(log: Path) -> None:
-    """What can't be grouped by is refused with what can."""
+    """An unknown group is an error with the known ones."""
     assert "'day', 'tier', 'task', 'model'" in run("savings", "--by", "mood", code=2).stderr
 
 
 def test_no_requests_yet(log: Path) -> None:
-    """A log without a request to `tiered` is no error."""
+    """A log without a request to `tiered` is not an error."""
     assert run("savings").stdout == "no requests to tiered\n"
     assert run("savings", "--since", "7d").stdout == "no requests to tiered in this time\n"
     assert run_json("savings")["total"]["requests"] == 0
 
 
 def test_no_log_yet(logs: Path) -> None:
-    """Without a log the error says so, and none is made."""
+    """A missing log is an error, and none is created."""
     assert refused("savings").startswith("there is no log yet: ")
     assert not logs.exists()
 
 
 def test_a_damaged_log(logs: Path) -> None:
-    """A log that is no database is one line."""
+    """A log that is not a database is an error of one line."""
     logs.write_bytes(b"something else" * 100)
     assert refused("savings").endswith("can't be read: file is not a database")
 
 
 def test_without_a_cloud_tier(log: Path) -> None:
-    """With local tiers only there is nothing to compare with, and that is said."""
+    """With only local tiers there is nothing to compare with, and the output says so."""
     configure(tier("all", "1-10", MODELS["medium"]))
     add(log, [turn(NOW)])
     assert "all in the cloud       unknown (no such tier)\n" in run("savings").stdout
@@ -277,13 +277,13 @@ def test_without_a_cloud_tier(log: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gemini-flash-latest", CLOUD])
 def test_the_cloud_tier_by_its_alias(log: Path, name: str) -> None:
-    """An alias of the cloud tier's model is the model."""
+    """An alias of the cloud tier's model means that model."""
     configure(tier("medium", "1-7", MODELS["medium"]), tier("cloud", "8-10", name))
     assert run_json("savings")["cloud_model"] == CLOUD
 
 
 def test_nothing_is_written(ten_days: Path, user_path: Path, connections: list[Any]) -> None:
-    """The command writes nothing and connects to nobody."""
+    """The command writes nothing and makes no connection."""
     before = {path: path.stat().st_mtime_ns for path in user_path.rglob("*")}
     run("savings", "--by", "day")
     assert {path: path.stat().st_mtime_ns for path in user_path.rglob("*")} == before
@@ -291,7 +291,7 @@ def test_nothing_is_written(ten_days: Path, user_path: Path, connections: list[A
 
 
 def drawn(path: Path) -> tuple[list[str], list[list[tuple[float, float]]]]:
-    """Give the texts of the picture, and the points of its two lines."""
+    """The texts of the chart and the points of its two lines."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == f"{SVG}svg"
     lines = [line for line in root.iter(f"{SVG}polyline") if line.get("stroke-width") == "2"]
@@ -304,7 +304,7 @@ def drawn(path: Path) -> tuple[list[str], list[list[tuple[float, float]]]]:
 
 
 def test_a_picture(ten_days: Path, tmp_path: Path) -> None:
-    """Saved and spent are two lines of sums over the days, with their ends and their scale."""
+    """Savings and costs are two lines of sums over the days, with labels and a scale."""
     picture = tmp_path / "savings.svg"
     assert "11 requests" in run("savings", "--plot", str(picture)).stdout
     texts, (saved, spent) = drawn(picture)
@@ -315,7 +315,7 @@ def test_a_picture(ten_days: Path, tmp_path: Path) -> None:
 
 
 def test_a_picture_of_one_day(log: Path, tmp_path: Path) -> None:
-    """One day, and nothing spent: still a picture."""
+    """A single day without costs gives a chart, too."""
     add(log, [turn(NOW)])
     picture = tmp_path / "savings.svg"
     run("savings", "--by", "day", "--plot", str(picture), "--json")
@@ -325,18 +325,18 @@ def test_a_picture_of_one_day(log: Path, tmp_path: Path) -> None:
 
 
 def test_a_picture_of_nothing(log: Path, tmp_path: Path) -> None:
-    """Without requests there is nothing to draw."""
+    """A chart without any requests is an error."""
     picture = tmp_path / "savings.svg"
     assert refused("savings", "--plot", str(picture)).startswith("there is nothing to draw")
     assert not picture.exists()
 
 
 def test_a_picture_in_another_format(ten_days: Path, tmp_path: Path) -> None:
-    """Only SVG is drawn, and a name that promises something else is refused."""
+    """A chart whose name does not end in .svg is an error."""
     assert "SVG" in refused("savings", "--plot", str(tmp_path / "savings.png"))
 
 
 def test_a_picture_where_nothing_can_be_written(ten_days: Path, tmp_path: Path) -> None:
-    """A file that can't be written is named."""
+    """A file that can't be written is named in the error."""
     picture = tmp_path / "nowhere" / "savings.svg"
     assert refused("savings", "--plot", str(picture)).startswith(f"{picture} can't be written")

@@ -30,18 +30,18 @@ KEY = "a-key-that-stays-secret"
 
 
 def status() -> dict[str, Any]:
-    """Give what `status --json` says."""
+    """The output of `status --json`."""
     facts: dict[str, Any] = run_json("status")
     return facts
 
 
 def tiers() -> dict[str, Any]:
-    """Give the tiers by their names."""
+    """The tiers by name."""
     return {entry["tier"]: entry for entry in status()["tiers"]}
 
 
 def line(start: str) -> str:
-    """Give the one line of the text that starts so."""
+    """The only line of the output with this beginning."""
     [found] = [row for row in run("status").stdout.splitlines() if row.startswith(start)]
     return found
 
@@ -63,7 +63,7 @@ def test_json_has_exactly_these_keys() -> None:
 
 
 def test_lists_the_tiers_and_the_last_resort() -> None:
-    """All tiers are there with their complexities and models, and the embedded model at last."""
+    """All tiers are listed with their complexity and model, the embedded model last."""
     assert [
         (entry["tier"], entry["complexity"], entry["model"]) for entry in status()["tiers"]
     ] == [
@@ -74,8 +74,8 @@ def test_lists_the_tiers_and_the_last_resort() -> None:
     ]
 
 
-def test_says_what_is_not_downloaded() -> None:
-    """A model that is not on disk is shown with the size that it would have."""
+def test_a_model_that_is_not_downloaded() -> None:
+    """A model that is not on disk is shown with the size of its download."""
     small = tiers()["small"]
     assert small["on_disk"] is False
     assert small["size"] == 2_300_000_000
@@ -85,7 +85,7 @@ def test_says_what_is_not_downloaded() -> None:
 
 
 def test_says_where_a_model_is(tiny: Path, tiny_tiers: Path) -> None:
-    """A folder's model is on disk, with its path and the size of its weights."""
+    """A model in a folder is on disk, with its path and the size of its weights."""
     small = tiers()["small"]
     assert small["on_disk"] is True
     assert small["path"] == str(tiny)
@@ -94,7 +94,7 @@ def test_says_where_a_model_is(tiny: Path, tiny_tiers: Path) -> None:
 
 
 def test_finds_a_downloaded_model(server: HubServer) -> None:
-    """A model out of a repository is on disk once it is downloaded, and not before."""
+    """A model of a repository is on disk once it is downloaded, and not before."""
     configure(
         tier("all", "1-10", "mlx/remote"), models=[{"id": "mlx/remote", "repo": "tiny/model"}]
     )
@@ -107,18 +107,18 @@ def test_finds_a_downloaded_model(server: HubServer) -> None:
 
 
 def test_finds_the_embedded_model(embedded_model: Path) -> None:
-    """The embedded model is on disk where the plugin puts it."""
+    """The embedded model is found where the plugin puts it."""
     assert tiers()["embedded"]["path"] == str(embedded_model)
 
 
 def test_a_cloud_tier_has_no_files() -> None:
-    """A tier off this machine is shown as such."""
+    """A cloud tier is shown as such."""
     assert tiers()["cloud"]["local"] is False
     assert line("cloud").endswith("cloud")
 
 
 def test_shows_damage(tiny: Path, tiny_tiers: Path) -> None:
-    """A model with weights cut short is not on disk: what is wrong stands there."""
+    """A model with truncated weights is not on disk, and its error is shown instead."""
     cut_short(tiny)
     small = tiers()["small"]
     assert small["on_disk"] is False
@@ -127,7 +127,7 @@ def test_shows_damage(tiny: Path, tiny_tiers: Path) -> None:
 
 
 def test_shows_a_folder_that_is_gone(tmp_path: Path) -> None:
-    """A model whose folder does not exist is told."""
+    """A model whose folder does not exist is shown with the error."""
     path = tmp_path / "gone"
     configure(tier("all", "1-10", "mlx/gone"), models=[{"id": "mlx/gone", "path": str(path)}])
     assert f"there is no folder {path}" in tiers()["all"]["error"]
@@ -135,14 +135,14 @@ def test_shows_a_folder_that_is_gone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["mlx/nobody-has-this", "gemini/nobody-has-this", "nobody"])
 def test_shows_a_model_that_llm_does_not_know(model: str) -> None:
-    """A tier whose model nobody registered is told, be it local or not."""
+    """A tier with an unknown model is shown with the error, local or not."""
     configure(tier("all", "1-10", model))
     assert "llm knows no such model" in line("all")
     assert "llm knows no such model" in tiers()["all"]["error"]
 
 
 def test_shows_a_local_model_by_an_alias_of_the_users_own(tiny: Path) -> None:
-    """A name that `llm aliases set` gave a local model is that model, whatever the name."""
+    """A user's alias of a local model is that model, whatever the alias looks like."""
     configure(tier("all", "1-10", "mlx/favourite"), models=[{"id": "mlx/tiny", "path": str(tiny)}])
     llm.set_alias("mlx/favourite", "mlx/tiny")
     assert tiers()["all"]["path"] == str(tiny)
@@ -150,7 +150,7 @@ def test_shows_a_local_model_by_an_alias_of_the_users_own(tiny: Path) -> None:
 
 
 class NotReally(llm.Model):
-    """Another plugin's model, named as ours are."""
+    """Another plugin's model with an id like those of local models."""
 
     model_id = "mlx/not-really"
 
@@ -169,7 +169,7 @@ class Plugin:
 
 
 def test_shows_that_a_model_is_local_by_name_only() -> None:
-    """A tier whose model has the name of a local one, and is none, is told."""
+    """A tier whose model only looks like a local model is shown with the error."""
     configure(tier("all", "1-10", NotReally.model_id))
     plugin = Plugin()
     pm.register(plugin)
@@ -180,7 +180,7 @@ def test_shows_that_a_model_is_local_by_name_only() -> None:
 
 
 def test_shows_a_cloud_model_by_an_alias_that_looks_local() -> None:
-    """A name that `llm aliases set` gave a cloud model is that model, whatever the name."""
+    """A user's alias of a cloud model is that model, whatever the alias looks like."""
     configure(tier("all", "1-10", "mlx/not-really"))
     llm.set_alias("mlx/not-really", CLOUD)
     assert tiers()["all"]["model"] == CLOUD
@@ -188,7 +188,7 @@ def test_shows_a_cloud_model_by_an_alias_that_looks_local() -> None:
 
 
 def test_shows_the_device() -> None:
-    """The device has a kind, a name, its memory, and what models may use of it."""
+    """The device is shown with its kind, name, memory, and the memory for models."""
     found = status()["device"]
     assert set(found) == {"kind", "name", "memory", "budget"}
     assert found["kind"] in ("cpu", "metal", "cuda")
@@ -196,8 +196,8 @@ def test_shows_the_device() -> None:
     assert line("device: ").startswith(f"device: {found['kind']} ({found['name']}), ")
 
 
-def test_memory_limit_is_what_models_may_use() -> None:
-    """The config's memory_limit takes the place of what is safe on the device."""
+def test_memory_limit() -> None:
+    """The config's memory_limit replaces the default memory for models."""
     configure(memory_limit="3GB")
     assert status()["device"]["budget"] == 3_000_000_000
     assert line("device: ").endswith("models may use 3.0 GB")
@@ -205,13 +205,13 @@ def test_memory_limit_is_what_models_may_use() -> None:
 
 @pytest.mark.usefixtures("no_mlx")
 def test_works_without_mlx() -> None:
-    """Where MLX does not load, the reason stands in the device's place."""
+    """If MLX does not load, the reason is shown instead of the device."""
     assert set(status()["device"]) == {"error"}
     assert line("device: ") == f"device: {status()['device']['error']}"
 
 
-def test_says_that_there_is_no_key() -> None:
-    """Without a key the command that stores one stands there."""
+def test_missing_key() -> None:
+    """Without a key, the command that stores one is shown."""
     assert status()["gemini_key"] is None
     assert line("Gemini key: ") == "Gemini key: none (llm keys set gemini)"
 
@@ -220,10 +220,10 @@ def test_says_that_there_is_no_key() -> None:
     ("stored", "exported", "source"),
     [(True, False, "llm keys"), (False, True, "LLM_GEMINI_KEY"), (True, True, "llm keys")],
 )
-def test_says_where_the_key_is_from(
+def test_source_of_the_key(
     user_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool, exported: bool, source: str
 ) -> None:
-    """The key's source is shown as llm would take it, and the key itself nowhere."""
+    """The key's source is shown in llm's order, and the key itself never is."""
     if stored:
         (user_path / "keys.json").write_text(json.dumps({"gemini": KEY}))
     if exported:
@@ -233,14 +233,14 @@ def test_says_where_the_key_is_from(
     assert KEY not in run("status").output + run("status", "--json").output
 
 
-def test_a_broken_keys_file_is_told(user_path: Path) -> None:
-    """A keys.json that is no JSON is named, without a traceback."""
+def test_a_broken_keys_file_is_reported(user_path: Path) -> None:
+    """A keys.json that is not JSON is named, without a traceback."""
     (user_path / "keys.json").write_text("{")
     assert "keys.json" in refused("status")
 
 
-def test_says_that_the_defaults_hold(user_path: Path) -> None:
-    """Without a config file its place is shown, and nothing is from anywhere else."""
+def test_no_config_file(user_path: Path) -> None:
+    """Without a config file its path is shown, and all values are defaults."""
     path = user_path / "tiered" / "config.yaml"
     facts = status()
     assert facts["config_path"] == str(path)
@@ -248,8 +248,8 @@ def test_says_that_the_defaults_hold(user_path: Path) -> None:
     assert line("config: ") == f"config: {path} (no such file; using the defaults)"
 
 
-def test_says_what_the_config_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the file or the environment says is listed with where it is from."""
+def test_changed_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values of the file and the environment are listed with their source."""
     path = configure(fallback="local", default_complexity=3)
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
     monkeypatch.setenv("COMPLEXITY_SMALL", "2")
@@ -269,8 +269,8 @@ def test_says_what_the_config_changed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tiny_tiers")
-def test_shows_what_is_in_memory() -> None:
-    """A model that this process has loaded is resident; before, none is."""
+def test_models_in_memory() -> None:
+    """A model that this process has loaded is shown as in memory; before that, none is."""
     assert status()["resident"] == []
     prompt("-n", "-m", "wee", "-o", "max_tokens", "2", "Hello")
     assert status()["resident"] == ["mlx/tiny"]
@@ -278,7 +278,7 @@ def test_shows_what_is_in_memory() -> None:
 
 @pytest.mark.usefixtures("tiny_tiers")
 def test_asks_and_writes_nothing(user_path: Path, connections: list[Any]) -> None:
-    """It connects to nobody, and leaves the user's folder as it is."""
+    """The command makes no connection and does not change the user's folder."""
     before = sorted(user_path.rglob("*"))
     run("status")
     assert connections == []
@@ -286,7 +286,7 @@ def test_asks_and_writes_nothing(user_path: Path, connections: list[Any]) -> Non
 
 
 def test_budget() -> None:
-    """What is left of the budget is shown, and stands in the JSON in dollars."""
+    """The rest of the budget is shown, and the JSON has it in dollars."""
     configure(budget={"day": 1, "month": "20.50"})
     lines = run("status").stdout.splitlines()
     assert "budget: $1.00 of $1.00 left this day" in lines
@@ -300,7 +300,7 @@ def test_budget() -> None:
 
 
 def test_budget_with_a_log_that_can_not_be_read(user_path: Path) -> None:
-    """A log that is damaged is told in the place of what is left."""
+    """A damaged log is reported instead of the rest of the budget."""
     (user_path / "logs.db").write_bytes(b"no database" * 1000)
     configure(budget={"day": 1})
     [line] = [line for line in run("status").stdout.splitlines() if line.startswith("budget: ")]
@@ -308,6 +308,6 @@ def test_budget_with_a_log_that_can_not_be_read(user_path: Path) -> None:
 
 
 def test_no_budget() -> None:
-    """Without a budget nothing is said of one."""
+    """Without a budget none is shown."""
     assert "budget: " not in run("status").stdout
     assert run_json("status")["budget"] == []

@@ -18,31 +18,31 @@ SMALL = "small (mlx/tiny)"
 
 
 def verify(*args: str, code: int = 0) -> dict[str, dict[str, str]]:
-    """Give the findings of `verify --json` by the part that each is about."""
+    """The findings of `verify --json`, by part."""
     return {finding["part"]: finding for finding in run_json("verify", *args, code=code)}
 
 
 def states(found: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Give the state of each part."""
+    """The state of each part."""
     return {part: finding["state"] for part, finding in found.items()}
 
 
 @pytest.fixture
 def one_tier(tiny: Path) -> None:
-    """Configure one tier with the tiny model, and no cloud."""
+    """One tier with the tiny model, and no cloud."""
     configure(tier("small", "1-10", "mlx/tiny"), models=[{"id": "mlx/tiny", "path": str(tiny)}])
 
 
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give a key of Gemini to the environment."""
+    """An API key of Gemini in the environment."""
     monkeypatch.setenv("LLM_GEMINI_KEY", KEY)
     return KEY
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model", "key")
 def test_all_is_well() -> None:
-    """Where everything is there each part is ok, and the exit code 0."""
+    """If everything works, each part is ok and the exit code is 0."""
     assert states(verify()) == {
         "plugin": "ok",
         "config": "ok",
@@ -58,15 +58,15 @@ def test_all_is_well() -> None:
 
 @pytest.mark.usefixtures("one_tier")
 def test_json_has_exactly_these_keys() -> None:
-    """Each finding has a part, a state, a detail, and what mends it or null."""
+    """Each finding has a part, a state, a detail, and a fix or null."""
     for finding in run_json("verify"):
         assert set(finding) == {"part", "state", "detail", "fix"}
         assert finding["state"] in ("ok", "warn", "fail")
 
 
 @pytest.mark.usefixtures("one_tier", "embedded_model")
-def test_people_get_a_line_for_each_part() -> None:
-    """Without --json each finding is a line: state, part, detail."""
+def test_text_output() -> None:
+    """Without --json each finding is a line with state, part and detail."""
     found = verify()
     lines = run("verify").stdout.splitlines()
     assert len(lines) == len(found)
@@ -75,7 +75,7 @@ def test_people_get_a_line_for_each_part() -> None:
 
 
 def test_a_fix_stands_behind_its_finding(tmp_path: Path, tiny: Path, one_tier: None) -> None:
-    """What mends a part stands at the end of its line."""
+    """The fix is at the end of the line."""
     cut_short(tiny)
     text = run("verify", code=1).stdout
     [line] = [line for line in text.splitlines() if SMALL in line]
@@ -84,8 +84,8 @@ def test_a_fix_stands_behind_its_finding(tmp_path: Path, tiny: Path, one_tier: N
 
 
 @pytest.mark.usefixtures("embedded_model")
-def test_missing_key_and_big_models_are_no_failure() -> None:
-    """With no key and without the big models it warns, and exits with 0: something can answer."""
+def test_missing_key_and_models_are_warnings() -> None:
+    """A missing key and missing models are warnings if another model can answer."""
     found = states(verify())
     assert found["llm-gemini"] == "warn"
     assert found[f"cloud ({CLOUD})"] == "warn"
@@ -97,13 +97,13 @@ def test_missing_key_and_big_models_are_no_failure() -> None:
 
 @pytest.mark.usefixtures("one_tier", "embedded_model")
 def test_says_whether_llm_gemini_is_needed() -> None:
-    """Without a tier for it, neither llm-gemini nor its key is missed."""
+    """Without a Gemini tier, llm-gemini and its key are not needed."""
     assert verify()["llm-gemini"]["detail"] == "no tier needs it"
 
 
 @pytest.mark.usefixtures("tiny_tiers")
-def test_says_where_the_key_is_from(user_path: Path) -> None:
-    """The key's source is shown, and the key itself nowhere."""
+def test_source_of_the_key(user_path: Path) -> None:
+    """The key's source is shown, and the key itself never is."""
     (user_path / "keys.json").write_text(json.dumps({"gemini": KEY}))
     assert verify()["llm-gemini"]["detail"] == "installed, with an API key from llm keys"
     assert KEY not in run("verify").output + run("verify", "--json").output
@@ -111,14 +111,14 @@ def test_says_where_the_key_is_from(user_path: Path) -> None:
 
 @pytest.mark.usefixtures("tiny_tiers", "key", "no_mlx")
 def test_works_without_mlx() -> None:
-    """Where MLX does not load it warns; the cloud can answer, so the exit code is 0."""
+    """Without MLX there is a warning; the exit code is 0, as the cloud can answer."""
     found = states(verify())
     assert found["MLX"] == found[SMALL] == "warn"
     assert found[f"cloud ({CLOUD})"] == "ok"
 
 
 def test_nothing_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no model is there and none may be fetched, that is a failure of the chain."""
+    """Without any model on disk or to download, the chain fails."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = verify(code=1)
     assert found["chain"]["detail"] == "no model can answer a prompt"
@@ -137,7 +137,7 @@ def _spoil_the_header(folder: Path) -> None:
 @pytest.mark.usefixtures("one_tier", "embedded_model")
 @pytest.mark.parametrize("damage", [cut_short, _lose_a_shard, _spoil_the_header])
 def test_damaged_weights_are_a_failure(tiny: Path, damage: Any) -> None:
-    """A tier's model that is not whole fails, though the embedded one could answer."""
+    """A damaged model of a tier fails, even if the embedded model could answer."""
     damage(tiny)
     found = verify(code=1)
     assert found[SMALL]["state"] == "fail"
@@ -146,7 +146,7 @@ def test_damaged_weights_are_a_failure(tiny: Path, damage: Any) -> None:
 
 
 def test_a_damaged_embedded_model_is_a_failure(embedded_model: Path, one_tier: None) -> None:
-    """So does the embedded model, with the command that mends it."""
+    """A damaged embedded model fails, with the command that fixes it."""
     cut_short(embedded_model)
     finding = verify(code=1)[f"embedded ({EMBEDDED})"]
     assert finding["state"] == "fail"
@@ -156,7 +156,7 @@ def test_a_damaged_embedded_model_is_a_failure(embedded_model: Path, one_tier: N
 @pytest.mark.usefixtures("embedded_model")
 @pytest.mark.parametrize("model", ["mlx/nobody-has-this", "gemini/nobody-has-this", "nobody"])
 def test_an_unknown_model_is_a_failure(model: str) -> None:
-    """A tier whose model llm does not know fails, with the place to correct it."""
+    """A tier with an unknown model fails, with the file to correct."""
     path = configure(tier("all", "1-10", model))
     finding = verify(code=1)[f"all ({model})"]
     assert finding["state"] == "fail"
@@ -178,13 +178,13 @@ def test_an_option_that_the_model_lacks_is_a_failure(tiny: Path) -> None:
 
 @pytest.mark.usefixtures("embedded_model")
 def test_a_tier_that_asks_itself_is_a_failure() -> None:
-    """A tier whose model is `tiered` would go round in circles: it fails."""
+    """A tier whose model is `tiered` fails, as it would never end."""
     configure(tier("all", "1-10", "tiered"))
     assert "fail" in states(verify(code=1)).values()
 
 
 def test_a_broken_config_is_a_failure() -> None:
-    """A config that can't be read is the one finding there is."""
+    """A config that can't be read is the only finding."""
     path = configure()
     path.write_text("tiers: [")
     [finding] = verify(code=1).values()
@@ -193,7 +193,7 @@ def test_a_broken_config_is_a_failure() -> None:
 
 
 def test_a_broken_environment_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable with a value that is none of its own is a finding, too."""
+    """A variable with a wrong value is a finding, too."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", "perhaps")
     [finding] = verify(code=1).values()
     assert finding["detail"].startswith("FORCE_LOCAL_LLM: found 'perhaps'")
@@ -207,7 +207,7 @@ def test_a_rollback_without_a_cloud_is_a_failure(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_broken_keys_file_is_a_failure(user_path: Path) -> None:
-    """A keys.json that is no JSON is a finding, without a traceback."""
+    """A keys.json that is not JSON is a finding, without a traceback."""
     (user_path / "keys.json").write_text("{")
     failed = [finding for finding in verify(code=1).values() if finding["state"] == "fail"]
     assert any("keys.json" in finding["detail"] for finding in failed)
@@ -215,7 +215,7 @@ def test_a_broken_keys_file_is_a_failure(user_path: Path) -> None:
 
 @pytest.mark.usefixtures("one_tier")
 def test_a_log_that_is_a_folder_is_a_failure(logs: Path) -> None:
-    """Where logs.db is a folder nothing can be logged: that fails, for root, too."""
+    """A folder in place of logs.db fails, for root, too."""
     logs.mkdir()
     finding = verify(code=1)["log"]
     assert finding["state"] == "fail"
@@ -223,8 +223,8 @@ def test_a_log_that_is_a_folder_is_a_failure(logs: Path) -> None:
 
 
 @pytest.mark.usefixtures("one_tier")
-def test_a_log_that_is_no_database_is_a_failure(logs: Path) -> None:
-    """A logs.db that SQLite can't read fails, and is left as it is."""
+def test_a_damaged_log_is_a_failure(logs: Path) -> None:
+    """A logs.db that SQLite can't read fails and is not changed."""
     logs.write_text("This is no database, but long enough to be taken for one. " * 10)
     before = logs.read_bytes()
     assert verify(code=1)["log"]["state"] == "fail"
@@ -235,7 +235,7 @@ def test_a_log_that_is_no_database_is_a_failure(logs: Path) -> None:
 def test_a_log_that_is_locked_is_not_to_be_moved(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another process has the log, it takes patience, and nothing else."""
+    """While another process has locked the log, the fix is to try again."""
     monkeypatch.setattr("llm_tiered.log.database.PATIENCE", 0.01)
     with closing(sqlite3.connect(logs, isolation_level=None)) as database:
         database.execute("create table turns (id)")
@@ -246,8 +246,8 @@ def test_a_log_that_is_locked_is_not_to_be_moved(
 
 
 @pytest.mark.usefixtures("one_tier", "embedded_model")
-def test_leaves_no_trace(user_path: Path, connections: list[Any]) -> None:
-    """It writes nothing, not even a log that was not there, and connects to nobody."""
+def test_writes_nothing(user_path: Path, connections: list[Any]) -> None:
+    """The command writes nothing, not even a missing log, and makes no connection."""
     before = sorted(user_path.rglob("*"))
     assert verify()["log"]["state"] == "ok"
     assert sorted(user_path.rglob("*")) == before
@@ -256,7 +256,7 @@ def test_leaves_no_trace(user_path: Path, connections: list[Any]) -> None:
 
 @pytest.mark.usefixtures("one_tier", "embedded_model")
 def test_generate_makes_models_speak(logs: Path) -> None:
-    """With --generate each model that is ready says something, which is not logged."""
+    """With --generate each ready model gives an answer, which is not logged."""
     found = verify("--generate")
     for part in ("small says", "embedded says"):
         assert found[part]["state"] == "ok"
@@ -265,7 +265,7 @@ def test_generate_makes_models_speak(logs: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
-def test_generate_leaves_out_what_is_not_ready() -> None:
+def test_generate_skips_unavailable_models() -> None:
     """A model that is known not to work is not asked."""
     found = verify("--generate")
     assert found[f"cloud ({CLOUD})"]["state"] == "warn"
@@ -274,7 +274,7 @@ def test_generate_leaves_out_what_is_not_ready() -> None:
 
 @pytest.mark.usefixtures("one_tier")
 def test_generate_downloads_nothing(connections: list[Any]) -> None:
-    """A model that is not on disk is told as that, and is not fetched in order to speak."""
+    """A model that is not on disk is reported, and not downloaded for an answer."""
     found = verify("--generate")
     assert "download" in found[f"embedded ({EMBEDDED})"]["detail"]
     assert "embedded says" not in found
@@ -282,8 +282,8 @@ def test_generate_downloads_nothing(connections: list[Any]) -> None:
 
 
 @pytest.mark.usefixtures("embedded_model")
-def test_generate_finds_what_nothing_else_does(tiny: Path, one_tier: None) -> None:
-    """A model whose files are whole, and that MLX can't load, fails once it has to speak."""
+def test_generate_finds_a_model_that_does_not_load(tiny: Path, one_tier: None) -> None:
+    """A model with intact files that MLX can't load fails with --generate."""
     config = json.loads((tiny / "config.json").read_text())
     (tiny / "config.json").write_text(json.dumps(config | {"model_type": "nonsense"}))
     assert verify()[SMALL]["state"] == "ok"
@@ -292,8 +292,8 @@ def test_generate_finds_what_nothing_else_does(tiny: Path, one_tier: None) -> No
     assert "nonsense" in finding["detail"]
 
 
-def test_a_budget_without_a_log_is_told(user_path: Path) -> None:
-    """Where nothing is logged, nothing is counted for the budget."""
+def test_a_budget_without_a_log_is_reported(user_path: Path) -> None:
+    """With logging off, there is a warning that the budget counts nothing."""
     configure(budget={"day": 1})
     assert verify()["log"]["state"] == "ok"
     (user_path / "logs-off").touch()

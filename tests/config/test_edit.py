@@ -100,7 +100,7 @@ def test_comments_without_a_key_stay(config_file: Path) -> None:
     )
 
 
-def test_no_room(config_file: Path) -> None:
+def test_full_disk(config_file: Path) -> None:
     """On a full disk the file stays as it was, and the error says why."""
     config_file.write_text(BEFORE)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -115,7 +115,7 @@ def test_no_room(config_file: Path) -> None:
     assert [*config_file.parent.iterdir()] == [config_file]
 
 
-def test_a_mistake_is_taken_back(config_file: Path) -> None:
+def test_a_mistake_changes_nothing(config_file: Path) -> None:
     """A text that is not a valid config leaves the file as it was."""
     config_file.write_text(BEFORE)
     with pytest.raises(ConfigError, match="unknown key"):

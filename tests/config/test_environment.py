@@ -1,4 +1,4 @@
-"""What the environment changes of the config."""
+"""What the environment changes in the config."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _spans(settings: Settings) -> list[str]:
         ("0", "0", ["none", "none", "1-10"]),
     ],
 )
-def test_thresholds_move_thetiers(
+def test_thresholds_move_the_tiers(
     monkeypatch: pytest.MonkeyPatch, small: str | None, medium: str | None, expected: list[str]
 ) -> None:
     """The two variables move the ends of small and medium; a tier may end up empty."""
@@ -49,7 +49,7 @@ def test_thresholds_move_thetiers(
 
 
 def test_thresholds_leave_each_number_in_one_tier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the thresholds are, each complexity belongs to one tier, or it is an error."""
+    """With any thresholds, each complexity belongs to one tier, or there is an error."""
     thresholds = [None, *map(str, range(11))]
     wrong: list[tuple[str | None, str | None, Any]] = []
     for small, medium in product(thresholds, thresholds):
@@ -86,7 +86,7 @@ def test_thresholds_leave_each_number_in_one_tier(monkeypatch: pytest.MonkeyPatc
 def test_wrong_threshold(
     monkeypatch: pytest.MonkeyPatch, variable: str, text: str, allowed: str
 ) -> None:
-    """A threshold that can't be is told with the variable, what was found and the range."""
+    """A wrong threshold is an error with the variable, its value and the allowed range."""
     monkeypatch.setenv(variable, text)
     with pytest.raises(ConfigError) as caught:
         load_settings()
@@ -96,7 +96,7 @@ def test_wrong_threshold(
 def test_threshold_of_a_tier_that_is_not_there(
     config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A threshold of a tier that the config does not have names the variable and the tier."""
+    """A threshold of a missing tier is an error with the variable and the tier."""
     config_file.write_text(tiers(SMALL.replace("small", "tiny"), MEDIUM, CLOUD))
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")
     with pytest.raises(ConfigError, match="COMPLEXITY_SMALL moves the end of the tier 'small'"):
@@ -104,7 +104,7 @@ def test_threshold_of_a_tier_that_is_not_there(
 
 
 def test_threshold_beats_the_file(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment moves the tiers of the file, and keeps their models."""
+    """The environment moves the tiers of the file and keeps their models."""
     config_file.write_text(tiers(SMALL, MEDIUM.replace("5-7", "5-8"), CLOUD.replace("8-", "9-")))
     monkeypatch.setenv("COMPLEXITY_MEDIUM", "6")
     settings = load_settings()
@@ -122,14 +122,14 @@ def test_threshold_beats_the_file(config_file: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_force_local_llm(monkeypatch: pytest.MonkeyPatch, text: str, expected: bool | None) -> None:
-    """FORCE_LOCAL_LLM is true, false or, without a text, nothing; in any usual spelling."""
+    """FORCE_LOCAL_LLM is true, false or, if empty, unset, in any usual spelling."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", text)
     assert load_settings().force_local is expected
 
 
 @pytest.mark.parametrize("text", ["maybe", "2", "local", "truee"])
 def test_wrong_force_local_llm(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Another text is refused rather than guessed: it is about privacy."""
+    """Any other text is an error: privacy is not guessed."""
     monkeypatch.setenv("FORCE_LOCAL_LLM", text)
     with pytest.raises(ConfigError) as caught:
         load_settings()
@@ -137,7 +137,7 @@ def test_wrong_force_local_llm(monkeypatch: pytest.MonkeyPatch, text: str) -> No
 
 
 def test_sources(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each value that is no default says whether the file or the environment set it."""
+    """Each value that is not a default has its source, the file or the environment."""
     config_file.write_text("fallback: local\n" + tiers(SMALL, MEDIUM, CLOUD))
     assert load_settings().sources == {"fallback": "config", "tiers": "config"}
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")

@@ -1,4 +1,4 @@
-"""What a mistake in the config file is answered with."""
+"""Mistakes in the config file and their errors."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ MISTAKES = [
 ]
 
 
-def test_mistake_is_told_in_one_line(config_file: Path) -> None:
-    """A mistake gives one line: the file, the key, what was found, what is allowed."""
+def test_mistake_is_one_line(config_file: Path) -> None:
+    """A mistake is one line with the file, the key, its value and the allowed values."""
     wrong = {}
     for text, words in MISTAKES:
         config_file.write_text(text)
@@ -131,7 +131,7 @@ def test_mistake_is_told_in_one_line(config_file: Path) -> None:
 
 
 def test_every_mistake_has_its_line(config_file: Path) -> None:
-    """Several mistakes are told at once, each in its line with the file."""
+    """Several mistakes are reported together, each in a line of its own with the file."""
     config_file.write_text("fallback: maybe\nteirs: []\ndefault_complexity: 11")
     with pytest.raises(ConfigError) as caught:
         load_settings()
@@ -141,7 +141,7 @@ def test_every_mistake_has_its_line(config_file: Path) -> None:
 
 
 def test_aliases_that_are_damaged(config_file: Path, user_path: Path) -> None:
-    """A damaged aliases.json is named."""
+    """A damaged aliases.json is named in the error."""
     config_file.write_text("fallback: any")
     (user_path / "aliases.json").write_text("{broken")
     with pytest.raises(ConfigError, match=r"aliases\.json can't be read"):
@@ -149,7 +149,7 @@ def test_aliases_that_are_damaged(config_file: Path, user_path: Path) -> None:
 
 
 def test_file_that_is_not_utf8(config_file: Path) -> None:
-    """A file in another encoding is told as such."""
+    """A file in another encoding is an error that says so."""
     config_file.write_bytes("fallback: any # größer".encode("latin-1"))
     with pytest.raises(ConfigError, match="not UTF-8") as caught:
         load_settings()
@@ -157,7 +157,7 @@ def test_file_that_is_not_utf8(config_file: Path) -> None:
 
 
 def test_folder_in_the_place_of_the_file(config_file: Path) -> None:
-    """A folder of that name can't be read, and is named."""
+    """A folder in place of the file is an error with its path."""
     config_file.mkdir()
     with pytest.raises(ConfigError, match="can't be read: Is a directory") as caught:
         load_settings()
@@ -166,7 +166,7 @@ def test_folder_in_the_place_of_the_file(config_file: Path) -> None:
 
 
 def test_file_in_the_place_of_the_folder(config_file: Path) -> None:
-    """A file where the folder belongs is told as a mistake of the config."""
+    """A file in place of the config's folder is an error with its path."""
     config_file.parent.rmdir()
     config_file.parent.write_text("")
     with pytest.raises(ConfigError, match="can't be read: Not a directory") as caught:
@@ -177,7 +177,7 @@ def test_file_in_the_place_of_the_folder(config_file: Path) -> None:
 
 @pytest.fixture(params=["file", "folder"])
 def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A config file that can't be read: it, or its folder, is somebody else's."""
+    """A config file that can't be read because it, or its folder, belongs to somebody else."""
     # pytest's own folders are closed to others, and root may read everything: this one is open,
     # and the test gives root's rights up for its duration.
     with tempfile.TemporaryDirectory() as name:
@@ -200,7 +200,7 @@ def locked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def test_file_that_may_not_be_read(locked: Path) -> None:
-    """A file without permission is told as a mistake of the config."""
+    """A file without read permission is an error with its path."""
     with pytest.raises(ConfigError, match="can't be read: Permission denied") as caught:
         load_settings()
     assert str(locked) in str(caught.value)
@@ -208,13 +208,13 @@ def test_file_that_may_not_be_read(locked: Path) -> None:
 
 @pytest.mark.usefixtures("locked")
 def test_file_that_may_not_be_read_declares_no_models() -> None:
-    """A file without permission does not stop llm from starting."""
+    """A file without read permission does not keep llm from starting."""
     assert declared_models() == ()
     assert len(local_models()) == len(CATALOG)
 
 
 def test_mistake_leaves_declared_models_working(config_file: Path) -> None:
-    """None of these mistakes keeps llm from starting, and none of them declares a model."""
+    """None of these mistakes keeps llm from starting, and none of them registers a model."""
     declared = {}
     for text, _ in MISTAKES:
         config_file.write_text(text)
@@ -223,19 +223,19 @@ def test_mistake_leaves_declared_models_working(config_file: Path) -> None:
 
 
 def test_mistake_elsewhere_keeps_the_models(config_file: Path) -> None:
-    """A mistake in another section does not take the user's models away."""
+    """A mistake in another section does not remove the user's models."""
     config_file.write_text("fallback: maybe\nmodels: [{id: x, repo: a/b}]")
     assert [model.id for model in declared_models()] == ["mlx/x"]
 
 
 def test_wrong_model_leaves_the_others(config_file: Path) -> None:
-    """A model that is described wrongly is left out; those beside it are there."""
+    """A model with a mistake is left out, and the others stay."""
     config_file.write_text("models: [{id: x, repo: a/b}, {id: y}, nonsense, {id: z, path: z}]")
     assert [model.id for model in declared_models()] == ["mlx/x", "mlx/z"]
 
 
-def test_mistake_is_told_every_time(config_file: Path) -> None:
-    """A file that is wrong stays wrong until it is changed."""
+def test_mistake_is_reported_every_time(config_file: Path) -> None:
+    """A mistake is reported on every load until the file is changed."""
     config_file.write_text("fallback: maybe")
     for _ in range(2):
         with pytest.raises(ConfigError, match="maybe"):

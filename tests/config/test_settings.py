@@ -1,4 +1,4 @@
-"""The config file: what holds with it and without it."""
+"""The settings in force, with and without a config file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _spans(settings: Settings) -> list[str]:
 
 
 def _touch(path: Path) -> None:
-    """Make the file a second older, so that its time has changed for sure."""
+    """Make the file a second older, so that its modification time is certain to change."""
     stat = path.stat()
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
 
@@ -34,12 +34,12 @@ def _touch(path: Path) -> None:
 
 
 def test_no_file_gives_the_defaults() -> None:
-    """Without a file, everything is a default and nothing has another source."""
+    """Without a file, every value is a default."""
     assert load_settings() == Settings(Config(), None, {})
 
 
 def test_default_tiers() -> None:
-    """Out of the box there is a small, a medium and a cloud tier."""
+    """By default there is a small, a medium and a cloud tier."""
     assert [
         (tier.name, str(tier.complexity), tier.model, tier.local) for tier in Config().tiers
     ] == [
@@ -50,27 +50,27 @@ def test_default_tiers() -> None:
 
 
 def test_example_file_equals_the_defaults(config_file: Path) -> None:
-    """The example file, put in place as it is, changes nothing."""
+    """The example file changes nothing if it is used unedited."""
     example = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     config_file.write_text(example, "utf-8")
     assert load_settings().config == Config()
 
 
 def test_example_file_shows_every_key() -> None:
-    """The example file has every key there is, in the order of the code."""
+    """The example file has every key, in the order of the code."""
     example = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     assert list(yaml.safe_load(example)) == list(Config.model_fields)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "---\n"])
 def test_empty_file_gives_the_defaults(config_file: Path, text: str) -> None:
-    """A file that says nothing changes nothing."""
+    """An empty file changes nothing."""
     config_file.write_text(text)
     assert load_settings() == Settings()
 
 
 def test_byte_order_mark_does_not_matter(config_file: Path) -> None:
-    """A file that an editor saved with a byte order mark is read like any other."""
+    """A file with a byte order mark is read like any other."""
     config_file.write_text("fallback: local\n", "utf-8-sig")
     assert load_settings().config.fallback == "local"
 
@@ -79,14 +79,14 @@ def test_byte_order_mark_does_not_matter(config_file: Path) -> None:
 
 
 def test_users_tasks_are_added_to_the_defaults(config_file: Path) -> None:
-    """A task of the user's is added, or changes one that is there; the others stay."""
+    """A user's task is added to the default ones or changes one of them; the others stay."""
     config_file.write_text("tasks: {haiku: 2, tutorial_generation: 9}")
     own = {name: Task(complexity=n) for name, n in (("haiku", 2), ("tutorial_generation", 9))}
     assert load_settings().config.tasks == DEFAULT_TASKS | own
 
 
 def test_task_with_more_to_say(config_file: Path) -> None:
-    """A task can say more than its complexity, and is shown as it was written."""
+    """A task can have more settings than its complexity, and is shown as it was written."""
     config_file.write_text("tasks: {haiku: {complexity: 2, cache: true}, ode: 3}")
     loaded = load_settings().config
     assert loaded.tasks["haiku"] == Task(complexity=2, cache=True)
@@ -105,13 +105,13 @@ def test_task_with_more_to_say(config_file: Path) -> None:
     ],
 )
 def test_cache(config_file: Path, text: str, expected: Cache) -> None:
-    """The cache is a switch, or says how old and how random an answer may be."""
+    """The cache is a switch, or has limits on age and temperature."""
     config_file.write_text(f"cache: {text}")
     assert load_settings().config.cache == expected
 
 
 def test_budget_in_dollars(config_file: Path) -> None:
-    """The budget is exact: what is written is what holds."""
+    """The budget is exact: dollars are not rounded."""
     config_file.write_text("budget: {day: 0.10, month: 20}")
     assert load_settings().config.budget == Budget(day=Decimal("0.1"), month=Decimal(20))
 
@@ -131,7 +131,7 @@ def test_tier_of_one_number(config_file: Path) -> None:
 
 
 def test_memory_limit_is_in_bytes(config_file: Path) -> None:
-    """A memory limit is written with its unit and read as bytes."""
+    """A memory limit is written with a unit and read as bytes."""
     config_file.write_text("memory_limit: 12GB")
     assert load_settings().config.memory_limit == 12_000_000_000
 
@@ -145,12 +145,12 @@ def test_tier_by_name(name: str) -> None:
 
 
 def test_no_tier_of_that_name() -> None:
-    """A tier that is not there is None."""
+    """An unknown tier is None."""
     assert Settings().tier("huge") is None
 
 
 def test_settings_can_not_be_changed() -> None:
-    """Settings are shared by all requests, so nobody can write to them."""
+    """Settings are shared by all requests, so they can't be changed."""
     with pytest.raises(ValueError, match="frozen"):
         load_settings().config.local_only = True
 
@@ -166,8 +166,8 @@ def test_settings_can_not_be_changed() -> None:
         (True, True, True),
     ],
 )
-def test_local_only_is_never_taken_back(in_file: bool, force: bool | None, expected: bool) -> None:
-    """The file and the environment can each keep requests here; neither can loosen that."""
+def test_local_only_is_never_undone(in_file: bool, force: bool | None, expected: bool) -> None:
+    """The file and the environment can each keep requests here; neither can undo that."""
     assert Settings(Config(local_only=in_file), force).local_only is expected
 
 
@@ -188,7 +188,7 @@ def test_local_only_is_never_taken_back(in_file: bool, force: bool | None, expec
     ],
 )
 def test_aliases_in_tiers_become_ids(config_file: Path, name: str, expected: str) -> None:
-    """A tier may name its model as the catalog or the config's own models do."""
+    """A tier may name its model by any alias of the catalog or the config's models."""
     config_file.write_text(
         tiers(f"{{name: all, complexity: 1-10, model: {name}}}")
         + "\nmodels: [{id: my-model, repo: me/my-model, aliases: [mine]}]"
@@ -198,7 +198,7 @@ def test_aliases_in_tiers_become_ids(config_file: Path, name: str, expected: str
 
 @pytest.mark.parametrize("name", ["big", "phi"])
 def test_alias_of_the_user_in_a_tier(config_file: Path, user_path: Path, name: str) -> None:
-    """A name that the user has given to a model means that model, and so where it runs."""
+    """A user's alias means its model, which decides whether the tier is local."""
     config_file.write_text(tiers(SMALL, MEDIUM.replace("qwen", name), CLOUD))
     aliases = {"big": "mlx/Qwen3-8B-4bit", "phi": "gemini/gemini-2.5-flash"}
     (user_path / "aliases.json").write_text(json.dumps(aliases))
@@ -208,7 +208,7 @@ def test_alias_of_the_user_in_a_tier(config_file: Path, user_path: Path, name: s
 
 
 def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:
-    """An alias that the config takes from the catalog means the same to a tier and to llm."""
+    """An alias that the config takes from the catalog means the same model to a tier and to llm."""
     config_file.write_text(
         tiers("{name: all, complexity: 1-10, model: phi}")
         + "\nmodels: [{id: mlx/mine, repo: me/mine, aliases: [phi]}]"
@@ -220,7 +220,7 @@ def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:
     ("id_", "expected"), [("my-model", "mlx/my-model"), ("mlx/my-model", "mlx/my-model")]
 )
 def test_users_model_has_the_prefix(config_file: Path, id_: str, expected: str) -> None:
-    """The id of a model of the user's begins with mlx/, whether or not it is written so."""
+    """The id of a user's model begins with mlx/, even if it is written without."""
     config_file.write_text(f"models: [{{id: {id_}, repo: me/my-model}}]")
     assert load_settings().config.models[0].id == expected
 
@@ -251,7 +251,7 @@ def test_path_of_a_model(
 def test_unchanged_file_is_not_read_again(
     config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nothing changes, the settings are those of the first time."""
+    """While nothing changes, the settings are not loaded again."""
     config_file.write_text("fallback: local")
     first = load_settings()
 
@@ -263,7 +263,7 @@ def test_unchanged_file_is_not_read_again(
 
 
 def test_changed_file_is_read_again(config_file: Path) -> None:
-    """A file that came, changed or went counts from the next request on."""
+    """A file that is created, changed or deleted takes effect with the next request."""
     config_file.write_text("default_complexity: 3")
     assert load_settings().config.default_complexity == 3
     config_file.write_text("default_complexity: 4")
@@ -274,7 +274,7 @@ def test_changed_file_is_read_again(config_file: Path) -> None:
 
 
 def test_changed_environment_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that changed counts from the next request on."""
+    """A changed variable takes effect with the next request."""
     assert load_settings().force_local is None
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
     assert load_settings().force_local is True
@@ -293,6 +293,6 @@ def test_other_user_directory_has_its_own_config(
 
 
 def test_empty_span_covers_nothing() -> None:
-    """A range that the environment emptied covers no complexity."""
+    """An empty range covers no complexity."""
     tier = Tier(name="small", complexity=Span(5, 4), model="phi")
     assert not any(tier.covers(complexity) for complexity in range(1, 11))
