@@ -23,7 +23,7 @@ from llm_tiered.wording import (
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("text", "shown"),
     [
         ("two\nlines\tand a tab", "two\nlines\tand a tab"),
         ("a\x00b\x1bc\rd", "a[U+0000]b[U+001B]c[U+000D]d"),
@@ -32,9 +32,9 @@ from llm_tiered.wording import (
         ("naïve 日本語 🎹", "naïve 日本語 🎹"),
     ],
 )
-def test_control_characters_can_be_seen(given: str, shown: str) -> None:
+def test_control_characters_can_be_seen(text: str, shown: str) -> None:
     """Characters that are invisible or reverse the text are spelled out."""
-    assert visible(given) == shown
+    assert visible(text) == shown
 
 
 def test_long_text_is_cut() -> None:
@@ -45,12 +45,12 @@ def test_long_text_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("text", "shown"),
     [("one\n two ", "one two"), ("x" * 20, "x" * 20), ("x" * 21, "x" * 19 + "…"), ("", "")],
 )
-def test_a_line(given: str, shown: str) -> None:
+def test_a_line(text: str, shown: str) -> None:
     """The beginning of a text, on one line."""
-    assert line(given, 20) == shown
+    assert line(text, 20) == shown
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,14 @@ from ..batch.progress import Progress, WarnOnce
 from ..batch.runner import BatchRun, BatchSettings
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
-from .options import WrongUsage, concurrency_option, read_options, read_schema, schema_option
+from .options import (
+    WrongUsage,
+    concurrency_option,
+    number_option,
+    read_options,
+    read_schema,
+    schema_option,
+)
 from .output import echo_note
 
 if TYPE_CHECKING:
@@ -64,13 +71,7 @@ STDIN = "-"
     metavar="N",
     help="Largest number of cloud requests a minute",
 )
-@click.option(
-    "number",
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of rows to answer, from the first on",
-)
+@number_option("number", "--limit", text="Number of rows to answer, from the first on")
 @click.option(
     "--unordered",
     is_flag=True,

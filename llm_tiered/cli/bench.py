@@ -22,6 +22,7 @@ from ..errors import ModelUnavailable
 from ..mlx.catalog import EMBEDDED
 from ..mlx.weights import store
 from .lookup import get_spec, tiered_model
+from .options import number_option
 from .output import check_folder, echo_json, echo_note, echo_table, json_option, write_text
 from .status import device_facts
 
@@ -57,30 +58,14 @@ def _parts(context: click.Context, option: click.Parameter, text: str | None) ->
 @click.option(
     "parts", "--only", callback=_parts, metavar="PART,…", help="Parts to measure  [default: all]"
 )
-@click.option(
-    "--runs",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Number of runs of each part",
-)
-@click.option(
+@number_option("--runs", default=5, text="Number of runs of each part")
+@number_option(
     "--tokens",
-    type=click.IntRange(min=2),
     default=64,
-    show_default=True,
-    metavar="N",
-    help="Tokens of each answer; prompts have four times as many",
+    least=2,
+    text="Tokens of each answer; prompts have four times as many",
 )
-@click.option(
-    "--batch",
-    type=click.IntRange(min=2),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Number of prompts asked at the same time",
-)
+@number_option("--batch", default=8, least=2, text="Number of prompts asked at the same time")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -12,7 +12,14 @@ from ..compare.runs import Column, CompareRequest, compare
 from ..errors import RequestError
 from ..evaluation.tiers import FIXED_OPTIONS, select_tiers
 from .lookup import tiered_model
-from .options import read_options, read_schema, schema_option, tiered_option, tiers_option
+from .options import (
+    number_option,
+    read_options,
+    read_schema,
+    schema_option,
+    tiered_option,
+    tiers_option,
+)
 from .output import check_folder, echo_json, echo_table, json_option, write_text
 
 
@@ -22,15 +29,7 @@ from .output import check_folder, echo_json, echo_table, json_option, write_text
 @click.option("-s", "--system", help="System prompt")
 @schema_option
 @tiered_option
-@click.option(
-    "-n",
-    "--runs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="How often to ask each tier",
-)
+@number_option("-n", "--runs", default=1, text="How often to ask each tier")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),

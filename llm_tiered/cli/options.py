@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from pydantic import ValidationError
@@ -15,9 +15,12 @@ from ..errors import RequestError
 from ..router.failures import explain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from llm.models import _BaseModel
+
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 class WrongUsage(click.ClickException):
@@ -41,13 +44,24 @@ tiered_option = click.option(
 tiers_option = click.option(
     "names", "--tiers", metavar="TIER,…", help="Tiers to ask  [default: all of the config]"
 )
-concurrency_option = click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Number of cloud requests at the same time",
+
+
+def number_option(
+    *names: str, text: str, default: int | None = None, least: int = 1
+) -> Callable[[Command], Command]:
+    """An option for a whole number of at least `least`; `text` is its help."""
+    return click.option(
+        *names,
+        type=click.IntRange(min=least),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=text,
+    )
+
+
+concurrency_option = number_option(
+    "--concurrency", default=8, text="Number of cloud requests at the same time"
 )
 
 

@@ -37,11 +37,11 @@ def responses(text: str) -> list[str]:
     return [answer.get("response") or answer["error"] for answer in parse(text)]
 
 
-def asked(echoes: Echoes) -> list[str]:
+def new_prompts(echoes: Echoes) -> list[str]:
     """The prompts asked since the last call."""
-    found = [text for _, text in echoes.requests]
+    prompts = [text for _, text in echoes.requests]
     echoes.requests.clear()
-    return found
+    return prompts
 
 
 def batch(*args: str, code: int = 0) -> Result:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 
 from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
-from tests.cli.batching import asked, batch, parse, responses, small, write_rows, wrong_usage
+from tests.cli.batching import batch, new_prompts, parse, responses, small, write_rows, wrong_usage
 from tests.cli.commands import invoke, prompt
 
 if TYPE_CHECKING:
@@ -51,20 +51,20 @@ def test_formats(echoes: Echoes, tmp_path: Path, name: str, lines: list[Any]) ->
     assert responses(batch(write_rows(tmp_path, *lines, name=name)).stdout) == ["a", "b"]
 
 
-def test_format_given(echoes: Echoes, tmp_path: Path) -> None:
+def test_format(echoes: Echoes, tmp_path: Path) -> None:
     """--format overrides the file's name."""
     name = write_rows(tmp_path, "a", "b")
     assert responses(batch(name, "--format", "text").stdout) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
-    ("given", "data"),
+    ("arguments", "data"),
     [((), '{"prompt": "a"}\n{"prompt": "b"}'), (("--format", "csv"), "prompt\na\nb\n")],
 )
-def test_stdin(echoes: Echoes, given: tuple[str, ...], data: str) -> None:
+def test_stdin(echoes: Echoes, arguments: tuple[str, ...], data: str) -> None:
     """Standard input is JSONL unless --format says otherwise."""
-    arguments = ["tiered", "batch", "-", *given]
-    result = CliRunner().invoke(cli, arguments, input=data, catch_exceptions=False)
+    command = ["tiered", "batch", "-", *arguments]
+    result = CliRunner().invoke(cli, command, input=data, catch_exceptions=False)
     assert result.exit_code == 0
     assert responses(result.stdout) == ["a", "b"]
 
@@ -85,7 +85,7 @@ def test_strict(echoes: Echoes, tmp_path: Path) -> None:
     name = write_rows(tmp_path, "oops", *small(*map(str, range(200))))
     result = batch(name, "--strict", code=1)
     assert parse(result.stdout)[0]["line"] == 1
-    assert asked(echoes) == []
+    assert new_prompts(echoes) == []
 
 
 def test_no_rows(echoes: Echoes, tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_limit(echoes: Echoes, tmp_path: Path, output: Path) -> None:
     """With --limit only the first rows are asked; a later run without it asks the others."""
     arguments = (write_rows(tmp_path, *small("a", "b", "c")), "-o", str(output))
     batch(*arguments, "--limit", "2")
-    assert asked(echoes) == responses(output.read_text()) == ["a", "b"]
+    assert new_prompts(echoes) == responses(output.read_text()) == ["a", "b"]
     batch(*arguments)
-    assert asked(echoes) == ["c"]
+    assert new_prompts(echoes) == ["c"]
     assert responses(output.read_text()) == ["a", "b", "c"]
 
 
@@ -146,13 +146,13 @@ def test_schema(echoes: Echoes, tmp_path: Path, form: str) -> None:
     """A schema is JSON, llm's concise form, or the name of a file with either."""
     schema = llm.schema_dsl("name, age int")
     (tmp_path / "schema.json").write_text(json.dumps(schema))
-    given = {
+    forms = {
         "json": json.dumps(schema),
         "concise": "name, age int",
         "longer than a file's name": f"name, {' ' * 5000}age int",
         "file": str(tmp_path / "schema.json"),
     }
-    batch(write_rows(tmp_path, *small("{}")), "--schema", given[form])
+    batch(write_rows(tmp_path, *small("{}")), "--schema", forms[form])
     [prompt] = echoes.prompts
     assert prompt.schema == schema
 
@@ -242,7 +242,7 @@ def test_wrong_usage(
     before = write_rows(tmp_path, *small("a"))
     places = {"rows": before, "folder": str(tmp_path), "thesis": str(tmp_path / "thesis")}
     assert expected in wrong_usage(*(argument.format(**places) for argument in arguments))
-    assert asked(echoes) == []
+    assert new_prompts(echoes) == []
     assert (tmp_path / "thesis").read_text() == "My thesis\n"
     assert {path.name for path in tmp_path.iterdir()} == {"thesis", "rows.jsonl"}
 

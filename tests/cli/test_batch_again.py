@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import llm
 import pytest
 
-from tests.cli.batching import asked, batch, responses, small, write_rows, wrong_usage
+from tests.cli.batching import batch, new_prompts, responses, small, write_rows, wrong_usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,19 +20,19 @@ def test_again(echoes: Echoes, tmp_path: Path, output: Path) -> None:
     arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
     batch(*arguments)
     before = output.read_bytes()
-    asked(echoes)
+    new_prompts(echoes)
     result = batch(*arguments)
-    assert asked(echoes) == []
+    assert new_prompts(echoes) == []
     assert output.read_bytes() == before
     assert "2 rows: 0 answered, 0 failed, 2 skipped as done" in result.stderr
 
 
 def test_again_with_the_same_twice(echoes: Echoes, tmp_path: Path, output: Path) -> None:
     """Identical rows with the same id keep one answer each."""
-    said = iter("abc")
+    answers = iter("abc")
 
     async def act(model: str, prompt: str) -> str:
-        return next(said)
+        return next(answers)
 
     echoes.act = act
     row = {"id": 1, "prompt": "say a letter", "complexity": 2}
@@ -55,14 +55,14 @@ def test_failed_rows_again(echoes: Echoes, tmp_path: Path, output: Path) -> None
     arguments = (write_rows(tmp_path, *small("a", "b", "c"), "oops"), "-o", str(output))
     echoes.act, before = act, echoes.act
     batch(*arguments, code=1)
-    assert asked(echoes) == ["a", "b", "c"]
+    assert sorted(new_prompts(echoes)) == ["a", "b", "c"]
     echoes.act = before
     batch(*arguments, code=1)
-    assert asked(echoes) == ["b"]
+    assert new_prompts(echoes) == ["b"]
     assert responses(output.read_text())[:3] == ["a", "b", "c"]
     write_rows(tmp_path, *small("a", "b", "c", "d"))
     batch(*arguments)
-    assert asked(echoes) == ["d"]
+    assert new_prompts(echoes) == ["d"]
     assert responses(output.read_text()) == ["a", "b", "c", "d"]
 
 
@@ -72,9 +72,9 @@ def test_failed_rows_again_unordered(echoes: Echoes, tmp_path: Path, output: Pat
     arguments = (write_rows(tmp_path, rows[0], "oops", *rows[1:]), "-o", str(output), "--unordered")
     batch(*arguments, code=1)
     write_rows(tmp_path, rows[0], {"prompt": "new", "complexity": 2}, *rows[1:])
-    asked(echoes)
+    new_prompts(echoes)
     batch(*arguments)
-    assert asked(echoes) == ["new"]
+    assert new_prompts(echoes) == ["new"]
     assert sorted(responses(output.read_text())) == [*"abcdef", "new"]
 
 
@@ -82,10 +82,10 @@ def test_lost_output(echoes: Echoes, tmp_path: Path, output: Path) -> None:
     """A deleted output is written again from the journal, without asking."""
     arguments = (write_rows(tmp_path, *small("a", "b")), "-o", str(output))
     batch(*arguments)
-    asked(echoes)
+    new_prompts(echoes)
     output.unlink()
     batch(*arguments)
-    assert (asked(echoes), responses(output.read_text())) == ([], ["a", "b"])
+    assert (new_prompts(echoes), responses(output.read_text())) == ([], ["a", "b"])
 
 
 def test_edited_rows(echoes: Echoes, tmp_path: Path, output: Path) -> None:
@@ -93,10 +93,10 @@ def test_edited_rows(echoes: Echoes, tmp_path: Path, output: Path) -> None:
     rows = [*small("a", "b"), {"id": "x", "prompt": "c", "complexity": 2}]
     arguments = (write_rows(tmp_path, *rows), "-o", str(output))
     batch(*arguments)
-    asked(echoes)
+    new_prompts(echoes)
     write_rows(tmp_path, rows[0], rows[1] | {"prompt": "B"}, rows[2] | {"prompt": "C"})
     batch(*arguments)
-    assert asked(echoes) == ["B", "C"]
+    assert new_prompts(echoes) == ["B", "C"]
     assert responses(output.read_text()) == ["a", "B", "C"]
 
 
@@ -106,16 +106,16 @@ def test_other_input(echoes: Echoes, tmp_path: Path, output: Path, change: str) 
     name = write_rows(tmp_path, *small("a", "b"))
     batch(name, "-o", str(output))
     before = output.read_bytes()
-    given = ("-s", "Be brief") if change == "settings" else ()
+    settings = ("-s", "Be brief") if change == "settings" else ()
     if change == "prompts":
         write_rows(tmp_path, *small("c", "d"))
-    error = wrong_usage(name, "-o", str(output), *given)
+    error = wrong_usage(name, "-o", str(output), *settings)
     assert "holds answers to other prompts" in error
     assert "--restart" in error
     assert output.read_bytes() == before
-    asked(echoes)
-    batch(name, "-o", str(output), *given, "--restart")
-    assert len(asked(echoes)) == 2
+    new_prompts(echoes)
+    batch(name, "-o", str(output), *settings, "--restart")
+    assert len(new_prompts(echoes)) == 2
 
 
 def test_restart(echoes: Echoes, tmp_path: Path, output: Path) -> None:
@@ -123,5 +123,5 @@ def test_restart(echoes: Echoes, tmp_path: Path, output: Path) -> None:
     arguments = (write_rows(tmp_path, *small("a")), "-o", str(output))
     for _ in range(2):
         batch(*arguments, "--restart")
-        assert asked(echoes) == ["a"]
+        assert new_prompts(echoes) == ["a"]
         assert responses(output.read_text()) == ["a"]

@@ -139,17 +139,17 @@ def test_default_models(
 def test_names_and_their_order(tiny_tiers: Path) -> None:
     """The named models are measured, by id or alias, and switching between them too."""
     llm.set_alias("mine", "mlx/tiny")
-    found = run_json("bench", "mlx/larger", "mine", *SHORT, "--only", "switch")["figures"]
-    assert {figure["model"] for figure in found} == {"mlx/larger"}
-    assert all("mlx/tiny" in figure["note"] for figure in found)
+    figures = run_json("bench", "mlx/larger", "mine", *SHORT, "--only", "switch")["figures"]
+    assert {figure["model"] for figure in figures} == {"mlx/larger"}
+    assert all("mlx/tiny" in figure["note"] for figure in figures)
 
 
 def test_synthetic(shapes: None) -> None:
     """Random models with real shapes are measured instead of others."""
-    found = run_json(
+    figures = run_json(
         "bench", "--synthetic", "phi-3.5-mini", "--synthetic", "qwen2.5-7b", *SHORT, "--only", "raw"
     )["figures"]
-    assert [figure["model"] for figure in found if figure["name"] == "generation"] == [
+    assert [figure["model"] for figure in figures if figure["name"] == "generation"] == [
         "mlx/synthetic-phi-3.5-mini",
         "mlx/synthetic-qwen2.5-7b",
     ]
@@ -159,14 +159,14 @@ def test_plugin_only(no_mlx: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring the start of llm needs no model and no MLX."""
     # tests/bench/test_startup.py starts the real one.
     monkeypatch.setattr(startup, "_trace", lambda _: TRACE)
-    found = run_json("bench", "--only", "start", *SHORT)["figures"]
-    assert names(found, None) == [("start", name) for name in FIGURES["start"]]
+    figures = run_json("bench", "--only", "start", *SHORT)["figures"]
+    assert names(figures, None) == [("start", name) for name in FIGURES["start"]]
 
 
 def test_overhead_needs_no_model_of_the_user(user_path: Path) -> None:
     """The overhead of `tiered` is measured with a random model, so nothing is downloaded."""
-    found = run_json("bench", "--only", "overhead", *SHORT)["figures"]
-    assert names(found, None) == [("overhead", "tiered")]
+    figures = run_json("bench", "--only", "overhead", *SHORT)["figures"]
+    assert names(figures, None) == [("overhead", "tiered")]
 
 
 # What goes wrong

@@ -70,9 +70,9 @@ def test_several_runs(toys: Toys) -> None:
 
 def test_json(toys: Toys) -> None:
     """With --json, nothing else is on stdout."""
-    found = run_json("compare", "Hello?", *LOCAL)
-    assert [tier["tier"] for tier in found] == ["small", "medium"]
-    assert found[0]["answers"] == ["small answer"]
+    columns = run_json("compare", "Hello?", *LOCAL)
+    assert [tier["tier"] for tier in columns] == ["small", "medium"]
+    assert columns[0]["answers"] == ["small answer"]
 
 
 def test_html(toys: Toys, tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_options(toys: Toys) -> None:
 def test_embedded_model() -> None:
     """The embedded model is a tier by the name that `status` shows, and only if it is named."""
     arguments = ("compare", "Hello?", "-o", "max_tokens", "4", "--tiers", "embedded,small")
-    found = run_json(*arguments)
-    assert [(tier["tier"], tier["model"], len(tier["answers"])) for tier in found] == [
+    columns = run_json(*arguments)
+    assert [(tier["tier"], tier["model"], len(tier["answers"])) for tier in columns] == [
         ("embedded", EMBEDDED, 1),
         ("small", "mlx/toy-small", 1),
     ]
@@ -110,8 +110,8 @@ def test_schema(toys: Toys, tmp_path: Path, form: str) -> None:
     """A schema is JSON, llm's concise form, or a file with either."""
     schema = json.dumps(llm.schema_dsl("age int"))
     (tmp_path / "schema.json").write_text(schema)
-    given = {"json": schema, "concise": "age int", "file": str(tmp_path / "schema.json")}
-    result = run("compare", "Hello?", *LOCAL, "--schema", given[form], code=1)
+    forms = {"json": schema, "concise": "age int", "file": str(tmp_path / "schema.json")}
+    result = run("compare", "Hello?", *LOCAL, "--schema", forms[form], code=1)
     assert "no answer: skipped: can't do schemas" in result.stdout
 
 
@@ -133,8 +133,8 @@ def test_schema(toys: Toys, tmp_path: Path, form: str) -> None:
 )
 def test_refused(toys: Toys, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
     """Wrong usage is an error of one line before any model is asked."""
-    given = [argument.replace("{folder}", str(tmp_path)) for argument in arguments]
-    assert expected in refused("compare", "Hello?", *LOCAL, *given)
+    complete = [argument.replace("{folder}", str(tmp_path)) for argument in arguments]
+    assert expected in refused("compare", "Hello?", *LOCAL, *complete)
     assert toys.small.prompts == []
 
 

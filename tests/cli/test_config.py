@@ -56,11 +56,11 @@ def test_path_of_a_broken_config(config_file: Path) -> None:
 
 def test_show_has_every_default() -> None:
     """Without a file, every value is shown with the source default."""
-    found = show()
-    assert set(found) == KEYS
-    assert {entry["from"] for entry in found.values()} == {"default"}
-    assert found["default_complexity"]["value"] == 5
-    assert [entry["complexity"] for entry in found["tiers"]["value"]] == ["1-4", "5-7", "8-10"]
+    settings = show()
+    assert set(settings) == KEYS
+    assert {entry["from"] for entry in settings.values()} == {"default"}
+    assert settings["default_complexity"]["value"] == 5
+    assert [entry["complexity"] for entry in settings["tiers"]["value"]] == ["1-4", "5-7", "8-10"]
 
 
 def test_show_says_where_each_value_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,14 +68,14 @@ def test_show_says_where_each_value_is_from(monkeypatch: pytest.MonkeyPatch) -> 
     configure(local_only=True, tasks={"juggling": 9}, memory_limit="2GB")
     monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
     monkeypatch.setenv("COMPLEXITY_MEDIUM", "9")
-    found = show()
-    assert found["local_only"] == {"value": True, "from": "config"}
-    assert found["memory_limit"] == {"value": 2_000_000_000, "from": "config"}
-    assert found["force_local"] == {"value": True, "from": "environment"}
-    assert found["tiers"]["from"] == "environment"
-    assert [entry["complexity"] for entry in found["tiers"]["value"]] == ["1-4", "5-9", "10"]
-    assert found["fallback"] == {"value": "any", "from": "default"}
-    assert found["tasks"]["value"].items() >= {"juggling": 9, "theory_analysis": 5}.items()
+    settings = show()
+    assert settings["local_only"] == {"value": True, "from": "config"}
+    assert settings["memory_limit"] == {"value": 2_000_000_000, "from": "config"}
+    assert settings["force_local"] == {"value": True, "from": "environment"}
+    assert settings["tiers"]["from"] == "environment"
+    assert [entry["complexity"] for entry in settings["tiers"]["value"]] == ["1-4", "5-9", "10"]
+    assert settings["fallback"] == {"value": "any", "from": "default"}
+    assert settings["tasks"]["value"].items() >= {"juggling": 9, "theory_analysis": 5}.items()
 
 
 def test_show_is_yaml() -> None:
@@ -142,9 +142,9 @@ def test_check_of_a_valid_config(tiny_tiers: Path) -> None:
 def test_check_finds_mistakes(config_file: Path, text: str, message: str) -> None:
     """A mistake is one line with the file, the key, its value and the allowed values."""
     config_file.write_text(text)
-    found = refused("config", "check")
-    assert found.startswith(f"{config_file}: ")
-    assert message in found
+    error = refused("config", "check")
+    assert error.startswith(f"{config_file}: ")
+    assert message in error
 
 
 def test_check_finds_a_wrong_encoding(config_file: Path) -> None:

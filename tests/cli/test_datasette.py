@@ -43,14 +43,14 @@ def test_arguments_of_datasette(
 ) -> None:
     """Datasette serves the log on loopback, and --open opens the browser."""
     empty_log(logs)
-    given: list[list[str]] = []
+    calls: list[list[str]] = []
     opened: list[str] = []
-    monkeypatch.setattr(datasette.cli, "main", lambda args, **_: given.append(args))
+    monkeypatch.setattr(datasette.cli, "main", lambda args, **_: calls.append(args))
     monkeypatch.setattr(click, "launch", opened.append)
     port = str(free_port())
     page = f"http://127.0.0.1:{port}/logs/-/tiered"
     assert run("datasette", "-p", port, *(["--open"] if opens else [])).stdout == f"{page}\n"
-    [arguments] = given
+    [arguments] = calls
     assert arguments[:6] == ["serve", str(logs), "--host", "127.0.0.1", "--port", port]
     assert opened == ([page] if opens else [])
 

@@ -52,9 +52,9 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
 
 def folder() -> Path:
     """The folder of the hub's model in the cache."""
-    found = hub.find(REPO)
-    assert found
-    return found
+    folder = hub.find(REPO)
+    assert folder
+    return folder
 
 
 def result_line() -> str:
@@ -88,7 +88,7 @@ def test_downloads_all_local_tiers(embedded_model: Path) -> None:
 
 @pytest.mark.parametrize("name", ["embedded", EMBEDDED, "smollm2"])
 def test_the_embedded_model_has_a_name(embedded_model: Path, name: str) -> None:
-    """The embedded model is found as a tier, by its id and by its alias."""
+    """The embedded model is folder as a tier, by its id and by its alias."""
     assert run("download", name).stdout == f"{EMBEDDED}: 1 MB in {embedded_model}\n"
 
 
@@ -218,9 +218,9 @@ def test_progress_goes_to_stderr() -> None:
     command = [sys.executable, "-m", "llm", "tiered", "download", "small"]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=True)
     os.close(theirs)
-    shown = b""
+    output = b""
     with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
         while part := terminal.read(1 << 16):
-            shown += part
-    assert b"model.safetensors: 100%" in shown
+            output += part
+    assert b"model.safetensors: 100%" in output
     assert result.stdout == result_line()

@@ -67,8 +67,8 @@ def test_text_output(echoes: Echoes, tmp_path: Path) -> None:
     result = run("eval", write(tmp_path, *exact(40)))
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["small", SMALL]
-    found = tables(result)["all: 40 rows"]
-    small, medium, cloud, cheapest = found
+    rows = tables(result)["all: 40 rows"]
+    small, medium, cloud, cheapest = rows
     assert small[:6] == ["small", "40", "0.0%", "0.0%", "to", "8.8%"]
     assert small[9:] == ["worse", "-100.0", "(-100.0", "to", "-87.6)", "1.8e-12"]
     assert medium[:3] == ["medium", "40", "100.0%"]
@@ -83,15 +83,15 @@ def test_text_output(echoes: Echoes, tmp_path: Path) -> None:
 def test_json(echoes: Echoes, tmp_path: Path) -> None:
     """With --json the same figures are there for all rows and for each task."""
     name = write(tmp_path, *exact(40, task="sums"), *exact(2, task="facts"))
-    found = run_json("eval", name)
-    assert (found["suite"], found["results"]) == (name, str(tmp_path / "suite.results.jsonl"))
-    assert {task: group["cheapest"] for task, group in found["tasks"].items()} == {
+    facts = run_json("eval", name)
+    assert (facts["suite"], facts["results"]) == (name, str(tmp_path / "suite.results.jsonl"))
+    assert {task: group["cheapest"] for task, group in facts["tasks"].items()} == {
         "facts": None,
         "sums": "medium",
     }
-    assert found["all"]["rows"] == 42
-    assert found["all"]["tiers"][0]["against"]["verdict"] == "worse"
-    assert (found["bad"], found["failures"]) == ([], [])
+    assert facts["all"]["rows"] == 42
+    assert facts["all"]["tiers"][0]["against"]["verdict"] == "worse"
+    assert (facts["bad"], facts["failures"]) == ([], [])
 
 
 def test_results(echoes: Echoes, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_failed_rows(echoes: Echoes, tmp_path: Path) -> None:
 
 def test_tiers(echoes: Echoes, tmp_path: Path) -> None:
     """Only the named tiers are asked."""
-    found = run_json("eval", write(tmp_path, *exact(1)), "--tiers", "small,cloud")
-    assert [tier["tier"] for tier in found["all"]["tiers"]] == ["small", "cloud"]
+    facts = run_json("eval", write(tmp_path, *exact(1)), "--tiers", "small,cloud")
+    assert [tier["tier"] for tier in facts["all"]["tiers"]] == ["small", "cloud"]
     assert sorted(model for model, _ in echoes.requests) == [CLOUD, SMALL]
 
 
@@ -235,8 +235,8 @@ def test_wrong_usage(
     places |= {"rows": write(tmp_path, *exact(1)), "folder": str(tmp_path)}
     assert expected in wrong_usage(*(argument.format(**places) for argument in arguments))
     assert take_requests(echoes) == []
-    found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"thesis", "judged", "suite.jsonl"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"thesis", "judged", "suite.jsonl"}
 
 
 # Into the config
@@ -283,15 +283,15 @@ def test_apply(mine: str, config_file: Path) -> None:
     assert "nothing to apply" in again.stderr
 
 
-@pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("n\n", 0), ("", 1)])
-def test_apply_asks(mine: str, config_file: Path, said: str, code: int) -> None:
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 0), ("", 1)])
+def test_apply_asks(mine: str, config_file: Path, answer: str, code: int) -> None:
     """Nothing is written without confirmation, and stdout is still JSON."""
     arguments = ["tiered", "eval", mine, "--apply", "--json"]
-    result = CliRunner().invoke(cli, arguments, input=said)
+    result = CliRunner().invoke(cli, arguments, input=answer)
     assert result.exit_code == code
     assert json.loads(result.stdout)["tasks"]["sums"]["cheapest"] == "medium"
     assert "Write these changes?" in result.stderr
-    assert (config_file.read_text() != MINE) == (said == "y\n")
+    assert (config_file.read_text() != MINE) == (answer == "y\n")
 
 
 def test_apply_without_a_config(echoes: Echoes, config_file: Path, tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ def test_last_answer(log: Path) -> None:
     log_answer(log, "First?")
     last = log_answer(log, "Who  wrote\nHamlet?")
     add(log, [turn(id="zz") | {"model": "gpt-4o-mini"}])
-    said = run("feedback", "down", "--note", "wrong").stdout
-    assert said == f'down: {last}, "Who wrote Hamlet?", answered by {MODELS["small"]}\n'
+    output = run("feedback", "down", "--note", "wrong").stdout
+    assert output == f'down: {last}, "Who wrote Hamlet?", answered by {MODELS["small"]}\n'
     mark = feedback.marks()[last]
     assert (mark.verdict, mark.note) == ("down", "wrong")
 
@@ -72,8 +72,8 @@ def test_remove_one_of_many(log: Path) -> None:
 def test_control_characters_are_shown_as_text(log: Path) -> None:
     """Control characters of a prompt do not reach the terminal."""
     log_answer(log, "Is \x1b[31mthis\x07 red?")
-    said = CliRunner().invoke(cli, ["tiered", "feedback", "up"], color=True).stdout
-    assert '"Is [U+001B][31mthis[U+0007] red?"' in said
+    output = CliRunner().invoke(cli, ["tiered", "feedback", "up"], color=True).stdout
+    assert '"Is [U+001B][31mthis[U+0007] red?"' in output
 
 
 def test_list(log: Path) -> None:

@@ -47,20 +47,20 @@ def marked(log: Path) -> Path:
 
 def test_nothing_yet() -> None:
     """Without a log nothing changes, and the output says what learning needs."""
-    said = run("learn").stdout
-    assert "0 answers to learn from: none" in said
-    assert "too few answers: learning needs 5 good ones and 5 that were not" in said
-    assert "nothing is changed" in said
+    output = run("learn").stdout
+    assert "0 answers to learn from: none" in output
+    assert "too few answers: learning needs 5 good ones and 5 that were not" in output
+    assert "nothing is changed" in output
     assert not learned_path().exists()
 
 
 def test_learns(marked: Path) -> None:
     """The output has the examples, the improvement and the changes."""
-    said = run("learn").stdout
-    assert "24 answers to learn from: 12 marked up, 12 marked down" in said
-    assert "on unseen prompts" in said
-    assert "change their tier" in said
-    assert f"written to {learned_path()}; `llm tiered learn --undo` goes back" in said
+    output = run("learn").stdout
+    assert "24 answers to learn from: 12 marked up, 12 marked down" in output
+    assert "on unseen prompts" in output
+    assert "change their tier" in output
+    assert f"written to {learned_path()}; `llm tiered learn --undo` goes back" in output
     play = f"Who wrote the {SECRET} play?"
     assert (
         estimate(play, coefficients=current()).complexity
@@ -93,8 +93,8 @@ def test_as_json(marked: Path) -> None:
 
 def test_dry_run(marked: Path) -> None:
     """A dry run prints the same and changes nothing."""
-    said = run("learn", "--dry-run").stdout
-    assert "without --dry-run it would be used" in said
+    output = run("learn", "--dry-run").stdout
+    assert "without --dry-run it would be used" in output
     assert current() == shipped()
     assert run_json("learn", "--dry-run")["written"] is None
 
@@ -158,9 +158,9 @@ def test_cloud_answers(log: Path) -> None:
         feedback.set_mark(
             log_answer(log, f"Why {number}?", "cloud"), "down" if number % 2 else "up"
         )
-    said = run("learn").stdout
-    assert "0 answers to learn from" in said
-    assert "12 can't be used" in said
+    output = run("learn").stdout
+    assert "0 answers to learn from" in output
+    assert "12 can't be used" in output
 
 
 def test_other_languages(log: Path) -> None:

@@ -61,9 +61,9 @@ def comments(text: str) -> list[str]:
 
 def test_lists_the_catalog() -> None:
     """Every model of the catalog is listed with its facts."""
-    found = listed()
-    assert list(found) == [spec.model_id for spec in CATALOG]
-    assert found["mlx/Phi-3.5-mini-instruct-4bit"] == {
+    models = listed()
+    assert list(models) == [spec.model_id for spec in CATALOG]
+    assert models["mlx/Phi-3.5-mini-instruct-4bit"] == {
         "model": "mlx/Phi-3.5-mini-instruct-4bit",
         "aliases": ["phi", "phi-3.5"],
         "parameters": 3_800_000_000,
@@ -90,12 +90,12 @@ def test_lists_them_as_a_table(embedded_model: Path, arguments: list[str]) -> No
 
 def test_lists_those_of_the_config(tiny: Path, tiny_tiers: Path) -> None:
     """The config's models are marked as such and have their files."""
-    found = listed()["mlx/tiny"]
-    assert found["from_config"] is True
-    assert found["on_disk"] is True
-    assert found["path"] == found["source"] == str(tiny)
-    assert found["aliases"] == ["wee"]
-    assert found["size"] == (tiny / "model.safetensors").stat().st_size
+    entry = listed()["mlx/tiny"]
+    assert entry["from_config"] is True
+    assert entry["on_disk"] is True
+    assert entry["path"] == entry["source"] == str(tiny)
+    assert entry["aliases"] == ["wee"]
+    assert entry["size"] == (tiny / "model.safetensors").stat().st_size
 
 
 def test_lists_a_damaged_model(tiny: Path, tiny_tiers: Path) -> None:

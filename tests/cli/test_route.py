@@ -176,9 +176,9 @@ def test_json_has_exactly_these_keys() -> None:
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
 def test_ready_and_skipped() -> None:
     """A model on disk is ready; the cloud without a key is skipped with the reason."""
-    found = outcomes(route())
-    assert found["medium"] == found["small"] == found["embedded"] == ("ready", None)
-    outcome, reason = found["cloud"]
+    chain = outcomes(route())
+    assert chain["medium"] == chain["small"] == chain["embedded"] == ("ready", None)
+    outcome, reason = chain["cloud"]
     assert outcome == "skipped"
     assert "no key" in str(reason)
     assert "llm keys set gemini" in str(reason)
@@ -211,9 +211,9 @@ def test_a_key_makes_the_cloud_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("schema", [SCHEMA, "name, age int"])
 def test_a_schema_skips_no_model(schema: str) -> None:
     """Local models and the cloud accept schemas."""
-    found = outcomes(route("--schema", schema, "--key", KEY))
-    assert found["medium"] == ("ready", None)
-    assert found["cloud"] == ("ready", None)
+    chain = outcomes(route("--schema", schema, "--key", KEY))
+    assert chain["medium"] == ("ready", None)
+    assert chain["cloud"] == ("ready", None)
 
 
 @pytest.mark.usefixtures("tiny_tiers")
@@ -221,9 +221,9 @@ def test_a_model_without_attachments_is_skipped(tmp_path: Path) -> None:
     """An attachment skips only the models that can't read it."""
     image = tmp_path / "image.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n")
-    found = outcomes(route("-a", str(image), "--key", KEY))
-    assert found["medium"] == ("skipped", "can't read attachments")
-    assert found["cloud"] == ("ready", None)
+    chain = outcomes(route("-a", str(image), "--key", KEY))
+    assert chain["medium"] == ("skipped", "can't read attachments")
+    assert chain["cloud"] == ("ready", None)
 
 
 def test_a_damaged_model_is_skipped(tiny: Path, tiny_tiers: Path) -> None:

@@ -161,10 +161,10 @@ def test_the_whole_json(log: Path) -> None:
         "first_token_ms": {"p50": 200, "p95": 200},
         "tokens_per_second": 50.0,
     }
-    made = savings_report(
+    report = savings_report(
         log, Comparison(FLASH), by="task", period=Period(since=END - DAY), now=END
     )
-    assert json.loads(json.dumps(made.as_dict())) == {
+    assert json.loads(json.dumps(report.as_dict())) == {
         "period": {
             "since": "2026-11-21T18:00:00+00:00",
             "until": None,
@@ -234,14 +234,14 @@ def test_periods(ten_days: Path, options: list[str], requests: int) -> None:
 )
 def test_wrong_times(log: Path, text: str) -> None:
     """A text that is not a time is an error with the allowed forms."""
-    told = refused("savings", "--since", text)
-    assert told.startswith(f"{text!r} is not a time (for example 2026-11-01")
+    error = refused("savings", "--since", text)
+    assert error.startswith(f"{text!r} is not a time (for example 2026-11-01")
 
 
 def test_an_end_before_the_beginning(log: Path) -> None:
     """A period that ends before it begins is an error."""
-    told = refused("savings", "--since", "2026-11-05", "--until", "2026-11-04")
-    assert told == "--since 2026-11-05 is not before --until 2026-11-04"
+    error = refused("savings", "--since", "2026-11-05", "--until", "2026-11-04")
+    assert error == "--since 2026-11-05 is not before --until 2026-11-04"
 
 
 def test_an_unknown_grouping(log: Path) -> None:

@@ -42,8 +42,8 @@ def tiers() -> dict[str, Any]:
 
 def line(start: str) -> str:
     """The only line of the output with this beginning."""
-    [found] = [row for row in run("status").stdout.splitlines() if row.startswith(start)]
-    return found
+    [match] = [row for row in run("status").stdout.splitlines() if row.startswith(start)]
+    return match
 
 
 def test_json_has_exactly_these_keys() -> None:
@@ -101,9 +101,9 @@ def test_finds_a_downloaded_model(server: HubServer) -> None:
     assert tiers()["all"]["on_disk"] is False
     assert line("all").endswith("not downloaded, about ?")
     run("download", "all")
-    found = tiers()["all"]
-    assert found["on_disk"] is True
-    assert found["size"] == len(server.repos["tiny/model"]["model.safetensors"])
+    tier_facts = tiers()["all"]
+    assert tier_facts["on_disk"] is True
+    assert tier_facts["size"] == len(server.repos["tiny/model"]["model.safetensors"])
 
 
 def test_finds_the_embedded_model(embedded_model: Path) -> None:
@@ -189,11 +189,11 @@ def test_shows_a_cloud_model_by_an_alias_that_looks_local() -> None:
 
 def test_shows_the_device() -> None:
     """The device is shown with its kind, name, memory, and the memory for models."""
-    found = status()["device"]
-    assert set(found) == {"kind", "name", "memory", "budget"}
-    assert found["kind"] in ("cpu", "metal", "cuda")
-    assert 0 < found["budget"] <= found["memory"]
-    assert line("device: ").startswith(f"device: {found['kind']} ({found['name']}), ")
+    facts = status()["device"]
+    assert set(facts) == {"kind", "name", "memory", "budget"}
+    assert facts["kind"] in ("cpu", "metal", "cuda")
+    assert 0 < facts["budget"] <= facts["memory"]
+    assert line("device: ").startswith(f"device: {facts['kind']} ({facts['name']}), ")
 
 
 def test_memory_limit() -> None:

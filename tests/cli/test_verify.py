@@ -22,9 +22,9 @@ def verify(*args: str, code: int = 0) -> dict[str, dict[str, str]]:
     return {finding["part"]: finding for finding in run_json("verify", *args, code=code)}
 
 
-def states(found: dict[str, dict[str, str]]) -> dict[str, str]:
+def states(findings: dict[str, dict[str, str]]) -> dict[str, str]:
     """The state of each part."""
-    return {part: finding["state"] for part, finding in found.items()}
+    return {part: finding["state"] for part, finding in findings.items()}
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def test_json_has_exactly_these_keys() -> None:
 @pytest.mark.usefixtures("one_tier", "embedded_model")
 def test_text_output() -> None:
     """Without --json each finding is a line with state, part and detail."""
-    found = verify()
+    findings = verify()
     lines = run("verify").stdout.splitlines()
-    assert len(lines) == len(found)
-    for line, (part, finding) in zip(lines, found.items(), strict=True):
+    assert len(lines) == len(findings)
+    for line, (part, finding) in zip(lines, findings.items(), strict=True):
         assert line.startswith(f"{finding['state']}    {part}: {finding['detail']}")
 
 
@@ -86,13 +86,13 @@ def test_a_fix_stands_behind_its_finding(tmp_path: Path, tiny: Path, one_tier: N
 @pytest.mark.usefixtures("embedded_model")
 def test_missing_key_and_models_are_warnings() -> None:
     """A missing key and missing models are warnings if another model can answer."""
-    found = states(verify())
-    assert found["llm-gemini"] == "warn"
-    assert found[f"cloud ({CLOUD})"] == "warn"
-    assert found["small (mlx/Phi-3.5-mini-instruct-4bit)"] == "warn"
-    assert found["medium (mlx/Qwen2.5-7B-Instruct-4bit)"] == "warn"
-    assert found[f"embedded ({EMBEDDED})"] == "ok"
-    assert "chain" not in found
+    findings = states(verify())
+    assert findings["llm-gemini"] == "warn"
+    assert findings[f"cloud ({CLOUD})"] == "warn"
+    assert findings["small (mlx/Phi-3.5-mini-instruct-4bit)"] == "warn"
+    assert findings["medium (mlx/Qwen2.5-7B-Instruct-4bit)"] == "warn"
+    assert findings[f"embedded ({EMBEDDED})"] == "ok"
+    assert "chain" not in findings
 
 
 @pytest.mark.usefixtures("one_tier", "embedded_model")
@@ -112,17 +112,17 @@ def test_source_of_the_key(user_path: Path) -> None:
 @pytest.mark.usefixtures("tiny_tiers", "key", "no_mlx")
 def test_works_without_mlx() -> None:
     """Without MLX there is a warning; the exit code is 0, as the cloud can answer."""
-    found = states(verify())
-    assert found["MLX"] == found[SMALL] == "warn"
-    assert found[f"cloud ({CLOUD})"] == "ok"
+    findings = states(verify())
+    assert findings["MLX"] == findings[SMALL] == "warn"
+    assert findings[f"cloud ({CLOUD})"] == "ok"
 
 
 def test_nothing_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any model on disk or to download, the chain fails."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = verify(code=1)
-    assert found["chain"]["detail"] == "no model can answer a prompt"
-    assert {part for part, state in states(found).items() if state == "fail"} == {"chain"}
+    findings = verify(code=1)
+    assert findings["chain"]["detail"] == "no model can answer a prompt"
+    assert {part for part, state in states(findings).items() if state == "fail"} == {"chain"}
 
 
 def _lose_a_shard(folder: Path) -> None:
@@ -139,10 +139,10 @@ def _spoil_the_header(folder: Path) -> None:
 def test_damaged_weights_are_a_failure(tiny: Path, damage: Any) -> None:
     """A damaged model of a tier fails, even if the embedded model could answer."""
     damage(tiny)
-    found = verify(code=1)
-    assert found[SMALL]["state"] == "fail"
-    assert found[SMALL]["fix"]
-    assert found[f"embedded ({EMBEDDED})"]["state"] == "ok"
+    findings = verify(code=1)
+    assert findings[SMALL]["state"] == "fail"
+    assert findings[SMALL]["fix"]
+    assert findings[f"embedded ({EMBEDDED})"]["state"] == "ok"
 
 
 def test_a_damaged_embedded_model_is_a_failure(embedded_model: Path, one_tier: None) -> None:
@@ -236,7 +236,7 @@ def test_a_log_that_is_locked_is_not_to_be_moved(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process has locked the log, the fix is to try again."""
-    monkeypatch.setattr("llm_tiered.log.database.PATIENCE", 0.01)
+    monkeypatch.setattr("llm_tiered.cli.verify.PATIENCE", 0.01)
     with closing(sqlite3.connect(logs, isolation_level=None)) as database:
         database.execute("create table turns (id)")
         database.execute("begin exclusive")
@@ -257,27 +257,27 @@ def test_writes_nothing(user_path: Path, connections: list[Any]) -> None:
 @pytest.mark.usefixtures("one_tier", "embedded_model")
 def test_generate_makes_models_speak(logs: Path) -> None:
     """With --generate each ready model gives an answer, which is not logged."""
-    found = verify("--generate")
+    findings = verify("--generate")
     for part in ("small says", "embedded says"):
-        assert found[part]["state"] == "ok"
-        assert found[part]["detail"] not in ("", "nothing")
+        assert findings[part]["state"] == "ok"
+        assert findings[part]["detail"] not in ("", "nothing")
     assert not logs.exists()
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
 def test_generate_skips_unavailable_models() -> None:
     """A model that is known not to work is not asked."""
-    found = verify("--generate")
-    assert found[f"cloud ({CLOUD})"]["state"] == "warn"
-    assert "cloud says" not in found
+    findings = verify("--generate")
+    assert findings[f"cloud ({CLOUD})"]["state"] == "warn"
+    assert "cloud says" not in findings
 
 
 @pytest.mark.usefixtures("one_tier")
 def test_generate_downloads_nothing(connections: list[Any]) -> None:
     """A model that is not on disk is reported, and not downloaded for an answer."""
-    found = verify("--generate")
-    assert "download" in found[f"embedded ({EMBEDDED})"]["detail"]
-    assert "embedded says" not in found
+    findings = verify("--generate")
+    assert "download" in findings[f"embedded ({EMBEDDED})"]["detail"]
+    assert "embedded says" not in findings
     assert connections == []
 
 

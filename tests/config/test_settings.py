@@ -86,12 +86,12 @@ def test_users_tasks_are_added_to_the_defaults(config_file: Path) -> None:
 
 
 def test_task_with_more_to_say(config_file: Path) -> None:
-    """A task can have more settings than its complexity, and is shown as it was written."""
+    """A task can have more settings than its complexity, and is tasks as it was written."""
     config_file.write_text("tasks: {haiku: {complexity: 2, cache: true}, ode: 3}")
     loaded = load_settings().config
     assert loaded.tasks["haiku"] == Task(complexity=2, cache=True)
-    shown = loaded.model_dump(mode="json")["tasks"]
-    assert (shown["haiku"], shown["ode"]) == ({"complexity": 2, "cache": True}, 3)
+    tasks = loaded.model_dump(mode="json")["tasks"]
+    assert (tasks["haiku"], tasks["ode"]) == ({"complexity": 2, "cache": True}, 3)
 
 
 @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ def test_path_of_a_model(
     """A path is relative to the config's folder, and ~ is the home directory."""
     monkeypatch.setenv("HOME", "/home/somebody")
     config_file.write_text(f"models: [{{id: my-model, path: {path}}}]")
-    wanted = Path(expected.format(folder=config_file.parent, home="/home/somebody"))
-    assert load_settings().config.models[0].path == wanted
-    assert declared_models()[0].path == wanted
+    path_of_the_model = Path(expected.format(folder=config_file.parent, home="/home/somebody"))
+    assert load_settings().config.models[0].path == path_of_the_model
+    assert declared_models()[0].path == path_of_the_model
 
 
 # Reading it again
