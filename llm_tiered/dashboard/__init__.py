@@ -1,6 +1,6 @@
-"""The Datasette plugin: a page for `tiered` where a database is llm's log.
+"""The Datasette plugin: pages about `tiered` for a database that is llm's log.
 
-Datasette imports this, and may itself be missing: its modules are imported inside functions only.
+Datasette imports this, but may not be installed: its modules are imported inside functions only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ hookimpl = pluggy.HookimplMarker("datasette")
 
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    """The page for all requests, and the page for one."""
+    """Add the page for all requests, and the page for one."""
     from . import pages
 
     return [
@@ -33,7 +33,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
 def database_actions(
     datasette: Datasette, actor: dict[str, Any] | None, database: str
 ) -> Callable[[], Awaitable[list[dict[str, str]]]]:
-    """The link to the page, in the menu of a database that is llm's log."""
+    """Add a link to the page to the menu of a database that is llm's log."""
     from . import pages
 
     return lambda: pages.links(datasette, actor, database)
@@ -43,7 +43,7 @@ def database_actions(
 def canned_queries(
     datasette: Datasette, database: str
 ) -> Callable[[], Awaitable[dict[str, dict[str, str]]]]:
-    """The queries behind the charts, for Datasette 0.65."""
+    """Add the queries behind the charts, with Datasette 0.65."""
     from . import pages
 
     return lambda: pages.canned_queries(datasette, database)
@@ -53,7 +53,7 @@ def canned_queries(
 def permission_allowed(
     datasette: Datasette, actor: dict[str, Any] | None, action: str, resource: Any
 ) -> Callable[[], Awaitable[bool | None]] | None:
-    """Who may not run SQL may not run those queries: Datasette 0.65 would let them."""
+    """Deny those queries to actors who may not run SQL; Datasette 0.65 would allow them."""
     from . import pages
 
     if action != "view-query":
@@ -63,7 +63,7 @@ def permission_allowed(
 
 @hookimpl
 def startup(datasette: Datasette) -> Callable[[], Awaitable[None]]:
-    """The queries behind the charts, for Datasette 1.0, which stores them."""
+    """Store the queries behind the charts, with Datasette 1.0."""
     from . import pages
 
     return lambda: pages.store_queries(datasette)
@@ -71,7 +71,7 @@ def startup(datasette: Datasette) -> Callable[[], Awaitable[None]]:
 
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection) -> None:
-    """The SQL functions that the queries call."""
+    """Add the SQL functions that the queries call."""
     from . import functions
 
     functions.register(conn)

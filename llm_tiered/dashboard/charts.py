@@ -1,4 +1,4 @@
-"""The charts of the page: a picture, the same figures as a table, and the query behind them."""
+"""The charts of the overview: each has a picture, a table of its figures, and a query."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..wording import dollars, line, number, percent, seconds, visible
-from . import drawing, queries
-from .numbers import money
+from . import drawing
+from .amounts import money
+from .queries import PREFIX
 
 if TYPE_CHECKING:
     from .drawing import Picture
-    from .figures import Figures, Report
+    from .figures import Figures, ReportJson
 
-HERE, CLOUD, CACHE = "answered here", "in the cloud", "by the cache"
-LEGEND = (("here", HERE), ("cloud", CLOUD), ("cache", CACHE))
+LOCAL, CLOUD, CACHE = "answered locally", "in the cloud", "from the cache"
+LEGEND = (("here", LOCAL), ("cloud", CLOUD), ("cache", CACHE))
 
-# Letters of a label that fit beside its number.
+# Characters of a label that fit beside its number.
 LABEL = 48
 
-# Reasons that are drawn; the table has all of them.
+# Number of reasons that are drawn; the table has all of them.
 REASONS = 8
 
 
 @dataclass(frozen=True)
 class Chart:
-    """`name` is unique on the page; `picture` is None where there is nothing to draw."""
+    """One chart.
+
+    `name` is unique on the page. `picture` is None if there is nothing to draw. `legend` has a CSS
+    class and a label for each series.
+    """
 
     name: str
     title: str
@@ -36,12 +41,16 @@ class Chart:
     picture: Picture | None
     headers: list[str]
     rows: list[list[str]]
-    query: str
     legend: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def query(self) -> str:
+        """The name of the SQL query with the same figures."""
+        return PREFIX + self.name
 
-def build(figures: Figures) -> list[Chart]:
-    """All charts, in the order in which they are shown."""
+
+def build_charts(figures: Figures) -> list[Chart]:
+    """Return all charts, in the order in which they are shown."""
     by = figures.reports
     return [
         _money(by["day"]),
@@ -53,11 +62,12 @@ def build(figures: Figures) -> list[Chart]:
     ]
 
 
-def _money(report: Report) -> Chart:
+def _money(report: ReportJson) -> Chart:
     """What was saved and spent up to each day."""
-    groups = _of_days(report)
+    groups = _groups_with_day(report)
     saved, spent = (
-        list(accumulate(_dollars(group[name]) for group in groups)) for name in ("saved", "spent")
+        list(accumulate(_known_dollars(group[name]) for group in groups))
+        for name in ("saved", "spent")
     )
     picture = None
     if groups:
@@ -65,51 +75,46 @@ def _money(report: Report) -> Chart:
             drawing.Series(name, [float(value) for value in values])
             for name, values in (("saved", saved), ("spent", spent))
         ]
-        picture = drawing.lines(_days_of(groups), series, _tick_dollars)
+        picture = drawing.lines(_days_of(groups), series, _dollar_tick)
     rows = [
         [
             group["key"],
             *(money(group[name]) for name in ("spent", "cloud_cost", "saved")),
-            *(dollars(so_far[place]) for so_far in (spent, saved)),
+            *(dollars(sums[place]) for sums in (spent, saved)),
         ]
         for place, group in enumerate(groups)
     ]
-    headers = ["day", "spent", "all in the cloud", "saved", "spent so far", "saved so far"]
     return Chart(
         "money",
         "Saved and spent",
         f"added up, compared with {line(report['cloud_model'] or 'no cloud tier', LABEL)}",
         picture,
-        headers,
+        ["day", "spent", "all in the cloud", "saved", "spent so far", "saved so far"],
         rows,
-        f"{queries.PREFIX}money",
         tuple((name, f"{name} {money(report['total'][name])}") for name in ("saved", "spent")),
     )
 
 
-def _days(report: Report) -> Chart:
-    """Who answered, by day."""
-    groups = _of_days(report)
+def _days(report: ReportJson) -> Chart:
+    """Where answers came from, by day."""
+    groups = _groups_with_day(report)
     picture = None
     if groups:
-        picture = drawing.columns(_days_of(groups), _answered(groups), _tick_number)
+        picture = drawing.columns(_days_of(groups), _answers(groups), _number_tick)
     rows = [[group["key"], *_counts(group), percent(group["cache_hit_rate"])] for group in groups]
-    headers = ["day", "requests", HERE, CLOUD, CACHE, "cache hits"]
-    headline = f"{percent(report['total']['cache_hit_rate'])} answered by the cache"
     return Chart(
         "days",
         "Requests by day",
-        headline,
+        f"{percent(report['total']['cache_hit_rate'])} answered from the cache",
         picture,
-        headers,
+        ["day", "requests", LOCAL, CLOUD, CACHE, "cache hits"],
         rows,
-        f"{queries.PREFIX}days",
         LEGEND,
     )
 
 
-def _shares(report: Report, name: str, title: str) -> Chart:
-    """How many requests went to each tier or task, and who answered."""
+def _shares(report: ReportJson, name: str, title: str) -> Chart:
+    """How many requests went to each tier or task, and where the answers came from."""
     groups, total = report["groups"], report["total"]["requests"]
     shares = [group["requests"] / total for group in groups]
     labels = [
@@ -123,75 +128,74 @@ def _shares(report: Report, name: str, title: str) -> Chart:
         ]
         for group, share in zip(groups, shares, strict=True)
     ]
-    headers = [report["by"], "requests", "share", HERE, CLOUD, CACHE, "spent", "saved"]
     return Chart(
         name,
         title,
-        f"{percent(report['total']['local_share'])} answered here",
-        drawing.bars(labels, _answered(groups)) if groups else None,
-        headers,
+        f"{percent(report['total']['local_share'])} answered locally",
+        drawing.bars(labels, _answers(groups)) if groups else None,
+        [report["by"], "requests", "share", LOCAL, CLOUD, CACHE, "spent", "saved"],
         rows,
-        f"{queries.PREFIX}{name}",
         LEGEND,
     )
 
 
-def _latency(report: Report) -> Chart:
-    """How long whole answers took, by tier."""
+def _latency(report: ReportJson) -> Chart:
+    """The time to the complete answer, by tier."""
     groups = [group for group in report["groups"] if group["latency_ms"]]
     p50s, p95s = ([group["latency_ms"][name] for group in groups] for name in ("p50", "p95"))
     labels = [
         (_label(group["key"]), f"p50 {seconds(p50)}, p95 {seconds(p95)}")
         for group, p50, p95 in zip(groups, p50s, p95s, strict=True)
     ]
-    rests = [p95 - p50 for p50, p95 in zip(p50s, p95s, strict=True)]
-    series = [drawing.Series("p50", p50s), drawing.Series("p95", rests)]
+    differences = [p95 - p50 for p50, p95 in zip(p50s, p95s, strict=True)]
+    series = [drawing.Series("p50", p50s), drawing.Series("p95", differences)]
     rows = [
         [_key(group), number(group["requests"])]
-        + [seconds(_percentile(group, *of)) for of in _PERCENTILES]
+        + [seconds(_percentile(group, *column)) for column in _PERCENTILES]
         + [_speed(group["tokens_per_second"])]
         for group in report["groups"]
     ]
-    headers = ["tier", "requests", "p50", "p95", "first token p50", "first token p95", "tokens/s"]
+    p50, p95 = (_percentile(report["total"], "latency_ms", name) for name in ("p50", "p95"))
     return Chart(
         "latency",
-        "Time to the whole answer",
-        f"p50 {seconds(_percentile(report['total'], 'latency_ms', 'p50'))}, "
-        f"p95 {seconds(_percentile(report['total'], 'latency_ms', 'p95'))}",
+        "Time to the complete answer",
+        f"p50 {seconds(p50)}, p95 {seconds(p95)}",
         drawing.bars(labels, series) if groups else None,
-        headers,
+        ["tier", "requests", "p50", "p95", "first token p50", "first token p95", "tokens/s"],
         rows,
-        f"{queries.PREFIX}latency",
-        (("p50", "half of them by then"), ("p95", "95 of 100 by then")),
+        (("p50", "half answered by then"), ("p95", "95% answered by then")),
     )
 
 
-_PERCENTILES = [(of, name) for of in ("latency_ms", "first_token_ms") for name in ("p50", "p95")]
+_PERCENTILES = [
+    (measure, name) for measure in ("latency_ms", "first_token_ms") for name in ("p50", "p95")
+]
 
 
-def _fallbacks(report: Report) -> Chart:
-    """Why requests were not answered by the first model, most frequent first."""
-    found = report["fallbacks"]
+def _fallbacks(report: ReportJson) -> Chart:
+    """Why requests were not answered by the first model, most frequent reasons first."""
+    fallbacks = report["fallbacks"]
+    shown = fallbacks[:REASONS]
     labels = [
-        (_label(one["reason"]), f"{number(one['requests'])} ({percent(one['rate'])})")
-        for one in found[:REASONS]
+        (_label(each["reason"]), f"{number(each['requests'])} ({percent(each['rate'])})")
+        for each in shown
     ]
-    series = drawing.Series("fell-back", [one["requests"] for one in found[:REASONS]])
+    series = drawing.Series("fell-back", [each["requests"] for each in shown])
     rows = [
-        [visible(one["reason"]), number(one["requests"]), percent(one["rate"])] for one in found
+        [visible(each["reason"]), number(each["requests"]), percent(each["rate"])]
+        for each in fallbacks
     ]
     return Chart(
         "fallbacks",
         "Why requests fell back",
         f"{percent(report['total']['fallback_rate'])} fell back",
-        drawing.bars(labels, [series]) if found else None,
-        ["because", "requests", "share of all"],
+        drawing.bars(labels, [series]) if fallbacks else None,
+        ["reason", "requests", "share of all"],
         rows,
-        f"{queries.PREFIX}fallbacks",
     )
 
 
-def _of_days(report: Report) -> list[dict[str, Any]]:
+def _groups_with_day(report: ReportJson) -> list[dict[str, Any]]:
     return [group for group in report["groups"] if group["key"]]
 
 
@@ -199,7 +203,8 @@ def _days_of(groups: list[dict[str, Any]]) -> list[date]:
     return [date.fromisoformat(group["key"]) for group in groups]
 
 
-def _answered(groups: list[dict[str, Any]]) -> list[drawing.Series]:
+def _answers(groups: list[dict[str, Any]]) -> list[drawing.Series]:
+    """Where answers came from, in the order of the legend."""
     return [
         drawing.Series(kind, [group[f"{column}_requests"] for group in groups])
         for (kind, _), column in zip(LEGEND, ("local", "cloud", "cached"), strict=True)
@@ -211,7 +216,7 @@ def _counts(group: dict[str, Any]) -> list[str]:
     return [number(group[name]) for name in names]
 
 
-def _dollars(amount: dict[str, Any]) -> Decimal:
+def _known_dollars(amount: dict[str, Any]) -> Decimal:
     return Decimal(amount["dollars"] or 0)
 
 
@@ -223,8 +228,8 @@ def _label(text: str | None) -> str:
     return line(text or "(none)", LABEL)
 
 
-def _percentile(group: dict[str, Any], of: str, name: str) -> float | None:
-    value: float | None = (group[of] or {}).get(name)
+def _percentile(group: dict[str, Any], measure: str, name: str) -> float | None:
+    value: float | None = (group[measure] or {}).get(name)
     return value
 
 
@@ -232,12 +237,12 @@ def _speed(tokens_per_second: float | None) -> str:
     return "unknown" if tokens_per_second is None else f"{tokens_per_second:.1f}"
 
 
-def _tick_dollars(value: float, step: float) -> str:
+def _dollar_tick(value: float, step: float) -> str:
     if step < 0.01:
         return dollars(Decimal(f"{value:.12g}"))
     sign, digits = "-" if value < 0 else "", 0 if step >= 1 or not value else 2
     return f"{sign}${abs(value):,.{digits}f}"
 
 
-def _tick_number(value: float, step: float) -> str:
+def _number_tick(value: float, step: float) -> str:
     return f"{value:,.0f}" if step >= 1 or value == int(value) else ""

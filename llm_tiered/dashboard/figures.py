@@ -1,4 +1,4 @@
-"""What the charts show: the very figures of `llm tiered savings --json`."""
+"""The figures behind the charts: those of `llm tiered savings --json`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ..costs.periods import Period, period_of
 from ..costs.requests import By, first_request_time
 from ..costs.savings import Comparison, savings_reports
 from ..errors import TieredError
-from ..log import database as log_database
+from ..log.database import reading
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..costs import prices
+    from ..costs.prices import Energy
 
-BYS: tuple[By, ...] = ("day", "tier", "task")
+GROUPINGS: tuple[By, ...] = ("day", "tier", "task")
 
-# What the page shows when nobody has said a time.
-DEFAULT = "30d"
+# The period that the page shows at first.
+DEFAULT_SINCE = "30d"
 
-# Reports that are kept, a few hundred kilobytes each.
-KEPT = 8
+# Number of reports that are cached, a few hundred kilobytes each.
+CACHED_REPORTS = 8
 
-Report = dict[str, Any]
+ReportJson = dict[str, Any]
 
 
-class Asked(NamedTuple):
-    """The time that was asked for, in the words of `llm tiered savings`; empty is open."""
+class TimeRange(NamedTuple):
+    """The period that the user typed, in the words of `llm tiered savings`; empty is open."""
 
     since: str
     until: str
@@ -39,76 +39,75 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class Figures:
-    """The reports in groups by day, tier and task, and what went wrong on the way to them."""
+    """The reports by day, tier and task, and the problem with the config, if there is one."""
 
-    asked: Asked
     period: Period
-    reports: dict[By, Report]
-    problems: list[str]
+    reports: dict[By, ReportJson]
+    problem: str | None
 
     @property
-    def total(self) -> Report:
-        """The sums, which are the same in every report."""
-        total: Report = self.reports["day"]["total"]
+    def total(self) -> ReportJson:
+        """The sums over all requests, which are the same in every report."""
+        total: ReportJson = self.reports["day"]["total"]
         return total
 
 
-def load(path: Path, asked: Asked) -> Figures:
-    """The figures of a log for the time that was asked for.
+def load_figures(path: Path, times: TimeRange) -> Figures:
+    """Return the figures of a log.
 
-    They are those of the last full minute, so that they are worked out once for many pages. Raises
-    RequestError if what was asked for is no time, TieredError where the log can't be read.
+    They are as of the last full minute, so that they are computed once for many pages. Raises
+    RequestError if a time is invalid, TieredError if the log can't be read.
     """
-    minute = _minute()
-    period = period_of(asked.since or None, asked.until or None, minute.astimezone())
-    found, problem = _configured(minute)
-    reports = _reports(path, _stamp(path), period, found, minute)
-    return Figures(asked, period, reports, [problem] if problem else [])
+    minute = _this_minute()
+    period = period_of(times.since or None, times.until or None, minute.astimezone())
+    comparison, problem = _comparison(minute)
+    reports = _reports(path, _file_state(path), period, comparison, minute)
+    return Figures(period, reports, problem)
 
 
-def _minute() -> datetime:
+def energy_price() -> Energy | None:
+    """Return the price of local power, if the config has one."""
+    return _comparison(_this_minute())[0].energy
+
+
+def has_requests_to_tiered(path: Path) -> bool:
+    """Return whether the log has any request to `tiered`. Raises TieredError."""
+    with reading(path) as database:
+        return first_request_time(database) is not None
+
+
+def _this_minute() -> datetime:
     return datetime.now(timezone.utc).replace(second=0, microsecond=0)
 
 
 @lru_cache(maxsize=1)
-def _configured(_minute: datetime) -> tuple[Comparison, str | None]:
-    """What costs are worked out with; without it, what is wrong with the config."""
+def _comparison(_minute: datetime) -> tuple[Comparison, str | None]:
+    """Return the comparison that the config asks for, or an empty one and the config's mistake."""
     try:
         return comparison_of_config(), None
     except TieredError as error:
         return Comparison(), str(error)
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=CACHED_REPORTS)
 def _reports(
     path: Path,
-    _changed: tuple[int, ...],
+    _state: tuple[int, ...],
     period: Period,
-    configured: Comparison,
+    comparison: Comparison,
     minute: datetime,
-) -> dict[By, Report]:
-    reports = savings_reports(path, configured, BYS, period=period, now=minute)
-    return {by: report.as_dict() for by, report in zip(BYS, reports, strict=True)}
+) -> dict[By, ReportJson]:
+    reports = savings_reports(path, comparison, GROUPINGS, period=period, now=minute)
+    return {by: report.as_dict() for by, report in zip(GROUPINGS, reports, strict=True)}
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What differs once something was logged, also where SQLite keeps it in a file beside."""
-    stamp: list[int] = []
+def _file_state(path: Path) -> tuple[int, ...]:
+    """Return numbers that change with every write to the log, also to its write-ahead log."""
+    state: list[int] = []
     for file in (path, path.with_name(f"{path.name}-wal")):
         try:
             status = file.stat()
         except OSError:
             continue
-        stamp += [status.st_ino, status.st_size, status.st_mtime_ns]
-    return tuple(stamp)
-
-
-def energy() -> prices.Energy | None:
-    """What the power here costs, if the config says so."""
-    return _configured(_minute())[0].energy
-
-
-def ever(path: Path) -> bool:
-    """Whether the log has any request to `tiered`, whenever it was. Raises TieredError."""
-    with log_database.reading(path) as database:
-        return first_request_time(database) is not None
+        state += [status.st_ino, status.st_size, status.st_mtime_ns]
+    return tuple(state)

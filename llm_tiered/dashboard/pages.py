@@ -1,4 +1,4 @@
-"""The pages, and what else Datasette asks for."""
+"""The pages, the link to them, and the queries behind the charts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from urllib.parse import urlencode
 
 from .. import wording
 from ..errors import RequestError, TieredError
-from ..log import database as log_database
+from ..log.database import as_logged
 from ..wording import line, visible
-from . import access, charts, figures, numbers, queries, requests
+from . import access, amounts
+from .charts import build_charts
+from .figures import (
+    DEFAULT_SINCE,
+    TimeRange,
+    energy_price,
+    has_requests_to_tiered,
+    load_figures,
+)
+from .queries import PREFIX, build_queries
+from .requests import find_request, latest_requests
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -22,65 +32,66 @@ if TYPE_CHECKING:
     from datasette.utils.asgi import Request, Response
 
     from .access import Actor
-    from .figures import Asked, Figures
+    from .figures import Figures
 
-# What can be chosen with one click: the words, and what the command would be told.
+# The periods that one click chooses: the label, and the value of `since`.
 PERIODS = (
     ("7 days", "7d"),
-    ("30 days", figures.DEFAULT),
+    ("30 days", DEFAULT_SINCE),
     ("90 days", "90d"),
-    ("a year", "365d"),
+    ("1 year", "365d"),
     ("all", ""),
 )
 
+# How each source of a decision is described.
 SOURCES = {
     "tier": "the request named the tier",
     "option": "the request gave the complexity",
-    "task": "the task has this complexity",
-    "conversation": "the conversation was there before",
+    "task": "this is the complexity of the task",
+    "conversation": "the conversation continues on this tier",
     "estimate": "estimated from the prompt",
-    "default": "nothing was said, so the default of the config",
+    "default": "no complexity was given, so the default of the config was used",
 }
 
 
 async def overview(request: Request, datasette: Datasette) -> Response:
-    """The page for all requests of a period."""
+    """Return the page for all requests of a period."""
     from datasette.utils.asgi import Response
 
     database = await _log(request, datasette)
-    asked = figures.Asked(
-        request.args.get("since", figures.DEFAULT).strip(), request.args.get("until", "").strip()
+    times = TimeRange(
+        request.args.get("since", DEFAULT_SINCE).strip(), request.args.get("until", "").strip()
     )
-    context = await _context(request, datasette, database) | {"asked": asked, "periods": PERIODS}
+    context = _context(datasette, database) | {"times": times, "periods": PERIODS}
     status = 200
     try:
-        context |= await asyncio.to_thread(_overview, Path(database.path), asked)
+        context |= await asyncio.to_thread(_overview, Path(database.path), times)
     except TieredError as error:
         status = 400 if isinstance(error, RequestError) else 503
         context["error"] = str(error)
     if "figures" in context and await access.may_query(datasette, request.actor, database):
         await store_queries(datasette, database, again=False)
-        context["query_arguments"] = _arguments(context["figures"])
+        context["query_arguments"] = _query_arguments(context["figures"])
     html = await datasette.render_template("tiered_overview.html", context, request=request)
     return Response.html(html, status=status)
 
 
 async def request(request: Request, datasette: Datasette) -> Response:
-    """The page for one request."""
+    """Return the page for one request."""
     from datasette.utils import tilde_decode
     from datasette.utils.asgi import Response
 
     database = await _log(request, datasette)
     id_ = tilde_decode(request.url_vars["request"])
-    context = await _context(request, datasette, database)
+    context = _context(datasette, database)
     status = 200
     try:
-        found = await asyncio.to_thread(requests.find, Path(database.path), id_)
-        energy = await asyncio.to_thread(figures.energy)
-        context |= {"asked": found, "energy": energy, "sources": SOURCES}
-        if found is None:
+        logged = await asyncio.to_thread(find_request, Path(database.path), id_)
+        energy = await asyncio.to_thread(energy_price)
+        context |= {"logged": logged, "energy": energy, "sources": SOURCES}
+        if logged is None:
             status = 404
-            context["error"] = f"no request to tiered has the id {line(id_, 80)}"
+            context["error"] = f"there is no request to tiered with the id {line(id_, 80)}"
     except TieredError as error:
         status = 503
         context["error"] = str(error)
@@ -89,7 +100,7 @@ async def request(request: Request, datasette: Datasette) -> Response:
 
 
 async def links(datasette: Datasette, actor: Actor, name: str) -> list[dict[str, str]]:
-    """The link to the page, for those who may see it."""
+    """Return the link to the overview, if the database is a log that the actor may see."""
     database = datasette.get_database(name)
     if not await access.is_log(database) or not await access.may_see(datasette, actor, database):
         return []
@@ -97,24 +108,24 @@ async def links(datasette: Datasette, actor: Actor, name: str) -> list[dict[str,
         {
             "href": f"{datasette.urls.database(name)}/-/tiered",
             "label": "Requests to tiered",
-            "description": "What they cost, what they saved, and how they went.",
+            "description": "What they cost, what they saved, and how they were answered.",
         }
     ]
 
 
 async def canned_queries(datasette: Datasette, name: str) -> dict[str, dict[str, str]]:
-    """The queries behind the charts of a database, if it is a log."""
+    """Return the queries behind the charts, if the database is a log."""
     database = datasette.get_database(name)
     if not await access.is_log(database):
         return {}
-    built = await database.execute_fn(queries.build)
-    return {query: {"sql": one.sql, "title": one.title} for query, one in built.items()}
+    queries = await database.execute_fn(build_queries)
+    return {key: {"sql": query.sql, "title": query.title} for key, query in queries.items()}
 
 
 async def may_run(datasette: Datasette, actor: Actor, name: str, query: str) -> bool | None:
-    """False where a query is ours and may not be run, None where others decide."""
+    """Return False if the query is ours and the actor may not run it, otherwise None."""
     database = datasette.get_database(name)
-    if not query.startswith(queries.PREFIX) or not await access.is_log(database):
+    if not query.startswith(PREFIX) or not await access.is_log(database):
         return None
     return None if await access.may_query(datasette, actor, database) else False
 
@@ -122,21 +133,21 @@ async def may_run(datasette: Datasette, actor: Actor, name: str, query: str) -> 
 async def store_queries(
     datasette: Datasette, database: Database | None = None, *, again: bool = True
 ) -> None:
-    """Store the queries where Datasette 1.0 keeps them, of one database or of all.
+    """Store the queries of one database, or of all, where Datasette 1.0 keeps them.
 
-    They are not trusted: whoever runs one needs to be allowed to run SQL.
+    They are not marked as trusted, so that only actors who may run SQL can run them.
     """
     if not hasattr(datasette, "add_query"):
         return
-    for one in [database] if database else list(datasette.databases.values()):
-        if await access.is_log(one):
-            for name, query in (await one.execute_fn(queries.build)).items():
-                if again or await datasette.get_query(one.name, name) is None:
-                    await datasette.add_query(one.name, name, query.sql, title=query.title)
+    for each in [database] if database else list(datasette.databases.values()):
+        if await access.is_log(each):
+            for name, query in (await each.execute_fn(build_queries)).items():
+                if again or await datasette.get_query(each.name, name) is None:
+                    await datasette.add_query(each.name, name, query.sql, title=query.title)
 
 
 async def _log(request: Request, datasette: Datasette) -> Database:
-    """The database of the URL. Raises Forbidden, and NotFound where it is no log of llm."""
+    """Return the database in the URL. Raises Forbidden, or NotFound if it is not llm's log."""
     from datasette.utils import tilde_decode
     from datasette.utils.asgi import Forbidden, NotFound
 
@@ -148,12 +159,15 @@ async def _log(request: Request, datasette: Datasette) -> Database:
     if not await access.may_see(datasette, request.actor, database):
         raise Forbidden("You do not have permission to view this database and its tables")
     if not await access.is_log(database):
-        raise NotFound(f"{database.name} is no log of llm")
+        raise NotFound(f"{database.name} is not a log of llm")
     return database
 
 
-async def _context(request: Request, datasette: Datasette, database: Database) -> dict[str, Any]:
-    """What both templates use. `row` gives the address of a row, `page` that of a request."""
+def _context(datasette: Datasette, database: Database) -> dict[str, Any]:
+    """Return what both templates use.
+
+    `row`, `page` and `query` return the URL of a row, of a request's page and of a query.
+    """
     from datasette.utils import tilde_encode
 
     here = f"{datasette.urls.database(database.name)}/-/tiered"
@@ -167,32 +181,32 @@ async def _context(request: Request, datasette: Datasette, database: Database) -
         "as_json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
         "visible": visible,
         "line": line,
-        "money": numbers.money,
-        "dollars": numbers.dollars,
-        "unpriced": numbers.unpriced,
+        "money": amounts.money,
+        "dollars": amounts.dollars,
+        "unpriced": amounts.unpriced,
         "percent": wording.percent,
         "seconds": wording.seconds,
         "number": wording.number,
     }
 
 
-def _overview(path: Path, asked: Asked) -> dict[str, Any]:
-    loaded = figures.load(path, asked)
+def _overview(path: Path, times: TimeRange) -> dict[str, Any]:
+    figures = load_figures(path, times)
     return {
-        "figures": loaded,
-        "charts": charts.build(loaded),
-        "latest": requests.latest(path, loaded.period),
+        "figures": figures,
+        "charts": build_charts(figures),
+        "latest": latest_requests(path, figures.period),
         "rates": {
             name: wording.dollars(rate and Decimal(rate))
             for name in ("month", "year")
-            for rate in [loaded.reports["day"][f"saved_per_{name}"]]
+            for rate in [figures.reports["day"][f"saved_per_{name}"]]
         },
-        "ever": loaded.total["requests"] or figures.ever(path),
+        "has_requests": figures.total["requests"] or has_requests_to_tiered(path),
     }
 
 
-def _arguments(shown: Figures) -> str:
-    """What the queries are given, so that they tell of the same requests."""
-    since, until = (time and log_database.as_logged(time) for time in shown.period)
-    model = shown.reports["day"]["cloud_model"]
+def _query_arguments(figures: Figures) -> str:
+    """Return the arguments with which the queries give the figures of the page."""
+    since, until = (time and as_logged(time) for time in figures.period)
+    model = figures.reports["day"]["cloud_model"]
     return urlencode({"since": since or "", "until": until or "", "cloud_model": model or ""})

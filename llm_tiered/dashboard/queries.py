@@ -1,23 +1,24 @@
-"""The queries behind the charts, for people who want to go on in SQL."""
+"""The SQL queries behind the charts, for users who want to explore further in SQL."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gemini
-from ..costs import prices
+from ..costs.prices import IS_LOCAL_SQL
 from ..costs.requests import DETAILS
-from ..log import database as log_database
+from ..log.database import TABLES, select_from
+from ..log.record import json_path
 
 if TYPE_CHECKING:
     import sqlite3
 
 PREFIX = "tiered_"
 
-# SQLite is free to look at a row's JSON before it leaves the row out for being damaged.
+# `sound_json` is null in a damaged row: SQLite may read the JSON of a row before it drops the row.
 _REQUESTS = f"""
-with asked as not materialized (
-  {{asked}}
+with logged as not materialized (
+  {{logged}}
 ),
 requests as (
   select id, datetime_utc, date(datetime_utc, 'localtime') as day,
@@ -25,15 +26,15 @@ requests as (
     input_tokens, output_tokens, duration_ms,
     {DETAILS.strip()} as details,
     case when input_tokens = 0 and output_tokens = 0
-      then json_extract(sound_json, '$.tiered.cached_from') end as repeats,
-    json_extract(sound_json, '$.tiered.tier') as tier,
-    json_extract(sound_json, '$.tiered.task') as task,
-    json_extract(sound_json, '$.tiered.attempts[0].reason') as fallback,
-    json_extract(sound_json, '$.tiered.cached_from') is not null as cached,
+      then json_extract(sound_json, '{json_path("cached_from")}') end as repeats,
+    json_extract(sound_json, '{json_path("tier")}') as tier,
+    json_extract(sound_json, '{json_path("task")}') as task,
+    json_extract(sound_json, '{json_path("attempts[0]", "reason")}') as fallback,
+    json_extract(sound_json, '{json_path("cached_from")}') is not null as cached,
     json_extract(sound_json, '{gemini.VERSION_PATH}') as version,
-    {prices.IS_LOCAL_SQL} as is_local
+    {IS_LOCAL_SQL} as is_local
   from (
-    select *, case when json_valid(response_json) then response_json end as sound_json from asked
+    select *, case when json_valid(response_json) then response_json end as sound_json from logged
   )
   where model = 'tiered' and date(datetime_utc) is not null
     and (response_json is null or sound_json is not null)
@@ -47,14 +48,14 @@ _ANSWERED = """
   sum(cached = 0 and is_local is not 1) as answered_in_the_cloud,
   sum(cached) as answered_by_the_cache"""
 
-# An answer out of the cache has no tokens: it is compared with those of the earlier one.
+# An answer from the cache has no tokens of its own: those of the earlier answer are compared.
 _MONEY = """,
 counted as (
   select day, utc_day, model, version, cached, details,
     case when repeats is null then input_tokens
-      else (select input_tokens from asked where id = repeats) end as input_tokens,
+      else (select input_tokens from logged where id = repeats) end as input_tokens,
     case when repeats is null then output_tokens
-      else (select output_tokens from asked where id = repeats) end as output_tokens,
+      else (select output_tokens from logged where id = repeats) end as output_tokens,
     case when details is not null or repeats is not null then id end as by_itself
   from requests
 ),
@@ -89,7 +90,7 @@ select {{key}}, count(*) as requests,
 from requests group by {{key}} order by requests desc
 """  # noqa: S608 - our own words
 
-# Each value counts as much as it is near to the place asked for: interpolated between neighbours.
+# A percentile between two values is interpolated: each is weighted by how close it is.
 _LATENCY = """,
 placed as (
   select tier, duration_ms,
@@ -116,26 +117,26 @@ from requests order by id desc
 
 
 class Query(NamedTuple):
-    """A query with a name for people. Its times are as those in the log; empty is open."""
+    """A query and its title. Its parameters `since` and `until` are UTC; empty is open."""
 
     title: str
     sql: str
 
 
-def build(database: sqlite3.Connection) -> dict[str, Query]:
-    """The queries by their names, for the tables of requests that this log has."""
-    sources = [log_database.select_from(database, table) for table in log_database.TABLES]
-    asked = "\n  union all\n  ".join(source for source in sources if source)
+def build_queries(database: sqlite3.Connection) -> dict[str, Query]:
+    """Return the queries by name, for the tables of requests that the log has."""
+    sources = [select_from(database, table) for table in TABLES]
+    logged = "\n  union all\n  ".join(source for source in sources if source)
     endings = {
         "money": ("tiered: saved and spent by day, without electricity", _MONEY),
-        "days": ("tiered: who answered, by day", _DAYS),
+        "days": ("tiered: requests by day", _DAYS),
         "tiers": ("tiered: requests by tier", _SHARES.format(key="tier")),
         "tasks": ("tiered: requests by task", _SHARES.format(key="task")),
-        "latency": ("tiered: time to the whole answer by tier", _LATENCY),
+        "latency": ("tiered: time to the complete answer by tier", _LATENCY),
         "fallbacks": ("tiered: why requests fell back", _FALLBACKS),
         "latest": ("tiered: the latest requests", _LATEST),
     }
-    requests = _REQUESTS.format(asked=asked).strip()
+    requests = _REQUESTS.format(logged=logged).strip()
     return {
         PREFIX + name: Query(title, requests + ending.rstrip())
         for name, (title, ending) in endings.items()

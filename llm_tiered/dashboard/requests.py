@@ -1,4 +1,4 @@
-"""Single requests out of the log: the latest ones, and one with all that is known of it."""
+"""Single requests in the log: the latest ones, and one with everything that is logged about it."""
 
 from __future__ import annotations
 
@@ -7,47 +7,58 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from .. import gemini
-from ..costs import prices
 from ..costs.charges import LoggedUsage, cost_of_usage
 from ..costs.periods import ALWAYS, WITHIN, Period
-from ..log import database as log_database
+from ..costs.prices import is_local
+from ..gemini import model_version
 from ..log import messages
+from ..log.database import TABLES, has_table, parse_time, reading, select_from
+from ..log.record import RECORD, Record, inner_response
 from ..wording import dollars, line, number, seconds, visible
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+    from ..costs.prices import Energy
     from ..log.messages import ShownMessage
 
-# How many of the latest requests are shown.
+# Number of the latest requests that are listed.
 LATEST = 25
 
-# Letters of a prompt in the list.
+# Characters of a prompt in the list.
 SNIPPET = 90
 
-_LATEST = """
-select id, resolved_model, input_tokens, output_tokens, duration_ms, datetime_utc, response_json
-from ({source}) where model = 'tiered' {within} order by id desc limit :limit
+_COLUMNS = """
+id, resolved_model, input_tokens, output_tokens, token_details, duration_ms, datetime_utc,
+response_json
 """
 
-# Where the text of a prompt stands, by the table that the request stands in.
+_LATEST = """
+select {columns} from ({source}) where model = 'tiered' {within} order by id desc limit :limit
+"""
+
+_ONE = "select {columns} from ({source}) where id = ? and model = 'tiered'"
+
+# The table with the text of a prompt, and its query, by the table of the request.
 _PROMPTS = {
     "turns": ("turn_search", "select prompt from turn_search where turn_id = ?"),
     "responses": ("responses", "select prompt from responses where id = ?"),
 }
 
-# All that a request page is made of.
-TABLES = (*log_database.TABLES, "turn_search", *messages.TABLES)
+# The tables that the pages read.
+SHOWN_TABLES = (*TABLES, "turn_search", *messages.TABLES)
+
+NO_RECORD = "the log has no record of how this request was routed"
+DAMAGED_RECORD = "the record of how this request was routed is damaged"
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request as the log has it; what the log does not know is None.
+class LoggedRequest:
+    """A request to `tiered` in the log; None means unknown.
 
-    `record` is what `tiered` noted of it. `problem` says why that is empty although it should
-    not be.
+    `table` is the one that has its row. `record` is what was recorded about the routing, and
+    `problem` why that is missing or damaged. `response_json` is the whole parsed column.
     """
 
     table: str
@@ -55,158 +66,137 @@ class Request:
     model: str | None
     input_tokens: Any
     output_tokens: Any
+    token_details: str | None
     duration_ms: Any
     datetime_utc: Any
-    record: dict[str, Any] = field(default_factory=dict)
-    service: Any = None
-    problem: str | None = None
+    response_json: Any
+    record: Record
+    problem: str | None
     snippet: str = ""
     options: str | None = None
-    token_details: str | None = None
     messages: list[ShownMessage] = field(default_factory=list)
     earlier: int = 0
     answer: list[ShownMessage] = field(default_factory=list)
 
     @property
     def when(self) -> str:
-        """The time on this machine's clock."""
+        """The local time of the request."""
         try:
-            return (
-                log_database.parse_time(self.datetime_utc)
-                .astimezone()
-                .strftime("%Y-%m-%d %H:%M:%S")
-            )
+            time = parse_time(self.datetime_utc).astimezone()
+            return time.strftime("%Y-%m-%d %H:%M:%S")
         except (ValueError, TypeError, OverflowError):
-            return f"no time: {visible(str(self.datetime_utc))}"
+            return f"invalid time: {visible(str(self.datetime_utc))}"
 
     @property
     def tokens(self) -> str:
-        """Tokens of the prompt and of the answer."""
+        """The number of tokens of the prompt and of the answer."""
         return f"{_count(self.input_tokens)} in, {_count(self.output_tokens)} out"
 
     @property
     def duration(self) -> str:
-        """Time to the whole answer."""
-        return _seconds(self.duration_ms)
+        """The time to the complete answer."""
+        return seconds(self.duration_ms if isinstance(self.duration_ms, (int, float)) else None)
 
     @property
     def first_token(self) -> str:
-        """Time to the beginning of the answer."""
-        return _seconds(self.record.get("ttft_ms"))
+        """The time to the first token of the answer."""
+        return seconds(self.record.ttft_ms)
 
     @property
-    def attempts(self) -> list[dict[str, Any]]:
-        """What was tried, first to last."""
-        attempts = self.record.get("attempts")
-        return [one for one in attempts if isinstance(one, dict)] if attempts else []
-
-    @property
-    def fell_back(self) -> str | None:
-        """Why the first model did not answer."""
-        return str(reason) if self.attempts and (reason := self.attempts[0].get("reason")) else None
-
-    @property
-    def answered(self) -> str:
-        """Who answered: the class of its colour in the charts."""
-        if self.record.get("cached_from"):
+    def answered_from(self) -> str:
+        """Where the answer came from: "here", "cloud" or "cache"."""
+        if self.record.cached_from:
             return "cache"
-        return "here" if self.model and prices.is_local(self.model) else "cloud"
+        return "here" if self.model and is_local(self.model) else "cloud"
 
-    def cost(self, energy: prices.Energy | None) -> str:
-        """Dollars, with what the power here costs, or that nobody knows."""
-        if self.answered == "cloud":
-            version = gemini.model_version(self.service)
+    @property
+    def inner_response(self) -> Any:
+        """The response_json of the model that answered."""
+        return None if self.raw_record is None else inner_response(self.response_json)
+
+    @property
+    def raw_record(self) -> Any:
+        """The record as it is in the log."""
+        return self.response_json.get(RECORD) if isinstance(self.response_json, dict) else None
+
+    def cost(self, energy: Energy | None) -> str:
+        """Return the dollars, which include the power for local answers, or "unknown"."""
+        if self.answered_from == "cloud":
             return dollars(
                 cost_of_usage(
                     LoggedUsage(
-                        self.model,
-                        version,
-                        self.datetime_utc,
-                        self.input_tokens,
-                        self.output_tokens,
-                        self.token_details,
+                        model=self.model,
+                        version=model_version(self.inner_response),
+                        datetime_utc=self.datetime_utc,
+                        input_tokens=self.input_tokens,
+                        output_tokens=self.output_tokens,
+                        token_details=self.token_details,
                     )
                 )
             )
-        if self.answered == "cache" or not energy:
+        if self.answered_from == "cache" or not energy:
             return dollars(Decimal(0))
-        timed = isinstance(self.duration_ms, int)
-        return dollars(energy.cost(self.duration_ms) if timed else None)
+        return dollars(energy.cost(self.duration_ms) if isinstance(self.duration_ms, int) else None)
 
 
-def latest(path: Path, period: Period) -> list[Request]:
-    """The latest requests of the period, newest first. Raises TieredError."""
-    bounds: dict[str, Any] = {**period.bounds}
+def latest_requests(path: Path, period: Period) -> list[LoggedRequest]:
+    """Return the latest requests of the period, newest first. Raises TieredError."""
     within = "" if period == ALWAYS else f"and {WITHIN}"
-    found: list[Request] = []
-    with log_database.reading(path) as database:
-        for table in log_database.TABLES:
-            source = log_database.select_from(database, table)
-            if source and len(found) < LATEST:
-                query = _LATEST.format(source=source, within=within)
-                bounds["limit"] = LATEST - len(found)
-                rows = database.execute(query, bounds).fetchall()
-                found += [
-                    _request(table, *row, snippet=_snippet(database, table, row[0])) for row in rows
+    requests: list[LoggedRequest] = []
+    with reading(path) as database:
+        for table in TABLES:
+            source = select_from(database, table)
+            if source and len(requests) < LATEST:
+                query = _LATEST.format(columns=_COLUMNS, source=source, within=within)
+                limit = {"limit": LATEST - len(requests)}
+                rows = database.execute(query, {**period.bounds, **limit}).fetchall()
+                requests += [
+                    _request(table, row, snippet=_snippet(database, table, row[0])) for row in rows
                 ]
-    return found
+    return requests
 
 
-def find(path: Path, id_: str) -> Request | None:
-    """The request to `tiered` of that id, or None if there is none. Raises TieredError."""
-    with log_database.reading(path) as database:
-        for table in log_database.TABLES:
-            source = log_database.select_from(database, table)
-            if not source:
-                continue
-            columns = "resolved_model, input_tokens, output_tokens, duration_ms, datetime_utc"
-            row = database.execute(
-                f"select id, {columns}, response_json, token_details from ({source}) "  # noqa: S608
-                "where id = ? and model = 'tiered'",
-                (id_,),
-            ).fetchone()
+def find_request(path: Path, id_: str) -> LoggedRequest | None:
+    """Return the request to `tiered` with this id, or None. Raises TieredError."""
+    with reading(path) as database:
+        for table in TABLES:
+            source = select_from(database, table)
+            query = _ONE.format(columns=_COLUMNS, source=source)
+            row = database.execute(query, (id_,)).fetchone() if source else None
             if row:
-                *shown, details = row
-                asked, earlier, answer = messages.shown_turn(database, table, id_)
+                turn = messages.shown_turn(database, table, id_)
                 (options,) = database.execute(
                     f"select options_json from {table} where id = ?",  # noqa: S608 - our names
                     (id_,),
                 ).fetchone()
                 return _request(
                     table,
-                    *shown,
+                    row,
                     options=options,
-                    token_details=details,
-                    messages=asked,
-                    earlier=earlier,
-                    answer=answer,
+                    messages=turn.prompt,
+                    earlier=turn.earlier,
+                    answer=turn.answer,
                 )
     return None
 
 
-def _request(table: str, *columns: Any, **more: Any) -> Request:
-    *shown, response_json = columns
-    more["record"], more["service"], more["problem"] = _parse(response_json)
-    return Request(table, *shown, **more)
-
-
-def _parse(response_json: Any) -> tuple[dict[str, Any], Any, str | None]:
-    """What `tiered` noted, what the service said, and what is wrong with it."""
-    if response_json is None:
-        return {}, None, "the log has no record of how this request was routed"
+def _request(table: str, row: tuple[Any, ...], **more: Any) -> LoggedRequest:
+    *columns, text = row
     try:
-        said = json.loads(response_json)
-        record = said["tiered"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return {}, None, "the record of how this request was routed is damaged"
-    if not isinstance(record, dict):
-        return {}, said.get("response"), "the record of how this request was routed is damaged"
-    return record, said.get("response"), None
+        response_json = None if text is None else json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        response_json = None
+    record = Record.from_json(response_json) or Record()
+    problem = None if record.tier else DAMAGED_RECORD
+    if text is None:
+        problem = NO_RECORD
+    more |= {"response_json": response_json, "record": record, "problem": problem}
+    return LoggedRequest(table, *columns, **more)
 
 
 def _snippet(database: sqlite3.Connection, table: str, id_: str) -> str:
     source, query = _PROMPTS[table]
-    if not log_database.has_table(database, source):
+    if not has_table(database, source):
         return ""
     row = database.execute(query, (id_,)).fetchone()
     return line(str(row[0] or ""), SNIPPET) if row else ""
@@ -214,7 +204,3 @@ def _snippet(database: sqlite3.Connection, table: str, id_: str) -> str:
 
 def _count(tokens: Any) -> str:
     return number(tokens) if isinstance(tokens, int) else "unknown"
-
-
-def _seconds(milliseconds: Any) -> str:
-    return seconds(milliseconds if isinstance(milliseconds, (int, float)) else None)

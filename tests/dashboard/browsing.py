@@ -1,4 +1,4 @@
-"""Datasette as the tests of the pages use it: in this process, whichever version is installed."""
+"""Datasette in this process, in whichever version is installed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
     from jinja2.bccache import Bucket
 
-# Datasette 1.0 took the settings out of the metadata.
+# Datasette 1.0 moved the rules from the metadata to the config.
 RULES = "metadata" if __version__.startswith("0.") else "config"
 
 
-class Compiled(BytecodeCache):
-    """The templates as code, of which each Datasette would compile its own."""
+class CompiledTemplates(BytecodeCache):
+    """The compiled templates, which every Datasette would otherwise compile again."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
+        self.code: dict[str, bytes] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Give the code of a template, if it is there."""
-        if bucket.key in self.kept:
-            bucket.bytecode_from_string(self.kept[bucket.key])
+        """Load the code of a template, if it was compiled before."""
+        if bucket.key in self.code:
+            bucket.bytecode_from_string(self.code[bucket.key])
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """Keep the code of a template."""
-        self.kept[bucket.key] = bucket.bytecode_to_string()
+        """Store the code of a template."""
+        self.code[bucket.key] = bucket.bytecode_to_string()
 
 
-COMPILED = Compiled()
+COMPILED = CompiledTemplates()
 
 
 class Page(HTMLParser):
-    """What stands on a page: its status, its text, its links, its tables by the figure's id."""
+    """The content of a page: its status, text, links, and tables by the id of their figure."""
 
     def __init__(self, status: int, html: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note where the parser is."""
+        """Follow where the parser is."""
         attributes = dict(attrs)
         if tag in ("figure", "section"):
             self._figure = attributes.get("id") or attributes.get("aria-labelledby") or ""
@@ -77,7 +77,7 @@ class Page(HTMLParser):
             self._hidden += 1
 
     def handle_endtag(self, tag: str) -> None:
-        """Note where the parser is."""
+        """Follow where the parser is."""
         if tag in ("style", "script"):
             self._hidden -= 1
         elif tag == "a":
@@ -86,7 +86,7 @@ class Page(HTMLParser):
             self._in_table = False
 
     def handle_data(self, data: str) -> None:
-        """Keep the text."""
+        """Collect the text."""
         if self._hidden:
             return
         self.text += data
@@ -97,25 +97,25 @@ class Page(HTMLParser):
 
 
 class Site:
-    """Databases in Datasette."""
+    """Databases served by Datasette."""
 
     def __init__(self, datasette: Any) -> None:
         self.datasette = datasette
 
     async def response(self, path: str, actor: str | None = None) -> Any:
-        """Give what Datasette answers, to nobody or to an actor."""
+        """Return the response of Datasette, to an actor or to nobody."""
         await self.datasette.invoke_startup()
         signed = self.datasette.sign({"a": {"id": actor}}, "actor")
         cookies = {"ds_actor": signed} if actor else None
         return await self.datasette.client.get(path, cookies=cookies)
 
     async def page(self, path: str = "/logs/-/tiered", actor: str | None = None) -> Page:
-        """Give a page."""
+        """Return a page."""
         response = await self.response(path, actor)
         return Page(response.status_code, response.text)
 
     async def rows(self, path: str) -> Any:
-        """Give the rows of a query, as JSON."""
+        """Return the rows of a query."""
         joined = "&" if "?" in path else "?"
         response = await self.response(path.replace("?", ".json?") + f"{joined}_shape=array")
         assert response.status_code == 200, response.text
@@ -124,30 +124,30 @@ class Site:
 
 @contextmanager
 def opened(*paths: Path, rules: dict[str, Any] | None = None, **settings: Any) -> Iterator[Site]:
-    """Open databases in Datasette. `rules` are those for the databases, by their names."""
-    given = {RULES: {"databases": rules}} if rules else {}
-    made: list[sqlite3.Connection] = []
+    """Open databases in Datasette. `rules` are the permissions of databases, by name."""
+    config = {RULES: {"databases": rules}} if rules else {}
+    connections: list[sqlite3.Connection] = []
     connect = sqlite3.connect
 
-    def remember(*arguments: Any, **said: Any) -> sqlite3.Connection:
-        # Datasette leaves its databases in memory open, and Python 3.13 minds.
+    def remember(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        # Datasette does not close its in-memory databases, which Python 3.13 warns about.
         if arguments[:1] == (":memory:",):
-            said["check_same_thread"] = False
-        connection: sqlite3.Connection = connect(*arguments, **said)
-        if said.get("check_same_thread") is False:
-            made.append(connection)
+            options["check_same_thread"] = False
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        if options.get("check_same_thread") is False:
+            connections.append(connection)
         return connection
 
-    # Datasette would print each page that is not found as a traceback in colour: half a second.
+    # Without rich, as Datasette would print a coloured traceback of each 404, for half a second.
     with patch("sqlite3.connect", remember), patch("datasette.handle_exception.rich", None):
-        datasette = Datasette([str(path) for path in paths], settings=settings, **given)
+        datasette = Datasette([str(path) for path in paths], settings=settings, **config)
         _environment(datasette).bytecode_cache = COMPILED
         try:
             yield Site(datasette)
         finally:
             datasette.executor.shutdown()
             _close(datasette)
-            for connection in made:
+            for connection in connections:
                 connection.close()
 
 

@@ -20,13 +20,13 @@ FLASH = "gemini/gemini-2.5-flash"
 NOW = datetime.now(timezone.utc) - timedelta(minutes=5)
 HOUR = timedelta(hours=1)
 
-ASKED, ANSWERED = "What is a tritone substitution?", "A dominant seventh a tritone away."
+PROMPT, ANSWER = "What is a tritone substitution?", "A dominant seventh a tritone away."
 
 
 @pytest.fixture(autouse=True)
-def _config_read_anew() -> None:
-    """Forget what the last test's config said, which is kept for a minute."""
-    figures._configured.cache_clear()
+def _config_of_this_test() -> None:
+    """Forget the config of the last test, which is cached for a minute."""
+    figures._comparison.cache_clear()
 
 
 @pytest.fixture
@@ -37,9 +37,11 @@ def log(logs: Path) -> Path:
     return logs
 
 
-@pytest.fixture
-def filled(log: Path) -> Path:
-    """Four requests: answered here, in the cloud, in the cloud for want of room, by the cache."""
+@pytest.fixture(scope="session")
+def four_requests(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Four requests: answered locally, in the cloud, in the cloud as a fallback, from the cache."""
+    log = tmp_path_factory.mktemp("log") / "logs.db"
+    empty_log(log)
     no_room = [attempt("medium", MODELS["medium"], "no room"), attempt("cloud", FLASH)]
     rows = [
         turn(NOW - 40 * HOUR, id="1-here", task="theory_analysis"),
@@ -48,12 +50,19 @@ def filled(log: Path) -> Path:
         turn(NOW - 10 * HOUR, id="4-again", cached_from="1-here", ms=3),
     ]
     add(log, rows)
-    add_texts(log, {row["id"]: (ASKED, ANSWERED) for row in rows})
+    add_texts(log, {row["id"]: (PROMPT, ANSWER) for row in rows})
+    return log.read_bytes()
+
+
+@pytest.fixture
+def filled(log: Path, four_requests: bytes) -> Path:
+    """A log with four requests, which the test may change."""
+    log.write_bytes(four_requests)
     return log
 
 
 @pytest.fixture
 def browse() -> Iterator[Callable[..., Site]]:
-    """Open databases in Datasette, in this process; they are closed with the test."""
+    """Return a function that opens databases in Datasette until the end of the test."""
     with ExitStack() as stack:
         yield lambda *paths, **settings: stack.enter_context(opened(*paths, **settings))

@@ -1,4 +1,4 @@
-"""Datasette as a process of its own that answers on loopback."""
+"""Datasette as a separate process that serves on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RUNNING = re.compile(r"running on (http://\S+)")
 
 
 def free_port() -> int:
-    """Give a port that nobody uses."""
+    """Return a port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -31,20 +31,20 @@ def free_port() -> int:
 
 @contextmanager
 def serving(home: Path, *command: str) -> Iterator[str]:
-    """Start a server with that user directory of llm; give its address once it answers."""
+    """Start a server with this user directory of llm; return its address once it is running."""
     environment = os.environ | {"LLM_USER_PATH": str(home), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            said = []
+            output = []
             for line in process.stdout or ():
-                said.append(line)
+                output.append(line)
                 running = _RUNNING.search(line)
                 if running:
                     break
             else:
-                raise AssertionError("".join(said))
+                raise AssertionError("".join(output))
             yield running[1]
         finally:
             process.send_signal(signal.SIGINT)

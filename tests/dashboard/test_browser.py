@@ -1,8 +1,8 @@
-"""The pages in a real browser: Chromium, driven by Playwright."""
+"""The pages in Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, BrowserContext, Page
 
-# The system's, else the one that Playwright has installed.
+# The system's browser; without one, that of Playwright.
 CHROMIUM = shutil.which("chromium")
 
 WIDE, MIDDLE, NARROW = (1280, 900), (1024, 768), (390, 844)
-ASKED = "<b>Is this bold?</b>"
+PROMPT = "<b>Is this bold?</b>"
 LONG = "/home/" + "a_folder_with_a_long_name/" * 20
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve a log with data, an empty one, a large one and one with long words."""
+    """Serve a log with data, an empty one, a large one, and one with long words."""
     home = tmp_path_factory.mktemp("site")
     end = datetime.now(timezone.utc) - timedelta(minutes=5)
     some, none, many, long = (home / f"{name}.db" for name in ("some", "none", "many", "long"))
     make_log(some, 300, end=end)
     with closing(sqlite3.connect(some)) as database:
         last = "select id from turns where model = 'tiered' order by id desc limit 30"
-        add_texts(some, {id_: (ASKED, "No.") for (id_,) in database.execute(last).fetchall()})
+        add_texts(some, {id_: (PROMPT, "No.") for (id_,) in database.execute(last).fetchall()})
     empty_log(none)
-    make_log(many, 5_000, end=end)
-    _repeat(many, 20)
+    make_log(many, 1_000, end=end)
+    _repeat(many, 100)
     empty_log(long)
     failed = [attempt("medium", MODELS["medium"], LONG), attempt("cloud", CLOUD)]
     add(long, [turn(end, id="1", model=CLOUD, task="progression_generation", attempts=failed)])
@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _repeat(log: Path, times: int) -> None:
-    """Write each turn of the log so many times: that is much faster than to make as many."""
+    """Repeat each turn of the log, which is much faster than generating as many."""
     with closing(sqlite3.connect(log)) as database, database:
         id_, *columns = (name for _, name, *_ in database.execute("pragma table_info(turns)"))
         rest = ", ".join(columns)
@@ -72,7 +72,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         if not CHROMIUM and not Path(playwright.chromium.executable_path).exists():
             pytest.skip("no Chromium is installed (playwright install chromium)")
-        # Its sandbox does not work for root, as which containers run.
+        # Its sandbox does not work for root, the user in containers.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -86,8 +86,8 @@ EACH_WINDOW = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def window(request: pytest.FixtureRequest, site: str, browser: Browser) -> Iterator[BrowserContext]:
     """Open a window."""
-    asked_for: Any = getattr(request, "param", (WIDE, "light"))
-    (width, height), scheme = asked_for
+    parameter: Any = getattr(request, "param", (WIDE, "light"))
+    (width, height), scheme = parameter
     window = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, base_url=site
     )
@@ -97,29 +97,29 @@ def window(request: pytest.FixtureRequest, site: str, browser: Browser) -> Itera
 
 @pytest.fixture
 def page(window: BrowserContext, site: str) -> Iterator[Page]:
-    """Open a page; it must ask nobody but the server, and have nothing to complain of."""
-    asked: list[str] = []
-    complaints: list[str] = []
+    """Open a page, which must send requests only to the server and log no errors."""
+    requests: list[str] = []
+    errors: list[str] = []
     page = window.new_page()
-    page.on("request", lambda one: asked.append(one.url))
-    page.on("console", lambda one: complaints.append(one.text) if one.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda each: requests.append(each.url))
+    page.on("console", lambda each: errors.append(each.text) if each.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
-    assert [url for url in asked if not url.startswith(site)] == []
-    assert complaints == []
+    assert [url for url in requests if not url.startswith(site)] == []
+    assert errors == []
     page.close()
 
 
 def fits(page: Page) -> bool:
-    """Say whether nothing is wider than the window."""
-    wide: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    return wide
+    """Return whether nothing is wider than the window."""
+    fitting: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    return fitting
 
 
 @EACH_WINDOW
 @pytest.mark.parametrize("path", ["/some/-/tiered", "/none/-/tiered", "/many/-/tiered"])
-def test_the_page(page: Page, path: str) -> None:
-    """The page opens, and fits into the window, with data, without any and with very many."""
+def test_overview(page: Page, path: str) -> None:
+    """The overview opens and fits into the window, with some, no and very many requests."""
     response = page.goto(path)
     assert response is not None
     assert response.status == 200
@@ -137,43 +137,39 @@ def test_the_page(page: Page, path: str) -> None:
 )
 @pytest.mark.parametrize("path", ["/long/-/tiered", "/long/-/tiered/1", "/some/-/tiered"])
 def test_long_words(page: Page, path: str) -> None:
-    """No word makes the page wider than the window, and no table is cut off."""
+    """Long words don't make a page wider than the window, and no table is cut off."""
     page.goto(path)
     assert fits(page)
-    cut = "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+    cut = "all => all.filter(each => each.scrollWidth > each.clientWidth).length"
     assert page.locator(".tiered-section").evaluate_all(cut) == 0
 
 
 @EACH_WINDOW
-def test_the_colours_are_those_of_the_system(page: Page) -> None:
-    """In the dark the paper is dark and the ink is light."""
+def test_colour_scheme(page: Page) -> None:
+    """The page is dark in the dark colour scheme of the system, and light in the light one."""
     page.goto("/some/-/tiered")
     dark: bool = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     ink, paper = (
         sum(
-            json.loads(
-                page.evaluate(
-                    f"getComputedStyle(document.body).{of}.replace('rgb(', '[').replace(')', ']')"
-                )
-            )
+            map(int, re.findall(r"\d+", page.evaluate(f"getComputedStyle(document.body).{colour}")))
         )
-        for of in ("color", "backgroundColor")
+        for colour in ("color", "backgroundColor")
     )
     assert (ink > paper) is dark
 
 
 def test_charts_for_screen_readers(page: Page) -> None:
-    """Each chart is an image with a name, a description and a table with the same figures."""
+    """Each chart is an image with a name and a description that points to its table."""
     page.goto("/some/-/tiered")
     for name in ("Saved and spent", "Requests by tier", "Why requests fell back"):
         assert page.get_by_role("img", name=name).count() == 1
         assert page.get_by_role("link", name=f"SQL query: {name.lower()}").count() == 1
-    described = page.locator("svg desc").all_text_contents()
-    assert all(text.endswith("The same figures are in the table below.") for text in described)
+    descriptions = page.locator("svg desc").all_text_contents()
+    assert all(text.endswith("The same figures are in the table below.") for text in descriptions)
 
 
 def test_tables_by_keyboard(page: Page) -> None:
-    """The table of a chart opens by keyboard, and can be scrolled to its end."""
+    """The table of a chart can be opened and scrolled with the keyboard."""
     page.goto("/some/-/tiered")
     summary = page.locator("#days summary")
     table = page.get_by_role("region", name="Requests by day")
@@ -187,14 +183,14 @@ def test_tables_by_keyboard(page: Page) -> None:
 
 
 def test_links(page: Page) -> None:
-    """From the database to the page, to a request, to its row, and back to all of them."""
+    """Links lead from the database to the overview, a request, its row, and back."""
     page.goto("/some")
     page.locator("details.actions-menu-links summary").click()
     page.get_by_text("Requests to tiered").first.click()
     page.wait_for_url("**/some/-/tiered")
     page.locator(".tiered-latest a").first.click()
     page.wait_for_url("**/some/-/tiered/*")
-    assert page.get_by_text(ASKED).count() == 1
+    assert page.get_by_text(PROMPT).count() == 1
     assert fits(page)
     page.get_by_role("link", name="All requests to tiered").click()
     page.wait_for_url("**/some/-/tiered")
@@ -204,20 +200,20 @@ def test_links(page: Page) -> None:
 
 
 def test_a_query(page: Page) -> None:
-    """A chart's query opens with rows, for the time of the chart."""
+    """The query of a chart opens with rows, for the period of the chart."""
     page.goto("/some/-/tiered?since=60d")
     page.get_by_role("link", name="SQL query: saved and spent").click()
     page.wait_for_url("**/some/tiered_money?since=*")
     assert page.locator("table.rows-and-columns tbody tr").count() > 1
 
 
-def test_a_time(page: Page) -> None:
-    """A time is typed, or chosen with one click."""
+def test_period(page: Page) -> None:
+    """A period can be typed, or chosen with one click."""
     page.goto("/some/-/tiered")
     page.get_by_label("since").fill("7d")
     page.keyboard.press("Enter")
     page.wait_for_url("**since=7d&until=")
     assert page.locator("[aria-current]").inner_text() == "7 days"
-    page.get_by_role("link", name="a year").click()
+    page.get_by_role("link", name="1 year").click()
     page.wait_for_url("**since=365d")
-    assert page.locator("[aria-current]").inner_text() == "a year"
+    assert page.locator("[aria-current]").inner_text() == "1 year"

@@ -1,4 +1,4 @@
-"""The charts: what they are drawn from, and the words beside them."""
+"""The charts: their pictures, tables and texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llm_tiered.dashboard import charts, figures
-from llm_tiered.dashboard.figures import Asked
+from llm_tiered.dashboard import charts
+from llm_tiered.dashboard.figures import TimeRange, load_figures
 from llm_tiered.wording import dollars
 from tests.cli.commands import run_json
 from tests.dashboard.conftest import FLASH, NOW
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from llm_tiered.dashboard.charts import Chart
 
 
-def built(log: Path) -> dict[str, Chart]:
-    """Give the charts of all requests by their names."""
-    return {chart.name: chart for chart in charts.build(figures.load(log, Asked("", "")))}
+def charts_of(log: Path) -> dict[str, Chart]:
+    """Return the charts of all requests by name."""
+    figures = load_figures(log, TimeRange("", ""))
+    return {chart.name: chart for chart in charts.build_charts(figures)}
 
 
-def test_each_has_what_it_needs(filled: Path) -> None:
-    """Each chart has a picture, a table as wide as its head, and a query."""
-    for chart in built(filled).values():
+def test_each_chart_is_complete(filled: Path) -> None:
+    """Each chart has a picture, a table with a column for each header, and a query."""
+    for chart in charts_of(filled).values():
         assert chart.picture is not None
         assert chart.rows
         assert all(len(row) == len(chart.headers) for row in chart.rows)
@@ -36,15 +37,15 @@ def test_each_has_what_it_needs(filled: Path) -> None:
 
 
 def test_nothing_to_draw(log: Path) -> None:
-    """Without requests no chart has a picture."""
-    assert [chart.picture for chart in built(log).values()] == [None] * 6
+    """Without requests, no chart has a picture."""
+    assert [chart.picture for chart in charts_of(log).values()] == [None] * 6
 
 
-def test_lines_end_where_the_sums_are(log: Path) -> None:
-    """What was saved and spent so far is, on the last day, what the command says of all days."""
+def test_sums_of_the_last_day(log: Path) -> None:
+    """On the last day, the sums of what was saved and spent are those of `llm tiered savings`."""
     make_log(log, 200, end=NOW)
     total = run_json("savings")["total"]
-    money = built(log)["money"]
+    money = charts_of(log)["money"]
     assert money.legend == (
         ("saved", f"saved {dollars_of(total, 'saved')}"),
         ("spent", f"spent {dollars_of(total, 'spent')}"),
@@ -53,14 +54,14 @@ def test_lines_end_where_the_sums_are(log: Path) -> None:
 
 
 def dollars_of(total: dict[str, dict[str, str]], name: str) -> str:
-    """Write an amount of the command's JSON."""
+    """Return an amount of the command's JSON as text."""
     unknown = total[name]["unpriced_requests"]
     more = f", price unknown for {unknown}" if unknown else ""
     return dollars(Decimal(total[name]["dollars"])) + more
 
 
 def test_many_reasons(log: Path) -> None:
-    """Only the most frequent reasons are drawn, and all of them are in the table."""
+    """Only the most frequent reasons are drawn, but all of them are in the table."""
     reasons = [f"reason {letter}" for letter in "abcdefghijkl"]
     rows = [
         turn(
@@ -69,7 +70,7 @@ def test_many_reasons(log: Path) -> None:
         for reason in reasons
     ]
     add(log, rows)
-    fallbacks = built(log)["fallbacks"]
+    fallbacks = charts_of(log)["fallbacks"]
     assert len(fallbacks.rows) == len(reasons)
     assert fallbacks.picture is not None
     assert len(fallbacks.picture.texts) == 2 * charts.REASONS
@@ -87,15 +88,17 @@ def test_many_reasons(log: Path) -> None:
     ],
 )
 def test_dollars_at_the_axis(value: float, step: float, shown: str) -> None:
-    """All values at an axis have as many digits as their distance needs."""
-    assert charts._tick_dollars(value, step) == shown
+    """The labels of an axis have as many digits as its step needs."""
+    assert charts._dollar_tick(value, step) == shown
 
 
-def test_money_is_lost_too(log: Path) -> None:
-    """Where the cloud would have been cheaper, the line goes below zero, and stays inside."""
-    dear = "gemini/gemini-2.5-pro"
-    add(log, [turn(NOW - timedelta(days=age), model=dear, tier="cloud") for age in (0, 1)])
-    money = built(log)["money"]
+def test_negative_savings(log: Path) -> None:
+    """If the cloud would have been cheaper, the line is below zero, but inside the picture."""
+    expensive = "gemini/gemini-2.5-pro"
+    add(log, [turn(NOW - timedelta(days=age), model=expensive, tier="cloud") for age in (0, 1)])
+    money = charts_of(log)["money"]
     assert money.rows[-1][-1].startswith("-$")
     assert money.picture is not None
-    assert all(0 <= text.y <= money.picture.height for text in money.picture.texts)
+    assert all(
+        0 <= float(text.attributes["y"]) <= money.picture.height for text in money.picture.texts
+    )

@@ -1,4 +1,4 @@
-"""Figures are worked out once for many pages, and anew when something has changed."""
+"""The figures are computed once for many pages, and again when the log has changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llm_tiered.costs.savings import (
     savings_reports,
 )
 from llm_tiered.dashboard import figures
-from llm_tiered.dashboard.figures import Asked
+from llm_tiered.dashboard.figures import TimeRange, load_figures
 from llm_tiered.errors import RequestError, TieredError
 from llm_tiered.log import database as log_database
 from tests.dashboard.conftest import NOW
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from llm_tiered.costs.requests import By
 
-ALL = Asked("", "")
+ALL = TimeRange("", "")
 
 
-def test_reports_of_several_groupings_are_the_reports(filled: Path) -> None:
-    """Several reports in one pass are what each of them is alone."""
+def test_several_groupings(filled: Path) -> None:
+    """Several reports from one pass are equal to single ones."""
     bys: tuple[By | None, ...] = (None, "day", "tier", "task", "model")
     together = savings_reports(filled, Comparison(), bys, now=NOW)
     for by, report in zip(bys, together, strict=True):
@@ -38,46 +38,46 @@ def test_reports_of_several_groupings_are_the_reports(filled: Path) -> None:
         assert report.as_dict() == alone.as_dict()
 
 
-def test_the_same_log_is_read_once(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a minute the figures of a log that did not change are kept."""
-    made: list[list[SavingsReport]] = []
+def test_cache(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a minute, the figures of a log that did not change are computed once."""
+    calls: list[list[SavingsReport]] = []
     original = savings_reports
 
     def counted(*args: Any, **kwargs: Any) -> list[SavingsReport]:
-        made.append(original(*args, **kwargs))
-        return made[-1]
+        calls.append(original(*args, **kwargs))
+        return calls[-1]
 
     monkeypatch.setattr(figures, "savings_reports", counted)
-    monkeypatch.setattr(figures, "_minute", lambda: NOW)
-    assert figures.load(filled, ALL).total["requests"] == 4
-    assert figures.load(filled, ALL).total["requests"] == 4
-    assert len(made) == 1
+    monkeypatch.setattr(figures, "_this_minute", lambda: NOW)
+    assert load_figures(filled, ALL).total["requests"] == 4
+    assert load_figures(filled, ALL).total["requests"] == 4
+    assert len(calls) == 1
     add(filled, [turn(NOW)])
-    assert figures.load(filled, ALL).total["requests"] == 5
-    assert len(made) == 2
+    assert load_figures(filled, ALL).total["requests"] == 5
+    assert len(calls) == 2
 
 
-def test_what_is_not_yet_in_the_file_counts(filled: Path) -> None:
-    """A log in write-ahead mode is read anew too: what is new stands in a file beside it."""
+def test_write_ahead_log(filled: Path) -> None:
+    """Changes that are only in the write-ahead log count too."""
     with closing(sqlite3.connect(filled)) as writer:
         writer.execute("pragma journal_mode = wal")
-        assert figures.load(filled, ALL).total["requests"] == 4
+        assert load_figures(filled, ALL).total["requests"] == 4
         writer.execute("update turns set model = 'other' where id = '1-here'")
         writer.commit()
-        assert figures.load(filled, ALL).total["requests"] == 3
+        assert load_figures(filled, ALL).total["requests"] == 3
 
 
-def test_no_time(filled: Path) -> None:
-    """What is no time is an error for people."""
+def test_invalid_time(filled: Path) -> None:
+    """A text that is not a time is an error."""
     with pytest.raises(RequestError, match="'soon' is not a time"):
-        figures.load(filled, Asked("soon", ""))
+        load_figures(filled, TimeRange("soon", ""))
 
 
 def test_a_locked_log(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that another process holds is told as such, after some patience."""
+    """If another process has locked the log, there is an error after a while."""
     monkeypatch.setattr(log_database, "PATIENCE", 0.05)
     with closing(sqlite3.connect(filled, isolation_level=None)) as writer:
         writer.execute("begin exclusive")
         with pytest.raises(TieredError, match="locked"):
-            figures.load(filled, ALL)
+            load_figures(filled, ALL)
         writer.execute("rollback")

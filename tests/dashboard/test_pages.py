@@ -1,4 +1,4 @@
-"""The pages: what they show, to whom, and what they do with a log that is not as it should be."""
+"""The pages: what they show, to whom, and how they handle unusual or damaged logs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.dashboard.numbers import money
+from llm_tiered.dashboard.amounts import money
 from tests.cli.commands import configure, run_json
 from tests.costs.test_requests import older_log
-from tests.dashboard.conftest import ANSWERED, ASKED, FLASH, HOUR, NOW
+from tests.dashboard.conftest import ANSWER, FLASH, HOUR, NOW, PROMPT
 from tests.dashboard.texts import add_texts
 from tests.make_log import MODELS, add, attempt, make_log, turn
 
@@ -28,27 +28,27 @@ ALL = "/logs/-/tiered?since="
 
 
 def change(log: Path, statement: str, *values: Any) -> None:
-    """Change the log."""
+    """Execute a statement on the log."""
     with closing(sqlite3.connect(log)) as database, database:
         database.execute(statement, values)
 
 
-# What they show
+# Content
 
 
-async def test_the_menu_of_the_log_has_a_link(filled: Path, browse: Callable[..., Site]) -> None:
-    """The page is linked from the menu of the database."""
+async def test_link_in_the_menu(filled: Path, browse: Callable[..., Site]) -> None:
+    """The menu of the database has a link to the overview."""
     page = await browse(filled).page("/logs")
     assert page.links["Requests to tiered"] == "/logs/-/tiered"
 
 
-async def test_the_page_tells_what_happened(filled: Path, browse: Callable[..., Site]) -> None:
-    """Each chart has its figures beside it as a table."""
+async def test_overview(filled: Path, browse: Callable[..., Site]) -> None:
+    """Each chart has a table with its figures."""
     page = await browse(filled).page()
     assert page.status == 200
     assert page.tables["tiers"] == [
         [
-            *("tier", "requests", "share", "answered here", "in the cloud", "by the cache"),
+            *("tier", "requests", "share", "answered locally", "in the cloud", "from the cache"),
             *("spent", "saved"),
         ],
         ["medium", "3", "75.0%", "1", "1", "1", "$0.00055", "$0.0011"],
@@ -63,8 +63,8 @@ async def test_the_page_tells_what_happened(filled: Path, browse: Callable[..., 
     assert sum(int(row[4]) for row in page.tables["days"][1:]) == 1
 
 
-async def test_figures_are_those_of_the_command(log: Path, browse: Callable[..., Site]) -> None:
-    """What the charts are drawn from is what `llm tiered savings --json` prints."""
+async def test_figures_of_the_command(log: Path, browse: Callable[..., Site]) -> None:
+    """The figures of the charts are those of `llm tiered savings --json`."""
     make_log(log, 400, end=NOW)
     configure(electricity={"price_per_kwh": 0.3, "watts": 40})
     since, until = (f"{(NOW - timedelta(days=age)).date()}" for age in (200, 20))
@@ -72,22 +72,22 @@ async def test_figures_are_those_of_the_command(log: Path, browse: Callable[...,
     for by, figure in (("day", "days"), ("tier", "tiers"), ("task", "tasks")):
         report = run_json("savings", "--since", since, "--until", until, "--by", by)
         shown = {row[0]: int(row[1]) for row in page.tables[figure][1:]}
-        told = {group["key"] or "(none)": group["requests"] for group in report["groups"]}
-        assert shown == told
+        expected = {group["key"] or "(none)": group["requests"] for group in report["groups"]}
+        assert shown == expected
     for group, row in zip(report["groups"], page.tables["tasks"][1:], strict=True):
         assert row[-2:] == [money(group["spent"]), money(group["saved"])]
         assert Decimal(group["spent"]["dollars"]) > 0
     reasons = {row[0]: int(row[1]) for row in page.tables["fallbacks"][1:]}
-    assert reasons == {one["reason"]: one["requests"] for one in report["fallbacks"]}
+    assert reasons == {each["reason"]: each["requests"] for each in report["fallbacks"]}
 
 
 async def test_the_latest_requests(filled: Path, browse: Callable[..., Site]) -> None:
-    """The latest stand first, each with links to its page and its row, and those lead there."""
+    """The latest requests come first, each with working links to its page and its row."""
     site = browse(filled)
     page = await site.page()
     [newest, *_, oldest] = page.tables["tiered-latest"][1:]
-    assert newest[1:5] == [ASKED, "medium", "", "cache"]
-    assert oldest[1:5] == [ASKED, "medium", "theory_analysis", MODELS["medium"]]
+    assert newest[1:5] == [PROMPT, "medium", "", "cache"]
+    assert oldest[1:5] == [PROMPT, "medium", "theory_analysis", MODELS["medium"]]
     rows = [link for name, link in page.links.items() if name.startswith("row of")]
     assert rows == [f"/logs/turns/{id_}" for id_ in ("4-again", "3-fell", "2-cloud", "1-here")]
     requests = [link for link in page.links.values() if link.startswith("/logs/-/tiered/")]
@@ -99,9 +99,9 @@ async def test_the_latest_requests(filled: Path, browse: Callable[..., Site]) ->
 
 
 async def test_a_request(filled: Path, browse: Callable[..., Site]) -> None:
-    """The page of a request has prompt, answer, decision and attempts."""
+    """The page of a request has its prompt, answer, decision and attempts."""
     page = await browse(filled).page("/logs/-/tiered/3-fell")
-    for text in (ASKED, ANSWERED, "Tier medium, complexity 5", "$0.00055", "1,000 in, 100 out"):
+    for text in (PROMPT, ANSWER, "Tier medium, complexity 5", "$0.00055", "1,000 in, 100 out"):
         assert text in page.text
     [_, *attempts] = page.tables[""]
     assert attempts == [
@@ -110,17 +110,15 @@ async def test_a_request(filled: Path, browse: Callable[..., Site]) -> None:
     ]
 
 
-async def test_an_answer_of_the_cache_leads_to_its_source(
-    filled: Path, browse: Callable[..., Site]
-) -> None:
-    """A request that was answered before links to the one that was answered."""
+async def test_cached_answer(filled: Path, browse: Callable[..., Site]) -> None:
+    """An answer from the cache links to the request whose answer it repeats."""
     page = await browse(filled).page("/logs/-/tiered/4-again")
     assert page.links["an earlier request"] == "/logs/-/tiered/1-here"
-    assert "out of the cache" in page.text
+    assert "from the cache" in page.text
 
 
 async def test_ids_of_any_kind(log: Path, browse: Callable[..., Site]) -> None:
-    """The id of a request can have letters that mean something in an address."""
+    """The id of a request may have characters with a meaning in URLs."""
     add(log, [turn(NOW, id="a/b.c?d e")])
     site = browse(log)
     links = (await site.page()).links.values()
@@ -129,63 +127,63 @@ async def test_ids_of_any_kind(log: Path, browse: Callable[..., Site]) -> None:
 
 
 async def test_without_requests(log: Path, browse: Callable[..., Site]) -> None:
-    """An empty log is told as such, with the command that makes the first request."""
+    """For an empty log, the overview shows the command that makes the first request."""
     page = await browse(log).page()
     assert page.status == 200
-    assert "This log has no request to tiered yet" in page.text
+    assert "This log has no requests to tiered yet" in page.text
     assert "<svg role" not in page.html
 
 
-async def test_without_requests_in_this_time(log: Path, browse: Callable[..., Site]) -> None:
-    """Where only the time has no requests, a link leads to those of any time."""
+async def test_without_requests_in_the_period(log: Path, browse: Callable[..., Site]) -> None:
+    """If only the period has no requests, there is a link to all of them."""
     add(log, [turn(NOW - timedelta(days=100))])
     page = await browse(log).page()
-    assert "No requests to tiered in this time" in page.text
-    assert page.links["Show all of them"] == ALL
+    assert "No requests to tiered in this period" in page.text
+    assert page.links["Show all requests"] == ALL
     assert "1" in (await browse(log).page(ALL)).tables["days"][1]
 
 
-async def test_other_models_are_told(filled: Path, browse: Callable[..., Site]) -> None:
-    """What other models were asked is not counted, and said."""
+async def test_other_models(filled: Path, browse: Callable[..., Site]) -> None:
+    """Requests to other models are not counted, and the overview says so."""
     add(filled, [turn(NOW) | {"model": "gpt-4o"}])
-    assert "other models were asked directly: 1 of gpt-4o." in (await browse(filled).page()).text
+    assert "they went directly to other models: 1 to gpt-4o." in (await browse(filled).page()).text
 
 
-# Times
+# Periods
 
 
 @pytest.mark.parametrize(
-    ("asked", "requests"),
+    ("query", "requests"),
     [("since=35h", 3), ("since=35h&until=15h", 2), ("since=&until=15h", 3), ("", 4)],
 )
 async def test_a_period(
-    filled: Path, browse: Callable[..., Site], asked: str, requests: int
+    filled: Path, browse: Callable[..., Site], query: str, requests: int
 ) -> None:
-    """The words for a time are those of the command."""
-    page = await browse(filled).page(f"/logs/-/tiered?{asked}")
+    """Periods are written as for the command."""
+    page = await browse(filled).page(f"/logs/-/tiered?{query}")
     assert sum(int(row[1]) for row in page.tables["tiers"][1:]) == requests
     assert len(page.tables["tiered-latest"]) == requests + 1
 
 
-async def test_the_command_for_the_same(filled: Path, browse: Callable[..., Site]) -> None:
-    """The command that gives the same figures can be typed as it is shown."""
+async def test_command_with_the_same_figures(filled: Path, browse: Callable[..., Site]) -> None:
+    """The command with the same figures is shown as it has to be typed."""
     page = await browse(filled).page("/logs/-/tiered?since=2000-01-01+15:00&until=15h")
     command = "llm tiered savings --since '2000-01-01 15:00' --until 15h --by day"
     assert command in page.text
 
 
-@pytest.mark.parametrize("asked", ["since=soon", "since=today&until=yesterday", "since=9999999d"])
-async def test_no_time(filled: Path, browse: Callable[..., Site], asked: str) -> None:
-    """What is no time is told, and the form is there to mend it."""
-    page = await browse(filled).page(f"/logs/-/tiered?{asked}")
+@pytest.mark.parametrize("query", ["since=soon", "since=today&until=yesterday", "since=9999999d"])
+async def test_invalid_time(filled: Path, browse: Callable[..., Site], query: str) -> None:
+    """An invalid time is an error, with the form to correct it."""
+    page = await browse(filled).page(f"/logs/-/tiered?{query}")
     assert page.status == 400
     assert 'role="alert"' in page.html
     assert 'id="tiered-since"' in page.html
     assert "for example" in page.text or "is not before" in page.text
 
 
-async def test_new_requests_are_seen(filled: Path, browse: Callable[..., Site]) -> None:
-    """The page of a log to which something was added is another one."""
+async def test_new_requests(filled: Path, browse: Callable[..., Site]) -> None:
+    """The overview includes requests that were logged after it was last opened."""
     site = browse(filled)
     assert len((await site.page()).tables["tiered-latest"]) == 5
     add(filled, [turn(NOW, id="new")])
@@ -194,11 +192,11 @@ async def test_new_requests_are_seen(filled: Path, browse: Callable[..., Site]) 
     assert sum(int(row[1]) for row in page.tables["tiers"][1:]) == 5
 
 
-# Databases that are not llm's log, and those who may not see it
+# Other databases, and permissions
 
 
-async def test_other_databases_are_left_alone(tmp_path: Path, browse: Callable[..., Site]) -> None:
-    """A database that is no log has no page, no link and no query, even with tables named alike."""
+async def test_other_databases(tmp_path: Path, browse: Callable[..., Site]) -> None:
+    """A database that is not a log has no pages, even if its tables have the same names."""
     other = tmp_path / "other.db"
     with closing(sqlite3.connect(other)) as database:
         database.execute("create table responses (id integer primary key, model text)")
@@ -221,21 +219,19 @@ async def test_other_databases_are_left_alone(tmp_path: Path, browse: Callable[.
     ids=["database", "turns", "parts"],
 )
 async def test_permissions(filled: Path, browse: Callable[..., Site], rule: dict[str, Any]) -> None:
-    """Who may not see the database, or a table that the pages show, sees neither page nor link."""
+    """Without permission for the database or a table that is shown, there are no pages or links."""
     site = browse(filled, rules={"logs": rule})
     for path in ("/logs/-/tiered", "/logs/-/tiered/1-here", "/logs/-/tiered/nothing"):
         assert (await site.page(path)).status == 403
-        assert ASKED not in (await site.page(path)).html
+        assert PROMPT not in (await site.page(path)).html
     assert "Requests to tiered" not in (await site.page("/logs")).links
     page = await site.page("/logs/-/tiered", "root")
     assert page.status == 200
     assert "Requests to tiered" in (await site.page("/logs", "root")).links
 
 
-async def test_queries_are_for_those_who_may_run_sql(
-    filled: Path, browse: Callable[..., Site]
-) -> None:
-    """Who may not run SQL sees the page without the links to queries, and can't run them."""
+async def test_permission_to_run_sql(filled: Path, browse: Callable[..., Site]) -> None:
+    """Without permission to run SQL, there are no links to queries, and they can't be run."""
     site = browse(filled, rules={"logs": {"allow_sql": {"id": "root"}}})
     page = await site.page()
     assert page.status == 200
@@ -245,14 +241,14 @@ async def test_queries_are_for_those_who_may_run_sql(
     assert (await site.page(root.links["SQL query: saved and spent"], "root")).status == 200
 
 
-# Logs that are not as they should be
+# Unusual and damaged logs
 
 
 HOSTILE = "<script>alert(1)</script>' or 1=1; drop table turns; --\x00\x1b[31m\u202egnp.exe"
 
 
-async def test_prompts_are_shown_as_text(log: Path, browse: Callable[..., Site]) -> None:
-    """HTML, SQL and control characters are text, wherever they stand."""
+async def test_escaping(log: Path, browse: Callable[..., Site]) -> None:
+    """HTML, SQL and control characters are shown as text everywhere."""
     attempts = [attempt(HOSTILE, HOSTILE, HOSTILE), attempt("cloud", HOSTILE)]
     row = turn(NOW, id="bad", model=HOSTILE, tier=HOSTILE, task=HOSTILE, attempts=attempts)
     add(log, [row | {"options_json": json.dumps({"task": HOSTILE})}])
@@ -277,35 +273,35 @@ async def test_prompts_are_shown_as_text(log: Path, browse: Callable[..., Site])
     ids=lambda text: text[:20],
 )
 async def test_a_damaged_record(log: Path, browse: Callable[..., Site], response_json: str) -> None:
-    """A row with a damaged record has both pages; what can be read is shown."""
+    """A row with a damaged record is shown on both pages, as far as it can be read."""
     add(log, [turn(NOW, id="bad") | {"response_json": response_json}, turn(NOW, id="good")])
-    add_texts(log, {"bad": (ASKED, ANSWERED)})
+    add_texts(log, {"bad": (PROMPT, ANSWER)})
     site = browse(log)
     page = await site.page()
     assert page.status == 200
     assert len(page.tables["tiered-latest"]) == 3
     one = await site.page("/logs/-/tiered/bad")
     assert one.status == 200
-    assert ASKED in one.text
+    assert PROMPT in one.text
 
 
-async def test_damaged_rows_are_told(log: Path, browse: Callable[..., Site]) -> None:
-    """Rows that can't be understood are counted apart, and those of the future too."""
+async def test_damaged_rows(log: Path, browse: Callable[..., Site]) -> None:
+    """Damaged rows, and requests dated in the future, are counted and mentioned."""
     bad = turn(NOW, id="bad") | {"datetime_utc": "yesterday", "input_tokens": "many"}
     add(log, [turn(NOW), turn(NOW + 48 * HOUR), bad | {"duration_ms": "long", "resolved_model": 7}])
     site = browse(log)
     page = await site.page()
-    assert "Not counted, because the row is damaged: 1." in page.text
+    assert "Not counted, because their rows are damaged: 1." in page.text
     assert "Counted, though dated in the future: 1." in page.text
     one = await site.page("/logs/-/tiered/bad")
     assert one.status == 200
-    assert "no time: yesterday" in one.text
+    assert "invalid time: yesterday" in one.text
 
 
-async def test_text_that_is_no_text(log: Path, browse: Callable[..., Site]) -> None:
-    """A row whose bytes are no UTF-8 is shown with signs in their place."""
+async def test_invalid_utf8(log: Path, browse: Callable[..., Site]) -> None:
+    """Bytes that are not UTF-8 are shown as replacement characters."""
     add(log, [turn(NOW - HOUR), turn(NOW, id="bad")])
-    add_texts(log, {"bad": (ASKED, ANSWERED)})
+    add_texts(log, {"bad": (PROMPT, ANSWER)})
     change(log, "update turns set response_json = cast(x'ff7b' as text) where id = 'bad'")
     change(log, "update turn_search set prompt = cast(x'ff41' as text)")
     page = await browse(log).page()
@@ -315,40 +311,33 @@ async def test_text_that_is_no_text(log: Path, browse: Callable[..., Site]) -> N
 
 @pytest.mark.parametrize("last", ["m016_fragments_table_pks", "m020_tool_results_attachments"])
 async def test_the_log_of_an_older_llm(logs: Path, browse: Callable[..., Site], last: str) -> None:
-    """A log with the old tables only has a page, which shows what is there."""
+    """A log that has only the tables of an older llm is shown too."""
     older_log(logs, last)
     change(logs, "create table _llm_migrations (name text primary key, applied_at text)")
     site = browse(logs)
-    assert "This log has no request to tiered yet" in (await site.page()).text
+    assert "This log has no requests to tiered yet" in (await site.page()).text
     with closing(sqlite3.connect(logs)) as database:
-        there = {name for _, name, *_ in database.execute("pragma table_info(responses)")}
-    row = turn(NOW, id="old") | {"prompt": ASKED, "response": ANSWERED, "system": "Be brief."}
-    add(logs, [{name: row[name] for name in row if name in there}], table="responses")
+        columns = {name for _, name, *_ in database.execute("pragma table_info(responses)")}
+    row = turn(NOW, id="old") | {"prompt": PROMPT, "response": ANSWER, "system": "Be brief."}
+    add(logs, [{name: row[name] for name in row if name in columns}], table="responses")
     page = await site.page()
-    assert page.tables["tiered-latest"][1][1] == ASKED
+    assert page.tables["tiered-latest"][1][1] == PROMPT
     one = await site.page("/logs/-/tiered/old")
-    assert ANSWERED in one.text
+    assert ANSWER in one.text
     assert "Be brief." in one.text
 
 
 async def test_no_such_request(filled: Path, browse: Callable[..., Site]) -> None:
-    """A request that is not there is told, in words."""
+    """An id that is not in the log is an error."""
     page = await browse(filled).page("/logs/-/tiered/~3Cb~3E")
     assert page.status == 404
-    assert "no request to tiered has the id <b>" in page.text
+    assert "there is no request to tiered with the id <b>" in page.text
 
 
-async def test_a_broken_config(
-    filled: Path, browse: Callable[..., Site], config_file_text: None
-) -> None:
-    """With a mistake in the config the rest is shown, and what is unknown for it is said."""
+async def test_invalid_config(filled: Path, browse: Callable[..., Site]) -> None:
+    """With a mistake in the config, all is shown that does not depend on it, and the mistake."""
+    (filled.parent / "tiered" / "config.yaml").write_text("tiers: [")
     page = await browse(filled).page()
     assert page.status == 200
     assert "What the cloud would have cost is unknown" in page.text
     assert page.tables["tiers"][1][-1] == "unknown"
-
-
-@pytest.fixture
-def config_file_text(filled: Path) -> None:
-    """Break the config."""
-    (filled.parent / "tiered" / "config.yaml").write_text("tiers: [")

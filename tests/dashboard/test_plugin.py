@@ -1,4 +1,4 @@
-"""The plugin as Datasette finds it, and as it is without Datasette."""
+"""The plugin, with and without Datasette."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(*(name for name in sys.modules if name.startswith("llm_tiered")))
 
 
 def test_datasette_finds_it() -> None:
-    """Datasette loads the plugin by its entry point, with its templates."""
+    """Datasette loads the plugin from its entry point, with its templates."""
     [plugin] = [plugin for plugin in get_plugins() if plugin["name"] == "llm-tiered"]
     assert plugin["templates_path"].endswith("templates")
     assert "register_routes" in plugin["hooks"]
@@ -34,8 +34,8 @@ def test_datasette_finds_it() -> None:
     assert entry.value == "llm_tiered.dashboard"
 
 
-def test_import_is_light_and_needs_no_datasette(tmp_path: Path) -> None:
-    """The plugin's module imports nothing else of the package, and no Datasette."""
+def test_import_without_datasette(tmp_path: Path) -> None:
+    """Importing the plugin imports neither Datasette nor any other module of the package."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True, cwd=tmp_path
     )
@@ -43,7 +43,7 @@ def test_import_is_light_and_needs_no_datasette(tmp_path: Path) -> None:
 
 
 def has_functions(path: Path) -> bool:
-    """Say whether the SQL functions are there once a connection was prepared."""
+    """Return whether a connection has the SQL functions after it was prepared."""
     with closing(sqlite3.connect(path)) as connection:
         functions.register(connection)
         try:
@@ -54,12 +54,12 @@ def has_functions(path: Path) -> bool:
 
 
 def test_functions_are_for_logs(logs: Path, tmp_path: Path) -> None:
-    """The SQL functions are added where the log is, and nowhere else."""
+    """The SQL functions are added to a connection with a log, and to no other."""
     empty_log(logs)
     assert has_functions(logs)
     other = tmp_path / "other.db"
     with closing(sqlite3.connect(other)) as database:
         database.execute("create table turns (id)")
     assert not has_functions(other)
-    (tmp_path / "none.db").write_text("this is no database at all, but it has some text")
+    (tmp_path / "none.db").write_text("this is not a database, but a text file")
     assert not has_functions(tmp_path / "none.db")

@@ -1,4 +1,4 @@
-"""A request by itself: what it cost, and how it went."""
+"""The cost of a single request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from llm_tiered.costs.prices import Energy
 from llm_tiered.costs.savings import Comparison, savings_report
-from llm_tiered.dashboard import requests
+from llm_tiered.dashboard.requests import find_request
 from llm_tiered.wording import dollars
 from tests.dashboard.conftest import FLASH, NOW
 from tests.make_log import add, gemini_response, turn
@@ -40,9 +40,9 @@ POWER = Energy(40, Decimal("0.3"))
 def test_the_cost_is_that_of_the_report(
     log: Path, row: dict[str, Any], energy: Energy | None
 ) -> None:
-    """One request costs what the report says where it is the only one."""
+    """A request costs what the report says if it is the only one."""
     add(log, [turn(NOW, id="one", **row)])
-    request = requests.find(log, "one")
+    request = find_request(log, "one")
     assert request is not None
     spent = savings_report(log, Comparison(FLASH, energy)).total.spent
     assert request.cost(energy) == dollars(spent.dollars)

@@ -1,4 +1,4 @@
-"""Prompts and answers for the requests of a log, written by llm itself."""
+"""Prompts and answers for the requests in a log, written by llm itself."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from llm.parts import Part
 
 
-def said(role: str, *parts: Part | str) -> Message:
-    """Give a message; text is a part of its own."""
+def message(role: str, *parts: Part | str) -> Message:
+    """Return a message; a text becomes a text part."""
     return Message(
         role=role, parts=[TextPart(text=part) if isinstance(part, str) else part for part in parts]
     )
@@ -27,15 +27,15 @@ def said(role: str, *parts: Part | str) -> Message:
 def add_messages(
     path: Path,
     id_: str,
-    asked: list[Message],
+    prompt: list[Message],
     answer: list[Message],
     *,
     fragments: tuple[str] | tuple[()] = (),
 ) -> None:
-    """Give a request its messages."""
+    """Add the messages of a request."""
     with closing(sqlite3.connect(path)) as connection:
         store = LogStore(sqlite_utils.Database(connection))
-        parent = store.ensure_chain(asked, fragments=fragments)
+        parent = store.ensure_chain(prompt, fragments=fragments)
         tip = store.ensure_chain(answer, parent=parent)
         with connection:
             connection.execute(
@@ -45,9 +45,9 @@ def add_messages(
 
 
 def add_texts(path: Path, texts: dict[str, tuple[str, str]]) -> None:
-    """Give each request a prompt and an answer."""
+    """Add a prompt and an answer to each request."""
     for id_, (prompt, answer) in texts.items():
-        add_messages(path, id_, [said("user", prompt)], [said("assistant", answer)])
+        add_messages(path, id_, [message("user", prompt)], [message("assistant", answer)])
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(
                 "insert into turn_search (turn_id, prompt, response) values (?, ?, ?)",

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 import llm
 from llm.parts import AttachmentPart, ReasoningPart, ToolCallPart, ToolResultPart
 
-from llm_tiered.dashboard import requests
+from llm_tiered.dashboard.requests import find_request
 from tests.dashboard.conftest import NOW
-from tests.dashboard.texts import add_messages, said
+from tests.dashboard.texts import add_messages, message
 from tests.make_log import add, turn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llm_tiered.dashboard.requests import Request
+    from llm_tiered.dashboard.requests import LoggedRequest
 
 
-def find(log: Path, id_: str = "one") -> Request:
+def find(log: Path, id_: str = "one") -> LoggedRequest:
     """Return a request that is in the log."""
-    request = requests.find(log, id_)
+    request = find_request(log, id_)
     assert request is not None
     return request
 
@@ -36,8 +36,8 @@ def change(log: Path, statement: str) -> None:
 def test_only_what_was_new(log: Path) -> None:
     """Of a conversation, the system prompt, the new messages and the answer are read."""
     add(log, [turn(NOW, id="one")])
-    before = [said("system", "Be brief."), said("user", "Hello"), said("assistant", "Hi")]
-    add_messages(log, "one", [*before, said("user", "And now?")], [said("assistant", "Now.")])
+    before = [message("system", "Be brief."), message("user", "Hello"), message("assistant", "Hi")]
+    add_messages(log, "one", [*before, message("user", "And now?")], [message("assistant", "Now.")])
     request = find(log)
     texts = [(message.role, message.parts[0].text) for message in request.messages]
     assert texts == [("system", "Be brief."), ("user", "And now?")]
@@ -54,8 +54,12 @@ def test_kinds_of_parts(log: Path) -> None:
     add_messages(
         log,
         "one",
-        [said("user", "When?", picture), said("assistant", call), said("tool", result_part)],
-        [said("assistant", ReasoningPart(text="Hm."), "At noon.")],
+        [
+            message("user", "When?", picture),
+            message("assistant", call),
+            message("tool", result_part),
+        ],
+        [message("assistant", ReasoningPart(text="Hm."), "At noon.")],
     )
     request = find(log)
     [result] = request.messages[-1].parts
@@ -82,8 +86,8 @@ def test_fragments(log: Path) -> None:
     add_messages(
         log,
         "one",
-        [said("user", f"{novel}Summarise.")],
-        [said("assistant", "Bad weather.")],
+        [message("user", f"{novel}Summarise.")],
+        [message("assistant", "Bad weather.")],
         fragments=(novel,),
     )
     assert find(log).messages[0].parts[0].text == f"{novel}Summarise."
@@ -94,7 +98,7 @@ def test_fragments(log: Path) -> None:
 def test_circular_chain(log: Path) -> None:
     """A damaged chain of messages that is a circle is read once round."""
     add(log, [turn(NOW, id="one")])
-    add_messages(log, "one", [said("user", "a")], [said("assistant", "b")])
+    add_messages(log, "one", [message("user", "a")], [message("assistant", "b")])
     change(
         log,
         "update messages set parent_hash = (select hash from messages where role = "
@@ -108,7 +112,7 @@ def test_circular_chain(log: Path) -> None:
 def test_damaged_parts(log: Path) -> None:
     """The payload of a damaged part is shown unparsed."""
     add(log, [turn(NOW, id="one")])
-    add_messages(log, "one", [said("user", "a")], [said("assistant", "b")])
+    add_messages(log, "one", [message("user", "a")], [message("assistant", "b")])
     change(log, "update parts set text = null, payload = '{broken'")
     assert find(log).messages[0].parts[0].text == "{broken"
 
@@ -125,4 +129,4 @@ def test_without_messages(log: Path) -> None:
 def test_other_models(log: Path) -> None:
     """A request to another model is not found."""
     add(log, [turn(NOW, id="one") | {"model": "gpt-4o"}])
-    assert requests.find(log, "one") is None
+    assert find_request(log, "one") is None

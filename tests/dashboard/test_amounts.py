@@ -1,10 +1,10 @@
-"""Numbers as people read them."""
+"""Amounts in the JSON of a report, as text."""
 
 from __future__ import annotations
 
 import pytest
 
-from llm_tiered.dashboard.numbers import money
+from llm_tiered.dashboard.amounts import money
 
 
 @pytest.mark.parametrize(
@@ -17,5 +17,5 @@ from llm_tiered.dashboard.numbers import money
     ],
 )
 def test_money(dollars: str | None, unpriced: int, shown: str) -> None:
-    """What is unknown is said, and is not zero."""
+    """An unknown amount is not zero, and unknown prices are counted."""
     assert money({"dollars": dollars, "unpriced_requests": unpriced}) == shown

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Amounts in the JSON of a report → text."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from .. import wording
 
 
 def money(amount: dict[str, Any]) -> str:
-    """Dollars out of a report; what is not known is said."""
-    more = "" if amount["dollars"] is None else unpriced(amount)
-    return dollars(amount) + (more and f", {more}")
+    """Return dollars, and for how many requests the price is unknown."""
+    unknown = "" if amount["dollars"] is None else unpriced(amount)
+    return dollars(amount) + (unknown and f", {unknown}")
 
 
 def dollars(amount: dict[str, Any]) -> str:
-    """Dollars out of a report, of those requests whose price is known."""
+    """Return the dollars for the requests whose price is known, or "unknown"."""
     return wording.dollars(None if amount["dollars"] is None else Decimal(amount["dollars"]))
 
 
 def unpriced(amount: dict[str, Any]) -> str:
-    """For how many requests the price is not known; nothing where it is for all."""
+    """Return for how many requests the price is unknown, or "" if it is known for all."""
     requests = amount["unpriced_requests"]
     return f"price unknown for {requests:,}" if requests else ""
