@@ -22,7 +22,7 @@ from llm_tiered.cache.lookup import find
 from llm_tiered.costs.prices import Tokens, cost
 from llm_tiered.costs.savings import Comparison, savings_report
 from llm_tiered.costs.spending import Spent, read_spent
-from llm_tiered.dashboard import requests
+from llm_tiered.dashboard.requests import find_request
 from llm_tiered.log.answers import LoggedPrompt, latest
 from llm_tiered.log.conversation import Past, last_turn
 from llm_tiered.log.database import reading
@@ -192,7 +192,7 @@ def test_one_request(earlier_log: Path) -> None:
     texts = {TRIAD: ["Be brief.", "A chord is made of notes.\nWhat is a triad?", "small answer"]}
     texts |= {CLEF: ["What is a clef?", "A sign."]}
     for id_, expected in texts.items():
-        request = requests.find(earlier_log, id_)
+        request = find_request(earlier_log, id_)
         assert request
         messages = [*request.messages, *request.answer]
         assert [part.text for message in messages for part in message.parts] == expected
