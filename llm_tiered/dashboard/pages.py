@@ -46,8 +46,8 @@ PERIODS = (
 # How each source of a decision is described.
 SOURCES = {
     "tier": "the request named the tier",
-    "option": "the request gave the complexity",
-    "task": "this is the complexity of the task",
+    "option": "the complexity was set by the request",
+    "task": "the complexity was set by the task",
     "conversation": "the conversation continues on this tier",
     "estimate": "estimated from the prompt",
     "default": "no complexity was given, so the default of the config was used",
