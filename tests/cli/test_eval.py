@@ -300,3 +300,15 @@ def test_apply_without_a_config(echoes: Echoes, config_file: Path, tmp_path: Pat
     config_file.write_text(settings)
     run("eval", write(tmp_path, *exact(40, task="sums")), "--apply", "--yes")
     assert yaml.safe_load(config_file.read_text()) == config(tasks={"sums": 5})
+
+
+@pytest.mark.usefixtures("echoes", "embedded_model")
+def test_apply_leaves_the_embedded_model_out(config_file: Path, tmp_path: Path) -> None:
+    """A task that the embedded model does well keeps its complexity, as none leads to it."""
+    before = config_file.read_text()
+    row = {"prompt": "a", "regex": ".*", "task": "sums", "options": {"max_tokens": 2}}
+    arguments = [write(tmp_path, *[row] * 40), "--tiers", "embedded,cloud", "--apply", "--yes"]
+    result = run("eval", *arguments)
+    assert "cheapest that is as good as cloud: embedded" in result.stdout
+    assert "sums: unchanged: no complexity leads to embedded" in result.stderr
+    assert config_file.read_text() == before
