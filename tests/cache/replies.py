@@ -79,6 +79,7 @@ def reply(
 def log(logs: Path, response: llm.Response) -> None:
     """Log a response as llm does."""
     with closing(sqlite3.connect(logs)) as database:
+        database.execute("pragma synchronous = off")
         response.log_to_db(sqlite_utils.Database(database))
 
 

@@ -17,23 +17,11 @@ from llm.cli import load_conversation
 from llm.parts import StreamEvent, ToolResultPart
 
 from llm_tiered.cache.key import cache_key
+from tests.cache.fixed_request import FIXED, PNG, Search, fixed_key
 from tests.cache.replies import INNER, Replying, reply
 from tests.make_log import empty_log
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 MODEL = Replying(inner=None)
-
-
-class Search(llm.ServerSideTool):
-    """A search tool for one country."""
-
-    # The name of the class is part of the key: FIXED was made when this was its module.
-    __module__ = "tests.log.test_cache_key"
-
-    name = "search"
-
-    def __init__(self, country: str | None = None) -> None:
-        self.country = country
 
 
 def ask(prompt: str | None = "Hello", **fields: Any) -> llm.Prompt:
@@ -101,33 +89,10 @@ def test_places_of_texts(one: str, two: str) -> None:
     assert len(keys) == len(messages)
 
 
-FIXED = "4f5c2d82e9c4380cd6bf336800a4ea04c86438a81ca942cced6165a52f77c530"
-
-
-def fixed() -> str | None:
-    """Return the key of a request with everything in it."""
-
-    def weather() -> None:
-        """Tell the weather.
-
-        For a place.
-        """
-
-    prompt = llm.Prompt(
-        "Wie wird's?\N{SNOWMAN}",
-        MODEL,
-        system="Be brief.",
-        schema={"type": "object", "properties": {"b": {"type": "string"}, "a": {}}},
-        tools=[tool(description=weather.__doc__, input_schema={"type": "object"}), Search("de")],
-        attachments=[llm.Attachment(content=PNG), llm.Attachment(url="https://example.com/a.png")],
-    )
-    return cache_key(prompt, INNER, {"temperature": 0.1, "stop": ["x"], "seed": 1 << 63})
-
-
 def test_the_same_everywhere() -> None:
     """The key is the same in other processes, whatever their hash seed or Python version."""
-    assert fixed() == FIXED
-    code = "from tests.cache.test_key import fixed; print(fixed())"
+    assert fixed_key() == FIXED
+    code = "from tests.cache.fixed_request import fixed_key; print(fixed_key())"
     process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[2],

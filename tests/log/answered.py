@@ -72,5 +72,6 @@ def log_answer(  # noqa: PLR0913 - the facts of an answer
     response = (to or model).prompt(prompt, **options)
     response.text()
     with closing(sqlite3.connect(logs)) as database:
+        database.execute("pragma synchronous = off")
         response.log_to_db(sqlite_utils.Database(database))
     return str(response.id)

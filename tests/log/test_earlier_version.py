@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
+from shutil import copy
 from typing import TYPE_CHECKING
 
 import llm
@@ -57,19 +58,30 @@ CONVERSATION = "01m8hcv44m9q8t5zmh6njvaawg"
 SCALE_KEY = "8afda202dea3231a8c321a97b78d45ddb00c3292b9729ece85751f6a1cc2bebe"
 
 
-def restore(path: Path) -> Path:
-    """Write the database whose SQL has the same name."""
-    path.parent.mkdir(exist_ok=True)
-    sql = Path(__file__).parent / "earlier_version" / path.with_suffix(".sql").name
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript(sql.read_text("utf-8"))
-    return path
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the log and the cache index of the earlier version."""
+    folder = tmp_path_factory.mktemp("earlier_version")
+    for sql in sorted((Path(__file__).parent / "earlier_version").iterdir()):
+        with closing(sqlite3.connect(folder / f"{sql.stem}.db")) as database:
+            database.execute("pragma synchronous = off")
+            database.executescript(sql.read_text("utf-8"))
+    return folder
 
 
 @pytest.fixture
-def earlier_log(logs: Path) -> Path:
+def earlier_log(databases: Path, logs: Path) -> Path:
     """The log of the earlier version, in the place of llm's log."""
-    return restore(logs)
+    copy(databases / "logs.db", logs)
+    return logs
+
+
+@pytest.fixture
+def earlier_index(databases: Path) -> Path:
+    """The cache index of the earlier version, in its place."""
+    cache_index_path().parent.mkdir()
+    copy(databases / "cache.db", cache_index_path())
+    return cache_index_path()
 
 
 def test_answers(earlier_log: Path) -> None:
@@ -171,10 +183,9 @@ def test_budget(earlier_log: Path) -> None:
     assert spent == Spent(CLOUD_COST, CLOUD_COST)
 
 
-def test_cached_answer(earlier_log: Path) -> None:
+def test_cached_answer(earlier_log: Path, earlier_index: Path) -> None:
     """The same request still has the same key, and the earlier index leads to its answer."""
-    restore(cache_index_path())
-    with Index(cache_index_path()) as index:
+    with Index(earlier_index) as index:
         assert index.position() == (4, SCALE)
         assert index.turns(SCALE_KEY) == [SCALE]
     prompt = llm.get_model("tiered").prompt("What is a scale?").prompt
@@ -183,7 +194,7 @@ def test_cached_answer(earlier_log: Path) -> None:
     assert answer
     assert (answer.turn_id, answer.model, answer.response_json) == (SCALE, MEDIUM, None)
     assert "".join(event.chunk for event in answer.events) == "medium answer"
-    with Index(cache_index_path()) as index:
+    with Index(earlier_index) as index:
         assert index.position() == (10, TRITONE)
 
 
