@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 import pytest
-import sqlite_utils
 import yaml
-from llm.logs import LogStore
 from llm.parts import StreamEvent
 from llm.plugins import pm
 
@@ -22,6 +20,7 @@ from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from tests import gemini
+from tests.make_log import empty_log as write_empty_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -233,10 +232,9 @@ def ask(request: pytest.FixtureRequest, toys: Toys) -> Ask:
 
 @pytest.fixture(scope="session")
 def empty_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of llm without turns. To make one takes half a second, to copy it nothing."""
+    """A log of llm without turns."""
     path = tmp_path_factory.mktemp("log") / "logs.db"
-    with closing(sqlite3.connect(path)) as database:
-        LogStore(sqlite_utils.Database(database))
+    write_empty_log(path)
     return path
 
 

@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def log(logs: Path) -> Path:
-    """An empty log of llm."""
-    empty_log(logs)
-    return logs
-
-
-@pytest.fixture
 def index_path(logs: Path) -> Path:
     """Return where the index is."""
     return logs.parent / "tiered" / "cache.db"

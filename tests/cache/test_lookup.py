@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 LONG = "A text that is longer than one event of a stream: much longer than that. " * 5
 
 
-@pytest.fixture
-def log(logs: Path) -> Path:
-    """An empty log of llm."""
-    empty_log(logs)
-    return logs
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a log that all examples of a test share."""

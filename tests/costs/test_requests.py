@@ -22,9 +22,8 @@ from llm_tiered.costs.requests import (
     read_other_models,
     read_routes,
 )
-from llm_tiered.errors import TieredError
 from llm_tiered.log import database as log_database
-from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, gemini_response, turn
+from tests.make_log import CLOUD, END, MODELS, add, attempt, gemini_response, turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,13 +49,6 @@ def read(path: Path, period: Period = ALWAYS, by: By | None = None) -> Any:
     with log_database.reading(path) as database:
         [result] = read_routes(database, period, [by])
     return dict(result.requests), result.unreadable
-
-
-@pytest.fixture
-def log(logs: Path) -> Path:
-    """An empty log of llm."""
-    empty_log(logs)
-    return logs
 
 
 def test_one_request(log: Path) -> None:
@@ -325,31 +317,6 @@ def test_reading_changes_nothing(log: Path) -> None:
     assert sorted(log.parent.iterdir()) == files
 
 
-def test_nothing_can_be_written(log: Path) -> None:
-    """The log is opened read-only."""
-    with pytest.raises(TieredError, match="readonly"), log_database.reading(log) as database:
-        database.execute("delete from turns")
-
-
-def test_no_log_yet(logs: Path) -> None:
-    """Without a log there is an error that says so, and no log is created."""
-    with pytest.raises(TieredError, match="there is no log yet"), log_database.reading(logs):
-        pass
-    assert not logs.exists()
-
-
-def test_a_locked_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that another process keeps locked is one clear error, after a wait."""
-    monkeypatch.setattr(log_database, "PATIENCE", 0.05)
-    with closing(sqlite3.connect(log, isolation_level=None)) as other:
-        other.execute("begin exclusive")
-        with (
-            pytest.raises(TieredError, match=r"locked \(try again in a moment\)"),
-            log_database.reading(log) as database,
-        ):
-            read_routes(database, ALWAYS)
-
-
 def test_a_log_in_write_ahead_mode(log: Path) -> None:
     """A log in write-ahead mode is read while another process writes to it."""
     with closing(sqlite3.connect(log)) as other:
@@ -358,21 +325,6 @@ def test_a_log_in_write_ahead_mode(log: Path) -> None:
         other.execute("delete from turns")
         routes, _ = read(log)
     assert len(routes[PLAIN]) == 1
-
-
-@pytest.mark.parametrize("content", [b"text, not a database" * 50, b"SQLite format 3\x00"])
-def test_not_a_database(logs: Path, content: bytes) -> None:
-    """A file that is not a database is one clear error."""
-    logs.write_bytes(content)
-    with pytest.raises(TieredError, match="can't be read"):
-        read(logs)
-
-
-def test_a_folder_in_place_of_the_log(logs: Path) -> None:
-    """A folder in place of the log is one clear error."""
-    logs.mkdir()
-    with pytest.raises(TieredError, match="can't be read"):
-        read(logs)
 
 
 def test_another_database(logs: Path) -> None:

@@ -31,13 +31,6 @@ MONTH = datetime(2026, 11, 1, tzinfo=timezone.utc)
 ONE = Decimal("0.00055")
 
 
-@pytest.fixture
-def log(logs: Path) -> Path:
-    """An empty log of llm."""
-    empty_log(logs)
-    return logs
-
-
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """Clear the sums of past days before and after each test."""

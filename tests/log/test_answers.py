@@ -14,17 +14,10 @@ from llm_tiered.log import answers
 from llm_tiered.log.answers import LoggedAnswer, LoggedPrompt
 from llm_tiered.log.database import reading
 from tests.log.answered import ESCALATED, Answering, log_answer
-from tests.make_log import MODELS, add, attempt, empty_log, turn
+from tests.make_log import MODELS, add, attempt, turn
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def log(logs: Path) -> Path:
-    """An empty log of llm."""
-    empty_log(logs)
-    return logs
 
 
 def latest(log: Path, number: int = 100) -> list[LoggedAnswer]:
@@ -142,6 +135,17 @@ def test_without_messages(log: Path) -> None:
     """The prompt of a turn whose messages are gone is empty."""
     add(log, [turn(attempts=[attempt("small", MODELS["small"])])])
     assert prompt_of(log) == LoggedPrompt("", 0, 0, 0, schema=False)
+
+
+def test_circular_chain(log: Path) -> None:
+    """A damaged chain of messages that is a circle is read once round."""
+    conversation = llm.Conversation(model=Answering([]))
+    log_answer(log, "Why?", to=conversation)
+    log_answer(log, "When?", to=conversation)
+    with closing(sqlite3.connect(log)) as database, database:
+        last = "select parent_message_hash from turns order by id desc limit 1"
+        database.execute(f"update messages set parent_hash = ({last}) where parent_hash is null")
+    assert prompt_of(log) == LoggedPrompt("When?", 4 + 9 + 5, 0, 0, schema=False)
 
 
 # Finding an answer by its id
