@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.dashboard.amounts import money
+from llm_tiered.log.record import Record, Rollout
 from tests.cli.commands import configure, run_json
 from tests.costs.test_requests import older_log
 from tests.dashboard.conftest import ANSWER, FLASH, HOUR, NOW, PROMPT
@@ -108,6 +109,24 @@ async def test_a_request(filled: Path, browse: Callable[..., Site]) -> None:
         ["medium", MODELS["medium"], "failed", "no room", "12"],
         ["cloud", FLASH, "ok", "", "12"],
     ]
+
+
+async def test_reason_of_the_decision(log: Path, browse: Callable[..., Site]) -> None:
+    """The page of a request says why its tier was chosen, and whether a rollout included it."""
+    rollout = Rollout("new tier", 0.25, included=False)
+    records = {
+        "one": Record(tier="medium", complexity=6, source="estimate"),
+        "two": Record(tier="medium", complexity=6, task="sums", source="task", rollout=rollout),
+    }
+    for id_, record in records.items():
+        response_json = json.dumps(record.to_json(None))
+        add(log, [turn(NOW, id=id_) | {"response_json": response_json}])
+    site = browse(log)
+    one, two = [(await site.page(f"/logs/-/tiered/{id_}")).text for id_ in ("one", "two")]
+    assert "Tier medium, complexity 6: estimated from the prompt." in one
+    assert "rolled out" not in one
+    assert "Tier medium, complexity 6, task sums: the complexity was set by the task." in two
+    assert "new tier is rolled out to 25.0% of its requests, and this is not one of them." in two
 
 
 async def test_cached_answer(filled: Path, browse: Callable[..., Site]) -> None:
@@ -283,6 +302,7 @@ async def test_a_damaged_record(log: Path, browse: Callable[..., Site], response
     one = await site.page("/logs/-/tiered/bad")
     assert one.status == 200
     assert PROMPT in one.text
+    assert "Note: the record of how this request was routed is damaged." in one.text
 
 
 async def test_damaged_rows(log: Path, browse: Callable[..., Site]) -> None:

@@ -28,11 +28,11 @@ def answer(*attempts: tuple[str, str | None], thread: str = "t", **fields: Any) 
     """Return an answer after these attempts, each a tier and the reason why it failed."""
     defaults: dict[str, Any] = {"text": PROMPT, "characters": 26, "attachments": 0, "tools": 0}
     prompt = LoggedPrompt(**defaults | fields)
-    tried = tuple(
+    attempt_records = tuple(
         Attempt(tier, MODELS[tier], "failed" if reason else "ok", reason, 12)
         for tier, reason in attempts
     )
-    return LoggedAnswer("01a", thread, "", None, attempts[-1][0], tried, False, prompt)
+    return LoggedAnswer("01a", thread, "", None, attempts[-1][0], attempt_records, False, prompt)
 
 
 def examples_of(answer: LoggedAnswer, verdict: Verdict | None = None) -> list[Example]:
@@ -75,9 +75,12 @@ def test_removed_tier() -> None:
 
 def test_escalated() -> None:
     """Each tier whose weak answer was escalated failed, with less weight than a mark."""
-    given = answer(("small", WEAK), ("medium", WEAK), ("cloud", None), schema=False)
-    highest = [(example.highest, example.failed, example.weight) for example in examples_of(given)]
-    assert highest == [(4, 1.0, CHECK_FAILED), (7, 1.0, CHECK_FAILED)]
+    escalated = answer(("small", WEAK), ("medium", WEAK), ("cloud", None), schema=False)
+    examples = examples_of(escalated)
+    assert [(each.highest, each.failed, each.weight) for each in examples] == [
+        (4, 1.0, CHECK_FAILED),
+        (7, 1.0, CHECK_FAILED),
+    ]
 
 
 def test_fell_back() -> None:
@@ -100,15 +103,15 @@ def test_mark_before_check() -> None:
 def test_weak_after_all() -> None:
     """A weak answer that was shown because no other tier answered has not passed."""
     last = Attempt("small", MODELS["small"], "ok", "nothing above it answered", 0)
-    tried = (Attempt("small", MODELS["small"], "failed", WEAK, 12), last)
-    given = LoggedAnswer(**(vars(plain()) | {"attempts": tried, "checked": True}))
-    assert [example.failed for example in examples_of(given)] == [1.0]
+    attempts = (Attempt("small", MODELS["small"], "failed", WEAK, 12), last)
+    shown = LoggedAnswer(**(vars(plain()) | {"attempts": attempts, "checked": True}))
+    assert [example.failed for example in examples_of(shown)] == [1.0]
 
 
 def test_extra_steps() -> None:
     """An example has the steps of complexity for what came with the prompt."""
-    given = plain(characters=40_000, attachments=1, schema=True)
-    assert examples_of(given, "down")[0].extra_steps > 3
+    loaded = plain(characters=40_000, attachments=1, schema=True)
+    assert examples_of(loaded, "down")[0].extra_steps > 3
     assert examples_of(plain(), "down")[0].extra_steps == 0
 
 
