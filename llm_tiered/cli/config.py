@@ -19,7 +19,7 @@ from .output import echo_json, json_option
 
 @click.group("config")
 def command() -> None:
-    """Show, write or check the config file: path, show, init, check."""
+    """Create, show or check the config file."""
 
 
 @command.command()

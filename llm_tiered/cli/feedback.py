@@ -26,7 +26,7 @@ _note = click.option("--note", metavar="TEXT", help="Note for yourself, such as 
 
 @click.group("feedback")
 def command() -> None:
-    """Mark answers as good enough or not: up, down, remove, list.
+    """Mark answers as good enough or not.
 
     ID is the id of an answer in llm's log, or the beginning of it; without an id it is the last
     answer of `tiered`. `llm tiered learn` learns from the marks.

@@ -27,7 +27,7 @@ REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 @click.group("models", invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """List the local models, add one to the config or remove it: list, add, remove."""
+    """List the local models, or add and remove models of your own."""
     if context.invoked_subcommand is None:
         context.invoke(list_)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 from .sections import SECTIONS, Config
-from .user_models import Words
+from .values import Words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
-from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ByteSize,
     Field,
-    WrapValidator,
     field_serializer,
     field_validator,
     model_serializer,
@@ -22,45 +16,12 @@ from pydantic import (
 from ..mlx.catalog import PREFIX
 from ..wording import did_you_mean
 from .terms import HIGHEST, LOWEST, Fallback
-from .user_models import STRICT, UserModel, Words
+from .user_models import STRICT, UserModel
+from .values import A_SHARE, Age, Complexity, DollarLimit, Dollars, Range, Share, Size, Span, Words
 
 
 class _Section(BaseModel):
     model_config = STRICT
-
-
-Complexity = Annotated[int, Words("a whole number from 1 to 10")]
-
-
-class Span(NamedTuple):
-    """A range of complexity, both ends included.
-
-    With `low > high` it is empty.
-    """
-
-    low: int
-    high: int
-
-    def __str__(self) -> str:
-        if self.low > self.high:
-            return "none"
-        return f"{self.low}-{self.high}" if self.low < self.high else str(self.low)
-
-
-# The range of a tier that is only asked by name.
-NO_COMPLEXITY = Span(LOWEST, LOWEST - 1)
-
-_A_RANGE = Words("a range such as 1-4 within 1-10")
-
-
-def _parse_span(value: Any) -> Span:
-    if isinstance(value, Span):
-        return value
-    match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(value))
-    span = Span(int(match[1]), int(match[2] or match[1])) if match else Span(0, 0)
-    if not LOWEST <= span.low <= span.high <= HIGHEST:
-        raise ValueError(f"found {value!r}, expected {_A_RANGE.text}")
-    return span
 
 
 class Tier(_Section):
@@ -69,9 +30,7 @@ class Tier(_Section):
     name: Annotated[str, Words("lower-case letters, digits, - and _")] = Field(
         pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the tier, as in `-o tier`"
     )
-    complexity: Annotated[Span, BeforeValidator(_parse_span), _A_RANGE] = Field(
-        description="Complexity of the prompts that the tier answers"
-    )
+    complexity: Range = Field(description="Complexity of the prompts that the tier answers")
     model: str = Field(description="Id or alias of the model that answers (`llm models list`)")
     options: Annotated[dict[str, Any], Words("names and values")] = Field(
         default={},
@@ -144,33 +103,13 @@ DEFAULT_TASKS = {
 }
 
 
-_A_SHARE = Words("a share such as 25%")
-
-
-def _parse_share(value: Any) -> float:
-    text = str(value).strip()
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ValueError(f"found {value!r}, expected {_A_SHARE.text}")
-    return share
-
-
-Share = Annotated[float, BeforeValidator(_parse_share), _A_SHARE]
-
-_AN_AMOUNT = Words("dollars, such as 1.50")
-
-Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False), _AN_AMOUNT]
-Limit = Annotated[Dollars | None, _AN_AMOUNT]
-
-
 class Budget(_Section):
     """What may be spent on cloud models."""
 
-    day: Limit = Field(default=None, description="Limit for each day; empty means no limit")
-    month: Limit = Field(default=None, description="Limit for each month; empty means no limit")
+    day: DollarLimit = Field(default=None, description="Limit for each day; empty means no limit")
+    month: DollarLimit = Field(
+        default=None, description="Limit for each month; empty means no limit"
+    )
     unpriced: Literal["skip", "allow"] = Field(
         default="skip",
         description="Whether a model without a known price is skipped while there is a limit",
@@ -186,23 +125,6 @@ class Electricity(_Section):
     )
 
 
-_AN_AGE = Words("an age such as 12h, 7d or 4w")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-# An older moment would come before the first date of Python's calendar.
-_OLDEST = timedelta(weeks=52_000)
-
-
-def _parse_age(value: Any) -> Any:
-    if value is None or isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", str(value))
-    age = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
-    if not timedelta() < age <= _OLDEST:
-        raise ValueError(f"found {value!r}, expected {_AN_AGE.text}")
-    return age
-
-
 class Cache(_Section):
     """Whether and when a request is answered from the log."""
 
@@ -210,7 +132,7 @@ class Cache(_Section):
         default=True,
         description="Whether a repeated request gets its earlier answer",
     )
-    ttl: Annotated[timedelta | None, BeforeValidator(_parse_age), _AN_AGE] = Field(
+    ttl: Age = Field(
         default=None, description="Age up to which answers are repeated; empty means any age"
     )
     temperature_max: Annotated[float | None, Words("a temperature such as 0.3")] = Field(
@@ -223,19 +145,6 @@ class Cache(_Section):
     @classmethod
     def _switch_alone(cls, value: Any) -> Any:
         return {"enabled": value} if isinstance(value, bool) else value
-
-
-_A_SIZE = Words("a size such as 12GB")
-
-
-def _parse_size(value: Any, parse: Any) -> Any:
-    try:
-        return parse(value)
-    except ValueError:
-        raise ValueError(f"found {value!r}, expected {_A_SIZE.text}") from None
-
-
-Size = Annotated[Annotated[ByteSize, Field(gt=0)] | None, WrapValidator(_parse_size), _A_SIZE]
 
 
 def _default_tiers() -> tuple[Tier, ...]:
@@ -293,7 +202,7 @@ class Config(_Section):
         le=HIGHEST,
         description="Complexity of a prompt without one, if it is not estimated",
     )
-    rollout: Annotated[dict[str, Share], Words(f"names, each with {_A_SHARE.text}")] = Field(
+    rollout: Annotated[dict[str, Share], Words(f"names, each with {A_SHARE.text}")] = Field(
         default={},
         description="Share of a tier's or task's prompts that stay in it; the rest go one tier up",
     )

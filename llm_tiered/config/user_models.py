@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -11,13 +11,7 @@ from ..errors import ConfigError
 from ..mlx.catalog import PREFIX
 from ..paths import config_path
 from .file import parse
-
-
-class Words(NamedTuple):
-    """The values that a config key allows, in words for errors and the documentation."""
-
-    text: str
-
+from .values import Words
 
 # For every section of the config: an unknown key is a mistake.
 STRICT = ConfigDict(extra="forbid", frozen=True)

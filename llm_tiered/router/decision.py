@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config.sections import NO_COMPLEXITY, Tier
+from ..config.sections import Tier
+from ..config.values import NO_COMPLEXITY
 from ..errors import ConfigError, RequestError
 from ..log.conversation import UNKNOWN, Past
 from ..log.record import Rollout

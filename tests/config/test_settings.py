@@ -14,9 +14,10 @@ import llm
 import pytest
 import yaml
 
-from llm_tiered.config.sections import DEFAULT_TASKS, Budget, Cache, Config, Span, Task, Tier
+from llm_tiered.config.sections import DEFAULT_TASKS, Budget, Cache, Config, Task, Tier
 from llm_tiered.config.settings import Settings, load_settings
 from llm_tiered.config.user_models import declared_models
+from llm_tiered.config.values import Span
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers
 
 

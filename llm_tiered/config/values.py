@@ -1,0 +1,110 @@
+"""The kinds of values in the config file: how they are written, and what they become."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, ByteSize, Field, WrapValidator
+
+from .terms import HIGHEST, LOWEST
+
+
+class Words(NamedTuple):
+    """The values that a config key allows, in words for errors and the documentation."""
+
+    text: str
+
+
+Complexity = Annotated[int, Words("a whole number from 1 to 10")]
+
+
+class Span(NamedTuple):
+    """A range of complexity, both ends included.
+
+    With `low > high` it is empty.
+    """
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        if self.low > self.high:
+            return "none"
+        return f"{self.low}-{self.high}" if self.low < self.high else str(self.low)
+
+
+# The range of a tier that is only asked by name.
+NO_COMPLEXITY = Span(LOWEST, LOWEST - 1)
+
+_A_RANGE = Words("a range such as 1-4 within 1-10")
+
+
+def _parse_span(value: Any) -> Span:
+    if isinstance(value, Span):
+        return value
+    match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(value))
+    span = Span(int(match[1]), int(match[2] or match[1])) if match else Span(0, 0)
+    if not LOWEST <= span.low <= span.high <= HIGHEST:
+        raise ValueError(f"found {value!r}, expected {_A_RANGE.text}")
+    return span
+
+
+Range = Annotated[Span, BeforeValidator(_parse_span), _A_RANGE]
+
+
+A_SHARE = Words("a share such as 25%")
+
+
+def _parse_share(value: Any) -> float:
+    text = str(value).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"found {value!r}, expected {A_SHARE.text}")
+    return share
+
+
+Share = Annotated[float, BeforeValidator(_parse_share), A_SHARE]
+
+_AN_AMOUNT = Words("dollars, such as 1.50")
+
+Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False), _AN_AMOUNT]
+DollarLimit = Annotated[Dollars | None, _AN_AMOUNT]
+
+
+_AN_AGE = Words("an age such as 12h, 7d or 4w")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+# An older moment would come before the first date of Python's calendar.
+_OLDEST = timedelta(weeks=52_000)
+
+
+def _parse_age(value: Any) -> Any:
+    if value is None or isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", str(value))
+    age = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
+    if not timedelta() < age <= _OLDEST:
+        raise ValueError(f"found {value!r}, expected {_AN_AGE.text}")
+    return age
+
+
+Age = Annotated[timedelta | None, BeforeValidator(_parse_age), _AN_AGE]
+
+
+_A_SIZE = Words("a size such as 12GB")
+
+
+def _parse_size(value: Any, parse: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueError:
+        raise ValueError(f"found {value!r}, expected {_A_SIZE.text}") from None
+
+
+Size = Annotated[Annotated[ByteSize, Field(gt=0)] | None, WrapValidator(_parse_size), _A_SIZE]
