@@ -1,7 +1,8 @@
-"""A stand-in for `tiered` that says what it is told to, and records it with a key."""
+"""A stand-in for `tiered` whose answers are logged with a cache key."""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import pytest
     from llm.parts import StreamEvent
 
 INNER = "mlx/toy-small"
@@ -93,3 +95,12 @@ def change(logs: Path, statement: str, *values: Any) -> None:
     """Change the log with an SQL statement."""
     with closing(sqlite3.connect(logs, isolation_level=None)) as database:
         assert database.execute(statement, values).rowcount
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings of the cache."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "llm_tiered" and record.levelno >= logging.WARNING
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 import shutil
 import sqlite3
@@ -20,7 +19,7 @@ from llm_tiered.cache import lookup
 from llm_tiered.cache.index import Index, Position
 from llm_tiered.cache.lookup import find
 from llm_tiered.errors import TieredError
-from tests.cache.replies import change, key_of, reply
+from tests.cache.replies import change, key_of, reply, warned
 from tests.make_log import END, add, empty_log, turn
 
 if TYPE_CHECKING:
@@ -31,15 +30,6 @@ if TYPE_CHECKING:
 def index_path(logs: Path) -> Path:
     """Return where the index is."""
     return logs.parent / "tiered" / "cache.db"
-
-
-def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings of the cache."""
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name == "llm_tiered" and record.levelno >= logging.WARNING
-    ]
 
 
 def key(number: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -17,7 +16,7 @@ from llm.parts import StreamEvent
 
 from llm_tiered.cache.lookup import find
 from llm_tiered.log import database as log_database
-from tests.cache.replies import INNER, Replying, change, key_of, reply
+from tests.cache.replies import INNER, Replying, change, key_of, reply, warned
 from tests.make_log import add, empty_log, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
@@ -32,15 +31,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
     empty_log(folder / "logs.db")
     return folder
-
-
-def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings of the cache."""
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name == "llm_tiered" and record.levelno >= logging.WARNING
-    ]
 
 
 def test_an_answer_is_found(log: Path) -> None:

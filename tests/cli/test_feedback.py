@@ -11,7 +11,7 @@ from llm.cli import cli
 from llm_tiered.log import feedback
 from llm_tiered.paths import feedback_path
 from tests.cli.commands import refused, run, run_json
-from tests.log.answered import log_answer
+from tests.log.answering import log_answer
 from tests.make_log import MODELS, add, empty_log, turn
 
 if TYPE_CHECKING:

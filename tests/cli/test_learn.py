@@ -12,7 +12,7 @@ from llm_tiered.estimator.model import shipped
 from llm_tiered.log import feedback
 from llm_tiered.paths import learned_path
 from tests.cli.commands import refused, run, run_json
-from tests.log.answered import log_answer
+from tests.log.answering import log_answer
 from tests.make_log import empty_log
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from llm_tiered.errors import RequestError
 from llm_tiered.log import answers
 from llm_tiered.log.answers import LoggedAnswer, LoggedPrompt
 from llm_tiered.log.database import reading
-from tests.log.answered import ESCALATED, Answering, log_answer
+from tests.log.answering import ESCALATED, Answering, log_answer
 from tests.make_log import MODELS, add, attempt, turn
 
 if TYPE_CHECKING:
