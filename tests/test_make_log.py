@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import sqlite_utils
 from llm.logs import LogStore
 
-from tests.make_log import make_log
+from llm_tiered.costs.savings import Comparison, savings_report
+from tests.make_log import MODELS, VERSIONS, make_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +66,20 @@ def test_answers_from_the_cache(tmp_path: Path) -> None:
             assert earlier["tip_message_hash"] == row["tip_message_hash"]
             repeated += 1
     assert repeated
+
+
+def test_turns(tmp_path: Path) -> None:
+    """A generated log depends only on its number of turns, and has all that reports use."""
+    dumps = []
+    for name in ("one.db", "two.db"):
+        make_log(tmp_path / name, 300)
+        with closing(sqlite3.connect(tmp_path / name)) as database:
+            dumps.append(database.execute("select * from turns order by id").fetchall())
+    assert dumps[0] == dumps[1]
+    assert len(dumps[0]) == 300
+    result = savings_report(tmp_path / "one.db", Comparison(MODELS["cloud"]), by="tier")
+    assert set(result.groups) == {"small", "medium", "cloud"}
+    assert result.total.fallbacks
+    assert result.total.cached
+    assert VERSIONS[-1] in str(dumps[0])
+    assert {other.model for other in result.others} >= {"gpt-4o-mini"}

@@ -17,7 +17,7 @@ from llm_tiered.costs.savings import Comparison, savings_report
 from llm_tiered.costs.spending import Spent, period_starts, read_spent
 from llm_tiered.errors import TieredError
 from llm_tiered.log import database as log_database
-from tests.make_log import END, MODELS, VERSIONS, add, empty_log, gemini_response, make_log, turn
+from tests.make_log import END, MODELS, add, empty_log, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,20 +195,3 @@ def test_period_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         time.tzset()
     assert day == datetime(2026, 3, 30, 22, tzinfo=timezone.utc)
     assert month == datetime(2026, 2, 28, 23, tzinfo=timezone.utc)
-
-
-def test_generated_log(tmp_path: Path) -> None:
-    """A generated log depends only on its number of turns, and has all that reports use."""
-    dumps = []
-    for name in ("one.db", "two.db"):
-        make_log(tmp_path / name, 300)
-        with closing(sqlite3.connect(tmp_path / name)) as database:
-            dumps.append(database.execute("select * from turns order by id").fetchall())
-    assert dumps[0] == dumps[1]
-    assert len(dumps[0]) == 300
-    result = savings_report(tmp_path / "one.db", Comparison(MODELS["cloud"]), by="tier")
-    assert set(result.groups) == {"small", "medium", "cloud"}
-    assert result.total.fallbacks
-    assert result.total.cached
-    assert VERSIONS[-1] in str(dumps[0])
-    assert {other.model for other in result.others} >= {"gpt-4o-mini"}
