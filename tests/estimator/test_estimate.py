@@ -252,13 +252,16 @@ def test_same_everywhere() -> None:
 
 
 def test_imports_nothing() -> None:
-    """An estimate imports only the standard library."""
+    """An estimate and learning import only the standard library, so numpy need not be installed."""
     code = (
         "import sys, llm_tiered\n"
         "before = set(sys.modules)\n"
         "from llm_tiered.estimator import estimate\n"
         "estimate('Prove that this is a hard task with 2+2=4.', tools=2)\n"
         "estimate('What is it? This is a hard task.', coefficients=None)\n"
+        "from llm_tiered.estimator import changes, examples, learning, model, refit\n"
+        "sums = [refit.Example.of(f'What is {n} + 4 = x?', too_hard=n < 6) for n in range(12)]\n"
+        "assert learning.learn(sums, model.shipped()).coefficients\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "sys.stdout.write(' '.join(sorted(new - sys.stdlib_module_names)))"
     )
