@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# What goes in and comes out
+# Input and output
 
 
 def test_jsonl_to_stdout(echoes: Echoes, tmp_path: Path) -> None:

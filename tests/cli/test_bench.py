@@ -112,7 +112,7 @@ def test_table(tiny_tiers: Path) -> None:
     assert "mlx_lm" in lines[2]
 
 
-# Which models
+# Models
 
 
 def test_default_models(
@@ -169,7 +169,7 @@ def test_overhead_needs_no_model_of_the_user(user_path: Path) -> None:
     assert names(figures, None) == [("overhead", "tiered")]
 
 
-# What goes wrong
+# Errors
 
 
 def test_an_unknown_model_is_reported() -> None:
@@ -185,7 +185,7 @@ def test_unknown_parts_are_reported() -> None:
 
 
 @pytest.mark.parametrize("option", ["--runs", "--tokens", "--batch"])
-def test_numbers_have_a_least_value(option: str) -> None:
+def test_numbers_have_a_minimum(option: str) -> None:
     """Numbers of runs, tokens and prompts have a minimum."""
     assert option in run("bench", option, "0", code=2).stderr
 

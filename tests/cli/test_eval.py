@@ -59,7 +59,7 @@ def tables(result: Result) -> dict[str, list[list[str]]]:
     return {lines[0]: [line.split() for line in lines[2:]] for lines in blocks}
 
 
-# What comes out
+# Output
 
 
 def test_text_output(echoes: Echoes, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_costs(toys: Toys, tmp_path: Path, httpx_mock: HTTPXMock) -> None:
     assert 0 < cloud["cost"] < 0.001
 
 
-# What goes in
+# Input
 
 
 def test_bad_rows(echoes: Echoes, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_wrong_usage(
     assert names == {"thesis", "judged", "suite.jsonl"}
 
 
-# Into the config
+# Changes to the config
 
 MINE = """\
 # my tiers

@@ -22,7 +22,7 @@ SUBCOMMANDS = [
     *(("models", name) for name in ("list", "add", "remove")),
 ]
 
-# What `llm --help` must not import: all the commands, and what they need.
+# `llm --help` must not import any command, nor what they need.
 HEAVY = ("mlx", "mlx_lm", "huggingface_hub", "transformers", "tqdm", "ruamel", "tabulate")
 IMPORTED = """
 import json, sys
@@ -117,7 +117,7 @@ def test_a_command_imports_only_its_own() -> None:
     assert modules.isdisjoint({"llm_tiered.cli.verify", "llm_tiered.cli.download", *HEAVY})
 
 
-def test_an_encoding_that_lacks_signs() -> None:
+def test_an_encoding_that_lacks_characters() -> None:
     """An output whose encoding lacks arrows, as on Windows, gets the report without them."""
     result = CliRunner(charset="cp1252").invoke(cli, ["tiered", "route"], catch_exceptions=False)
     assert "\\u2192" in result.stdout

@@ -102,7 +102,7 @@ def test_each_task_has_its_complexity(task: str, complexity: int, name: str) -> 
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_prompt_that_says_nothing_takes_the_default() -> None:
+def test_no_complexity_uses_the_default() -> None:
     """Without options and estimates, default_complexity decides."""
     configure(estimate=False, default_complexity=2)
     facts = route()
@@ -208,9 +208,11 @@ def test_a_key_makes_the_cloud_ready(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tiny_tiers")
-@pytest.mark.parametrize("schema", [SCHEMA, "name, age int"])
-def test_a_schema_skips_no_model(schema: str) -> None:
-    """Local models and the cloud accept schemas."""
+@pytest.mark.parametrize("schema", [SCHEMA, "name, age int", "{folder}/schema.json"])
+def test_a_schema_skips_no_model(tmp_path: Path, schema: str) -> None:
+    """Local models and the cloud accept schemas: JSON, the concise form, or a file."""
+    (tmp_path / "schema.json").write_text(SCHEMA)
+    schema = schema.replace("{folder}", str(tmp_path))
     chain = outcomes(route("--schema", schema, "--key", KEY))
     assert chain["medium"] == ("ready", None)
     assert chain["cloud"] == ("ready", None)

@@ -303,7 +303,7 @@ def drawn(path: Path) -> tuple[list[str], list[list[tuple[float, float]]]]:
     return texts, points  # type: ignore[return-value]  # two numbers each
 
 
-def test_a_picture(ten_days: Path, tmp_path: Path) -> None:
+def test_chart(ten_days: Path, tmp_path: Path) -> None:
     """Savings and costs are two lines of sums over the days, with labels and a scale."""
     picture = tmp_path / "savings.svg"
     assert "11 requests" in run("savings", "--plot", str(picture)).stdout
@@ -314,7 +314,7 @@ def test_a_picture(ten_days: Path, tmp_path: Path) -> None:
     assert {(NOW - 9 * DAY).astimezone().date().isoformat(), "$0", "$0.005"} <= set(texts)
 
 
-def test_a_picture_of_one_day(log: Path, tmp_path: Path) -> None:
+def test_chart_of_one_day(log: Path, tmp_path: Path) -> None:
     """A single day without costs gives a chart, too."""
     add(log, [turn(NOW)])
     picture = tmp_path / "savings.svg"
@@ -324,19 +324,19 @@ def test_a_picture_of_one_day(log: Path, tmp_path: Path) -> None:
     assert texts.count(NOW.astimezone().date().isoformat()) == 1
 
 
-def test_a_picture_of_nothing(log: Path, tmp_path: Path) -> None:
+def test_chart_of_nothing(log: Path, tmp_path: Path) -> None:
     """A chart without any requests is an error."""
     picture = tmp_path / "savings.svg"
     assert refused("savings", "--plot", str(picture)).startswith("there is nothing to draw")
     assert not picture.exists()
 
 
-def test_a_picture_in_another_format(ten_days: Path, tmp_path: Path) -> None:
+def test_chart_in_another_format(ten_days: Path, tmp_path: Path) -> None:
     """A chart whose name does not end in .svg is an error."""
     assert "SVG" in refused("savings", "--plot", str(tmp_path / "savings.png"))
 
 
-def test_a_picture_where_nothing_can_be_written(ten_days: Path, tmp_path: Path) -> None:
+def test_chart_that_can_not_be_written(ten_days: Path, tmp_path: Path) -> None:
     """A file that can't be written is named in the error."""
     picture = tmp_path / "nowhere" / "savings.svg"
     assert refused("savings", "--plot", str(picture)).startswith(f"{picture} can't be written")

@@ -168,7 +168,7 @@ class Plugin:
         register(NotReally())
 
 
-def test_shows_that_a_model_is_local_by_name_only() -> None:
+def test_shows_a_model_that_only_looks_local() -> None:
     """A tier whose model only looks like a local model is shown with the error."""
     configure(tier("all", "1-10", NotReally.model_id))
     plugin = Plugin()

@@ -74,7 +74,7 @@ def test_text_output() -> None:
         assert line.startswith(f"{finding['state']}    {part}: {finding['detail']}")
 
 
-def test_a_fix_stands_behind_its_finding(tmp_path: Path, tiny: Path, one_tier: None) -> None:
+def test_a_fix_follows_its_finding(tmp_path: Path, tiny: Path, one_tier: None) -> None:
     """The fix is at the end of the line."""
     cut_short(tiny)
     text = run("verify", code=1).stdout
@@ -255,7 +255,7 @@ def test_writes_nothing(user_path: Path, connections: list[Any]) -> None:
 
 
 @pytest.mark.usefixtures("one_tier", "embedded_model")
-def test_generate_makes_models_speak(logs: Path) -> None:
+def test_generate(logs: Path) -> None:
     """With --generate each ready model gives an answer, which is not logged."""
     findings = verify("--generate")
     for part in ("small says", "embedded says"):

@@ -76,7 +76,7 @@ def test_byte_order_mark_does_not_matter(config_file: Path) -> None:
     assert load_settings().config.fallback == "local"
 
 
-# What the file says
+# Values in the file
 
 
 def test_users_tasks_are_added_to_the_defaults(config_file: Path) -> None:
@@ -246,7 +246,7 @@ def test_path_of_a_model(
     assert declared_models()[0].path == path_of_the_model
 
 
-# Reading it again
+# Loading again
 
 
 def test_unchanged_file_is_not_read_again(
