@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +13,7 @@ import pytest
 from llm_tiered import hooks
 from llm_tiered.estimator import Estimate
 from llm_tiered.hooks import hookimpl
+from tests.cli.commands import run_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,23 +159,24 @@ def test_example_is_short() -> None:
     assert len(example().splitlines()) <= 20
 
 
-def test_example_as_an_installed_distribution(tmp_path: Path, user_path: Path) -> None:
-    """`llm tiered route` uses the README's example, once it is installed as a distribution."""
+@pytest.fixture
+def installed_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install the example of the README as a distribution for the length of a test."""
     (tmp_path / "contracts.py").write_text(example())
     info = tmp_path / "llm_tiered_contracts-0.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(METADATA)
     (info / "entry_points.txt").write_text("[llm_tiered]\ncontracts = contracts\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    hooks.manager.cache_clear()
+    yield
+    hooks.manager.cache_clear()
+    sys.modules.pop("contracts", None)
 
-    prompt = "Is this contract valid? My password for it is swordfish."
-    done = subprocess.run(
-        [sys.executable, "-m", "llm", "tiered", "route", "--json", prompt],
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    facts = json.loads(done.stdout)
-    assert (facts["complexity"], facts["source"]) == (9, "estimate")
-    [cloud] = [step for step in facts["chain"] if step["tier"] == "cloud"]
+
+def test_example_as_an_installed_distribution(installed_example: None, user_path: Path) -> None:
+    """`llm tiered route` uses the README's example, once it is installed as a distribution."""
+    route = run_json("route", "Is this contract valid? My password for it is swordfish.")
+    assert (route["complexity"], route["source"]) == (9, "estimate")
+    [cloud] = [step for step in route["chain"] if step["tier"] == "cloud"]
     assert (cloud["outcome"], cloud["reason"]) == ("skipped", "it holds a password")
