@@ -37,6 +37,8 @@ PLAIN = Route(key=None, model=MEDIUM, version=None, fallback=None, cached=False)
 def older_log(path: Path, last_migration: str) -> None:
     """Write an empty log of the version of llm whose newest migration this was."""
     with closing(sqlite3.connect(path)) as connection:
+        # Otherwise each migration would wait for the disk.
+        connection.execute("pragma synchronous = off")
         database = sqlite_utils.Database(connection)
         for migration in MIGRATIONS:
             migration(database)
