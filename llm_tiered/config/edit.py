@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import write_file
@@ -13,6 +14,9 @@ from .settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+# A key and the first item of its list, below it: the spaces before the key, the dash and the item.
+_LIST = re.compile(r"^( *)[^\s#-].*:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*( *)-( +)\S", re.MULTILINE)
 
 _NO_TOKENS = (None, None, None, None)
 
@@ -96,11 +100,15 @@ def _edited(change: Callable[[Any], None]) -> str:
     load_settings()
     path = config_path()
     yaml = YAML()
-    yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.preserve_quotes = True
     yaml.width = 1 << 16
     before = path.read_text("utf-8") if path.exists() else ""
     after = io.StringIO()
+    # Lists are indented as the first one of the file is, or as in the example file.
+    spaces = _LIST.search(before)
+    key, dash, item = map(len, spaces.groups()) if spaces else (0, 2, 1)
+    offset = max(dash - key, 0)
+    yaml.indent(mapping=2, sequence=offset + 1 + item, offset=offset)
     try:
         document = yaml.load(before)
         if document is None:

@@ -91,6 +91,24 @@ def test_the_first_model_is_added(config_file: Path) -> None:
     assert config_file.read_text() == f"# My own config.\n{new}{AFTER}"
 
 
+@pytest.mark.parametrize("indent", ["", "  ", "    "])
+def test_lists_keep_their_indentation(config_file: Path, indent: str) -> None:
+    """Lists are indented as the file does it already."""
+    models = [f"{indent}- id: {name}\n{indent}  repo: owner/{name}\n" for name in "xyz"]
+    config_file.write_text("".join(["models:\n", *models[:2]]))
+    edit.add_model({"id": "z", "repo": "owner/z"})
+    edit.remove_model(0)
+    assert config_file.read_text() == "".join(["models:\n", *models[1:]])
+
+
+def test_the_first_list_of_a_file(config_file: Path) -> None:
+    """In a file without lists, the first one is indented like those of the example file."""
+    config_file.write_text("tasks:\n  haiku: 2\n")
+    edit.add_model({"id": "x", "repo": "owner/x"})
+    new = "models:\n  - id: x\n    repo: owner/x\n"
+    assert config_file.read_text() == f"tasks:\n  haiku: 2\n{new}"
+
+
 def test_comments_without_a_key_stay(config_file: Path) -> None:
     """A file of comments alone keeps them."""
     config_file.write_text("# local_only: true\n")
