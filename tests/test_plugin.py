@@ -14,7 +14,7 @@ from llm_tiered.config.sections import Config
 from llm_tiered.mlx.catalog import CATALOG
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.router.model import AsyncTieredModel, TieredModel
-from tests.other_models import AsyncOther, Other
+from tests.stand_in import AsyncStandIn, StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class OtherPlugin:
     @llm.hookimpl
     def register_models(self, register: Callable[..., None]) -> None:
         """Register it."""
-        register(Other(self.model_id), AsyncOther(self.model_id), aliases=self.aliases)
+        register(StandIn(self.model_id), AsyncStandIn(self.model_id), aliases=self.aliases)
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_alias_of_another_plugin_is_left_alone() -> None:
 @pytest.mark.parametrize("other", [("phi",)], indirect=True)
 def test_id_of_another_plugin_is_left_alone() -> None:
     """A model whose id is one of our aliases can still be had by its id."""
-    assert isinstance(llm.get_model("phi"), Other)
-    assert isinstance(llm.get_async_model("phi"), AsyncOther)
+    assert isinstance(llm.get_model("phi"), StandIn)
+    assert isinstance(llm.get_async_model("phi"), AsyncStandIn)
 
 
 @pytest.mark.parametrize("target", ["gemini/gemini-flash-latest", "mlx/Qwen3-4B-4bit"])

@@ -7,23 +7,24 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
 import yaml
-from llm.parts import StreamEvent
 from llm.plugins import pm
 
-from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine.requests import Limits
-from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from tests import gemini
 from tests.make_log import empty_log as write_empty_log
+from tests.stand_in import AsyncStandIn, StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+    from llm.parts import StreamEvent
+
+    from tests.stand_in import Action
 
 SMALL, MEDIUM = "mlx/toy-small", "mlx/toy-medium"
 
@@ -32,17 +33,6 @@ TIERS = [
     {"name": "medium", "complexity": "5-7", "model": MEDIUM},
     {"name": "cloud", "complexity": "8-10", "model": gemini.MODEL},
 ]
-
-Action: TypeAlias = "str | StreamEvent | llm.ToolCall | Exception | Callable[[], None]"
-
-
-class Options(llm.Options):
-    """What a toy is told; it takes no notice."""
-
-    temperature: float | None = None
-    max_tokens: int | None = None
-    top_p: float | None = None
-    seed: int | None = None
 
 
 @dataclass
@@ -56,86 +46,28 @@ class Toy:
     does: list[Action]
     then: list[Action] | None = None
     tools: bool = False
+    schemas: bool = False
     has_async: bool = True
     prompts: list[llm.Prompt] = field(default_factory=list)
 
-    def play(self, prompt: llm.Prompt, response: Any) -> Iterator[Any]:
-        """What the model puts out: text and events."""
+    def script(self, prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+        """What the model does."""
         again = bool(self.prompts)
         self.prompts.append(prompt)
-        for action in self.then if again and self.then is not None else self.does:
-            if isinstance(action, Exception):
-                raise action
-            if isinstance(action, llm.ToolCall):
-                response.add_tool_call(action)
-            elif isinstance(action, (str, StreamEvent)):
-                yield action
-            else:
-                action()
+        yield from self.then if again and self.then is not None else self.does
         response.set_usage(input=5, output=2)
 
-
-def _spec(model_id: str) -> ModelSpec:
-    return ModelSpec(model_id=model_id, path=Path(model_id))
-
-
-class ToyModel(MlxModel):
-    """A toy as llm knows it: a local model that is always there, whatever the machine."""
-
-    Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
-    supports_schema = False
-
-    def __init__(self, model_id: str, toy: Toy) -> None:
-        super().__init__(_spec(model_id), Limits, lambda _: None)
-        self.toy = toy
-
-    @property
-    def supports_tools(self) -> bool:  # type: ignore[override]  # computed, as in MlxModel
-        """Whether the toy was given the gift."""
-        return self.toy.tools
-
-    def check(self, *, allow_cpu: bool) -> None:
-        """There is nothing that could be missing."""
-
-    def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.Response,
-        conversation: llm.Conversation | None,
-    ) -> Iterator[Any]:
-        """Do what the toy does."""
-        yield from self.toy.play(prompt, response)
-
-
-class AsyncToyModel(AsyncMlxModel):
-    """A toy as llm knows it, for asyncio."""
-
-    Options = Options  # type: ignore[assignment]  # llm declares it as a nested class
-    supports_schema = False
-
-    def __init__(self, model_id: str, toy: Toy) -> None:
-        super().__init__(_spec(model_id), Limits, lambda _: None)
-        self.toy = toy
-
-    @property
-    def supports_tools(self) -> bool:  # type: ignore[override]  # computed, as in MlxModel
-        """Whether the toy was given the gift."""
-        return self.toy.tools
-
-    def check(self, *, allow_cpu: bool) -> None:
-        """There is nothing that could be missing."""
-
-    async def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.AsyncResponse,
-        conversation: llm.AsyncConversation | None,
-    ) -> AsyncGenerator[Any, None]:
-        """Do what the toy does."""
-        for piece in self.toy.play(prompt, response):
-            yield piece
+    def models(self, model_id: str) -> tuple[StandIn, AsyncStandIn | None]:
+        """The sync and the async model of that id, which run on this machine."""
+        features: dict[str, Any] = {
+            "runs_here": True,
+            "supports_tools": self.tools,
+            "supports_schema": self.schemas,
+        }
+        return (
+            StandIn(model_id, self.script, **features),
+            AsyncStandIn(model_id, self.script, **features) if self.has_async else None,
+        )
 
 
 class Toys:
@@ -164,10 +96,8 @@ class Toys:
     @llm.hookimpl
     def register_models(self, register: Callable[..., None]) -> None:
         """Register the toys with llm."""
-        for model_id, toy in ((SMALL, self.small), (MEDIUM, self.medium)):
-            register(
-                ToyModel(model_id, toy), AsyncToyModel(model_id, toy) if toy.has_async else None
-            )
+        register(*self.small.models(SMALL))
+        register(*self.medium.models(MEDIUM))
 
 
 @pytest.fixture

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import llm
 from llm.plugins import pm
 
+from tests.stand_in import AsyncStandIn, StandIn
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import Generator, Iterator
+
+    from tests.stand_in import Action
 
 SMALL, MEDIUM, CLOUD, OTHER = "mlx/echo-small", "mlx/echo-medium", "cloud/echo", "other/echo"
 
@@ -32,63 +36,9 @@ async def repeat(model: str, prompt: str) -> str:
     return prompt
 
 
-class Options(llm.Options):
-    """Options that an echo model accepts and ignores."""
-
-    temperature: float | None = None
-    max_tokens: int | None = None
-
-
-class _Echo:
-    """Common parts of the sync and the async model."""
-
-    supports_schema = True
-    can_stream = True
-    Options = Options
-
-    def __init__(self, model_id: str, echoes: Echoes) -> None:
-        self.model_id = model_id
-        self.runs_here = model_id.startswith("mlx/")
-        self.echoes = echoes
-
-
-class EchoModel(_Echo, llm.Model):  # type: ignore[misc]  # llm declares Options as a nested class
-    """The sync model, which llm requires beside the async one."""
-
-    def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.Response,
-        conversation: llm.Conversation | None,
-    ) -> Iterator[str]:
-        """Fail: batches use async models."""
-        raise AssertionError("a batch asks async models")
-
-
-class AsyncEchoModel(_Echo, llm.AsyncModel):  # type: ignore[misc]  # as above
-    """A model that answers with the prompt, or with whatever the test sets."""
-
-    async def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.AsyncResponse,
-        conversation: llm.AsyncConversation | None,
-    ) -> AsyncGenerator[str, None]:
-        """Record the request and answer it."""
-        echoes, text = self.echoes, prompt.prompt
-        echoes.requests.append((self.model_id, text))
-        echoes.prompts.append(prompt)
-        echoes.running[self.model_id] += 1
-        echoes.peaks[self.model_id] = max(
-            echoes.peaks[self.model_id], echoes.running[self.model_id]
-        )
-        try:
-            yield await echoes.act(self.model_id, text)
-        finally:
-            echoes.running[self.model_id] -= 1
-        response.set_usage(input=3, output=2)
+def refuse(prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+    """Fail: llm requires a sync model beside the async one, but batches use async models."""
+    yield AssertionError("a batch asks async models")
 
 
 class Echoes:
@@ -111,7 +61,24 @@ class Echoes:
     def register_models(self, register: Callable[..., None]) -> None:
         """Register the echo models with llm."""
         for model_id in self.peaks:
-            register(EchoModel(model_id, self), AsyncEchoModel(model_id, self))
+            features = {"supports_schema": True, "runs_here": model_id.startswith("mlx/")}
+            register(
+                StandIn(model_id, refuse, **features),
+                AsyncStandIn(model_id, self._answer, **features),
+            )
+
+    def _answer(self, prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+        """Record the request and answer it."""
+        model, text = prompt.model.model_id, prompt.prompt
+        self.requests.append((model, text))
+        self.prompts.append(prompt)
+        self.running[model] += 1
+        self.peaks[model] = max(self.peaks[model], self.running[model])
+        try:
+            yield self.act(model, text)
+        finally:
+            self.running[model] -= 1
+        response.set_usage(input=3, output=2)
 
 
 @contextmanager

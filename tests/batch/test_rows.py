@@ -9,8 +9,8 @@ import pytest
 
 from llm_tiered.batch import rows
 from llm_tiered.batch.rows import BadRow, Defaults, Row
-from tests.batch.echo import Options as EchoOptions
 from tests.batch.reading import mistake, read, read_one
+from tests.stand_in import Options
 
 
 def test_fields() -> None:
@@ -112,7 +112,7 @@ def test_default_tier(own: dict[str, Any]) -> None:
 def test_tier_options_of_other_models() -> None:
     """Models other than `tiered` ignore complexity, task and tier."""
     data = b'{"prompt": "a", "complexity": 3, "task": "x", "tier": "y"}'
-    [row] = rows.read([data], "jsonl", Defaults("other/echo", EchoOptions))
+    [row] = rows.read([data], "jsonl", Defaults("other/echo", Options))
     assert isinstance(row, Row)
     assert row.options == {}
 

@@ -5,14 +5,10 @@ A fresh process imports this, so it imports little.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import llm
 
 from llm_tiered.cache.key import cache_key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.stand_in import StandIn
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -31,16 +27,6 @@ class Search(llm.ServerSideTool):
         self.country = country
 
 
-class Silent(llm.Model):
-    """A model that is never run."""
-
-    model_id = "silent"
-
-    def execute(self, *_: Any) -> Iterator[str]:
-        """Yield nothing."""
-        yield from ()
-
-
 def weather() -> None:
     """Tell the weather.
 
@@ -53,7 +39,7 @@ def fixed_key() -> str | None:
     tool = llm.Tool(name="weather", description=weather.__doc__, input_schema={"type": "object"})
     prompt = llm.Prompt(
         "Wie wird's?\N{SNOWMAN}",
-        Silent(),
+        StandIn("silent"),
         system="Be brief.",
         schema={"type": "object", "properties": {"b": {"type": "string"}, "a": {}}},
         tools=[tool, Search("de")],

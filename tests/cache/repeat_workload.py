@@ -31,12 +31,14 @@ from llm_tiered.costs.savings import Comparison, savings_report
 from llm_tiered.paths import config_path
 from llm_tiered.wording import dollars
 from tests import gemini
-from tests.toys import MEDIUM, SMALL, TIERS, Toy, ToyModel
+from tests.stand_in import StandIn
+from tests.toys import MEDIUM, SMALL, TIERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from llm_tiered.costs.tally import Tally
+    from tests.stand_in import Action
 
 # The version that Google reports: the one whose price everything is compared with.
 VERSION = gemini.MODEL.removeprefix("gemini/")
@@ -104,25 +106,10 @@ def _tokens(rng: random.Random, work: Work) -> prices.Tokens:
     )
 
 
-class Script(Toy):
-    """A local model that answers each request with its number of tokens."""
+class LocalModels:
+    """The plugin with the local models, which answer each request with its number of tokens."""
 
-    def __init__(self, tokens: dict[str, prices.Tokens]) -> None:
-        super().__init__(does=[])
-        self.tokens = tokens
-
-    def play(self, prompt: llm.Prompt, response: Any) -> Iterator[Any]:
-        """Answer, and report the tokens."""
-        text = prompt.prompt
-        yield f"The answer to: {text}"
-        tokens = self.tokens[text]
-        response.set_usage(input=tokens.input, output=tokens.output)
-
-
-class Scripts:
-    """The plugin with the local models."""
-
-    __name__ = "scripts"
+    __name__ = "local-models"
 
     def __init__(self, tokens: dict[str, prices.Tokens]) -> None:
         self.tokens = tokens
@@ -131,7 +118,12 @@ class Scripts:
     def register_models(self, register: Callable[..., None]) -> None:
         """Register them."""
         for model_id in (SMALL, MEDIUM):
-            register(ToyModel(model_id, Script(self.tokens)))
+            register(StandIn(model_id, self._script, runs_here=True))
+
+    def _script(self, prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+        tokens = self.tokens[prompt.prompt]
+        yield f"The answer to: {prompt.prompt}"
+        response.set_usage(input=tokens.input, output=tokens.output)
 
 
 def google(tokens: dict[str, prices.Tokens]) -> Callable[..., httpx.Response]:
@@ -170,7 +162,7 @@ def service(tokens: dict[str, prices.Tokens]) -> Iterator[Path]:
             mock.patch.object(httpx.HTTPTransport, "handle_request", google(tokens))
         )
         load_plugins()
-        plugin = Scripts(tokens)
+        plugin = LocalModels(tokens)
         pm.register(plugin)
         stack.callback(pm.unregister, plugin)
         yield folder / "logs.db"

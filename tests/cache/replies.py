@@ -7,56 +7,40 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import llm
 import sqlite_utils
 
 from llm_tiered.cache.key import cache_key
+from tests.stand_in import AS_TIERED, StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
+    import llm
     import pytest
     from llm.parts import StreamEvent
+
+    from tests.stand_in import Action
 
 INNER = "mlx/toy-small"
 
 
-class Replying(llm.Model):
-    """A stand-in for `tiered` with these answers; `record` overrides fields of its record."""
+def replying(
+    *output: str | StreamEvent | llm.ToolCall, inner: Any = None, **record: Any
+) -> StandIn:
+    """A stand-in for `tiered` with this output, which it records with a key.
 
-    model_id = "tiered"
-    can_stream = True
-    supports_schema = True
-    supports_tools = True
+    `inner` is what the inner model recorded; `record` overrides fields of the record.
+    """
 
-    def __init__(
-        self, *output: str | StreamEvent | llm.ToolCall, inner: Any, **record: Any
-    ) -> None:
-        self.output = output
-        self.inner = inner
-        self.record = record
-
-    def _validate_attachments(self, attachments: list[llm.Attachment] | None = None) -> None:
-        """Accept any attachment, as `tiered` does."""
-
-    def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.Response,
-        conversation: llm.Conversation | None,
-    ) -> Iterator[Any]:
-        """Yield the answer."""
-        for item in self.output:
-            if isinstance(item, llm.ToolCall):
-                response.add_tool_call(item)
-            else:
-                yield item
+    def script(prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+        yield from output
         response.set_resolved_model(INNER)
         key = cache_key(prompt, INNER, {})
-        record = {"tier": "small", "key": key, "cached_from": None} | self.record
-        response.response_json = {"tiered": record, "response": self.inner}
+        fields = {"tier": "small", "key": key, "cached_from": None} | record
+        response.response_json = {"tiered": fields, "response": inner}
+
+    return StandIn("tiered", script, **AS_TIERED)
 
 
 def reply(
@@ -69,7 +53,7 @@ def reply(
     **options: Any,
 ) -> llm.Response:
     """Return a response with this output, to a new prompt or in a conversation, logged by llm."""
-    model = Replying(*output, inner=inner, **record or {})
+    model = replying(*output, inner=inner, **record or {})
     if to is not None:
         to.model = model
     response = (to or model).prompt(prompt, **options)

@@ -18,10 +18,11 @@ from llm.parts import StreamEvent, ToolResultPart
 
 from llm_tiered.cache.key import cache_key
 from tests.cache.fixed_request import FIXED, PNG, Search, fixed_key
-from tests.cache.replies import INNER, Replying, reply
+from tests.cache.replies import INNER, reply, replying
 from tests.make_log import empty_log
+from tests.stand_in import AsyncStandIn
 
-MODEL = Replying(inner=None)
+MODEL = replying()
 
 
 def ask(prompt: str | None = "Hello", **fields: Any) -> llm.Prompt:
@@ -106,14 +107,7 @@ def test_the_same_everywhere() -> None:
 
 def test_async() -> None:
     """The sync and the async model have the same key for the same request."""
-
-    class Async(llm.AsyncModel):
-        model_id = "tiered"
-
-        async def execute(self, *_: Any) -> Any:
-            yield ""
-
-    model: Any = Async()
+    model: Any = AsyncStandIn("tiered")
     fields: dict[str, Any] = {"system": "Be brief.", "hide_reasoning": True}
     prompt = model.prompt("Hello", **fields).prompt
     assert cache_key(prompt, INNER, {}) == cache_key(ask(**fields), INNER, {})
@@ -134,7 +128,7 @@ def test_continued_conversation(logs: Path, tmp_path: Path) -> None:
     empty_log(logs)
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
-    conversation = Replying(inner=None).conversation()
+    conversation = replying().conversation()
     signed = {"gemini": {"thoughtSignature": "abc", "scores": [0.5, 1]}}
     first = reply(
         logs,

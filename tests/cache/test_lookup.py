@@ -16,7 +16,7 @@ from llm.parts import StreamEvent
 
 from llm_tiered.cache.lookup import find
 from llm_tiered.log import database as log_database
-from tests.cache.replies import INNER, Replying, change, key_of, reply, warned
+from tests.cache.replies import INNER, change, key_of, reply, replying, warned
 from tests.make_log import add, empty_log, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_the_same_parts(log: Path, output: list[str | StreamEvent]) -> None:
     response = reply(log, *output)
     answer = find(key_of(response))
     assert answer
-    again = Replying(*answer.events, inner=None).prompt("Hello")
+    again = replying(*answer.events).prompt("Hello")
     assert again.text() == response.text()
     assert again.messages() == response.messages()
 
@@ -234,7 +234,7 @@ def test_condensed_json(log: Path) -> None:
 
 def test_in_a_conversation(log: Path) -> None:
     """The answer of a later turn holds only that turn's messages."""
-    conversation = Replying(inner=None).conversation()
+    conversation = replying().conversation()
     for words in ("one", "two", "three"):
         last = reply(log, words, prompt=f"Say {words}", to=conversation)
     answer = find(key_of(last))

@@ -19,6 +19,7 @@ from tests.cli.commands import (
     run_json,
     tier,
 )
+from tests.stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,28 +150,18 @@ def test_shows_a_local_model_by_an_alias_of_the_users_own(tiny: Path) -> None:
     assert line("all").endswith(str(tiny))
 
 
-class NotReally(llm.Model):
-    """Another plugin's model with an id like those of local models."""
-
-    model_id = "mlx/not-really"
-
-    def execute(self, *_: Any) -> Any:
-        """Answer."""
-        yield "Hello"
-
-
 class Plugin:
     """Another plugin."""
 
     @llm.hookimpl
     def register_models(self, register: Callable[..., None]) -> None:
         """Register its model."""
-        register(NotReally())
+        register(StandIn("mlx/not-really"))
 
 
 def test_shows_a_model_that_only_looks_local() -> None:
     """A tier whose model only looks like a local model is shown with the error."""
-    configure(tier("all", "1-10", NotReally.model_id))
+    configure(tier("all", "1-10", "mlx/not-really"))
     plugin = Plugin()
     pm.register(plugin)
     try:

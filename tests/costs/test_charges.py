@@ -17,7 +17,7 @@ from llm_tiered.costs.charges import (
 )
 from llm_tiered.costs.prices import Tokens, price_list
 from llm_tiered.costs.requests import Requests
-from tests.cache.replies import Replying
+from tests.cache.replies import replying
 
 FLASH, PRO = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-pro"
 USAGE = LoggedUsage(FLASH, None, "2026-11-22T18:00:00+00:00", 1000, 100)
@@ -117,7 +117,7 @@ def test_requests_with_special_tokens() -> None:
 )
 def test_finished_response(resolved: str, json: Any, details: Any, expected: str | None) -> None:
     """A response costs what genai-prices says for the model that gave it."""
-    response = Replying("Hello", inner=None).prompt("Hello")
+    response = replying("Hello").prompt("Hello")
     response.text()
     response.set_resolved_model(resolved)
     response.response_json = json

@@ -10,45 +10,33 @@ import llm
 import sqlite_utils
 
 from tests.make_log import MODELS, attempt
+from tests.stand_in import AS_TIERED, StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
+
+    from tests.stand_in import Action
 
 ESCALATED = "escalated: the answer is empty"
 
 
-class Answering(llm.Model):
-    """A stand-in for `tiered` that records these attempts; the last one gave the answer."""
+class Options(llm.Options):
+    """The option of `tiered` that matters here."""
 
-    model_id = "tiered"
-    supports_schema = True
-    supports_tools = True
+    escalate: bool | None = None
 
-    class Options(llm.Options):
-        """The options of `tiered` that matter here."""
 
-        escalate: bool | None = None
+def answering(attempts: list[dict[str, Any]]) -> StandIn:
+    """A stand-in for `tiered` that records these attempts, the last of which answered."""
 
-    def __init__(self, attempts: list[dict[str, Any]]) -> None:
-        self.attempts = attempts
-
-    def _validate_attachments(self, attachments: list[llm.Attachment] | None = None) -> None:
-        """Accept any attachment, as `tiered` does."""
-
-    def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.Response,
-        conversation: llm.Conversation | None,
-    ) -> Iterator[str]:
-        """Yield an answer, and record who gave it."""
+    def script(prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
         yield "It is so."
-        last = self.attempts[-1]
-        response.set_resolved_model(last["model"])
-        record = {"tier": self.attempts[0]["tier"], "attempts": self.attempts}
+        response.set_resolved_model(attempts[-1]["model"])
+        record = {"tier": attempts[0]["tier"], "attempts": attempts}
         response.response_json = {"tiered": record, "response": None}
+
+    return StandIn("tiered", script, Options=Options, **AS_TIERED)
 
 
 def log_answer(  # noqa: PLR0913 - the facts of an answer
@@ -66,7 +54,7 @@ def log_answer(  # noqa: PLR0913 - the facts of an answer
         *(attempt(name, MODELS[name], ESCALATED) for name in escalated),
         attempt(tier, MODELS[tier]),
     ]
-    model = Answering(attempts)
+    model = answering(attempts)
     if to is not None:
         to.model = model
     response = (to or model).prompt(prompt, **options)

@@ -13,7 +13,7 @@ from llm_tiered.errors import RequestError
 from llm_tiered.log import answers
 from llm_tiered.log.answers import LoggedAnswer, LoggedPrompt
 from llm_tiered.log.database import reading
-from tests.log.answering import ESCALATED, Answering, log_answer
+from tests.log.answering import ESCALATED, answering, log_answer
 from tests.make_log import MODELS, add, attempt, turn
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_attachments_tools_and_schema(log: Path) -> None:
 
 def test_conversation(log: Path) -> None:
     """The prompt is the user's last message; the characters are those of the conversation."""
-    conversation = llm.Conversation(model=Answering([]))
+    conversation = llm.Conversation(model=answering([]))
     log_answer(log, "Who wrote Hamlet?", to=conversation)
     log_answer(log, "And when?", to=conversation)
     assert prompt_of(log) == LoggedPrompt("And when?", 17 + 9 + 9, 0, 0, schema=False)
@@ -139,7 +139,7 @@ def test_without_messages(log: Path) -> None:
 
 def test_circular_chain(log: Path) -> None:
     """A damaged chain of messages that is a circle is read once round."""
-    conversation = llm.Conversation(model=Answering([]))
+    conversation = llm.Conversation(model=answering([]))
     log_answer(log, "Why?", to=conversation)
     log_answer(log, "When?", to=conversation)
     with closing(sqlite3.connect(log)) as database, database:

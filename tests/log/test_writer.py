@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,9 +23,10 @@ from llm_tiered.log import writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.toys import Ask, Toys
+
+ROOT = Path(__file__).parents[2]
 
 
 def verify(logs: Path) -> list[str]:
@@ -322,28 +324,14 @@ async def test_many_tasks(toys: Toys, logs: Path, caplog: pytest.LogCaptureFixtu
 
 PROCESSES = """
 from multiprocessing import get_context
-from pathlib import Path
 import llm
 from llm.plugins import load_plugins, pm
-from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.engine.requests import Limits
-
-class Toy(MlxModel):
-    def __init__(self):
-        spec = ModelSpec(model_id="mlx/toy-small", path=Path("toy"))
-        super().__init__(spec, Limits, lambda _: None)
-
-    def check(self, *, allow_cpu):
-        pass
-
-    def execute(self, prompt, stream, response, conversation):
-        yield "answer to " + prompt.prompt
+from tests.stand_in import StandIn
 
 class Plugin:
     @llm.hookimpl
     def register_models(self, register):
-        register(Toy())
+        register(StandIn("mlx/toy-small", runs_here=True))
 
 def prompt(start, name):
     start.wait()
@@ -369,7 +357,7 @@ def test_many_processes(toys: Toys, logs: Path) -> None:
     """Eight processes that log at the same time lose nothing, even if there was no log."""
     toys.configure(log_api=True)
     command = [sys.executable, "-W", "error", "-c", PROCESSES]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (process.stdout, process.stderr) == (f"{[0] * 8}\n", "")
     with closing(sqlite3.connect(logs)) as database:
         (rows,) = database.execute("select count(*) from turns").fetchone()

@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -21,12 +22,12 @@ from tests import gemini
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pytest_httpx import HTTPXMock
 
     from tests.toys import Ask, Toys
 
+ROOT = Path(__file__).parents[2]
 # A model of llm-gemini that genai-prices knows: 2.50 dollars for a million output tokens.
 FLASH = "gemini/gemini-2.5-flash"
 A_DOLLAR = 400_000
@@ -195,21 +196,16 @@ SPENDERS = """
 from multiprocessing import get_context
 import llm
 from llm.plugins import pm
+from tests.stand_in import StandIn
 
-class Cloud(llm.Model):
-    model_id = "gemini/gemini-2.5-flash"
-
-    class Options(llm.Options):
-        max_tokens: int | None = None
-
-    def execute(self, prompt, stream, response, conversation):
-        yield "answer"
-        response.set_usage(input=0, output=40_000)
+def answer(prompt, response):
+    yield "answer"
+    response.set_usage(input=0, output=40_000)
 
 class Plugin:
     @llm.hookimpl
     def register_models(self, register):
-        register(Cloud())
+        register(StandIn("gemini/gemini-2.5-flash", answer))
 
 def spend(start):
     start.wait()
@@ -232,14 +228,12 @@ print([spender.exitcode for spender in spenders])
 """
 
 
-def test_processes_that_spend_at_once(
-    toys: Toys, logged: Callable[[], list[Any]], tmp_path: Path
-) -> None:
+def test_processes_that_spend_at_once(toys: Toys, logged: Callable[[], list[Any]]) -> None:
     """Eight processes overshoot a budget by no more than the requests in flight."""
     cloud(toys, day=1)
     toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10"}])
     command = [sys.executable, "-c", SPENDERS]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr.count("Error")) == (f"{[0] * 8}\n", 0), done.stderr
     [day] = budget.used(Budget(day=Decimal(1)))
     assert len(logged()) == day.spent * 10

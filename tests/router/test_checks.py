@@ -14,19 +14,18 @@ from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.router.checks import check
+from tests.stand_in import StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 PNG = llm.Attachment(type="image/png", content=b"not looked at")
 SETTINGS = Config()
 
 
-class Model(llm.Model):
+class Model(StandIn):
     """A model that supports only text unless a test says otherwise."""
 
-    model_id = "toy"
     server_side_tools: tuple[type[llm.ServerSideTool], ...] = ()
 
     @property
@@ -34,21 +33,11 @@ class Model(llm.Model):
         """The tools that the test set."""
         return self.server_side_tools
 
-    def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.Response,
-        conversation: llm.Conversation | None,
-    ) -> Iterator[str]:
-        """Never called."""
-        raise NotImplementedError
-
 
 @pytest.fixture
 def model() -> Model:
     """A model that supports only text."""
-    return Model()
+    return Model("toy")
 
 
 def prompt(model: Any, **fields: Any) -> llm.Prompt:

@@ -13,49 +13,42 @@ from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
 from llm_tiered.router.inner import finish, inner_options, inner_response
 from tests import gemini
+from tests.stand_in import StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
+
+    from tests.stand_in import Action
 
 
-class Model(llm.Model):
-    """A model with the test's options that repeats its prompt."""
+class NewOptions(llm.Options):
+    """OpenAI's newest name for the token limit."""
 
-    model_id = "toy"
-    supports_schema = True
-    supports_tools = True
-    attachment_types = {"image/png"}  # noqa: RUF012 - as llm declares it
-
-    def execute(
-        self,
-        prompt: llm.Prompt,
-        stream: bool,
-        response: llm.Response,
-        conversation: llm.Conversation | None,
-    ) -> Iterator[str]:
-        """Repeat the prompt and the number of turns before it."""
-        response.set_usage(input=3, output=2, details={"cached": 1})
-        yield f"{prompt.prompt} after {len(conversation.responses) if conversation else 0}"
+    max_completion_tokens: int | None = None
 
 
-class Outer(Model):
+def repeat(prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+    """Repeat the prompt and the number of turns before it."""
+    response.set_usage(input=3, output=2, details={"cached": 1})
+    before = response.conversation.responses if response.conversation else []
+    yield f"{prompt.prompt} after {len(before)}"
+
+
+def toy_model(model_id: str = "toy", **features: Any) -> StandIn:
+    """A model that can do everything, without options."""
+    everything: dict[str, Any] = {"supports_schema": True, "supports_tools": True}
+    everything |= {"attachment_types": {"image/png"}, "Options": llm.Options}
+    return StandIn(model_id, repeat, **everything | features)
+
+
+def outer_model() -> StandIn:
     """The model that the caller sees."""
-
-    model_id = "outer"
-
-
-class NewOpenAI(Model):
-    """A model with OpenAI's newest name for the token limit."""
-
-    class Options(llm.Options):
-        """Its options."""
-
-        max_completion_tokens: int | None = None
+    return toy_model("outer")
 
 
 def inner_prompt(prompt: llm.Prompt, **fields: Any) -> llm.Prompt:
     """The prompt that the inner model gets."""
-    model = Model()
+    model = toy_model()
     said: dict[str, Any] = {"stream": True, "conversation": None, "key": None} | fields
     response: llm.Response = inner_response(model, model.Options(), prompt=prompt, **said)
     return response.prompt
@@ -75,7 +68,7 @@ def test_names_of_options() -> None:
         "max_output_tokens": 50,
         "top_p": 0.9,
     }
-    options = inner_options(NewOpenAI(), {}, requested)
+    options = inner_options(toy_model(Options=NewOptions), {}, requested)
     assert options.model_dump(exclude_none=True) == {"max_completion_tokens": 50}
 
 
@@ -122,7 +115,7 @@ def test_prompt_is_the_same() -> None:
     result = llm.ToolResult("double", "4", tool_call_id="c-1")
     outer = llm.Prompt(
         "Hello",
-        model=Outer(),
+        model=outer_model(),
         fragments=["A text."],
         attachments=[attachment],
         schema={"type": "object"},
@@ -155,12 +148,12 @@ def test_prompt_is_the_same() -> None:
 )
 def test_system_prompt(fields: dict[str, Any], system: str) -> None:
     """The system prompt is the request's own, else the one in the messages."""
-    assert inner_prompt(llm.Prompt("Hello", model=Outer(), **fields)).system == system
+    assert inner_prompt(llm.Prompt("Hello", model=outer_model(), **fields)).system == system
 
 
 def test_prompt_without_text() -> None:
     """A prompt that consists only of messages gets no text of its own."""
-    outer = llm.Prompt(None, model=Outer(), messages=[llm.user("Hello")])
+    outer = llm.Prompt(None, model=outer_model(), messages=[llm.user("Hello")])
     inner = inner_prompt(outer)
     assert inner.prompt == ""
     assert inner.messages == [llm.user("Hello")]
@@ -168,11 +161,11 @@ def test_prompt_without_text() -> None:
 
 def test_outer_conversation_is_left_alone() -> None:
     """The inner response sees the turns so far and adds none to the outer conversation."""
-    conversation = Outer().conversation()
+    conversation = outer_model().conversation()
     conversation.prompt("One").text()
     turns = list(conversation.responses)
     prompt = llm.Prompt("Two", model=conversation.model)
-    model = Model()
+    model = toy_model()
     response = inner_response(
         model, model.Options(), prompt=prompt, stream=True, conversation=conversation, key=None
     )
@@ -187,11 +180,11 @@ def test_outer_conversation_is_left_alone() -> None:
 
 def test_no_conversation() -> None:
     """Without an outer conversation there is no inner one."""
-    model = Model()
+    model = toy_model()
     response = inner_response(
         model,
         model.Options(),
-        prompt=llm.Prompt("One", model=Outer()),
+        prompt=llm.Prompt("One", model=outer_model()),
         stream=False,
         conversation=None,
         key=None,
@@ -203,9 +196,9 @@ def test_no_conversation() -> None:
 
 def test_finish() -> None:
     """The outer response takes over the inner one's usage, tool calls and model."""
-    prompt = llm.Prompt("One", model=Outer())
-    outer = llm.Response(prompt, Outer(), stream=True)
-    model = Model()
+    prompt = llm.Prompt("One", model=outer_model())
+    outer = llm.Response(prompt, outer_model(), stream=True)
+    model = toy_model()
     inner = inner_response(
         model, model.Options(), prompt=prompt, stream=True, conversation=None, key=None
     )

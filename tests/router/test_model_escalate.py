@@ -169,12 +169,9 @@ SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "require
 
 
 @pytest.fixture
-def schemas(monkeypatch: pytest.MonkeyPatch, toys: Toys) -> None:
+def schemas(toys: Toys) -> None:
     """Let the toys accept schemas, without a grammar."""
-    from tests import toys as module
-
-    for kind in (module.ToyModel, module.AsyncToyModel):
-        monkeypatch.setattr(kind, "supports_schema", True)
+    toys.small.schemas = toys.medium.schemas = True
 
 
 @pytest.mark.usefixtures("schemas")

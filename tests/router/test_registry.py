@@ -9,7 +9,7 @@ from llm.models import ModelWithAliases
 
 from llm_tiered.errors import ModelUnavailable
 from llm_tiered.router.registry import Registry
-from tests.other_models import AsyncOther, Other
+from tests.stand_in import AsyncStandIn, StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def _entry(model_id: str, *aliases: str, sync_only: bool = False) -> ModelWithAliases:
-    async_model: Any = None if sync_only else AsyncOther(model_id)
-    return ModelWithAliases(Other(model_id), async_model, set(aliases))
+    async_model: Any = None if sync_only else AsyncStandIn(model_id)
+    return ModelWithAliases(StandIn(model_id), async_model, set(aliases))
 
 
 def test_get_by_id_and_alias() -> None:
