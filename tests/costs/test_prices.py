@@ -13,6 +13,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices
 
 from llm_tiered.costs.prices import (
+    LOCAL_PREFIX,
     LONG_PROMPT,
     Energy,
     Tokens,
@@ -24,6 +25,7 @@ from llm_tiered.costs.prices import (
     same_model,
     with_version,
 )
+from llm_tiered.mlx.catalog import PREFIX
 
 FLASH, PRO = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-pro"
 DAY = date(2026, 11, 1)
@@ -184,6 +186,7 @@ def test_local_models_cost_nothing() -> None:
     """Models on this machine are free, even unknown ones."""
     assert is_local("mlx/Qwen2.5-7B-Instruct-4bit")
     assert not is_local("gemini/gemini-2.5-flash")
+    assert LOCAL_PREFIX == PREFIX
     assert cost("mlx/own", Tokens(MILLION, MILLION), DAY) == 0
     assert estimate("mlx/own", MILLION, MILLION) == 0
 

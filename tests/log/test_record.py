@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llm_tiered.log import record
 from llm_tiered.log.record import Attempt, Record, Rollout, inner_response, json_path, sql
 
 RECORD = Record(
@@ -119,3 +122,11 @@ def test_sql_reads_what_was_written() -> None:
             assert database.execute(query, ("{broken",)).fetchone() == (None,)
         query = f"select {sql('rollout', 'name')} from (select ? as response_json)"
         assert database.execute(query, (written,)).fetchone() == ("medium",)
+
+
+def test_only_this_module_knows_the_form() -> None:
+    """No other module of the package spells a path or a key of the record."""
+    package = Path(record.__file__).parents[1]
+    spelling = re.compile(r'\$\.tiered|\["tiered"\]|(?<!aliases\(\))\.get\("tiered"|"tiered" in')
+    modules = {path for path in package.rglob("*.py") if spelling.search(path.read_text("utf-8"))}
+    assert modules == {Path(record.__file__)}
