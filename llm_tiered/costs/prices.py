@@ -132,7 +132,7 @@ def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
     return None if prices is None else prices.cost(tokens)
 
 
-def estimate(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:
+def highest_cost(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:
     """Return the most that a planned request can cost, in dollars, or None if unknown."""
     return cost(model, Tokens(input_tokens, max_output_tokens))
 

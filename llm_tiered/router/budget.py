@@ -93,7 +93,7 @@ def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> De
     values = options.model_dump(exclude_none=True)
     limits = (values.get(name) for name in ("max_output_tokens", "max_tokens"))
     answer = next((limit for limit in limits if limit), ANSWER_TOKENS)
-    return prices.estimate(model_id, sum(_tokens(prompt)), answer)
+    return prices.highest_cost(model_id, sum(_tokens(prompt)), answer)
 
 
 def _tokens(prompt: llm.Prompt) -> Iterator[int]:

@@ -19,7 +19,7 @@ from llm_tiered.costs.prices import (
     Tokens,
     cost,
     count_tokens,
-    estimate,
+    highest_cost,
     is_local,
     price_list,
     same_model,
@@ -179,7 +179,7 @@ def test_an_unknown_price_is_none(name: str) -> None:
     """The price of an unknown model, or of one listed without a price, is not zero."""
     assert cost(name, Tokens(1, 1), DAY) is None
     assert price_list(name, DAY) is None
-    assert estimate(name, 1, 1) is None
+    assert highest_cost(name, 1, 1) is None
 
 
 def test_local_models_cost_nothing() -> None:
@@ -188,12 +188,12 @@ def test_local_models_cost_nothing() -> None:
     assert not is_local("gemini/gemini-2.5-flash")
     assert LOCAL_PREFIX == PREFIX
     assert cost("mlx/own", Tokens(MILLION, MILLION), DAY) == 0
-    assert estimate("mlx/own", MILLION, MILLION) == 0
+    assert highest_cost("mlx/own", MILLION, MILLION) == 0
 
 
-def test_estimate() -> None:
-    """The estimate is for the input and the maximum number of output tokens."""
-    assert estimate(FLASH, 10_000, 2000) == Decimal("0.008")
+def test_highest_cost() -> None:
+    """The highest cost is that of the input and the maximum number of output tokens."""
+    assert highest_cost(FLASH, 10_000, 2000) == Decimal("0.008")
 
 
 def test_energy() -> None:
