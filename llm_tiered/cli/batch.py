@@ -138,8 +138,10 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         stack.enter_context(_warnings_once())
         asyncio.run(batch.run(batch_rows))
     if batch.interrupted:
-        can_continue = "the same command continues from here"
-        echo_note(f"Stopped: {can_continue if journal else 'only a batch with --output continues'}")
+        if journal:
+            echo_note("Stopped: the same command continues from here")
+        else:
+            echo_note("Stopped: only a batch with --output can be continued")
         context.exit(130)
     if progress.failed:
         context.exit(1)

@@ -183,7 +183,7 @@ def test_ctrl_c_while_stdin_is_silent() -> None:
     process.wait(timeout=TIMEOUT)
     printed, errors = finish(process, 130)
     assert printed == ""
-    assert "Stopped: --output would let it continue" in errors
+    assert "Stopped: only a batch with --output can be continued" in errors
     assert "Fatal" not in errors
 
 
