@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import ipaddress
 import os
 import socket
+import warnings
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Importing it leaves a connection to SQLite open. Here that is not yet an error.
-import datasette.filters  # noqa: F401
 import llm
 import llm_gemini
 import pytest
@@ -19,7 +19,7 @@ from llm.plugins import load_plugins, pm
 
 from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.mlx.engine.engine import ENGINE
-from llm_tiered.router import request as routed
+from llm_tiered.router import request
 from llm_tiered.router.attempts import Cooldowns
 from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
 from tests.make_log import empty_log
@@ -38,6 +38,17 @@ SETTINGS = (
 
 
 _HOMES = count()
+
+with warnings.catch_warnings():
+    # Datasette's import leaves a connection to SQLite open, which would fail some later test.
+    warnings.simplefilter("ignore", ResourceWarning)
+    importlib.import_module("datasette.filters")
+    gc.collect()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: some tests only wait for other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:
@@ -58,7 +69,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
     # No certificates: reading those of the machine takes each HTTP client 40 ms, for nothing.
     monkeypatch.setenv("SSL_CERT_DIR", str(home))
-    monkeypatch.setattr(routed, "COOLDOWNS", Cooldowns())
+    monkeypatch.setattr(request, "COOLDOWNS", Cooldowns())
     load_plugins()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,15 @@ def test_the_reader_of_imports_reads() -> None:
     assert _own_imports("") == {"cli", "plugin"}
 
 
+def test_no_import_circles() -> None:
+    """No module imports itself by way of others, not even for types or inside a function."""
+    sorter = TopologicalSorter({name: _own_imports(name) for name in MODULES})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(f"an import circle: {' <- '.join(error.args[1])}")
+
+
 def test_rooms_import_only_what_is_below_them() -> None:
     """Imports point one way, from the commands down to the errors."""
     upward = {}
@@ -190,6 +201,59 @@ def test_files_are_short() -> None:
     files = [*MODULES.values(), *TESTS.rglob("*.py")]
     lengths = {str(path): len(path.read_text("utf-8").splitlines()) for path in files}
     assert {path: length for path, length in lengths.items() if length >= 400} == {}
+
+
+# Names
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """No two classes of the package have the same name."""
+    places: dict[str, list[str]] = {}
+    for name in MODULES:
+        for node in ast.walk(_tree(name)):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name)
+    assert {cls: modules for cls, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_modules_keep_their_names() -> None:
+    """A module is imported under its own name, with the name of its room before it if need be."""
+    aliases = {}
+    for name in MODULES:
+        for node in ast.walk(_tree(name)):
+            for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
+                own = _imports(name, [node]) & {f"llm_tiered.{module}" for module in MODULES}
+                module = next((each for each in own if each.endswith(f".{alias.name}")), None)
+                if alias.asname and module:
+                    aliases[f"{name}: {alias.asname}"] = module
+    prefixed = {"_".join(module.split(".")[-2:]): module for module in aliases.values()}
+    wrong = {
+        place: module
+        for place, module in aliases.items()
+        if prefixed.get(place.partition(": ")[2]) != module
+    }
+    assert wrong == {}
+
+
+# What only one module spells: how the record, Gemini's replies and llm's folder look.
+SPELLED_ONCE = {
+    r"""\$\.tiered|\[.tiered.\]|(?<!aliases\(\))\.get\(.tiered.\)""": "log.record",
+    r"modelVersion|TokenCount|TokensDetails|promptFeedback|blockReason|finishReason": "gemini",
+    r"user_dir": "paths",
+    r"(from|import) jsonschema": "json_schema",
+    r"get_close_matches\(": "wording",
+}
+
+
+def test_formats_are_spelled_once() -> None:
+    """Each of these is written in one module, which the others ask."""
+    elsewhere = {}
+    for pattern, owner in SPELLED_ONCE.items():
+        spelled = {name for name, path in MODULES.items() if re.search(pattern, path.read_text())}
+        assert owner in spelled, pattern
+        if others := spelled - {owner}:
+            elsewhere[owner] = others
+    assert elsewhere == {}
 
 
 # What starting llm imports

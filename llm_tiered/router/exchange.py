@@ -19,7 +19,6 @@ import llm
 from .. import gemini
 from ..errors import BrokenAnswer, EmptyAnswer
 from ..log.record import Record
-from . import request as requests
 from .attempts import Check, Recall, Step, Wait, run
 from .cached import CachedAnswers
 from .inner import finish, text_of
@@ -136,7 +135,7 @@ class Exchange:
         request = self._request
         attempts = run(
             request.candidates,
-            requests.COOLDOWNS,
+            request.cooldowns,
             request.attempts,
             ladder=request.ladder,
             recall=self._cached.enabled,

@@ -50,6 +50,7 @@ class TieredRequest:
         self.conversation = conversation
         self.api_key = api_key
         self.settings = load_settings()
+        self.cooldowns = COOLDOWNS
         self.attempts: list[Attempt] = []
         self.sampling: dict[str, Any] = {
             name: value for name in SAMPLING if (value := getattr(options, name)) is not None
@@ -67,7 +68,7 @@ class TieredRequest:
         self, candidate: Candidate, find: Callable[[str], _BaseModel]
     ) -> Problem | None:
         """Why the candidate would be skipped now, a cooldown included, or None."""
-        return COOLDOWNS.check(candidate.model) or self.check(candidate, find)
+        return self.cooldowns.check(candidate.model) or self.check(candidate, find)
 
     def check(self, candidate: Candidate, find: Callable[[str], _BaseModel]) -> Problem | None:
         """Why the candidate is known not to work, or None. `find` looks a model up by name."""
