@@ -151,13 +151,13 @@ def price_list(model: str, on: date) -> PriceList | None:
 
     The price of a model that genai-prices lists without a price is unknown.
     """
-    known = _find(model)
-    return None if known is None else known.on(on)
+    priced = _priced_model(model)
+    return None if priced is None else priced.on(on)
 
 
 @dataclass
-class _Known:
-    """A model of genai-prices, with the price lists derived from it by the ids of their prices."""
+class _PricedModel:
+    """A model of genai-prices, with its price lists by the identity of the prices they are from."""
 
     info: ModelInfo
     lists: dict[int, PriceList | None] = field(default_factory=dict)
@@ -170,13 +170,13 @@ class _Known:
 
 
 @lru_cache(maxsize=1000)
-def _find(model: str) -> _Known | None:
+def _priced_model(model: str) -> _PricedModel | None:
     from genai_prices import Usage, calc_price
 
     provider, name = _split(model)
     for reference, provider_id in ((name, provider), (model, None)):
         try:
-            return _Known(calc_price(Usage(), reference, provider_id=provider_id).model)
+            return _PricedModel(calc_price(Usage(), reference, provider_id=provider_id).model)
         except LookupError:
             continue
     return None
