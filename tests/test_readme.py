@@ -1,4 +1,4 @@
-"""The README: each of its commands is run as it stands."""
+"""The README: its commands and its Python run as written. What is visible beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import yaml
 from click.testing import CliRunner
 from llm.cli import cli
 
+from llm_tiered.config.reference import config_keys
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.weights import embedded
 from tests import gemini
@@ -32,8 +34,8 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [
     line for language, block in BLOCKS if language == "bash" for line in block.splitlines() if line
 ]
-# These install things: CI runs them, word for word.
-INSTALLING = [line for line in LINES if ".venv/bin" in line]
+# These install packages, so CI runs them instead of a test.
+INSTALLING = [line for line in LINES if ".venv/bin" in line or line.startswith("llm install")]
 SESSION = [line for line in LINES if line not in INSTALLING]
 
 
@@ -44,7 +46,7 @@ def machine(
     monkeypatch: pytest.MonkeyPatch,
     httpx_mock: HTTPXMock,
 ) -> Iterator[Path]:
-    """A machine whose local models are tiny ones, with Gemini's HTTP answered; gives its folder."""
+    """A machine with tiny local models and a stand-in for Gemini's HTTP; returns its folder."""
     tiny = build("qwen2", tmp_path / "tiny", context=640, eos_bias=36.0)
     shutil.copytree(tiny, embedded.folder())
     models = {"Phi-3.5-mini-instruct-4bit": "phi", "Qwen2.5-7B-Instruct-4bit": "qwen"}
@@ -62,7 +64,7 @@ def machine(
 
 
 def run(line: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a line of the shell that is a command of llm or datasette; give what it printed."""
+    """Run a line of the shell that is a command of llm or datasette; return what it prints."""
     words = shlex.split(line, comments=True)
     with monkeypatch.context() as patch:
         while "=" in words[0]:
@@ -76,7 +78,7 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def browse(words: list[str]) -> str:
-    """Run datasette on the log as the README says, for one page instead of for ever."""
+    """Run datasette on the log as the README does, but only for one request."""
     assert words == ["$(llm logs path)"]
     log = str(Path(llm.user_dir()) / "logs.db")
     command = [sys.executable, "-m", "datasette", log, "--get", "/logs/turns.json"]
@@ -85,8 +87,8 @@ def browse(words: list[str]) -> str:
 
 @pytest.mark.httpx_mock(assert_all_responses_were_requested=False)
 def test_commands(machine: Path, user_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command of the README works, in the order in which they stand."""
-    # The page itself is opened in tests/dashboard; here, nobody is there to end the server.
+    """Every command of the README works, in its order."""
+    # The page itself is tested in tests/dashboard; here the server would never end.
     monkeypatch.setattr("datasette.cli.cli.main", lambda *_, **__: None)
     monkeypatch.setattr("click.launch", lambda _: None)
     (machine / "prompts.jsonl").write_text('{"prompt": "Hello", "complexity": 2}\n')
@@ -113,10 +115,39 @@ def test_python(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ci_installs_as_the_readme_says() -> None:
-    """CI runs what the README's two first commands run."""
-    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8")
-    script = (ROOT / ".ci" / "run").read_text("utf-8")
-    first, second = INSTALLING
-    assert first in workflow
-    assert second.endswith("/python -m pytest")
-    assert "python -m pytest" in script
+    """CI runs the commands of the README that install something, word for word."""
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8").splitlines()
+    script = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+    lines = {line.strip() for line in workflow}
+    # The script has an environment of its own, and prints less.
+    lines |= {".venv/bin/" + line.removesuffix(" --quiet") for line in script}
+    assert INSTALLING
+    assert [line for line in INSTALLING if line not in lines] == []
+
+
+def test_table_of_config_keys() -> None:
+    """The README has a row for each key of the config."""
+    rows = re.findall(r"^\| `([^`]+)` \|", README, re.MULTILINE)
+    assert [key.key for key in config_keys() if key.key not in rows] == []
+
+
+def test_headings_that_links_point_to() -> None:
+    """Every link within the README points to one of its headings."""
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(#([^)]+)\)", README)
+    assert links
+    assert set(links) <= anchors
+
+
+def test_top_level() -> None:
+    """Apart from dotfiles and what git ignores, only these are at the top level."""
+    ignored = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    visible = {
+        path.name
+        for path in ROOT.iterdir()
+        if not path.name.startswith(".")
+        and not any(fnmatch(path.name, pattern.rstrip("/")) for pattern in ignored)
+    }
+    expected = {"llm_tiered", "tests", "findings", "pyproject.toml", "README.md", "LICENSE"}
+    assert visible == expected
