@@ -7,6 +7,7 @@ import importlib
 import ipaddress
 import os
 import socket
+import sys
 import warnings
 from itertools import count
 from pathlib import Path
@@ -39,6 +40,9 @@ SETTINGS = (
 
 _HOMES = count()
 
+WITHOUT_OPENAI = str(Path(__file__).parent / "without_openai")
+sys.path.insert(0, WITHOUT_OPENAI)
+
 with warnings.catch_warnings():
     # Datasette's import leaves a connection to SQLite open, which would fail some later test.
     warnings.simplefilter("ignore", ResourceWarning)
@@ -67,6 +71,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.getbasetemp() / f"home-{next(_HOMES)}"
     monkeypatch.setenv("LLM_USER_PATH", str(home / "llm"))
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    monkeypatch.setenv("PYTHONPATH", WITHOUT_OPENAI, prepend=os.pathsep)
     # No certificates: reading those of the machine takes each HTTP client 40 ms, for nothing.
     monkeypatch.setenv("SSL_CERT_DIR", str(home))
     monkeypatch.setattr(request, "COOLDOWNS", Cooldowns())

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import ModuleType
 
 from tests.batch.echo import registered
 
@@ -28,8 +27,6 @@ async def act(model: str, prompt: str) -> str:
 
 
 if __name__ == "__main__":
-    # llm imports this for its own models, which nobody uses here, and it takes 0.2 seconds.
-    sys.modules["openai"] = ModuleType("openai")
     from llm.cli import cli
 
     # Ctrl-C works even if the parent process ignores it.
