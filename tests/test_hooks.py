@@ -179,4 +179,4 @@ def test_example_as_an_installed_distribution(installed_example: None, user_path
     route = run_json("route", "Is this contract valid? My password for it is swordfish.")
     assert (route["complexity"], route["source"]) == (9, "estimate")
     [cloud] = [step for step in route["chain"] if step["tier"] == "cloud"]
-    assert (cloud["outcome"], cloud["reason"]) == ("skipped", "it holds a password")
+    assert (cloud["outcome"], cloud["reason"]) == ("skipped", "it contains a password")
