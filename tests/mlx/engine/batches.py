@@ -1,60 +1,58 @@
-"""What tests of many requests at once ask, and how."""
+"""Several requests at the same time."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine.requests import Limits
-from llm_tiered.mlx.models import AsyncMlxModel
+from llm_tiered.mlx.engine.engine import ENGINE, MAX_IN_FLIGHT
+from llm_tiered.mlx.engine.worker import Worker
+from tests.mlx.models import PATIENCE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import llm
+    import pytest
+
+    from llm_tiered.mlx.models import AsyncMlxModel
 
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
 ENDLESS: dict[str, Any] = {"temperature": 0, "max_tokens": 3500}
-PATIENCE = 30  # seconds, for what takes far less
-
-
-class Fault(Exception):
-    """What a test lets go wrong."""
-
-
-def local(folder: Path, name: str) -> AsyncMlxModel:
-    """The model in a folder."""
-    return AsyncMlxModel(ModelSpec(model_id=name, path=folder), Limits, lambda _: None)
 
 
 def questions(count: int) -> list[str]:
-    """Questions of all lengths."""
+    """Return questions of different lengths."""
     return [f"What is {number} times {number}? " * (number % 7 + 1) for number in range(count)]
 
 
-async def ask(model: AsyncMlxModel, prompt: str, **options: Any) -> str:
-    """Ask, and wait for the answer."""
-    text: str = await asyncio.wait_for(model.prompt(prompt, **options).text(), PATIENCE)
-    return text
+def start_together(patch: pytest.MonkeyPatch, count: int) -> None:
+    """Hold the next requests back until there are `count` of them, so that they form one batch."""
+    admit, is_complete = Worker._admit, False
+
+    def hold(worker: Worker) -> None:
+        nonlocal is_complete
+        while not is_complete and len(worker._waiting) < count and not worker._closing.is_set():
+            worker._receive(wait=True)
+        is_complete = True
+        admit(worker)
+
+    patch.setattr(Worker, "_admit", hold)
+
+
+def check_all_slots_are_free() -> None:
+    """Assert that no request is in flight any more."""
+    assert all(ENGINE._slots.acquire(timeout=PATIENCE) for _ in range(MAX_IN_FLIGHT))
+    ENGINE._slots.release(MAX_IN_FLIGHT)
 
 
 class Reader:
-    """A task that reads a long answer, and what it has read so far."""
+    """A task that reads a long answer."""
 
     def __init__(self, model: AsyncMlxModel, prompt: str) -> None:
-        self.begun = asyncio.Event()
+        self.has_begun = asyncio.Event()
         self.text = ""
         self.task = asyncio.create_task(self._read(model.prompt(prompt, **ENDLESS)))
 
     async def _read(self, response: llm.AsyncResponse) -> None:
         async for piece in response:
             self.text += piece
-            self.begun.set()
-
-
-def details(response: llm.AsyncResponse) -> dict[str, Any]:
-    """Give what is said of an answer beside its text."""
-    found: Any = response.response_json
-    assert isinstance(found, dict)
-    return found
+            self.has_begun.set()

@@ -1,4 +1,4 @@
-"""Many requests at once on one model: each keeps what is its own."""
+"""Batches: each of several simultaneous requests gets the answer that it would get alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import json
 import traceback
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -14,70 +15,83 @@ import pytest
 
 from llm_tiered.errors import EngineError, RequestError
 from llm_tiered.mlx import device
+from llm_tiered.mlx.engine import batch
 from llm_tiered.mlx.engine.batch import Batch
-from llm_tiered.mlx.engine.engine import ENGINE, MAX_IN_FLIGHT
+from llm_tiered.mlx.engine.engine import MAX_IN_FLIGHT
 from llm_tiered.mlx.engine.kv import PrefixCache
 from llm_tiered.mlx.engine.solo import Solo
 from llm_tiered.mlx.tokens.decoding import Decoder
 from llm_tiered.mlx.tokens.structured import Constraint
-from tests.mlx.engine.batches import GREEDY, PATIENCE, Fault, Reader, ask, details, local, questions
+from tests.mlx.engine.batches import (
+    GREEDY,
+    Reader,
+    check_all_slots_are_free,
+    questions,
+    start_together,
+)
+from tests.mlx.engine.faults import FailingCalls, Fault
+from tests.mlx.models import PATIENCE, ask, async_local_model, details
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from llm_tiered.mlx.models import AsyncMlxModel
 
 NAME = "mlx/batch"
+ENGINE_FOLDER = str(Path(batch.__file__).parent)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model that talks on."""
+    """The folder of a model that never ends its turn."""
     return build("qwen2", tmp_path_factory.mktemp("batch"), layers=1, context=4096)
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> AsyncMlxModel:
-    """Give it as llm's model."""
-    return local(folder, NAME)
+    """The model that never ends its turn."""
+    return async_local_model(folder, NAME)
 
 
 @pytest.fixture(scope="module")
 def terse(tmp_path_factory: pytest.TempPathFactory) -> AsyncMlxModel:
-    """Give a model that ends its turn by itself."""
+    """A model that ends its turn."""
     folder = build("phi3", tmp_path_factory.mktemp("terse"), layers=1, eos_bias=32.0)
-    return local(folder, "mlx/batch-terse")
+    return async_local_model(folder, "mlx/batch-terse")
+
+
+async def answers(model: AsyncMlxModel, count: int) -> list[str]:
+    """Return the answers to the first questions, asked one after the other."""
+    return [await ask(model, question, **GREEDY) for question in questions(count)]
 
 
 async def test_together_as_one_by_one(model: AsyncMlxModel) -> None:
-    """32 requests at once get the answers that they get one by one."""
-    alone = [await ask(model, question, **GREEDY) for question in questions(32)]
+    """32 simultaneous requests get the answers that they get one by one."""
+    alone = await answers(model, 32)
     together = await asyncio.gather(*(ask(model, each, **GREEDY) for each in questions(32)))
     assert together == alone
     assert len(set(alone)) > 28
 
 
 async def test_newcomer_joins(model: AsyncMlxModel) -> None:
-    """A request that comes while others run is answered before they are, and changes nothing."""
+    """A request that joins a running batch is answered before the others, and changes nothing."""
     expected = await ask(model, "Hello", **GREEDY)
-    alone = [await ask(model, each, **GREEDY) for each in questions(3)]
-    running = [Reader(model, each) for each in questions(3)]
-    for each in running:
-        await asyncio.wait_for(each.begun.wait(), PATIENCE)
+    alone = await answers(model, 3)
+    readers = [Reader(model, question) for question in questions(3)]
+    for reader in readers:
+        await asyncio.wait_for(reader.has_begun.wait(), PATIENCE)
     assert await ask(model, "Hello", **GREEDY) == expected
-    for each in running:
-        assert not each.task.done()
-        each.task.cancel()
-    await asyncio.gather(*(each.task for each in running), return_exceptions=True)
-    for each, text in zip(running, alone, strict=True):
-        assert each.text.startswith(text)
+    for reader in readers:
+        assert not reader.task.done()
+        reader.task.cancel()
+    await asyncio.gather(*(reader.task for reader in readers), return_exceptions=True)
+    for reader, text in zip(readers, alone, strict=True):
+        assert reader.text.startswith(text)
 
 
-async def test_each_keeps_its_own(model: AsyncMlxModel) -> None:
-    """Temperature, penalty, stop strings, limit and schema hold for one request of a batch only."""
+async def test_options_of_one_request(model: AsyncMlxModel) -> None:
+    """Temperature, penalty, stop strings, limit and schema apply to one request of a batch only."""
     schema: dict[str, Any] = {"enum": ["yes", "no"]}
-    wanted: list[dict[str, Any]] = [
+    options: list[dict[str, Any]] = [
         GREEDY,
         {"temperature": 0, "max_tokens": 30, "repetition_penalty": 3},
         {"temperature": 0, "max_tokens": 5},
@@ -87,39 +101,39 @@ async def test_each_keeps_its_own(model: AsyncMlxModel) -> None:
         {"temperature": 1, "max_tokens": 30, "min_p": 1},
         {"temperature": 0, "max_tokens": 30},
     ]
-    alone = [await ask(model, "Hello", **options) for options in wanted]
+    alone = [await ask(model, "Hello", **each) for each in options]
     hot = [ask(model, "Hello", temperature=2, max_tokens=30) for _ in range(3)]
-    together = await asyncio.gather(*(ask(model, "Hello", **options) for options in wanted), *hot)
-    assert together[: len(wanted)] == alone
-    assert len({*together[len(wanted) :], alone[-1]}) == 4
+    together = await asyncio.gather(*(ask(model, "Hello", **each) for each in options), *hot)
+    assert together[: len(options)] == alone
+    assert len({*together[len(options) :], alone[-1]}) == 4
     assert len({alone[0], alone[1], alone[2], alone[3], alone[4], alone[7]}) == 6
     assert alone[5] == alone[6] == alone[7]
 
 
 async def test_finish_reasons(model: AsyncMlxModel, terse: AsyncMlxModel) -> None:
-    """Whatever ended an answer is said of it: the model, a stop string, or a limit."""
+    """The finish reason names what ended an answer: the model, a stop string or a limit."""
     text = await ask(model, "Hello", **GREEDY)
-    asked = [
+    cases = [
         (model.prompt("Hello", **GREEDY), "length", 12),
         (model.prompt("Hello", **GREEDY, stop=text[:1]), "stop", 1),
         (model.prompt("Hello", schema={"const": 1}), "stop", 2),
     ]
-    answers = [terse.prompt(each, temperature=0, max_tokens=150) for each in questions(8)]
-    await asyncio.gather(*(each.text() for each, *_ in asked), *(each.text() for each in answers))
-    for response, reason, count in asked:
+    ended = [terse.prompt(each, temperature=0, max_tokens=150) for each in questions(8)]
+    await asyncio.gather(*(each.text() for each, *_ in cases), *(each.text() for each in ended))
+    for response, reason, count in cases:
         assert details(response)["finish_reason"] == reason
         assert (await response.usage()).output == count
-    for response in answers:
+    for response in ended:
         assert details(response)["finish_reason"] == "stop"
-    counts = {(await response.usage()).output for response in answers}
+    counts = {(await response.usage()).output for response in ended}
     assert len(counts) > 3
 
 
 async def test_cancelling_one(model: AsyncMlxModel) -> None:
-    """A request that is cancelled in the middle leaves the others as they were."""
-    expected = [await ask(model, each, **GREEDY) for each in questions(6)]
+    """A request that is cancelled in the middle leaves the others unchanged."""
+    expected = await answers(model, 6)
     endless = Reader(model, "Go on and on.")
-    await asyncio.wait_for(endless.begun.wait(), PATIENCE)
+    await asyncio.wait_for(endless.has_begun.wait(), PATIENCE)
     others = [asyncio.create_task(ask(model, each, **GREEDY)) for each in questions(6)]
     endless.task.cancel()
     assert await asyncio.gather(*others) == expected
@@ -128,80 +142,65 @@ async def test_cancelling_one(model: AsyncMlxModel) -> None:
 
 
 def failures(outcomes: list[str | BaseException], expected: list[str]) -> list[str]:
-    """Give the errors of those that failed, and see that the others got what they should."""
-    failed = []
+    """Return the errors among the outcomes, and assert that the others are as expected."""
+    errors = []
     for outcome, text in zip(outcomes, expected, strict=True):
         if isinstance(outcome, BaseException):
             assert isinstance(outcome, EngineError)
-            failed.append(str(outcome))
+            errors.append(str(outcome))
         else:
             assert outcome == text
-    return failed
+    return errors
 
 
-async def test_insertion_that_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that can't join fails, and those that are in the batch go on."""
+async def test_insertion_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that can't join fails, and those in the batch continue."""
     from mlx_lm.generate import BatchGenerator
 
-    insert, calls = BatchGenerator.insert, iter(range(1000))
-
-    def fail(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if next(calls) == 3:
-            raise Fault("out of memory")
-        return insert(self, *args, **kwargs)
-
-    expected = [await ask(model, each, **GREEDY) for each in questions(4)]
-    monkeypatch.setattr(BatchGenerator, "insert", fail)
-    asked = [ask(model, each, **GREEDY) for each in questions(4)]
-    failed = failures(await asyncio.gather(*asked, return_exceptions=True), expected)
-    assert failed == [f"{NAME}: Fault: out of memory"]
-    assert [await ask(model, each, **GREEDY) for each in questions(4)] == expected
+    expected = await answers(model, 4)
+    start_together(monkeypatch, 4)
+    FailingCalls(monkeypatch, BatchGenerator, "insert", at=[3])
+    calls = [ask(model, each, **GREEDY) for each in questions(4)]
+    errors = failures(await asyncio.gather(*calls, return_exceptions=True), expected)
+    assert errors == [f"{NAME}: Fault: out of memory"]
+    assert await answers(model, 4) == expected
 
 
 @pytest.mark.parametrize("step", [0, 3])
-async def test_schema_that_fails(
-    step: int, model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A mask that can't be made ends its own answer, with what went wrong, and no other."""
-    masked, calls = Constraint._masked, iter(range(100))
-
-    def fail(self: Constraint, logits: Any) -> Any:
-        if next(calls) == step:
-            raise Fault("out of masks")
-        return masked(self, logits)
-
-    expected = [await ask(model, each, **GREEDY) for each in questions(4)]
-    monkeypatch.setattr(Constraint, "_masked", fail)
-    asked = [ask(model, each, **GREEDY) for each in questions(4)]
+async def test_mask_fails(step: int, model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a schema's mask can't be computed, its own answer ends with the reason, and no other."""
+    expected = await answers(model, 4)
+    FailingCalls(monkeypatch, Constraint, "_masked", at=[step])
+    calls = [ask(model, each, **GREEDY) for each in questions(4)]
     schema: dict[str, Any] = {"type": "string", "minLength": 30, "maxLength": 40}
-    bad = ask(model, "Go.", schema=schema, temperature=1)
-    *texts, failed = await asyncio.gather(*asked, bad, return_exceptions=True)
+    guided = ask(model, "Go.", schema=schema, temperature=1)
+    *texts, error = await asyncio.gather(*calls, guided, return_exceptions=True)
     assert texts == expected
-    assert isinstance(failed, EngineError)
-    assert "Fault: out of masks" in str(failed)
+    assert isinstance(error, EngineError)
+    assert "Fault: out of memory" in str(error)
     jsonschema.validate(json.loads(await ask(model, "Go.", schema=schema, temperature=1)), schema)
 
 
-async def test_token_that_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that can't be read ends its own answer and no other."""
-    push, seen = Decoder.push, Counter[Decoder]()
+async def test_decoding_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that can't be decoded ends its own answer and no other."""
+    push, counts = Decoder.push, Counter[Decoder]()
 
-    def fail(self: Decoder, token: int) -> Any:
-        seen[self] += 1
-        if seen[self] == 5 and self is next(iter(seen)):
+    def fail(decoder: Decoder, token: int) -> Any:
+        counts[decoder] += 1
+        if counts[decoder] == 5 and decoder is next(iter(counts)):
             raise Fault("unreadable")
-        return push(self, token)
+        return push(decoder, token)
 
-    expected = [await ask(model, each, **GREEDY) for each in questions(4)]
+    expected = await answers(model, 4)
     monkeypatch.setattr(Decoder, "push", fail)
-    asked = [ask(model, each, **GREEDY) for each in questions(4)]
-    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    calls = [ask(model, each, **GREEDY) for each in questions(4)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert failures(outcomes, expected) == [f"{NAME}: Fault: unreadable"]
-    assert sorted(seen.values()) == [5, 12, 12, 12]
+    assert sorted(counts.values()) == [5, 12, 12, 12]
 
 
 async def test_errors_keep_nothing(model: AsyncMlxModel) -> None:
-    """Whoever keeps an error keeps nothing of what the worker held when it was raised."""
+    """An error keeps nothing alive of what the worker held when it was raised."""
     with pytest.raises(RequestError) as cut_off:
         await ask(model, "Go.", schema={"type": "string", "minLength": 30}, max_tokens=5)
     with pytest.raises(RequestError) as refused:
@@ -209,113 +208,101 @@ async def test_errors_keep_nothing(model: AsyncMlxModel) -> None:
     for error in (cut_off.value, refused.value):
         assert error.__context__ is None
         frames = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
-        assert not any(name.endswith(("running.py", "worker.py")) for name in frames)
+        assert not any(name.startswith(ENGINE_FOLDER) for name in frames)
 
 
-@pytest.mark.parametrize("runner", [Solo, Batch])
-async def test_step_that_fails(
-    runner: Any, model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("runner", "count"), [(Solo, 1), (Batch, 3)])
+async def test_step_fails(
+    runner: Any, count: int, model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where nobody expects one, an error ends the requests it hits, and not the worker."""
-    step, calls = runner.step, iter(range(1000))
-
-    def fail(self: Any) -> None:
-        if next(calls) == 3:
-            raise Fault("out of luck")
-        step(self)
-
+    """An unexpected error in a step ends the requests of that runner, and not the worker."""
     expected = await ask(model, "Hello", **GREEDY)
-    monkeypatch.setattr(runner, "step", fail)
-    count = 1 if runner is Solo else 3
-    asked = [ask(model, "Hello", **GREEDY) for _ in range(count)]
-    for error in await asyncio.gather(*asked, return_exceptions=True):
+    start_together(monkeypatch, count)
+    step = FailingCalls(monkeypatch, runner, "step", at=[3])
+    calls = [ask(model, "Hello", **GREEDY) for _ in range(count)]
+    for error in await asyncio.gather(*calls, return_exceptions=True):
         assert isinstance(error, EngineError)
-        assert str(error) == f"{NAME}: Fault: out of luck"
+        assert str(error) == f"{NAME}: Fault: out of memory"
+    assert step.failures == 1
     assert await ask(model, "Hello", **GREEDY) == expected
 
 
-async def test_generator_that_does_not_close(
+async def test_generator_fails_to_close(
     model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong when nobody generates any more harms nobody who comes next."""
+    """A failure after the end of a batch affects no later request."""
     from mlx_lm.generate import BatchGenerator
 
-    failing = iter([True])
-
-    def fail(_: Any) -> None:
-        if next(failing, False):
-            raise Fault("stuck")
-
     expected = await ask(model, "Hello", **GREEDY)
-    monkeypatch.setattr(BatchGenerator, "close", fail)
+    close = FailingCalls(monkeypatch, BatchGenerator, "close", at=[0])
     for _ in range(2):
+        start_together(monkeypatch, 2)
         both = await asyncio.gather(*(ask(model, "Hello", **GREEDY) for _ in range(2)))
         assert both == [expected] * 2
-    assert next(failing, None) is None
+    assert close.failures == 1
 
 
-async def test_cache_that_can_not_be_kept(
+async def test_cache_that_can_not_be_stored(
     model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where what was read can't be kept, nobody's answer suffers from it."""
-
-    def fail(*_: Any) -> None:
-        raise Fault("nowhere to put it")
-
-    expected = [await ask(model, each, **GREEDY) for each in questions(4)]
-    monkeypatch.setattr(PrefixCache, "store", fail)
-    asked = [ask(model, each, **GREEDY) for each in questions(4)]
+    """If KV caches can't be stored, the answers are the same."""
+    expected = await answers(model, 4)
+    FailingCalls(monkeypatch, PrefixCache, "store")
+    calls = [ask(model, each, **GREEDY) for each in questions(4)]
     endless = Reader(model, "Go on and on.")
-    assert await asyncio.gather(*asked) == expected
+    assert await asyncio.gather(*calls) == expected
     endless.task.cancel()
     await asyncio.gather(endless.task, return_exceptions=True)
-    assert [await ask(model, each, **GREEDY) for each in questions(4)] == expected
+    assert await answers(model, 4) == expected
 
 
 @pytest.mark.parametrize("option", [{"top_k": 10**6}, {"top_k": 10**6, "seed": 1}], ids=str)
-async def test_more_than_there_is(option: dict[str, Any], model: AsyncMlxModel) -> None:
-    """A top_k beyond the vocabulary takes all of it, and harms nobody, then or later."""
+async def test_top_k_beyond_the_vocabulary(option: dict[str, Any], model: AsyncMlxModel) -> None:
+    """A top_k beyond the vocabulary is no limit, and affects no other request, then or later."""
     hot: dict[str, Any] = {"temperature": 1, "max_tokens": 12}
     texts = await asyncio.gather(*(ask(model, each, **hot) for each in questions(3)))
-    asked = [ask(model, each, **hot) for each in questions(3)]
-    texts += await asyncio.gather(*asked, ask(model, "Hello", **hot, **option))
+    calls = [ask(model, each, **hot) for each in questions(3)]
+    texts += await asyncio.gather(*calls, ask(model, "Hello", **hot, **option))
     assert len(set(texts)) == 7
     assert all([await ask(model, each, **hot) for each in questions(3)])
 
 
-async def test_more_than_there_are_places(model: AsyncMlxModel) -> None:
-    """However many requests come at once, each gets its answer, and all places are free again."""
+async def test_more_requests_than_slots(model: AsyncMlxModel) -> None:
+    """However many requests come together, each gets its answer, and all slots are free again."""
     count = MAX_IN_FLIGHT + 60
-    asked = [f"{number}?" for number in range(count)]
+    prompts = [f"{number}?" for number in range(count)]
     options: dict[str, Any] = {"temperature": 0, "max_tokens": 3}
-    texts = await asyncio.gather(*(ask(model, each, **options) for each in asked))
+    texts = await asyncio.gather(*(ask(model, each, **options) for each in prompts))
     some = range(0, count, 45)
-    assert [texts[n] for n in some] == [await ask(model, asked[n], **options) for n in some]
-    assert all(ENGINE._slots.acquire(timeout=PATIENCE) for _ in range(MAX_IN_FLIGHT))
-    ENGINE._slots.release(MAX_IN_FLIGHT)
+    assert [texts[n] for n in some] == [await ask(model, prompts[n], **options) for n in some]
+    check_all_slots_are_free()
 
 
-def reference(folder: Path, prompt: str, count: int) -> tuple[int, list[float]]:
-    """The prompt's length, and the log-probabilities of what mlx-lm generates at temperature 0."""
+def reference(folder: Path, prompts: list[str], count: int) -> list[tuple[int, list[float]]]:
+    """Return each prompt's length, and the log-probabilities of what mlx-lm itself generates."""
     import mlx_lm
 
     model, tokenizer = mlx_lm.load(str(folder))[:2]
-    chat = [{"role": "user", "content": prompt}]
-    tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
-    generated = mlx_lm.stream_generate(model, tokenizer, tokens, max_tokens=count)
-    return len(tokens), [one.logprobs[one.token].item() for one in generated]
+    results = []
+    for prompt in prompts:
+        chat = [{"role": "user", "content": prompt}]
+        tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+        generated = mlx_lm.stream_generate(model, tokenizer, tokens, max_tokens=count)
+        logprobs = [response.logprobs[response.token].item() for response in generated]
+        results.append((len(tokens), logprobs))
+    return results
 
 
 async def test_usage_and_statistics(model: AsyncMlxModel, folder: Path) -> None:
-    """Counts and log-probabilities of each request are those of mlx-lm on the same tokens."""
-    asked = questions(3)
-    responses = [model.prompt(each, temperature=0, max_tokens=40) for each in asked]
+    """The counts and log-probabilities of each request are those of mlx-lm for the same tokens."""
+    prompts = questions(3)
+    responses = [model.prompt(each, temperature=0, max_tokens=40) for each in prompts]
     await asyncio.gather(*(each.text() for each in responses))
-    for question, response in zip(asked, responses, strict=True):
-        length, logprobs = device.run_apart(functools.partial(reference, folder, question, 40))
+    expected = device.run_apart(functools.partial(reference, folder, prompts, 40))
+    for response, (length, logprobs) in zip(responses, expected, strict=True):
         usage = await response.usage()
         assert (usage.input, usage.output) == (length, 40)
-        found = details(response)
-        assert found["mean_logprob"] == pytest.approx(sum(logprobs) / 40, abs=1e-3)
-        assert found["lowest_logprob"] == pytest.approx(min(logprobs), abs=1e-3)
-        assert found["peak_memory"] > 0
+        statistics = details(response)
+        assert statistics["mean_logprob"] == pytest.approx(sum(logprobs) / 40, abs=1e-3)
+        assert statistics["lowest_logprob"] == pytest.approx(min(logprobs), abs=1e-3)
+        assert statistics["peak_memory"] > 0

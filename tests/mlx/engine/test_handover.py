@@ -1,10 +1,8 @@
-"""A request by itself goes on in a batch as soon as another one wants the same model, and back."""
+"""A sequence passes from Solo to a Batch when another request comes for its model, and back."""
 
 from __future__ import annotations
 
-import queue
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -12,39 +10,34 @@ from llm_tiered.errors import EngineError
 from llm_tiered.mlx.engine import loading, solo
 from llm_tiered.mlx.engine.batch import Batch
 from llm_tiered.mlx.engine.engine import ENGINE
-from llm_tiered.mlx.engine.requests import (
-    CancelToken,
-    Done,
-    Event,
-    Failed,
-    GenerationRequest,
-    Prefill,
-)
+from llm_tiered.mlx.engine.requests import Event, Prefill
 from llm_tiered.mlx.engine.sequence import RunningSequence
 from llm_tiered.mlx.engine.solo import Solo
-from llm_tiered.mlx.tokens.decoding import Reasoning, Text
+from llm_tiered.mlx.tokens.decoding import Text
+from tests.mlx.engine.client import Call, make_request
+from tests.mlx.engine.faults import Fault
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from llm_tiered.mlx.tokens.messages import ChatMessage
-
-PATIENCE = 30  # seconds, for what takes far less
-LONG = " a" * 200  # more than is read at once
+NAME = "mlx/handover"
+LONG = " a" * 200  # more than one prefill step
 STRING: dict[str, Any] = {"type": "string", "minLength": 30, "maxLength": 40}
-ALL_SORTS: list[dict[str, Any]] = [
+OPTIONS: list[dict[str, Any]] = [
     {},
     {"sampling": {"temperature": 0.0, "repetition_penalty": 1.5}},
     {"schema": STRING, "max_tokens": 60},
     {"stop": ("zebra",)},
 ]
 
+Alone: TypeAlias = "Callable[..., str]"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model that talks on."""
+    """The folder of a model that never ends its turn."""
     return build("qwen2", tmp_path_factory.mktemp("handover"), context=8192)
 
 
@@ -55,54 +48,46 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
-    """Collect the batches that are begun."""
-    return collect(monkeypatch, Batch)
+    """The batches that have been started."""
+    return record_instances(monkeypatch, Batch)
 
 
-def collect(monkeypatch: pytest.MonkeyPatch, kind: type[Any]) -> list[Any]:
-    """Give the objects of that class that are made from now on."""
-    made: list[Any] = []
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Alone:
+    """Return the answer to a request that is alone, with an empty prefix cache."""
+    texts: dict[str, str] = {}
+
+    def alone(prompt: str, **fields: Any) -> str:
+        key = f"{prompt} {fields}"
+        if key not in texts:
+            ENGINE.close()
+            texts[key] = request(folder, prompt, **fields).submit().answer().text
+        ENGINE.close()
+        return texts[key]
+
+    return alone
+
+
+def record_instances(monkeypatch: pytest.MonkeyPatch, kind: type[Any]) -> list[Any]:
+    """Return a list that receives all new instances of a class."""
+    instances: list[Any] = []
     init = kind.__init__
 
-    def noted(self: Any, *args: Any) -> None:
-        made.append(self)
+    def recorded(self: Any, *args: Any) -> None:
+        instances.append(self)
         init(self, *args)
 
-    monkeypatch.setattr(kind, "__init__", noted)
-    return made
+    monkeypatch.setattr(kind, "__init__", recorded)
+    return instances
 
 
-class Asked:
-    """A request, and what came of it so far; `on_event` is called on the worker's thread."""
-
-    def __init__(self, folder: Path, prompt: str, **settings: Any) -> None:
-        chat: tuple[ChatMessage, ...] = ({"role": "user", "content": prompt},)
-        given: dict[str, Any] = {"max_tokens": 24, "sampling": {"temperature": 0.0}} | settings
-        self.request = GenerationRequest("mlx/handover", folder, 10**9, chat, **given)
-        self.cancel_token = CancelToken()
-        self.on_event: Callable[[Event], None] = lambda event: None
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-
-    def submit(self) -> None:
-        """Send it off."""
-        ENGINE.submit(self.request, self._emit, self.cancel_token)
-
-    def answer(self) -> tuple[str, Done]:
-        """Wait for its text, and for what is said of that."""
-        text = ""
-        while not isinstance(event := self._events.get(timeout=PATIENCE), (Done, Failed)):
-            text += event.text if isinstance(event, (Text, Reasoning)) else ""
-        if isinstance(event, Failed):
-            raise event.error
-        return text, event
-
-    def _emit(self, event: Event) -> None:
-        self._events.put(event)
-        self.on_event(event)
+def request(folder: Path, prompt: str, **fields: Any) -> Call:
+    """Return a request that has not been submitted."""
+    return Call(make_request(folder, prompt, **({"model": NAME, "max_tokens": 24} | fields)))
 
 
-def after(count: int, kind: type[Event], then: Callable[[], None]) -> Callable[[Event], None]:
-    """Do something at the so-manieth event of a kind."""
+def after(count: int, kind: type[Event], action: Callable[[], object]) -> Callable[[Event], None]:
+    """Return a receiver that does something at the event of this number and kind."""
     left = count
 
     def on_event(event: Event) -> None:
@@ -110,104 +95,98 @@ def after(count: int, kind: type[Event], then: Callable[[], None]) -> Callable[[
         if isinstance(event, kind):
             left -= 1
             if left == 0:
-                then()
+                action()
 
     return on_event
 
 
-def alone(folder: Path, prompt: str, **settings: Any) -> str:
-    """Give what is answered where nobody else asks, and nothing was read before."""
-    ENGINE.close()
-    asked = Asked(folder, prompt, **settings)
-    asked.submit()
-    text = asked.answer()[0]
-    ENGINE.close()
-    return text
-
-
-def test_one_request_makes_no_batch(folder: Path, batches: list[Batch]) -> None:
-    """A request that nobody disturbs is served by itself."""
-    asked = Asked(folder, "Hello")
-    asked.submit()
-    assert asked.answer()[0]
+def test_one_request_starts_no_batch(folder: Path, batches: list[Batch]) -> None:
+    """A request without company is served by a Solo."""
+    assert request(folder, "Hello").submit().answer().text
     assert batches == []
 
 
-@pytest.mark.parametrize("settings", ALL_SORTS)
+@pytest.mark.parametrize("fields", OPTIONS)
 @pytest.mark.parametrize(("prompt", "at"), [("Hello", Text), (LONG, Prefill)])
-def test_newcomer(
-    folder: Path, batches: list[Batch], settings: dict[str, Any], prompt: str, at: type[Event]
+def test_newcomer(  # noqa: PLR0913, PLR0917  # three fixtures, three parameters
+    folder: Path,
+    batches: list[Batch],
+    alone: Alone,
+    fields: dict[str, Any],
+    prompt: str,
+    at: type[Event],
 ) -> None:
-    """One that comes while another is read or answered joins it, and both answers are the same."""
-    expected = [alone(folder, text, **settings) for text in (prompt, "And you?")]
-    first, second = Asked(folder, prompt, **settings), Asked(folder, "And you?", **settings)
+    """A request that comes during another's prefill or decoding joins it; both answers hold."""
+    expected = [alone(text, **fields) for text in (prompt, "And you?")]
+    first, second = request(folder, prompt, **fields), request(folder, "And you?", **fields)
     first.on_event = after(1, at, second.submit)
     first.submit()
     answers = [first.answer(), second.answer()]
-    assert [text for text, _ in answers] == expected
+    assert [answer.text for answer in answers] == expected
     assert len(batches) == 1
-    # What it has read itself came from no cache.
-    assert answers[0][1].cached_tokens == 0
+    # The tokens of its own prefill do not count as cached.
+    assert answers[0].done.cached_tokens == 0
 
 
-@pytest.mark.parametrize("settings", ALL_SORTS)
-def test_the_last_one_goes_on_by_itself(
-    folder: Path, batches: list[Batch], monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+@pytest.mark.parametrize("fields", OPTIONS)
+def test_last_one_continues_solo(
+    folder: Path,
+    batches: list[Batch],
+    alone: Alone,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
 ) -> None:
-    """When all others are done, the batch ends, and what is left of the last answer is the same."""
-    expected = alone(folder, "And you?", **settings)
-    solos: list[Solo] = collect(monkeypatch, Solo)
-    first = Asked(folder, "Hello", max_tokens=6)
-    second = Asked(folder, "And you?", **settings)
+    """When all others are done, the batch ends, and the last answer continues unchanged."""
+    expected = alone("And you?", **fields)
+    solos: list[Solo] = record_instances(monkeypatch, Solo)
+    first, second = request(folder, "Hello", max_tokens=6), request(folder, "And you?", **fields)
     first.on_event = after(2, Text, second.submit)
     first.submit()
     first.answer()
-    assert second.answer()[0] == expected
+    assert second.answer().text == expected
     assert len(batches) == 1
     assert [solo._sequence.request for solo in solos] == [first.request, second.request]
 
 
 @pytest.mark.parametrize("share", [loading.PREFIX_CACHE_SHARE, 0])
-def test_handover_reads_nothing_again(
+def test_no_prefill_after_a_handover(
     folder: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """Each goes on with what was read before, also where nothing is kept: one token is left."""
+    """A sequence keeps its KV cache, even without a prefix cache: one token is left to process."""
     monkeypatch.setattr(loading, "PREFIX_CACHE_SHARE", share)
-    unread: list[tuple[str, int]] = []
-    start = RunningSequence.prepare
+    prepared: list[tuple[str, int]] = []
+    prepare = RunningSequence.prepare
 
-    def noted(self: RunningSequence, *kind: str) -> tuple[Any, list[int]]:
-        known, left = start(self, *kind)
-        unread.append((self.request.chat[0]["content"], len(left)))
-        return known, left
+    def recorded(self: RunningSequence, *kind: str) -> tuple[Any, list[int]]:
+        cache, unread = prepare(self, *kind)
+        prepared.append((self.request.chat[0]["content"], len(unread)))
+        return cache, unread
 
     ENGINE.close()
-    monkeypatch.setattr(RunningSequence, "prepare", noted)
-    first, second = Asked(folder, LONG, max_tokens=12), Asked(folder, "And you?", max_tokens=60)
+    monkeypatch.setattr(RunningSequence, "prepare", recorded)
+    first, second = request(folder, LONG, max_tokens=12), request(folder, "And you?", max_tokens=60)
     first.on_event = after(3, Text, second.submit)
     first.submit()
     first.answer()
     second.answer()
-    begun = [prompt for prompt, _ in unread]
-    assert begun == [LONG, LONG, "And you?", "And you?"]
-    assert [unread[1], unread[3]] == [(LONG, 1), ("And you?", 1)]
+    assert [prompt for prompt, _ in prepared] == [LONG, LONG, "And you?", "And you?"]
+    assert [prepared[1], prepared[3]] == [(LONG, 1), ("And you?", 1)]
 
 
-def test_cancelled_after_the_handover(folder: Path) -> None:
-    """One that is cancelled in the batch leaves the other its answer."""
-    expected = alone(folder, "And you?")
-    first = Asked(folder, "Hello", max_tokens=4000)
-    second = Asked(folder, "And you?")
+def test_cancelled_after_the_handover(folder: Path, alone: Alone) -> None:
+    """A request that is cancelled in the batch leaves the other its answer."""
+    expected = alone("And you?")
+    first, second = request(folder, "Hello", max_tokens=4000), request(folder, "And you?")
     first.on_event = after(3, Text, second.submit)
     second.on_event = after(2, Text, first.cancel_token.cancel)
     first.submit()
-    assert second.answer()[0] == expected
+    assert second.answer().text == expected
 
 
-def test_newcomer_after_a_cancelled_one(folder: Path, batches: list[Batch]) -> None:
-    """Whoever comes joins no request that nobody waits for any more."""
-    expected = alone(folder, "And you?")
-    first, second = Asked(folder, "Hello", max_tokens=4000), Asked(folder, "And you?")
+def test_newcomer_after_a_cancelled_one(folder: Path, batches: list[Batch], alone: Alone) -> None:
+    """A request does not join one that has been cancelled."""
+    expected = alone("And you?")
+    first, second = request(folder, "Hello", max_tokens=4000), request(folder, "And you?")
 
     def leave() -> None:
         first.cancel_token.cancel()
@@ -215,17 +194,19 @@ def test_newcomer_after_a_cancelled_one(folder: Path, batches: list[Batch]) -> N
 
     first.on_event = after(3, Text, leave)
     first.submit()
-    assert second.answer()[0] == expected
+    assert second.answer().text == expected
     assert batches == []
 
 
-def test_failure_of_the_one_that_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that fails when the other has just left the batch has failed, and is not tried again."""
+def test_failure_of_the_last_one(
+    folder: Path, alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sequence that fails just after the other one has left the batch is not tried again."""
     from mlx_lm.generate import GenerationBatch
 
-    expected = alone(folder, "And you?")
+    expected = alone("And you?")
     step, failures = GenerationBatch._step, 0
-    first, second = Asked(folder, "Hello", max_tokens=4000), Asked(folder, "And you?")
+    first, second = request(folder, "Hello", max_tokens=4000), request(folder, "And you?")
     first.on_event = after(3, Text, second.submit)
     second.on_event = after(2, Text, first.cancel_token.cancel)
 
@@ -233,44 +214,44 @@ def test_failure_of_the_one_that_is_left(folder: Path, monkeypatch: pytest.Monke
         nonlocal failures
         if first.cancel_token.cancelled:
             failures += 1
-            raise RuntimeError("out of memory")
+            raise Fault("out of memory")
         return step(batch)
 
-    monkeypatch.setattr(GenerationBatch, "_step", fail)
-    first.submit()
-    with pytest.raises(EngineError, match=r"^mlx/handover: RuntimeError: out of memory$"):
-        second.answer()
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerationBatch, "_step", fail)
+        first.submit()
+        with pytest.raises(EngineError, match=r"^mlx/handover: Fault: out of memory$"):
+            second.answer()
     assert failures == 1
-    monkeypatch.undo()
-    assert alone(folder, "And you?") == expected
+    assert request(folder, "And you?").submit().answer().text == expected
 
 
-def test_request_with_a_seed_stays_alone(folder: Path, batches: list[Batch]) -> None:
-    """Whoever comes joins no request that has a random state of its own."""
-    settings: dict[str, Any] = {"seed": 7, "sampling": {"temperature": 1.0}}
-    expected = alone(folder, "Hello", **settings)
-    first, second = Asked(folder, "Hello", **settings), Asked(folder, "And you?")
+def test_request_with_a_seed_stays_solo(folder: Path, batches: list[Batch], alone: Alone) -> None:
+    """No request joins one that has a random state of its own."""
+    fields: dict[str, Any] = {"seed": 7, "sampling": {"temperature": 1.0}}
+    expected = alone("Hello", **fields)
+    first, second = request(folder, "Hello", **fields), request(folder, "And you?")
     first.on_event = after(3, Text, second.submit)
     first.submit()
-    assert first.answer()[0] == expected
-    assert second.answer()[0]
+    assert first.answer().text == expected
+    assert second.answer().text
     assert batches == []
 
 
-def test_handover_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the first can't go on in a batch, it fails, and the newcomer is answered."""
-    expected = alone(folder, "And you?")
+def test_handover_that_fails(folder: Path, alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the first sequence can't continue in a batch, it fails, and the newcomer is answered."""
+    expected = alone("And you?")
     add = Batch.add
 
-    def picky(self: Batch, running: Any) -> None:
-        if running.request is first.request:
-            raise RuntimeError("no room")
-        add(self, running)
+    def refuse_first(self: Batch, sequence: RunningSequence) -> None:
+        if sequence.request is first.request:
+            raise Fault("no room")
+        add(self, sequence)
 
-    monkeypatch.setattr(Batch, "add", picky)
-    first, second = Asked(folder, "Hello"), Asked(folder, "And you?")
-    first.on_event = after(3, Text, partial(second.submit))
+    monkeypatch.setattr(Batch, "add", refuse_first)
+    first, second = request(folder, "Hello"), request(folder, "And you?")
+    first.on_event = after(3, Text, second.submit)
     first.submit()
-    with pytest.raises(Exception, match="no room"):
+    with pytest.raises(EngineError, match="no room"):
         first.answer()
-    assert second.answer()[0] == expected
+    assert second.answer().text == expected

@@ -1,10 +1,9 @@
-"""What a model has read serves the next process, where the config allows it to be kept on disk."""
+"""KV caches on disk serve the next process, if the config allows them."""
 
 from __future__ import annotations
 
 import json
 import os
-import queue
 import shutil
 import stat
 import subprocess
@@ -18,252 +17,229 @@ import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
-from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.engine.kv import PrefixCache
 from llm_tiered.mlx.engine.kv_disk import MIN_TOKENS, KvStore
-from llm_tiered.mlx.engine.requests import (
-    CancelToken,
-    Done,
-    Event,
-    Failed,
-    GenerationRequest,
-    Limits,
-)
-from llm_tiered.mlx.models import MlxModel
-from llm_tiered.mlx.tokens.decoding import Text
 from llm_tiered.paths import kv_folder
+from tests.mlx.engine.client import PLENTY, Call, make_request
+from tests.mlx.models import PATIENCE, local_model
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NAME = "mlx/kv-disk"
-PATIENCE = 30  # seconds, for what takes far less
-PLENTY = 10**9
 QUESTION = "Let us talk about scales, about their notes, and about the chords on each of them."
 OTHER = "What is the weather like in Berlin today, and is it any warmer in Rome or in London?"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model."""
+    """The folder of a model."""
     return build("qwen2", tmp_path_factory.mktemp("kv_disk"), layers=1, hidden=128, context=4096)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> KvStore:
-    """Give a store with nothing in it yet, and plenty of room."""
+def store(tmp_path: Path) -> KvStore:
+    """A store that is empty, with plenty of room."""
     return KvStore(tmp_path / "kv", PLENTY)
 
 
 @pytest.fixture(autouse=True)
-def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing be known but what is on disk, as in a new process."""
+def _empty_prefix_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be known except what is on disk, as in a new process."""
     monkeypatch.setattr(PrefixCache, "fetch", lambda _, tokens, __: (None, list(tokens)))
 
 
-def ask(folder: Path, kept: KvStore | None, *turns: str, **said: Any) -> Any:
-    """Ask a model; gives the text, and how much of the prompt was not read again."""
-    chat = tuple(
-        {"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(turns)
-    )
-    text, done = wait(GenerationRequest(NAME, folder, PLENTY, chat, 8, kv_store=kept, **said))
-    # It is written after the answer, and before the next one.
-    wait(GenerationRequest(NAME, folder, PLENTY, ({"role": "user", "content": "Hi"},), 1))
+def ask(folder: Path, store: KvStore | None, *turns: str, **fields: Any) -> tuple[str, int]:
+    """Return a model's answer, and the number of the prompt's tokens that were cached."""
+    shared: dict[str, Any] = {"model": NAME, "sampling": {}}
+    fields = {"max_tokens": 8, "kv_store": store, **shared, **fields}
+    text, done = Call(make_request(folder, *turns, **fields)).submit().answer()
+    # The cache is written after the answer, and before the next request.
+    Call(make_request(folder, "Hi", max_tokens=1, **shared)).submit().answer()
     return text, done.cached_tokens
 
 
-def wait(request: GenerationRequest) -> tuple[str, Done]:
-    """Wait for an answer."""
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    ENGINE.submit(request, events.put, CancelToken())
-    text = ""
-    while not isinstance(event := events.get(timeout=PATIENCE), Done):
-        assert not isinstance(event, Failed), event.error
-        text += event.text if isinstance(event, Text) else ""
-    return text, event
+def files(store: KvStore, pattern: str = "*") -> list[Path]:
+    """Return the files in a store."""
+    return sorted(file for file in store.folder.rglob(pattern) if file.is_file())
 
 
-def files(kept: KvStore, kind: str = "*") -> list[Path]:
-    """The files in a store."""
-    return sorted(file for file in kept.folder.rglob(kind) if file.is_file())
-
-
-def test_conversation_across_processes(folder: Path, kept: KvStore) -> None:
-    """Each turn reads only what the one before it had not, and the answers stay the same."""
+def test_conversation_across_processes(folder: Path, store: KvStore) -> None:
+    """Each turn processes only what is new, and the answers are the same."""
     turns: tuple[str, ...] = ()
     before = 0
     for question in (QUESTION, "Which one?", "Why that?"):
         turns = (*turns, question)
-        text, cached = ask(folder, kept, *turns)
+        text, cached = ask(folder, store, *turns)
         assert text == ask(folder, None, *turns)[0]
         assert (cached > before) == (len(turns) > 1)
         before = cached
         turns = (*turns, text)
 
 
-def test_fork_across_processes(folder: Path, kept: KvStore) -> None:
-    """Of a conversation that takes another way, what both have in common is not read again."""
-    text, _ = ask(folder, kept, QUESTION)
-    ask(folder, kept, QUESTION, text, "Which one?")
-    fork, cached = ask(folder, kept, QUESTION, text, "No, chords!")
+def test_fork_across_processes(folder: Path, store: KvStore) -> None:
+    """If a conversation branches off, what both branches have in common is cached."""
+    text, _ = ask(folder, store, QUESTION)
+    ask(folder, store, QUESTION, text, "Which one?")
+    fork, cached = ask(folder, store, QUESTION, text, "No, chords!")
     assert cached > MIN_TOKENS
     assert fork == ask(folder, None, QUESTION, text, "No, chords!")[0]
 
 
-def test_same_prompt_across_processes(folder: Path, kept: KvStore) -> None:
-    """Of the same prompt only the last token is read again."""
-    first, _ = ask(folder, kept, QUESTION)
-    again, cached = ask(folder, kept, QUESTION)
+def test_same_prompt_across_processes(folder: Path, store: KvStore) -> None:
+    """Of the same prompt, only the last token is processed again."""
+    first, _ = ask(folder, store, QUESTION)
+    again, cached = ask(folder, store, QUESTION)
     assert again == first
     assert cached > MIN_TOKENS
-    assert len(files(kept)) == 2
+    assert len(files(store)) == 2
 
 
-def test_seed_reads_everything(folder: Path, kept: KvStore) -> None:
-    """A request with a seed takes nothing from disk, and leaves nothing there."""
-    first, _ = ask(folder, kept, QUESTION)
-    before = files(kept)
-    assert ask(folder, kept, QUESTION, seed=0) == (first, 0)
-    ask(folder, kept, OTHER, seed=0)
-    assert files(kept) == before
+def test_seed_uses_no_cache(folder: Path, store: KvStore) -> None:
+    """A request with a seed reads nothing from disk, and writes nothing there."""
+    first, _ = ask(folder, store, QUESTION)
+    before = files(store)
+    assert ask(folder, store, QUESTION, seed=0) == (first, 0)
+    ask(folder, store, OTHER, seed=0)
+    assert files(store) == before
 
 
 @pytest.mark.parametrize("kind", ["kv_bits", "draft"])
-def test_kinds_of_caches(kind: str, folder: Path, kept: KvStore) -> None:
+def test_kinds_of_caches(kind: str, folder: Path, store: KvStore) -> None:
     """A quantised cache, and one with a draft model's, serve only requests of their kind."""
-    said = {kind: {"kv_bits": 4, "draft": (NAME, folder)}[kind]}
-    text, _ = ask(folder, kept, QUESTION, **said)
+    fields: Any = {kind: {"kv_bits": 4, "draft": (NAME, folder)}[kind]}
+    text, _ = ask(folder, store, QUESTION, **fields)
     turns = (QUESTION, text, "Which one?")
-    assert ask(folder, kept, *turns)[1] == 0
-    answer, cached = ask(folder, kept, *turns, **said)
+    assert ask(folder, store, *turns)[1] == 0
+    answer, cached = ask(folder, store, *turns, **fields)
     assert cached > MIN_TOKENS
-    assert answer == ask(folder, None, *turns, **said)[0]
+    assert answer == ask(folder, None, *turns, **fields)[0]
 
 
-def test_files_are_private(folder: Path, kept: KvStore) -> None:
-    """Only the user may read what was said, whatever others may do with files by default."""
+def test_files_are_private(folder: Path, store: KvStore) -> None:
+    """Only the user may read the files, whatever the umask allows."""
     umask = os.umask(0)
     try:
-        ask(folder, kept, QUESTION)
+        ask(folder, store, QUESTION)
     finally:
         os.umask(umask)
-    assert len(files(kept)) == 2
-    assert {stat.S_IMODE(file.stat().st_mode) for file in files(kept)} == {0o600}
-    folders = [kept.folder, *(path for path in kept.folder.rglob("*") if path.is_dir())]
+    assert len(files(store)) == 2
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files(store)} == {0o600}
+    folders = [store.folder, *(path for path in store.folder.rglob("*") if path.is_dir())]
     assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
 
 
-def test_short_prompts_are_not_kept(folder: Path, kept: KvStore) -> None:
-    """What is read faster than it is loaded is not written."""
-    ask(folder, kept, "Hi")
-    assert files(kept) == []
+def test_short_prompts_are_not_stored(folder: Path, store: KvStore) -> None:
+    """A cache that would take longer to load than to compute is not written."""
+    ask(folder, store, "Hi")
+    assert files(store) == []
 
 
-def test_bounded_in_bytes(folder: Path, kept: KvStore) -> None:
-    """What was not used for longest goes where there is no more room, to the last byte."""
-    ask(folder, kept, QUESTION)
-    [size] = [file.stat().st_size for file in files(kept, "*.safetensors")]
-    small = KvStore(kept.folder, 5 * size // 2)
+def test_bounded_in_bytes(folder: Path, store: KvStore) -> None:
+    """The least recently used entries are removed to stay within the limit."""
+    ask(folder, store, QUESTION)
+    [size] = [file.stat().st_size for file in files(store, "*.safetensors")]
+    small = KvStore(store.folder, 5 * size // 2)
     ask(folder, small, OTHER)
-    [first] = [file for file in files(kept, "*.safetensors") if file.stat().st_size == size]
-    # Used again, the first one is the younger; the second one goes for the third.
+    [first] = [file for file in files(store, "*.safetensors") if file.stat().st_size == size]
+    # The first entry is used again, so the second one makes room for the third.
     os.utime(first, ns=(0, 0))
     assert ask(folder, small, QUESTION)[1] > MIN_TOKENS
     ask(folder, small, "Thank you very much. " * 5)
-    assert sum(file.stat().st_size for file in files(kept, "*.safetensors")) <= small.max_bytes
+    assert sum(file.stat().st_size for file in files(store, "*.safetensors")) <= small.max_bytes
     assert ask(folder, None, QUESTION)[0] == ask(folder, small, QUESTION)[0]
-    assert len(files(kept, "*.ids")) == len(files(kept, "*.safetensors")) in (1, 2)
-    ask(folder, KvStore(kept.folder, 1), OTHER)
-    assert files(kept) == []
+    assert len(files(store, "*.ids")) == len(files(store, "*.safetensors")) in (1, 2)
+    ask(folder, KvStore(store.folder, 1), OTHER)
+    assert files(store) == []
 
 
 def truncate(file: Path, size: int) -> None:
-    """Cut the end of a file off."""
+    """Cut a file to this size."""
     file.write_bytes(file.read_bytes()[:size])
 
 
-def alien(file: Path) -> None:
-    """Put another safetensors file in the place of one."""
+def replace_by_other_tensors(file: Path) -> None:
+    """Replace a file by a safetensors file that is not a KV cache."""
     import mlx.core as mx
 
     mx.save_safetensors(str(file), {"a": mx.zeros(3)})
 
 
-def directory(file: Path) -> None:
-    """Put a folder in the place of a file."""
+def replace_by_folder(file: Path) -> None:
+    """Replace a file by a folder."""
     file.unlink()
     file.mkdir()
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda file: file.write_bytes(b""),
-    "text": lambda file: file.write_text("not what belongs here " * 20),
+    "text": lambda file: file.write_text("not a KV cache at all " * 20),
     "half": lambda file: truncate(file, file.stat().st_size // 8 * 4),
     "short of a byte": lambda file: truncate(file, file.stat().st_size - 1),
     "gone": Path.unlink,
-    "a folder": directory,
+    "a folder": replace_by_folder,
 }
 
 
 @pytest.mark.parametrize("kind", ["*.ids", "*.safetensors"])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_files(damage: str, kind: str, folder: Path, kept: KvStore) -> None:
-    """Files that are not whole are passed over, and what comes next is kept again."""
-    text, _ = ask(folder, kept, QUESTION)
-    DAMAGE[damage](files(kept, kind)[0])
+def test_damaged_files(damage: str, kind: str, folder: Path, store: KvStore) -> None:
+    """Damaged files are ignored, and the next cache is stored again."""
+    text, _ = ask(folder, store, QUESTION)
+    DAMAGE[damage](files(store, kind)[0])
     turns = (QUESTION, text, "Which one?")
     expected = ask(folder, None, *turns)[0]
-    assert ask(folder, kept, *turns)[0] == expected
-    again, cached = ask(folder, kept, *turns)
+    assert ask(folder, store, *turns)[0] == expected
+    again, cached = ask(folder, store, *turns)
     assert again == expected
     assert cached > MIN_TOKENS or damage == "a folder"
 
 
-def test_files_of_another_kind(folder: Path, kept: KvStore) -> None:
-    """A safetensors file that is no cache is passed over too."""
-    text, _ = ask(folder, kept, QUESTION)
-    alien(files(kept, "*.safetensors")[0])
-    assert ask(folder, kept, QUESTION) == (text, 0)
+def test_other_tensors(folder: Path, store: KvStore) -> None:
+    """A safetensors file that is not a KV cache is ignored too."""
+    text, _ = ask(folder, store, QUESTION)
+    replace_by_other_tensors(files(store, "*.safetensors")[0])
+    assert ask(folder, store, QUESTION) == (text, 0)
 
 
-def test_ids_that_are_not_those_of_the_cache(folder: Path, kept: KvStore) -> None:
-    """A cache that holds more tokens than its list says is not used, as its end is unknown."""
-    text, _ = ask(folder, kept, QUESTION)
-    [ids] = files(kept, "*.ids")
-    found = array("i", ids.read_bytes())
-    ids.write_bytes(found[:-12].tobytes())
-    assert ask(folder, kept, QUESTION)[0] == text
+def test_ids_that_do_not_match_the_cache(folder: Path, store: KvStore) -> None:
+    """A cache with more tokens than its list of ids is not used: its end is unknown."""
+    text, _ = ask(folder, store, QUESTION)
+    [ids] = files(store, "*.ids")
+    tokens = array("i", ids.read_bytes())
+    ids.write_bytes(tokens[:-12].tobytes())
+    assert ask(folder, store, QUESTION)[0] == text
 
 
-def test_another_model_of_the_same_name(folder: Path, kept: KvStore, tmp_path: Path) -> None:
-    """What one model has read does not serve another one that goes by its name."""
-    ask(folder, kept, QUESTION)
+def test_another_model_of_the_same_name(folder: Path, store: KvStore, tmp_path: Path) -> None:
+    """A model's caches don't serve another model of the same name."""
+    ask(folder, store, QUESTION)
     other = build("qwen2", tmp_path / "other", layers=1, seed=1)
-    assert ask(other, kept, QUESTION) == ask(other, None, QUESTION)
+    assert ask(other, store, QUESTION) == ask(other, None, QUESTION)
 
 
-def test_weights_that_are_new(folder: Path, kept: KvStore, tmp_path: Path) -> None:
-    """What was read with the weights that were there before does not serve the new ones."""
+def test_new_weights(folder: Path, store: KvStore, tmp_path: Path) -> None:
+    """Caches of the old weights don't serve the new ones."""
     copy = shutil.copytree(folder, tmp_path / "copy")
-    ask(copy, kept, QUESTION)
+    ask(copy, store, QUESTION)
     build("qwen2", copy, layers=1, seed=1)
     ENGINE.close()
-    assert ask(copy, kept, QUESTION) == ask(copy, None, QUESTION)
+    assert ask(copy, store, QUESTION) == ask(copy, None, QUESTION)
 
 
 def test_folder_that_can_not_be_written(folder: Path, tmp_path: Path) -> None:
-    """Where nothing can be written, the answer comes all the same."""
+    """If the store can't be written, the answer is the same."""
     (tmp_path / "kv").write_text("in the way")
     text, cached = ask(folder, KvStore(tmp_path / "kv", PLENTY), QUESTION)
     assert (text, cached) == ask(folder, None, QUESTION)
 
 
 def test_folder_that_can_not_be_read(
-    folder: Path, kept: KvStore, monkeypatch: pytest.MonkeyPatch
+    folder: Path, store: KvStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the folder is another user's, as after sudo, the answer comes all the same."""
+    """If the store belongs to another user, as after sudo, the answer is the same."""
     expected = ask(folder, None, QUESTION)[0]
     glob = Path.glob
 
@@ -273,16 +249,16 @@ def test_folder_that_can_not_be_read(
         return glob(path, pattern)
 
     monkeypatch.setattr(Path, "glob", refuse)
-    assert ask(folder, kept, QUESTION)[0] == expected
+    assert ask(folder, store, QUESTION)[0] == expected
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError])
-def test_disk_that_is_full(
-    error: type[Exception], folder: Path, kept: KvStore, monkeypatch: pytest.MonkeyPatch
+def test_full_disk(
+    error: type[Exception], folder: Path, store: KvStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no space, the answer comes all the same, and nothing half done is left."""
-    ask(folder, kept, QUESTION)
-    before = files(kept)
+    """If the disk is full, the answer is the same, and no unfinished file is left."""
+    ask(folder, store, QUESTION)
+    before = files(store)
 
     def fill(file: str, *_: Any) -> None:
         Path(file).write_bytes(b"half")
@@ -290,28 +266,27 @@ def test_disk_that_is_full(
 
     with monkeypatch.context() as patch:
         patch.setattr("mlx_lm.models.cache.save_prompt_cache", fill)
-        assert ask(folder, kept, OTHER)[0] == ask(folder, None, OTHER)[0]
-    assert files(kept) == before
+        assert ask(folder, store, OTHER)[0] == ask(folder, None, OTHER)[0]
+    assert files(store) == before
 
 
 def test_off_by_default(folder: Path) -> None:
-    """Unless the config says otherwise, nothing that was read is written."""
-    model = MlxModel(ModelSpec(model_id=NAME, path=folder), Limits, lambda _: None)
-    assert model.prompt(QUESTION, max_tokens=8).text()
+    """Unless the config allows it, no KV cache is written."""
+    assert local_model(folder, NAME).prompt(QUESTION, max_tokens=8).text()
     assert not kv_folder().exists()
     assert not [path for path in Path(llm.user_dir()).rglob("*") if path.is_file()]
 
 
 def test_command_line(folder: Path, config_file: Path, logs: Path, tmp_path: Path) -> None:
-    """`llm -c` reads only what is new, also in two processes at once, and answers as ever."""
+    """`llm -c` processes only what is new, also in two simultaneous processes."""
     models = [{"id": NAME, "path": str(folder)}]
     config_file.write_text(json.dumps({"models": models, "kv_disk": "100MB"}))
     limit = ("-o", "max_tokens", "8")
-    asked = CliRunner().invoke(cli, ["-m", NAME, *limit, QUESTION], catch_exceptions=False)
-    first = asked.stdout.removesuffix("\n")
-    # With a log of its own, neither goes on where the other one ended.
+    result = CliRunner().invoke(cli, ["-m", NAME, *limit, QUESTION], catch_exceptions=False)
+    first = result.stdout.removesuffix("\n")
+    # With logs of their own, neither process continues where the other one ended.
     copies = [shutil.copy(logs, tmp_path / f"{number}.db") for number in range(2)]
-    both = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-m", "llm", "-c", "-d", log, "-u", *limit, "Which one?"],
             stdin=subprocess.DEVNULL,
@@ -322,8 +297,9 @@ def test_command_line(folder: Path, config_file: Path, logs: Path, tmp_path: Pat
         for log in copies
     ]
     expected = ask(folder, None, QUESTION, first, "Which one?")[0]
-    for process in both:
-        printed, errors = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, printed) == (0, f"{expected}\n")
-        assert '"cached_tokens": ' in errors
+    for process in processes:
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, output) == (0, f"{expected}\n")
+        [usage] = errors.splitlines()
+        assert '"cached_tokens": ' in usage
     assert len(list(kv_folder().rglob("*.safetensors"))) in (1, 2)

@@ -1,4 +1,4 @@
-"""What goes into the engine and comes out of it is plain data, fit for another process."""
+"""Requests and events are plain data that could cross to another process."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ EVENTS = [
 ]
 
 
-@pytest.mark.parametrize("thing", [REQUEST, *EVENTS], ids=lambda thing: type(thing).__name__)
-def test_plain_data(thing: Any) -> None:
-    """A request and the events of its answer arrive in another process as they are here."""
-    assert pickle.loads(pickle.dumps(thing)) == thing
+@pytest.mark.parametrize("value", [REQUEST, *EVENTS], ids=lambda value: type(value).__name__)
+def test_plain_data(value: Any) -> None:
+    """Pickling changes neither a request nor an event."""
+    assert pickle.loads(pickle.dumps(value)) == value
 
 
 def test_failure_is_plain_data() -> None:
-    """An error arrives with its kind, its message and what mends it."""
+    """Pickling an error keeps its class, its message and its fix."""
     error = pickle.loads(pickle.dumps(Failed(PromptTooLong("too long", fix="say less")))).error
     assert (type(error), error.message, error.fix) == (PromptTooLong, "too long", "say less")
     assert str(error) == "too long (say less)"
 
 
 def test_request_to_the_draft_model() -> None:
-    """The draft model is asked the same, without the adapter of the one it guesses for."""
+    """The draft model gets the same request, without the adapter of the main model."""
     drafting = REQUEST.draft_request
     assert drafting
     assert (drafting.model, drafting.folder) == REQUEST.draft

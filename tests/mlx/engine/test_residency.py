@@ -1,10 +1,9 @@
+"""The model pool: which models stay in memory, which are evicted, and which requests wait."""
+
 from __future__ import annotations
 
 import gc
 import json
-import subprocess
-import sys
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -13,11 +12,11 @@ import pytest
 from llm_tiered.errors import ModelUnavailable
 from llm_tiered.mlx.engine import loading, residency
 from llm_tiered.mlx.engine.engine import Engine
-from llm_tiered.mlx.engine.requests import CancelToken, Done, Event, Failed, GenerationRequest
+from llm_tiered.mlx.engine.requests import Done, Failed
 from llm_tiered.mlx.engine.worker import Worker
-from llm_tiered.mlx.tokens.decoding import Text
 from llm_tiered.mlx.weights.inspect import inspect_folder
 from llm_tiered.wording import gigabytes
+from tests.mlx.engine.client import Call, make_request
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -26,69 +25,56 @@ if TYPE_CHECKING:
 
     from llm_tiered.mlx.engine.job import Job
     from llm_tiered.mlx.engine.loading import LoadedModel
-
-PATIENCE = 60  # seconds, for what takes far less
-PLENTY = 10**9
+    from llm_tiered.mlx.engine.requests import GenerationRequest
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Give three models of one size, whose weights are larger than their caches."""
+    """The folders of three models of one size, whose weights are larger than their caches."""
     root = tmp_path_factory.mktemp("residency")
     return {
-        name: build("phi3", root / name, seed=seed, layers=1, hidden=512)
+        name: build("phi3", root / name, seed=seed, layers=1, hidden=256)
         for seed, name in enumerate(("a", "b", "c"))
     }
 
 
 @pytest.fixture(scope="module")
 def size(folders: dict[str, Path]) -> int:
-    """Give the bytes that the weights of one model take."""
+    """The size of one model's weights, in bytes."""
     [size] = {inspect_folder(folder).size for folder in folders.values()}
     return size
 
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """Give an engine of the test's own."""
+    """An engine for this test only."""
     engine = Engine()
     yield engine
     engine.close()
 
 
-def ask(engine: Engine, folder: Path, **said: Any) -> str:
-    """Ask the model in the folder, and wait for its answer."""
-    text, last = wait(start(engine, folder, **said))
-    assert isinstance(last, Done), last
-    return text
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of running requests, one for each time that a request starts."""
+    counts: list[int] = []
+    start = Worker._start
+
+    def counted(worker: Worker, job: Job) -> None:
+        start(worker, job)
+        counts.append(sum(len(runner) for runner in worker._runners))
+
+    monkeypatch.setattr(Worker, "_start", counted)
+    return counts
 
 
-def start(engine: Engine, folder: Path, prompt: str = "Hello", **said: Any) -> SimpleQueue[Event]:
-    """Ask the model in the folder, which goes by the folder's name unless another is given."""
-    events: SimpleQueue[Event] = SimpleQueue()
-    fields = {
-        "model": folder.name,
-        "budget": PLENTY,
-        "max_tokens": 5,
-        "sampling": {"temperature": 0.0},
-        "chat": ({"role": "user", "content": prompt},),
-    }
-    engine.submit(GenerationRequest(folder=folder, **{**fields, **said}), events.put, CancelToken())
-    return events
+def submit(engine: Engine, folder: Path, prompt: str = "Hello", **fields: Any) -> Call:
+    """Submit a request to the model in the folder."""
+    return Call(make_request(folder, prompt, **({"max_tokens": 5} | fields)), engine).submit()
 
 
-def wait(events: SimpleQueue[Event]) -> tuple[str, Done | Failed]:
-    """Wait for an answer; gives its text and its last event."""
-    text = ""
-    while not isinstance(event := events.get(timeout=PATIENCE), Done | Failed):
-        text += event.text if isinstance(event, Text) else ""
-    return text, event
-
-
-def wait_for_text(events: SimpleQueue[Event]) -> None:
-    """Wait until an answer has begun."""
-    while not isinstance(event := events.get(timeout=PATIENCE), Text):
-        assert not isinstance(event, Done | Failed)
+def ask(engine: Engine, folder: Path, prompt: str = "Hello", **fields: Any) -> str:
+    """Return the answer of the model in the folder."""
+    return submit(engine, folder, prompt, **fields).answer().text
 
 
 def test_models_that_fit_stay(engine: Engine, folders: dict[str, Path], size: int) -> None:
@@ -101,57 +87,61 @@ def test_models_that_fit_stay(engine: Engine, folders: dict[str, Path], size: in
 def test_switching_loads_nothing(
     engine: Engine, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of the models that fit together is loaded once, however often they take turns."""
-    loaded: list[str] = []
+    """Models that fit together are loaded once each, however often they take turns."""
+    names: list[str] = []
     load = loading.load_model
 
-    def note(request: GenerationRequest, *others: Any) -> LoadedModel:
-        loaded.append(request.name)
+    def record(request: GenerationRequest, *others: Any) -> LoadedModel:
+        names.append(request.name)
         return load(request, *others)
 
-    monkeypatch.setattr(residency, "load_model", note)
+    monkeypatch.setattr(residency, "load_model", record)
     for name in "abcbacab":
         ask(engine, folders[name])
-    assert loaded == ["a", "b", "c"]
+    assert names == ["a", "b", "c"]
 
 
-def test_least_recently_used_goes(engine: Engine, folders: dict[str, Path], size: int) -> None:
-    """Where a third model does not fit, the one that was not used for longest goes."""
+def test_least_recently_used_is_evicted(
+    engine: Engine, folders: dict[str, Path], size: int
+) -> None:
+    """If a third model does not fit, the least recently used one is evicted."""
     for name in "abac":
         ask(engine, folders[name], budget=3 * size - 1)
     assert list(engine.resident()) == ["a", "c"]
 
 
-def test_as_many_go_as_have_to(engine: Engine, folders: dict[str, Path], size: int) -> None:
-    """A model that fits only alone is alone."""
+def test_as_many_are_evicted_as_necessary(
+    engine: Engine, folders: dict[str, Path], size: int
+) -> None:
+    """A model that fits only alone ends up alone."""
     for name in "ab":
         ask(engine, folders[name])
     ask(engine, folders["c"], budget=2 * size - 1)
     assert list(engine.resident()) == ["c"]
 
 
-def test_caches_count(engine: Engine, folders: dict[str, Path], size: int) -> None:
-    """Two models whose weights alone fill the budget don't stay: their caches need room too."""
+def test_kv_caches_count(engine: Engine, folders: dict[str, Path], size: int) -> None:
+    """Two models whose weights fill the budget don't both stay: KV caches need memory too."""
     for name in "ab":
         ask(engine, folders[name], budget=2 * size)
     assert list(engine.resident()) == ["b"]
 
 
-def test_what_was_read_counts(engine: Engine, folders: dict[str, Path]) -> None:
-    """What a model keeps of a long prompt takes room that another one may need."""
+def test_prefix_caches_count(engine: Engine, folders: dict[str, Path]) -> None:
+    """A model's prefix cache uses memory that another model may need."""
     budget = 2 * inspect_folder(folders["a"]).memory + 200_000
     ask(engine, folders["a"], budget=budget)
     ask(engine, folders["b"], budget=budget)
     assert list(engine.resident()) == ["a", "b"]
-    ask(engine, folders["a"], prompt="and so on " * 120, budget=budget)
+    ask(engine, folders["a"], "and so on " * 120, budget=budget)
     ask(engine, folders["c"], budget=3 * budget // 2)
     assert list(engine.resident()) == ["a", "c"]
 
 
 def test_too_large(engine: Engine, folders: dict[str, Path], size: int) -> None:
-    """A model that does not fit at all is refused with the numbers; what is there stays."""
+    """A model that does not fit is refused with the numbers; models in memory stay."""
     text = ask(engine, folders["a"])
-    refused, last = wait(start(engine, folders["b"], budget=size))
+    refused, last = submit(engine, folders["b"], budget=size).outcome()
     assert (refused, type(last)) == ("", Failed)
     assert isinstance(last, Failed)
     assert isinstance(last.error, ModelUnavailable)
@@ -164,10 +154,10 @@ def test_too_large(engine: Engine, folders: dict[str, Path], size: int) -> None:
     assert ask(engine, folders["a"]) == text
 
 
-def test_draft_that_does_not_fit(engine: Engine, folders: dict[str, Path], size: int) -> None:
-    """Where a model and the one that guesses for it don't fit together, both are named."""
+def test_draft_model_that_does_not_fit(engine: Engine, folders: dict[str, Path], size: int) -> None:
+    """If a model and its draft model don't fit together, the error names both."""
     draft = ("b", folders["b"])
-    _, last = wait(start(engine, folders["a"], draft=draft, budget=2 * size))
+    _, last = submit(engine, folders["a"], draft=draft, budget=2 * size).outcome()
     assert isinstance(last, Failed)
     assert isinstance(last.error, ModelUnavailable)
     assert "b beside a needs" in str(last.error)
@@ -176,76 +166,60 @@ def test_draft_that_does_not_fit(engine: Engine, folders: dict[str, Path], size:
 
 @pytest.mark.parametrize("options", [{}, {"seed": 1}], ids=str)
 def test_running_requests_count(
-    options: dict[str, Any],
-    engine: Engine,
-    folders: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], engine: Engine, folders: dict[str, Path], running: list[int]
 ) -> None:
-    """Where the KV caches of all requests don't fit, some wait until others are done."""
-    found = inspect_folder(folders["a"])
-    assert found.kv_bytes_per_token
-    budget = found.memory + 2 * 300 * found.kv_bytes_per_token
-    together: list[int] = []
-    begin = Worker._start
-
-    def note(worker: Worker, job: Job) -> None:
-        begin(worker, job)
-        together.append(sum(len(runner) for runner in worker._runners))
-
-    monkeypatch.setattr(Worker, "_start", note)
-    settings = {"budget": budget, "max_tokens": 200, "stop": ("e", "a", "o"), **options}
-    started = [start(engine, folders["a"], f"What is {n}?", **settings) for n in range(8)]
-    answers = [wait(events) for events in started]
-    assert all(isinstance(last, Done) for _, last in answers)
-    assert 1 < max(together) < 8
+    """If the KV caches of all requests don't fit, some requests wait until others are done."""
+    files = inspect_folder(folders["a"])
+    assert files.kv_bytes_per_token
+    budget = files.memory + 2 * 300 * files.kv_bytes_per_token
+    fields = {"budget": budget, "max_tokens": 200, "stop": ("e", "a", "o"), **options}
+    calls = [submit(engine, folders["a"], f"What is {n}?", **fields) for n in range(8)]
+    assert all(isinstance(call.outcome()[1], Done) for call in calls)
+    assert 1 < max(running) < 8
 
 
-def test_caches_of_drafts_count(
-    engine: Engine, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+def test_caches_of_draft_models_count(
+    engine: Engine, folders: dict[str, Path], running: list[int]
 ) -> None:
-    """The KV cache of the model that guesses ahead takes memory, too."""
+    """The KV cache of a draft model uses memory too."""
     sizes = [inspect_folder(folders[name]) for name in "ab"]
     per_token = sizes[0].kv_bytes_per_token
     assert per_token
-    # Two requests and their drafts have four caches of 200 to 250 tokens.
-    budget = sum(found.size for found in sizes) + 1100 * per_token
-    together: list[int] = []
-    begin = Worker._start
-
-    def note(worker: Worker, job: Job) -> None:
-        begin(worker, job)
-        together.append(sum(len(runner) for runner in worker._runners))
-
-    monkeypatch.setattr(Worker, "_start", note)
+    # Two requests and their draft models have four caches of 200 to 250 tokens.
+    budget = sum(files.size for files in sizes) + 1100 * per_token
     draft = ("b", folders["b"])
-    settings = {"budget": budget, "max_tokens": 30, "draft": draft}
+    fields = {"budget": budget, "max_tokens": 30, "draft": draft}
     prompts = [f"{n} " + "and so on " * 60 for n in range(5)]
-    started = [start(engine, folders["a"], prompt, **settings) for prompt in prompts]
-    assert all(isinstance(wait(events)[1], Done) for events in started)
-    assert max(together) == 2
+    calls = [submit(engine, folders["a"], prompt, **fields) for prompt in prompts]
+    assert all(isinstance(call.outcome()[1], Done) for call in calls)
+    assert max(running) == 2
 
 
 def test_model_in_use_stays(engine: Engine, folders: dict[str, Path], size: int) -> None:
-    """A model that answers is not evicted: another one waits until there is room for it."""
-    running = start(engine, folders["a"], max_tokens=100, budget=2 * size - 1)
-    wait_for_text(running)
+    """A model that is generating is not evicted: another one waits until there is room for it."""
+    call = submit(engine, folders["a"], max_tokens=100, budget=2 * size - 1)
+    call.wait_for_text()
     ask(engine, folders["b"], budget=2 * size - 1)
-    left = [running.get() for _ in range(running.qsize())]
-    assert isinstance(left[-1], Done)
-    assert left[-1].generation_tokens == 100
+    last = call.unread()[-1]
+    assert isinstance(last, Done)
+    assert last.generation_tokens == 100
     assert list(engine.resident()) == ["b"]
 
 
-def test_models_answer_side_by_side(engine: Engine, folders: dict[str, Path]) -> None:
-    """Where both fit, one model answers while another one does."""
-    running = start(engine, folders["a"], max_tokens=400)
-    wait_for_text(running)
+def test_models_generate_side_by_side(
+    engine: Engine, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two models that fit together generate at the same time."""
+    folder = build("phi3", tmp_path / "long", layers=1, context=100_000)
+    call = submit(engine, folder, max_tokens=90_000)
+    call.wait_for_text()
     ask(engine, folders["b"])
-    assert not any(isinstance(running.get(), Done) for _ in range(running.qsize()))
+    assert not any(isinstance(event, Done) for event in call.unread())
+    call.cancel_token.cancel()
 
 
-def test_evicted_model_comes_back(engine: Engine, folders: dict[str, Path], size: int) -> None:
-    """A model that had to go is loaded again when it is asked again, and answers as before."""
+def test_evicted_model_is_loaded_again(engine: Engine, folders: dict[str, Path], size: int) -> None:
+    """An evicted model is loaded again for the next request, and answers as before."""
     first = ask(engine, folders["a"], budget=2 * size - 1)
     other = ask(engine, folders["b"], budget=2 * size - 1)
     assert other != first
@@ -254,15 +228,15 @@ def test_evicted_model_comes_back(engine: Engine, folders: dict[str, Path], size
 
 
 def test_another_folder_is_another_model(engine: Engine, folders: dict[str, Path]) -> None:
-    """Where a model's folder changes, as an edit of the config can do, the new one answers."""
+    """If a model's folder changes, as by an edit of the config, the new one answers."""
     old = ask(engine, folders["a"], model="mine")
     new = ask(engine, folders["b"], model="mine")
     assert new == ask(engine, folders["b"]) != old
     assert engine.resident()["mine"] == folders["b"]
 
 
-def test_edit_of_the_config_holds(folders: dict[str, Path], config_file: Path) -> None:
-    """A folder that the config puts in another's place is asked from then on."""
+def test_edit_of_the_config(folders: dict[str, Path], config_file: Path) -> None:
+    """After the config names another folder for a model, the model there answers."""
     texts = []
     for name in ("a", "b"):
         models = [{"id": "residency", "path": str(folders[name])}]
@@ -272,20 +246,20 @@ def test_edit_of_the_config_holds(folders: dict[str, Path], config_file: Path) -
     assert texts[0] != texts[1]
 
 
-def test_memory_is_given_back(
+def test_memory_is_freed(
     engine: Engine, folders: dict[str, Path], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An evicted model's memory is free at once, before Python finds that it is in a circle."""
+    """An evicted model's memory is free immediately, without a garbage collection."""
     import mlx.core as mx
 
     load = loading.load_model
 
-    def circular(*args: Any) -> LoadedModel:
-        loaded = load(*args)
-        vars(loaded.model)["circle"] = loaded.model
-        return loaded
+    def load_with_cycle(*args: Any) -> LoadedModel:
+        model = load(*args)
+        vars(model.model)["cycle"] = model.model
+        return model
 
-    monkeypatch.setattr(residency, "load_model", circular)
+    monkeypatch.setattr(residency, "load_model", load_with_cycle)
     before = mx.get_active_memory()
     gc.disable()
     try:
@@ -298,7 +272,7 @@ def test_memory_is_given_back(
         gc.enable()
 
 
-def test_stdout_stays_clean(
+def test_nothing_is_printed(
     engine: Engine, folders: dict[str, Path], size: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Loading, generating and evicting print nothing."""
@@ -306,28 +280,3 @@ def test_stdout_stays_clean(
         ask(engine, folders[name], budget=2 * size - 1)
     engine.close()
     assert capfd.readouterr() == ("", "")
-
-
-def test_open_files_stay_allowed(folders: dict[str, Path]) -> None:
-    """Loading a model leaves the process its limit of open files, which mlx_lm would lower."""
-    # In a process of its own: here other tests may have imported mlx_lm before.
-    code = f"""
-import json, resource
-from pathlib import Path
-from queue import SimpleQueue
-from llm_tiered.mlx.engine.engine import Engine
-from llm_tiered.mlx.engine.requests import Done, GenerationRequest, CancelToken
-
-before = resource.getrlimit(resource.RLIMIT_NOFILE)
-events = SimpleQueue()
-chat = ({{"role": "user", "content": "Hello"}},)
-request = GenerationRequest("a", Path({str(folders["a"])!r}), 10**9, chat, max_tokens=5)
-Engine().submit(request, events.put, CancelToken())
-while not isinstance(events.get(), Done):
-    pass
-print(json.dumps([before, resource.getrlimit(resource.RLIMIT_NOFILE)]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    before, after = json.loads(done.stdout)
-    assert after == before

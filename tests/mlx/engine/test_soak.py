@@ -1,6 +1,6 @@
-"""Everything at once, for some seconds: nothing hangs, nothing leaks, nothing is wrong.
+"""A soak test: many kinds of requests at the same time, with failures, hang and leak nothing.
 
-LLM_TIERED_SOAK=120 goes on with it for so many seconds: `pytest -s` shows what came of it.
+LLM_TIERED_SOAK=120 runs it for that number of seconds; `pytest -s` shows the counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pytest
 from llm_tiered.errors import PromptTooLong, RequestError, TieredError
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.batch import Batch
-from llm_tiered.mlx.engine.engine import ENGINE, MAX_IN_FLIGHT
+from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.engine.kv import PrefixCache
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.engine.sequence import RunningSequence
@@ -33,6 +33,8 @@ from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.mlx.tokens.decoding import Decoder
 from llm_tiered.mlx.tokens.structured import Constraint
 from llm_tiered.mlx.weights.inspect import inspect_folder
+from tests.mlx.engine.batches import check_all_slots_are_free
+from tests.mlx.engine.faults import Fault
 from tests.tiny_models import Family, build
 
 if TYPE_CHECKING:
@@ -51,17 +53,13 @@ SCHEMA: dict[str, Any] = {
     "maxItems": 3,
 }
 THREADS, OPERATIONS, LOOPS, TASKS = 3, 8, 2, 8
-WATCHDOG = 120  # seconds; all of it takes a few
+WATCHDOG = 300  # seconds; everything usually takes a few
 SECONDS = float(os.environ.get("LLM_TIERED_SOAK", "0"))
-SPARE = 1_000_000  # bytes that may come or go without anybody's doing
-
-
-class Fault(Exception):
-    """What goes wrong on purpose."""
+TOLERANCE = 1_000_000  # bytes of memory that may remain in use for other reasons
 
 
 class Saboteur:
-    """Lets what it is put into go wrong now and then."""
+    """Makes random calls fail."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.faults = Counter[str]()
@@ -69,21 +67,21 @@ class Saboteur:
         self._random = random.Random(5)
 
     def disturb(self, target: Any, name: str, share: float) -> None:
-        """Let this share of the calls raise an error."""
+        """Make this share of the calls raise an error."""
         original = getattr(target, name)
-        place = f"{getattr(target, '__name__', target)}.{name}"
+        label = f"{getattr(target, '__name__', target)}.{name}"
 
         def disturbed(*args: Any, **kwargs: Any) -> Any:
             if self._random.random() < share:
-                self.faults[place] += 1
-                raise Fault(f"injected into {place}")
+                self.faults[label] += 1
+                raise Fault(f"injected into {label}")
             return original(*args, **kwargs)
 
         self._patch.setattr(target, name, disturbed)
 
 
 class Traffic:
-    """What people do with models: each operation gives its outcome, and fails if that is wrong."""
+    """What users do with models. Each operation fails if its outcome is wrong."""
 
     def __init__(self, specs: list[ModelSpec], limits: Limits) -> None:
         known = {spec.model_id: spec for spec in specs}
@@ -94,25 +92,25 @@ class Traffic:
             for model in self.sync
             for question in QUESTIONS
         }
-        self.kept: list[Iterator[str]] = []
+        self.unfinished: list[Iterator[str]] = []
 
     def check(self, model: Any, question: str, text: str) -> None:
-        """See that an answer at temperature 0 is the one that was given in peace."""
+        """Assert that an answer at temperature 0 is the one given before the storm."""
         assert text == self.expected[model.model_id, question]
 
     def greedy(self, chance: random.Random) -> None:
-        """Ask for what is known."""
+        """Ask a question whose answer is known."""
         model, question = chance.choice(self.sync), chance.choice(QUESTIONS)
         self.check(model, question, model.prompt(question, **GREEDY).text())
 
     def draft(self, chance: random.Random) -> None:
-        """Let a model guess for itself."""
+        """Use a model as its own draft model."""
         model, question = chance.choice(self.sync), chance.choice(QUESTIONS)
         response = model.prompt(question, draft_model=model.model_id, **GREEDY)
         self.check(model, question, response.text())
 
     def hot(self, chance: random.Random) -> None:
-        """Ask for anything, now and then with a cache of 4 bits."""
+        """Ask at temperature 1, sometimes with a KV cache of 4 bits."""
         option: dict[str, Any] = chance.choice([{}, {"kv_bits": 4}, {"top_k": 10**6}])
         assert chance.choice(self.sync).prompt(chance.choice(QUESTIONS), **HOT, **option).text()
 
@@ -123,7 +121,7 @@ class Traffic:
         assert first == again
 
     def conversation(self, chance: random.Random) -> None:
-        """Talk."""
+        """Have a conversation."""
         conversation = chance.choice(self.sync).conversation()
         for _ in range(3):
             assert conversation.prompt(chance.choice(QUESTIONS), **HOT).text()
@@ -134,29 +132,29 @@ class Traffic:
         jsonschema.validate(json.loads(text), SCHEMA)
 
     def abandoned(self, chance: random.Random) -> None:
-        """Begin to read a long answer, and leave it, or leave it lying about."""
+        """Begin to read a long answer, then drop it, or keep it unfinished."""
         pieces = iter(chance.choice(self.sync).prompt("Hello", max_tokens=300))
         next(pieces)
         if chance.random() < 0.3:
-            self.kept.append(pieces)
+            self.unfinished.append(pieces)
 
     def wrong(self, chance: random.Random) -> None:
-        """Ask for what can't be done."""
+        """Make a request that has to fail."""
         model = chance.choice(self.sync)
-        asked: list[tuple[llm.Response, type[TieredError]]] = [
+        cases: list[tuple[llm.Response, type[TieredError]]] = [
             (model.prompt("Why? " * 2000), PromptTooLong),
             (model.prompt("Hello", schema={"type": "nonsense"}), RequestError),
             (model.prompt("Hello", draft_model="nobody"), RequestError),
             (model.prompt("Hello", schema=SCHEMA, max_tokens=1), RequestError),
         ]
-        response, expected = chance.choice(asked)
+        response, expected = chance.choice(cases)
         with pytest.raises(TieredError) as refused:
             response.text()
         if not isinstance(refused.value, expected):
             raise refused.value
 
     async def greedy_task(self, chance: random.Random) -> None:
-        """Ask for what is known."""
+        """Ask a question whose answer is known."""
         model, question = chance.choice(self.asynchronous), chance.choice(QUESTIONS)
         self.check(model, question, await model.prompt(question, **GREEDY).text())
 
@@ -174,17 +172,17 @@ class Traffic:
     async def cancelled_task(self, chance: random.Random) -> None:
         """Cancel a long answer, before or after it begins."""
         pieces, model = chance.randrange(4), chance.choice(self.asynchronous)
-        begun = asyncio.Event()
+        has_begun = asyncio.Event()
 
         async def read() -> None:
             seen = 0
             async for _ in model.prompt("Go on and on.", max_tokens=300):
                 seen += 1
                 if seen >= pieces:
-                    begun.set()
+                    has_begun.set()
 
         task = asyncio.ensure_future(read())
-        waiting = asyncio.ensure_future(begun.wait())
+        waiting = asyncio.ensure_future(has_begun.wait())
         if pieces:
             await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -201,43 +199,43 @@ class Outcomes:
     def __init__(self) -> None:
         self.ended = Counter[str]()
         self.faults = Counter[str]()
-        self.mistakes: list[str] = []
+        self.errors: list[str] = []
         self._lock = threading.Lock()
 
-    def note(self, name: str, error: BaseException | None) -> None:
-        """Note how an operation ended: well, by a fault that was injected, or in another way."""
+    def record(self, name: str, error: BaseException | None) -> None:
+        """Count an operation that ended well or by an injected fault; record any other error."""
         with self._lock:
             if error is None:
                 self.ended[name] += 1
             elif isinstance(error, TieredError) and "injected" in str(error):
                 self.faults[name] += 1
             else:
-                self.mistakes.append(f"{name}: {type(error).__name__}: {error}")
+                self.errors.append(f"{name}: {type(error).__name__}: {error}")
 
-    def run(self, work: Callable[[random.Random], None], chance: random.Random) -> None:
-        """Do one operation."""
+    def run(self, operation: Callable[[random.Random], None], chance: random.Random) -> None:
+        """Run one operation."""
         try:
-            work(chance)
+            operation(chance)
         except BaseException as error:
-            self.note(work.__name__, error)
+            self.record(operation.__name__, error)
         else:
-            self.note(work.__name__, None)
+            self.record(operation.__name__, None)
 
     async def run_task(
-        self, work: Callable[[random.Random], Awaitable[None]], chance: random.Random
+        self, operation: Callable[[random.Random], Awaitable[None]], chance: random.Random
     ) -> None:
-        """Do one operation as a task."""
+        """Run one operation as a task."""
         try:
-            await work(chance)
+            await operation(chance)
         except BaseException as error:
-            self.note(work.__name__, error)
+            self.record(operation.__name__, error)
         else:
-            self.note(work.__name__, None)
+            self.record(operation.__name__, None)
 
 
 def storm(traffic: Traffic, outcomes: Outcomes, seed: int) -> list[threading.Thread]:
-    """Start threads and event loops that ask, each of them in an order of its own."""
-    works = [
+    """Start threads and event loops, each with the operations in an order of its own."""
+    operations = [
         *(traffic.greedy, traffic.draft, traffic.hot, traffic.seeded, traffic.conversation),
         *(traffic.guided, traffic.abandoned, traffic.wrong),
     ]
@@ -248,10 +246,10 @@ def storm(traffic: Traffic, outcomes: Outcomes, seed: int) -> list[threading.Thr
 
     def work_through(number: int) -> None:
         chance = random.Random(seed + number)
-        planned = works * (OPERATIONS // len(works))
+        planned = operations * (OPERATIONS // len(operations))
         chance.shuffle(planned)
-        for work in planned:
-            outcomes.run(work, chance)
+        for operation in planned:
+            outcomes.run(operation, chance)
 
     async def gather(number: int) -> None:
         chance = random.Random(seed + 100 + number)
@@ -262,13 +260,13 @@ def storm(traffic: Traffic, outcomes: Outcomes, seed: int) -> list[threading.Thr
         )
 
     async def leave(number: int) -> None:
-        # The loop ends while its answers are still under way.
-        left = [
+        # The loop ends while these answers are being generated.
+        unfinished = [
             asyncio.ensure_future(model.prompt(f"{number}", max_tokens=300).text())
             for model in traffic.asynchronous
         ]
         await outcomes.run_task(traffic.greedy_task, random.Random(seed + number))
-        assert len(left) == len(FAMILIES)
+        assert len(unfinished) == len(FAMILIES)
 
     threads = [threading.Thread(target=work_through, args=(n,)) for n in range(THREADS)]
     for loop in (gather, leave):
@@ -283,7 +281,7 @@ def storm(traffic: Traffic, outcomes: Outcomes, seed: int) -> list[threading.Thr
 
 
 def watch(threads: list[threading.Thread]) -> None:
-    """Wait for the threads; if one hangs, show where all of them are."""
+    """Wait for the threads; if one hangs, print the traceback of each."""
     deadline = time.monotonic() + WATCHDOG
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
@@ -294,7 +292,7 @@ def watch(threads: list[threading.Thread]) -> None:
 
 @pytest.fixture(scope="module")
 def specs(tmp_path_factory: pytest.TempPathFactory) -> list[ModelSpec]:
-    """Give three models."""
+    """Three models."""
     root = tmp_path_factory.mktemp("soak")
     return [
         ModelSpec(
@@ -306,9 +304,9 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> list[ModelSpec]:
 
 
 def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through failures, cancellations and evictions every request gets its answer or its error.
+    """Despite failures, cancellations and evictions, every request gets its answer or its error.
 
-    Afterwards no thread, no place in the queue, no memory and no request is left.
+    Afterwards, all threads have ended, all slots and all memory are free, and no request is left.
     """
     from mlx_lm.generate import BatchGenerator, GenerationBatch
 
@@ -334,20 +332,20 @@ def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
             watch(storm(traffic, outcomes, seed=seed))
             if time.monotonic() >= end:
                 break
-    print(f"{seed} storms: {outcomes.ended}, {outcomes.faults}, {len(loads)} loads")  # noqa: T201 - for whoever wants more of it
-    assert outcomes.mistakes == []
+    print(f"{seed} storms: {outcomes.ended}, {outcomes.faults}, {len(loads)} loads")  # noqa: T201  # shown by pytest -s
+    assert outcomes.errors == []
     assert sum(outcomes.ended.values()) > sum(outcomes.faults.values()) > 0
     assert len(saboteur.faults) > 1
     assert len(loads) > len(FAMILIES)
     for model in traffic.sync:
         for question in QUESTIONS:
             traffic.check(model, question, model.prompt(question, **GREEDY).text())
-    traffic.kept.clear()
+    traffic.unfinished.clear()
     check_nothing_is_left(threads, memory)
 
 
 def count_loads(patch: pytest.MonkeyPatch, loads: list[str]) -> None:
-    """Note every model that is loaded."""
+    """Record the name of every model that is loaded."""
     from llm_tiered.mlx.engine import loading, residency
 
     load = loading.load_model
@@ -360,12 +358,12 @@ def count_loads(patch: pytest.MonkeyPatch, loads: list[str]) -> None:
 
 
 def check_nothing_is_left(threads: set[threading.Thread], memory: int) -> None:
-    """See that all is as it was, once the engine is closed."""
+    """Assert that closing the engine restores the state before the test."""
     gc.collect()
-    assert all(ENGINE._slots.acquire(timeout=WATCHDOG) for _ in range(MAX_IN_FLIGHT))
-    ENGINE._slots.release(MAX_IN_FLIGHT)
+    check_all_slots_are_free()
     ENGINE.close()
     gc.collect()
     assert set(threading.enumerate()) <= threads
-    assert not any(isinstance(thing, (RunningSequence, Batch, Solo)) for thing in gc.get_objects())
-    assert mx.get_active_memory() < memory + SPARE
+    kinds = (RunningSequence, Batch, Solo)
+    assert not any(isinstance(each, kinds) for each in gc.get_objects())
+    assert mx.get_active_memory() < memory + TOLERANCE

@@ -1,4 +1,4 @@
-"""What requests with a KV cache of their own have read before is not read again, either."""
+"""Cached prefixes of requests with a quantised KV cache or a draft model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
-from tests.mlx.engine.batches import Fault
-from tests.mlx.engine.talk import Step, Talk, steps
+from tests.mlx.engine.conversations import Conversations, Step, steps
+from tests.mlx.engine.faults import FailingCalls
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PLENTY = 10**9
 NAME, DRAFT, OTHER = "mlx/solo-kv", "mlx/solo-kv-draft", "mlx/solo-kv-other"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
 KINDS: list[dict[str, Any]] = [
@@ -31,14 +30,14 @@ KINDS: list[dict[str, Any]] = [
     {"draft_model": DRAFT},
     {"kv_bits": 8, "draft_model": DRAFT},
 ]
-# All prompts have so many tokens in common at most, if their system prompts differ.
+# Prompts with different system prompts have at most this number of tokens in common.
 OPENING = 5
 STORY = "Let us talk about scales, and which of them sounds most like the sea at night."
 
 
 @pytest.fixture(scope="module")
 def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
-    """Give a model with heads of 32, and two that guess for it."""
+    """A model with heads of size 32, and two draft models."""
     root = tmp_path_factory.mktemp("solo-kv")
     folders = {
         NAME: build("qwen2", root / "plain", hidden=128, context=4096),
@@ -50,52 +49,52 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
 
 @pytest.fixture(scope="module")
 def model(specs: dict[str, ModelSpec]) -> llm.Model:
-    """Give it as llm's model."""
+    """The model with heads of size 32, as llm sees it."""
     return MlxModel(specs[NAME], Limits, specs.get)
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """Give an engine of the tests' own."""
+    """An engine for these tests only."""
     engine = Engine()
     yield engine
     engine.close()
 
 
 def folder_of(spec: ModelSpec) -> Path:
-    """Where the model is."""
+    """Return the folder of a model."""
     assert spec.path
     return spec.path
 
 
 def cached(response: llm.Response) -> int:
-    """How many tokens of an answer's prompt were not read again."""
+    """Return the number of the prompt's tokens that were cached."""
     response.text()
     details: Any = response.usage().details
     return details["cached_tokens"] if details else 0
 
 
 def length(response: llm.Response) -> int:
-    """How many tokens a prompt has."""
+    """Return the number of the prompt's tokens."""
     return response.usage().input or 0
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @settings(max_examples=4, deadline=None, derandomize=True, database=None)
 @given(rounds=st.lists(st.lists(steps, min_size=1, max_size=3), min_size=3, max_size=4))
-def test_answers_are_those_of_a_full_reading(
+def test_answers_are_those_without_a_cache(
     kind: dict[str, Any], engine: Engine, specs: dict[str, ModelSpec], rounds: list[list[Step]]
 ) -> None:
-    """Conversations that go on, fork, are cut and cancelled, several at once, change no answer."""
-    said = {"kv_bits": kind.get("kv_bits")}
+    """Conversations that continue, branch off, or are cut or cancelled get the same answers."""
+    fields = {"kv_bits": kind.get("kv_bits")}
     if "draft_model" in kind:
-        said["draft"] = (DRAFT, folder_of(specs[DRAFT]))
-    assert Talk(engine, NAME, folder_of(specs[NAME]), PLENTY, said).compare(rounds) > 0
+        fields["draft"] = (DRAFT, folder_of(specs[DRAFT]))
+    assert Conversations(engine, folder_of(specs[NAME]), fields).compare(rounds) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_conversation(kind: dict[str, Any], model: llm.Model) -> None:
-    """The turns so far are not read again, each time one is added, nor on another way on."""
+    """The earlier turns of a conversation are cached, also when it branches off."""
     conversation = model.conversation()
     counts, lengths = [], []
     for question in (STORY, "Which one?", "Why?"):
@@ -110,32 +109,32 @@ def test_conversation(kind: dict[str, Any], model: llm.Model) -> None:
 
 
 def test_kinds_do_not_mix(model: llm.Model) -> None:
-    """What was read into one kind of cache serves no request for another kind."""
+    """A cache of one kind serves no request that needs another kind."""
     kinds = [{}, *KINDS, {"draft_model": OTHER}]
-    asked: dict[str, Any] = {"system": "To each his own.", **GREEDY}
+    options: dict[str, Any] = {"system": "To each his own.", **GREEDY}
     for kind in kinds:
-        assert cached(model.prompt("Hello", **asked, **kind)) <= OPENING
+        assert cached(model.prompt("Hello", **options, **kind)) <= OPENING
     for kind in kinds:
-        assert cached(model.prompt("Hello", **asked, **kind)) > OPENING
+        assert cached(model.prompt("Hello", **options, **kind)) > OPENING
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_seed(kind: dict[str, Any], model: llm.Model) -> None:
-    """With a seed, all is read each time, and nothing is kept."""
-    asked: dict[str, Any] = {"system": f"Seeds and {kind}", **GREEDY, **kind}
+    """With a seed, the whole prompt is processed each time, and no cache is kept."""
+    options: dict[str, Any] = {"system": f"Seeds and {kind}", **GREEDY, **kind}
     for _ in range(2):
-        assert cached(model.prompt("Once more.", seed=1, **asked)) == 0
-    assert cached(model.prompt("Once more.", **asked)) <= OPENING
+        assert cached(model.prompt("Once more.", seed=1, **options)) == 0
+    assert cached(model.prompt("Once more.", **options)) <= OPENING
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_cancelled_prompt(kind: dict[str, Any], model: llm.Model) -> None:
-    """What was read for an answer that nobody waits for serves the next one."""
+    """The cache of a cancelled request serves the next one."""
     options: dict[str, Any] = {"temperature": 0, **kind}
-    for pieces_read in (1, 2, 3, 4):
-        prompt = f"{pieces_read} pieces of that one."
+    for count in (1, 2, 3, 4):
+        prompt = f"{count} pieces of that one."
         pieces = iter(model.prompt(prompt, max_tokens=500, **options))
-        for _ in range(pieces_read):
+        for _ in range(count):
             next(pieces)
         del pieces
         model.prompt("Something else.", max_tokens=2, **options).text()
@@ -146,7 +145,7 @@ def test_cancelled_prompt(kind: dict[str, Any], model: llm.Model) -> None:
 
 @pytest.mark.parametrize("kind", KINDS[:2], ids=str)
 def test_repetition_penalty(kind: dict[str, Any], model: llm.Model) -> None:
-    """What was said lately gets less likely, whether it was read just now or before."""
+    """The repetition penalty covers cached tokens too."""
     options: dict[str, Any] = {"temperature": 0, "max_tokens": 30, "repetition_penalty": 2, **kind}
     prompt = f"{kind} la la la la la"
     model.prompt(prompt, **options).text()
@@ -155,8 +154,8 @@ def test_repetition_penalty(kind: dict[str, Any], model: llm.Model) -> None:
     assert again.text() == model.prompt(prompt, seed=1, **options).text()
 
 
-def test_repetition_penalty_alone(model: llm.Model) -> None:
-    """By itself and in a batch, a request is penalised for the same tokens."""
+def test_repetition_penalty_without_a_batch(model: llm.Model) -> None:
+    """The repetition penalty covers the same tokens with and without a seed."""
     options: dict[str, Any] = {"temperature": 0, "max_tokens": 30, "repetition_penalty": 2}
     prompt = "la la la la la"
     assert model.prompt(prompt, seed=1, **options).text() == model.prompt(prompt, **options).text()
@@ -164,31 +163,23 @@ def test_repetition_penalty_alone(model: llm.Model) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_failure(kind: dict[str, Any], model: llm.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an answer that MLX fails at nothing is kept."""
+    """After a failure of MLX, no cache is kept."""
     import mlx.core as mx
 
-    asked: dict[str, Any] = {"system": f"No luck with {kind}", **GREEDY, **kind}
-    clear = mx.clear_cache
-    left = iter([True])
-
-    def fail() -> None:
-        if next(left, False):
-            raise Fault("out of memory")
-        clear()
-
-    expected = model.prompt("Just one thing.", seed=1, **asked).text()
+    options: dict[str, Any] = {"system": f"No luck with {kind}", **GREEDY, **kind}
+    expected = model.prompt("Just one thing.", seed=1, **options).text()
     with monkeypatch.context() as patch:
-        patch.setattr(mx, "clear_cache", fail)
+        FailingCalls(patch, mx, "clear_cache", at=[0])
         with pytest.raises(EngineError, match="out of memory"):
-            model.prompt("Just one thing.", **asked).text()
-    response = model.prompt("Just one thing.", **asked)
+            model.prompt("Just one thing.", **options).text()
+    response = model.prompt("Just one thing.", **options)
     assert cached(response) <= OPENING
     assert response.text() == expected
 
 
 @pytest.mark.parametrize("limit", [21, 22, 23, 24])
 def test_draft_keeps_up(limit: int, model: llm.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A draft model that has not read a conversation again guesses as well as before."""
+    """With a cached conversation, a draft model guesses as well as without."""
     from mlx_lm.models import qwen2
 
     call, calls = qwen2.Model.__call__, 0
@@ -203,7 +194,7 @@ def test_draft_keeps_up(limit: int, model: llm.Model, monkeypatch: pytest.Monkey
     counts = []
     for question in (STORY, "Which one?", "Why?"):
         calls = 0
-        # It guesses for itself, and is always right.
+        # The model is its own draft model, so every guess is right.
         turn = conversation.prompt(
             question, system=f"{limit}", temperature=0, max_tokens=limit, draft_model=NAME
         )
