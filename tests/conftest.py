@@ -38,6 +38,7 @@ SETTINGS = (
 )
 
 
+LONGEST = ("test_end_to_end.py", "test_interrupt.py", "test_solo_kv.py", "test_browser.py")
 _HOMES = count()
 
 WITHOUT_OPENAI = str(Path(__file__).parent / "without_openai")
@@ -53,6 +54,11 @@ with warnings.catch_warnings():
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are cores: some tests only wait for other processes."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left alone with one."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:

