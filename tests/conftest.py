@@ -38,7 +38,7 @@ SETTINGS = (
 )
 
 
-LONGEST = ("test_end_to_end.py", "test_interrupt.py", "test_solo_kv.py", "test_browser.py")
+LONGEST = ("test_end_to_end.py", "test_process.py", "test_solo_kv.py", "test_browser.py")
 _HOMES = count()
 
 WITHOUT_OPENAI = str(Path(__file__).parent / "without_openai")

@@ -94,8 +94,7 @@ async def settle() -> None:
     loop = asyncio.get_running_loop()
     if not isinstance(getattr(loop, "_default_executor", None), _OneThread):
         loop.set_default_executor(_OneThread(max_workers=1))
-    for _ in range(300):
-        await asyncio.sleep(0)
-    await asyncio.to_thread(int)
-    for _ in range(300):
-        await asyncio.sleep(0)
+    for _ in range(10):
+        for _ in range(60):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(int)
