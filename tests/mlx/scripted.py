@@ -17,10 +17,10 @@ class Scripts:
     """The answers to the next requests, one script each, in the order in which they are served."""
 
     def __init__(self, encode: Callable[..., list[int]]) -> None:
-        self.read: list[str] = []
+        self.prompts: list[str] = []
         """The prompts of the requests, rendered by the chat template."""
-        self.lengths: list[int] = []
-        """The lengths of these prompts in tokens."""
+        self.prompt_tokens: list[int] = []
+        """The numbers of tokens of these prompts."""
         self._encode = encode
         self._waiting: deque[tuple[tuple[str, ...], bool]] = deque()
         self._tokenizer: Any = None
@@ -36,8 +36,8 @@ class Scripts:
         """Encode a chat as usual, and record its prompt."""
         prompt = self._encode(tokenizer, chat, **options)
         self._tokenizer = tokenizer
-        self.read.append(tokenizer.decode(prompt))
-        self.lengths.append(len(prompt))
+        self.prompts.append(tokenizer.decode(prompt))
+        self.prompt_tokens.append(len(prompt))
         return prompt
 
     def sampler(self, _: Mapping[str, float]) -> Callable[[Any], Any]:

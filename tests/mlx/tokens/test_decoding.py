@@ -1,4 +1,4 @@
-"""Tokens are taken for what they mean, whichever way the model cuts its text into them."""
+"""Decoding: however a text is tokenised, it is split into the same pieces."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ many = settings(max_examples=120, deadline=None, derandomize=True, database=None
 
 
 def joined(pieces: Iterable[tuple[str, str]]) -> Pieces:
-    """Put neighbours of one kind together, and leave out what is empty."""
+    """Merge neighbours of the same kind, and drop empty pieces."""
     groups = groupby((piece for piece in pieces if piece[1]), key=lambda piece: piece[0])
     return [(kind, "".join(text for _, text in group)) for kind, group in groups]
 
 
 def split_slowly(text: str, markers: Markers, channel: Channel = "text") -> Pieces:
-    """Split a text one character at a time: a marker counts as soon as its last one is there."""
+    """Split a text character by character: a marker counts once its last character is there."""
     pieces: Pieces = []
     seen = ""
     for character in text:
@@ -53,12 +53,12 @@ def split_slowly(text: str, markers: Markers, channel: Channel = "text") -> Piec
             pieces.append((channel, seen.removesuffix(marker)))
             channel, seen = markers[channel][marker], ""
         if channel == "end":
-            return joined(pieces)
-    return joined([*pieces, (channel, seen)])
+            return pieces
+    return [*pieces, (channel, seen)]
 
 
 def cut(draw: st.DrawFn, text: str) -> list[str]:
-    """Cut a text in any way."""
+    """Cut a text at arbitrary places."""
     places = draw(st.sets(st.integers(0, len(text)), max_size=8))
     bounds = [0, *sorted(places), len(text)]
     return [text[start:end] for start, end in pairwise(bounds)]
@@ -66,7 +66,7 @@ def cut(draw: st.DrawFn, text: str) -> list[str]:
 
 @st.composite
 def cut_texts(draw: st.DrawFn) -> list[str]:
-    """Texts full of markers, and of what begins like one, cut in any way."""
+    """Draw texts full of markers and beginnings of markers, cut at arbitrary places."""
     parts = st.sampled_from(
         ["<think>", "</think>", "<call>", "</call>", "STOP", "OPEN", "<", "</", "<th", "ST", "O"]
     )
@@ -76,7 +76,7 @@ def cut_texts(draw: st.DrawFn) -> list[str]:
 
 @st.composite
 def cut_texts_and_markers(draw: st.DrawFn) -> tuple[list[str], Markers]:
-    """Texts of two letters, and any markers of them, cut in any way."""
+    """Draw texts of two letters, cut at arbitrary places, and arbitrary markers of these."""
     marker = st.text(alphabet="ab", min_size=1, max_size=4)
     channels: tuple[Channel, ...] = ("text", "reasoning", "tool")
     markers: Markers = {
@@ -89,63 +89,63 @@ def cut_texts_and_markers(draw: st.DrawFn) -> tuple[list[str], Markers]:
 
 
 def split(pieces: Sequence[str], markers: Markers, channel: Channel = "text") -> Pieces:
-    """Split a text that comes in these pieces."""
+    """Split a text that arrives in these pieces."""
     splitter = MarkerSplitter(markers, channel)
-    found = [part for piece in pieces for part in splitter.push(piece)]
-    return joined([*found, splitter.flush()])
+    parts = [part for piece in pieces for part in splitter.push(piece)]
+    return joined([*parts, splitter.flush()])
 
 
 @many
 @given(cut_texts())
 def test_cut_makes_no_difference(pieces: list[str]) -> None:
-    """A text is split at the same places in whatever pieces it comes, and all of it is there."""
-    assert split(pieces, THINKING) == split_slowly("".join(pieces), THINKING)
+    """However a text is cut, it is split at the same places, and nothing is lost."""
+    assert split(pieces, THINKING) == joined(split_slowly("".join(pieces), THINKING))
 
 
 @many
 @given(cut_texts())
-def test_cut_makes_no_difference_inside_thoughts(pieces: list[str]) -> None:
-    """That holds too where the prompt has begun the thinking."""
-    found = split(pieces, THINKING, "reasoning")
-    assert found == split_slowly("".join(pieces), THINKING, "reasoning")
+def test_cut_makes_no_difference_inside_reasoning(pieces: list[str]) -> None:
+    """The same holds if the prompt has opened the reasoning."""
+    parts = split(pieces, THINKING, "reasoning")
+    assert parts == joined(split_slowly("".join(pieces), THINKING, "reasoning"))
 
 
 @many
 @given(cut_texts_and_markers())
 def test_any_markers(case: tuple[list[str], Markers]) -> None:
-    """Markers that overlap, begin or end alike, or hold each other change nothing of that."""
+    """The same holds for markers that overlap, contain each other, or begin or end alike."""
     pieces, markers = case
-    assert split(pieces, markers) == split_slowly("".join(pieces), markers)
+    assert split(pieces, markers) == joined(split_slowly("".join(pieces), markers))
 
 
 @many
 @given(cut_texts())
 def test_nothing_is_held_back_for_long(pieces: list[str]) -> None:
-    """Only what may yet become a marker is kept waiting."""
+    """Only text that may still become a marker is held back."""
     splitter = MarkerSplitter(THINKING)
     for piece in pieces:
         splitter.push(piece)
-        _, held = copy(splitter).flush()
+        _, pending = copy(splitter).flush()
         markers = THINKING.get(splitter.channel, {})
-        assert not held or any(marker.startswith(held) for marker in markers)
-        assert held not in markers
+        assert not pending or any(marker.startswith(pending) for marker in markers)
+        assert pending not in markers
 
 
 @pytest.mark.parametrize("cuts", [["xabcd"], ["xa", "bc", "d"], ["x", "abc", "d"], [*"xabcd"]])
 def test_stop_string_inside_another(cuts: list[str]) -> None:
-    """Of two stop strings that overlap, the one that is complete first ends the answer."""
+    """Of two overlapping stop strings, the one that is complete first ends the answer."""
     assert split(cuts, {"text": {"abcd": "end", "bc": "end"}}) == [("text", "xa")]
 
 
 @pytest.mark.parametrize("cuts", [["xabc"], ["xab", "c"], [*"xabc"]])
 def test_stop_string_that_begins_another(cuts: list[str]) -> None:
-    """A stop string is one although it might go on as another."""
+    """A stop string counts even if a longer one begins with it."""
     assert split(cuts, {"text": {"abc": "reasoning", "ab": "end"}}) == [("text", "x")]
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Give the tokenizer of a model that thinks and calls tools."""
+    """The tokenizer of a model that reasons and calls tools."""
     from mlx_lm.utils import load_tokenizer
 
     return load_tokenizer(build("qwen3", tmp_path_factory.mktemp("decoding"), layers=1))
@@ -160,21 +160,21 @@ WRITTEN: Markers = {
 
 
 @st.composite
-def written(draw: st.DrawFn) -> list[str]:
-    """What a model could write, in pieces that are tokenised one by one."""
+def model_texts(draw: st.DrawFn) -> list[str]:
+    """Draw texts that a model could write, in pieces that are tokenised separately."""
     parts = st.sampled_from(
         ["<think>", "</think>", "<tool_call>", "</tool_call>", STOP, "<", "</think", "ST", "\n"]
     )
     words = st.text(alphabet="ab {}:\n\"'éß♭🎵🙂你", max_size=4)
     pieces = draw(st.lists(parts | words, max_size=8))
     text = "".join(pieces)
-    # Detokenisers leave out the blank that many models begin with.
+    # Detokenisers drop the space with which many models begin.
     assume(not text.startswith(" "))
     return cut(draw, text) if draw(st.booleans()) else pieces
 
 
 def decode(tokenizer: Any, pieces: Sequence[str], *, opened: bool = False) -> Pieces:
-    """What the events say of a text whose pieces are tokenised one by one."""
+    """Decode a text whose pieces are tokenised separately."""
     decoder = Decoder(tokenizer, [STOP], tools=True, opened=opened)
     events: list[Text | Reasoning | ToolText] = []
     for piece in pieces:
@@ -187,20 +187,20 @@ def decode(tokenizer: Any, pieces: Sequence[str], *, opened: bool = False) -> Pi
 
 
 def trimmed(pieces: Pieces, *, opened: bool = False) -> Pieces:
-    """Without the blanks and line breaks that stand between thoughts or calls and the answer."""
-    found: Pieces = []
+    """Remove the white space between reasoning or tool calls and the answer."""
+    result: Pieces = []
     after = opened
     for kind, text in pieces:
         answer = text.lstrip() if kind == "text" and after else text
-        found.append((kind, answer))
+        result.append((kind, answer))
         after = kind != "text" or (after and not answer)
-    return joined(found)
+    return joined(result)
 
 
 @many
-@given(pieces=written(), opened=st.booleans())
-def test_tokens_become_events(tokenizer: Any, pieces: list[str], opened: bool) -> None:
-    """Answer, thoughts and calls come apart, whole, and without markers, however tokenised."""
+@given(pieces=model_texts(), opened=st.booleans())
+def test_tokens_become_pieces(tokenizer: Any, pieces: list[str], opened: bool) -> None:
+    """Answer, reasoning and tool calls are separated, complete and without their markers."""
     start: Channel = "reasoning" if opened else "text"
     expected = trimmed(split_slowly("".join(pieces), WRITTEN, start), opened=opened)
     assert decode(tokenizer, pieces, opened=opened) == expected
@@ -208,15 +208,15 @@ def test_tokens_become_events(tokenizer: Any, pieces: list[str], opened: bool) -
 
 @many
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<")))
-def test_text_stays_what_it_is(tokenizer: Any, text: str) -> None:
-    """A text without markers arrives as it was written, its characters of several bytes whole."""
+def test_plain_text(tokenizer: Any, text: str) -> None:
+    """A text without markers arrives unchanged, including characters of several bytes."""
     text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)).lstrip(" ")
     assume(STOP not in text)
     assert decode(tokenizer, [text]) == joined([("text", text)])
 
 
 def test_character_in_several_tokens(tokenizer: Any) -> None:
-    """A character that takes several tokens comes once, when its last token is there."""
+    """A character of several tokens arrives once, with its last token."""
     tokens = tokenizer.encode("𝄞", add_special_tokens=False)
     assert len(tokens) > 1
     decoder = Decoder(tokenizer, [], tools=False)
@@ -225,7 +225,7 @@ def test_character_in_several_tokens(tokenizer: Any) -> None:
 
 
 def test_broken_character_at_the_end(tokenizer: Any) -> None:
-    """Half a character at the end of an answer comes as the mark that stands for one."""
+    """An incomplete character at the end of an answer becomes the replacement character."""
     tokens = tokenizer.encode("a𝄞", add_special_tokens=False)
     decoder = Decoder(tokenizer, [], tools=False)
     events = [event for token in tokens[:-1] for event in decoder.push(token)]
@@ -245,7 +245,7 @@ def test_broken_character_at_the_end(tokenizer: Any) -> None:
     ],
 )
 def test_every_call_counts(tokenizer: Any, text: str, calls: list[str]) -> None:
-    """Each call is one event, also one with nothing in it and one that is never closed."""
+    """Each tool call is one piece, even if it is empty or never closed."""
     decoder = Decoder(tokenizer, [], tools=True)
     tokens = tokenizer.encode(text, add_special_tokens=False)
     events = [event for token in tokens for event in decoder.push(token)]
@@ -253,9 +253,9 @@ def test_every_call_counts(tokenizer: Any, text: str, calls: list[str]) -> None:
 
 
 def test_stopped(tokenizer: Any) -> None:
-    """After a stop string the decoder says so, and gives no more."""
+    """After a stop string, the decoder has stopped and returns no more pieces."""
     decoder = Decoder(tokenizer, ["b"], tools=False)
-    found = [decoder.push(tokenizer.encode(letter)[0]) for letter in "abc"]
-    assert found == [[Text("a")], [], []]
+    pieces = [decoder.push(tokenizer.encode(letter)[0]) for letter in "abc"]
+    assert pieces == [[Text("a")], [], []]
     assert decoder.stopped
     assert decoder.finish() == []

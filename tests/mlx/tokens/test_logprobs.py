@@ -1,4 +1,4 @@
-"""The log-probabilities of the tokens that were sampled."""
+"""The log-probabilities of the sampled tokens."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ STEPS = [
 
 
 def sample(step: int, dtype: mx.Dtype = mx.float32) -> StepLogprobs:
-    """One of the steps above."""
+    """Return one of the steps above."""
     tokens, rows = STEPS[step]
     return StepLogprobs(tokens, [mx.array(row, dtype) for row in rows])
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 def test_each_request_has_its_own(dtype: mx.Dtype) -> None:
-    """Each request gets its row of every step, in whatever numbers the model computes."""
+    """Each request gets the values of its row in every step, whatever the data type."""
     first, second = Logprobs(), Logprobs()
     for step in range(2):
-        sampled = sample(step, dtype)
-        first.add(sampled, 0)
-        second.add(sampled, 1)
+        step_logprobs = sample(step, dtype)
+        first.add(step_logprobs, 0)
+        second.add(step_logprobs, 1)
     assert first.values() == [-0.5, -1.5]
     assert second.values() == [-0.25, -0.125]
 
 
-def test_values_can_be_asked_for_in_between() -> None:
-    """What was asked for before is not counted twice."""
+def test_values_can_be_read_in_between() -> None:
+    """Reading the values early counts no token twice."""
     logprobs = Logprobs()
     assert logprobs.values() == []
     logprobs.add(sample(0), 0)
@@ -43,18 +43,18 @@ def test_values_can_be_asked_for_in_between() -> None:
 
 
 def test_a_token_is_read_when_the_next_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To note a token does not wait for the device, which has the model's next step to do."""
-    read: list[StepLogprobs] = []
+    """Adding a token does not wait for the device, which computes the model's next step."""
+    steps_read: list[StepLogprobs] = []
     original = StepLogprobs.read
 
-    def noted(sampled: StepLogprobs) -> list[float]:
-        read.append(sampled)
-        return original(sampled)
+    def recorded(step_logprobs: StepLogprobs) -> list[float]:
+        steps_read.append(step_logprobs)
+        return original(step_logprobs)
 
-    monkeypatch.setattr(StepLogprobs, "read", noted)
+    monkeypatch.setattr(StepLogprobs, "read", recorded)
     steps = [sample(0), sample(1)]
     logprobs = Logprobs()
     logprobs.add(steps[0], 0)
-    assert read == []
+    assert steps_read == []
     logprobs.add(steps[1], 0)
-    assert read == steps[:1]
+    assert steps_read == steps[:1]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PICTURE = AttachmentPart(attachment=llm.Attachment(type="image/png", content=b"png"))
 
-# As Gemma's and some of Mistral's do.
+# Like the templates of Gemma and of some Mistral models.
 STRICT_TEMPLATE = """\
 {%- for message in messages %}
     {%- if message.role not in ["user", "assistant"] %}
@@ -42,19 +42,19 @@ STRICT_TEMPLATE = """\
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a model."""
+    """The folder of a model."""
     return build("qwen2", tmp_path_factory.mktemp("messages"))
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load a model's tokenizer as the backend does."""
+    """Return a model's tokenizer, loaded by mlx_lm."""
     from mlx_lm.utils import load_tokenizer as load
 
     return load(folder)
 
 
 def set_template(folder: Path, template: str | None) -> None:
-    """Give the tokenizer another chat template, or none."""
+    """Replace the tokenizer's chat template, or remove it."""
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text())
@@ -62,43 +62,43 @@ def set_template(folder: Path, template: str | None) -> None:
     file.write_text(json.dumps(settings | ({"chat_template": template} if template else {})))
 
 
-def said(role: str, content: str) -> dict[str, str]:
-    """A message as templates take it."""
+def message(role: str, content: str) -> dict[str, str]:
+    """Return a message in the form that chat templates expect."""
     return {"role": role, "content": content}
 
 
 CHAT = [
-    said("system", "Be brief."),
-    said("user", "Hello"),
-    said("assistant", "Hi!"),
-    said("user", "And then?"),
+    message("system", "Be brief."),
+    message("user", "Hello"),
+    message("assistant", "Hi!"),
+    message("user", "And then?"),
 ]
 
 
 def test_turns_keep_their_roles() -> None:
-    """System, user and assistant messages come as templates take them."""
+    """System, user and assistant messages keep their roles."""
     chat = to_chat([system("Be brief."), user("Hello"), assistant("Hi!"), user("And then?")])
     assert list(chat) == CHAT
 
 
 def test_messages_of_one_role_become_one() -> None:
-    """Neighbours of one role are merged, because templates want roles to alternate."""
+    """Consecutive messages of one role are merged, because templates want roles to alternate."""
     chat = to_chat([system("Be"), system("brief."), user("One"), user("Two"), assistant("Three")])
     assert list(chat) == [
-        said("system", "Be\n\nbrief."),
-        said("user", "One\n\nTwo"),
-        said("assistant", "Three"),
+        message("system", "Be\n\nbrief."),
+        message("user", "One\n\nTwo"),
+        message("assistant", "Three"),
     ]
 
 
 def test_parts_of_a_message_become_its_lines() -> None:
-    """The texts of one message stand below each other."""
-    [message] = to_chat([user(TextPart("One"), TextPart("Two"))])
-    assert message == said("user", "One\nTwo")
+    """The text parts of a message become separate lines."""
+    [only] = to_chat([user(TextPart("One"), TextPart("Two"))])
+    assert only == message("user", "One\nTwo")
 
 
 def test_tool_calls_become_text() -> None:
-    """What another model did with tools stands in the conversation as text."""
+    """Tool calls of another model, and their results, become text."""
     chat = to_chat(
         [
             user("How warm is it in Köln?"),
@@ -108,22 +108,22 @@ def test_tool_calls_become_text() -> None:
         ]
     )
     assert list(chat) == [
-        said("user", "How warm is it in Köln?"),
-        said("assistant", '[called weather with {"city": "Köln"}]'),
-        said("user", "[weather returned 21 degrees]\n\nAnd then?"),
+        message("user", "How warm is it in Köln?"),
+        message("assistant", '[called weather with {"city": "Köln"}]'),
+        message("user", "[weather returned 21 degrees]\n\nAnd then?"),
     ]
 
 
 def test_reasoning_is_left_out() -> None:
-    """The thoughts of an earlier turn don't come back, and a turn of thoughts alone is none."""
+    """The reasoning of earlier turns is left out, and so is a turn of reasoning only."""
     thought = ReasoningPart(text="He greets.")
     chat = to_chat([user("Hello"), assistant(thought, TextPart("Hi!")), assistant(thought)])
-    assert list(chat) == [said("user", "Hello"), said("assistant", "Hi!")]
+    assert list(chat) == [message("user", "Hello"), message("assistant", "Hi!")]
 
 
 def test_attachments_are_ignored() -> None:
-    """The model sees the text beside an attachment."""
-    assert list(to_chat([user(TextPart("Hello"), PICTURE)])) == [said("user", "Hello")]
+    """Of a message with an attachment, only the text remains."""
+    assert list(to_chat([user(TextPart("Hello"), PICTURE)])) == [message("user", "Hello")]
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,13 @@ def test_attachments_are_ignored() -> None:
     ids=["none", "empty", "system prompt", "attachment"],
 )
 def test_nothing_to_answer(messages: list[Message]) -> None:
-    """Without a text that asks anything there is nothing to send to a model."""
+    """A prompt without text in the user's messages is refused."""
     with pytest.raises(RequestError, match="the prompt is empty"):
         to_chat(messages)
 
 
 def test_tokens_are_those_of_the_template(folder: Path) -> None:
-    """A chat is encoded in the model's own form, ready for its answer."""
+    """A chat is encoded with the model's own template, ready for its answer."""
     tokenizer = load_tokenizer(folder)
     tokens = encode(tokenizer, CHAT)
     assert all(type(token) is int for token in tokens)
@@ -150,24 +150,24 @@ def test_tokens_are_those_of_the_template(folder: Path) -> None:
 
 
 def test_template_without_a_system_role(tmp_path: Path) -> None:
-    """Where a template refuses system messages, the first question carries the system prompt."""
+    """If a template rejects system messages, the system prompt precedes the first question."""
     set_template(build("qwen2", tmp_path), STRICT_TEMPLATE)
     tokenizer = load_tokenizer(tmp_path)
     text = tokenizer.decode(encode(tokenizer, CHAT))
     assert text == "[user]Be brief.\n\nHello[assistant]Hi![user]And then?[assistant]"
-    assert CHAT[0] == said("system", "Be brief.")
+    assert CHAT[0] == message("system", "Be brief.")
 
 
 def test_no_template_at_all(tmp_path: Path) -> None:
-    """Without a chat template the model reads the texts as they are."""
+    """Without a chat template, the texts are encoded one after the other."""
     set_template(build("qwen2", tmp_path), None)
     tokenizer = load_tokenizer(tmp_path)
     text = tokenizer.decode(encode(tokenizer, CHAT))
     assert text == "Be brief.\n\nHello\n\nHi!\n\nAnd then?"
 
 
-@pytest.mark.parametrize("message", [user("gr\udcfc\udcdfe"), system("\ud83d")])
-def test_half_characters_are_refused(message: Message) -> None:
-    """What is no Unicode, as Python reads a file in another encoding, is told as that."""
+@pytest.mark.parametrize("invalid", [user("gr\udcfc\udcdfe"), system("\ud83d")])
+def test_lone_surrogates_are_refused(invalid: Message) -> None:
+    """Text that is not valid Unicode, as after reading another encoding, is refused."""
     with pytest.raises(RequestError, match=r"not valid Unicode: character \d of \d is '.ud"):
-        to_chat([user("Hello"), assistant("Hi"), message])
+        to_chat([user("Hello"), assistant("Hi"), invalid])

@@ -1,4 +1,4 @@
-"""Schemas that guide no model, and answers that end before their JSON is whole."""
+"""Schemas that can't guide a model, and answers that end before their JSON is complete."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import llm
 import pytest
 
 from llm_tiered.errors import RequestError, TieredError
-from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine.requests import Limits
-from llm_tiered.mlx.models import MlxModel
+from tests.mlx.models import local_model
 from tests.tiny_models import Family, build
 
 if TYPE_CHECKING:
@@ -44,14 +42,13 @@ IMPOSSIBLE: dict[str, tuple[Schema, str]] = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, llm.Model]:
-    """Give two models."""
+    """Two models, as llm sees them."""
     root = tmp_path_factory.mktemp("structured")
-    found: dict[str, llm.Model] = {}
+    models: dict[str, llm.Model] = {}
     for family in FAMILIES:
         folder = build(family, root / family, layers=1, context=4096)
-        spec = ModelSpec(model_id=f"mlx/structured-{family}", path=folder)
-        found[family] = MlxModel(spec, Limits, lambda _: None)
-    return found
+        models[family] = local_model(folder, f"mlx/structured-{family}")
+    return models
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
@@ -61,7 +58,7 @@ def test_schema_that_can_not_be_used(
     capfd: pytest.CaptureFixture[str],
     connections: list[Any],
 ) -> None:
-    """A schema that guides no model is refused in one line that names what is wrong with it."""
+    """A schema that can't guide a model is refused in one line that says why."""
     schema, named = IMPOSSIBLE[case]
     with pytest.raises(RequestError, match=f"this schema can't be used.*{named}") as refused:
         next(iter(models["qwen2"].prompt("Go.", schema=schema, **HOT)))
@@ -81,21 +78,21 @@ def test_schema_that_can_not_be_used(
     ],
     ids=["wrong", "no such reference"],
 )
-def test_schema_that_nothing_can_be_checked_against(
+def test_schema_that_can_not_be_checked(
     schema: Schema, named: str, models: dict[str, llm.Model]
 ) -> None:
-    """Where a part that could not guide the model is wrong, the error says what it is."""
+    """If a keyword that the grammar ignores is invalid, the error says so."""
     with pytest.raises(TieredError, match=named):
         models["qwen2"].prompt("Go.", schema=schema, **HOT).text()
 
 
 def test_cut_off(models: dict[str, llm.Model]) -> None:
-    """JSON that max_tokens cuts off is an error that says so; if it is just whole it is none."""
+    """JSON that max_tokens cuts off is an error; JSON that is just complete is not."""
     schema: Schema = {"const": {"abc": ["def", 12]}}
     model = models["qwen2"]
-    whole = model.prompt("Go.", schema=schema, max_tokens=100)
-    assert json.loads(whole.text()) == schema["const"]
-    tokens = whole.usage().output
+    complete = model.prompt("Go.", schema=schema, max_tokens=100)
+    assert json.loads(complete.text()) == schema["const"]
+    tokens = complete.usage().output
     assert tokens
     for limit in range(1, tokens - 1):
         with pytest.raises(RequestError) as failed:
@@ -103,18 +100,18 @@ def test_cut_off(models: dict[str, llm.Model]) -> None:
         expected = f"the JSON was cut off after {limit} tokens (raise max_tokens)"
         assert str(failed.value) == expected
     # The last token only ends the turn.
-    assert model.prompt("Go.", schema=schema, max_tokens=tokens - 1).text() == whole.text()
+    assert model.prompt("Go.", schema=schema, max_tokens=tokens - 1).text() == complete.text()
 
 
 def test_number_cut_off(models: dict[str, llm.Model]) -> None:
-    """Digits that might go on are cut off too, although they are JSON as they stand."""
+    """A number that might continue is cut off too, although its digits are valid JSON."""
     schema: Schema = {"type": "integer", "minimum": 10**12}
     with pytest.raises(RequestError, match="cut off after 3 tokens"):
         models["qwen2"].prompt("Go.", schema=schema, max_tokens=3).text()
 
 
 def test_stop_string(models: dict[str, llm.Model]) -> None:
-    """JSON that a stop string cuts off is an error too; one that never comes changes nothing."""
+    """JSON that a stop string cuts off is an error; a stop string that never occurs is ignored."""
     schema: Schema = {"const": {"abc": "def"}}
     with pytest.raises(RequestError, match="the JSON was cut off by a stop string"):
         models["qwen2"].prompt("Go.", schema=schema, stop="de").text()
@@ -122,7 +119,7 @@ def test_stop_string(models: dict[str, llm.Model]) -> None:
 
 
 def test_tools_and_schema(models: dict[str, llm.Model]) -> None:
-    """Tools and a schema at once are refused."""
+    """A request with both tools and a schema is refused."""
 
     def now() -> str:
         return "noon"
@@ -131,16 +128,18 @@ def test_tools_and_schema(models: dict[str, llm.Model]) -> None:
         models["qwen2"].prompt("Go.", schema=DIGIT, tools=[llm.Tool.function(now)]).text()
 
 
-def test_thoughts_cut_off(models: dict[str, llm.Model], scripts: Scripts) -> None:
-    """Thoughts that leave no room for the JSON are an error that says how to make room."""
+def test_reasoning_cut_off(models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """Reasoning that leaves no room for the JSON is an error that says what to do."""
     scripts.say("<think>Which of them, now? Let me think about that.", free=True)
     with pytest.raises(RequestError, match=r"cut off after 8 tokens.*max_tokens"):
         models["qwen3"].prompt("Go.", schema=DIGIT, thinking=True, max_tokens=8).text()
 
 
-@pytest.mark.parametrize("said", ["<think>Well.", "", "No."])
-def test_thoughts_without_json(said: str, models: dict[str, llm.Model], scripts: Scripts) -> None:
-    """A model that ends its turn before the JSON is an error, not an answer."""
-    scripts.say(said)
+@pytest.mark.parametrize("script", ["<think>Well.", "", "No."])
+def test_reasoning_without_json(
+    script: str, models: dict[str, llm.Model], scripts: Scripts
+) -> None:
+    """If a model ends its turn before the JSON, it is an error."""
+    scripts.say(script)
     with pytest.raises(TieredError, match="mlx/structured-qwen3 ended its turn before"):
         models["qwen3"].prompt("Go.", schema=DIGIT, thinking=True).text()

@@ -1,4 +1,4 @@
-"""Tools, as llm calls them for local models, and the calls that models write."""
+"""Tool calls of local models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 
 from llm_tiered.errors import EngineError
-from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine.requests import Limits
-from llm_tiered.mlx.models import MlxModel
+from tests.mlx.models import async_local_model, local_model
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ Let me see.
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Give two models that know tools, and one that does not."""
+    """The folders of two models that support tools, and of one that does not."""
     root = tmp_path_factory.mktemp("tools")
     return {
         QWEN2: build("qwen2", root / "qwen2", layers=1, context=2048),
@@ -79,7 +77,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def _registered(folders: dict[str, Path], config_file: Path) -> None:
-    """Let the config name them, and two be tiers."""
+    """Add these models in the config, two of them as tiers."""
     models = [{"id": name, "path": str(path)} for name, path in folders.items()]
     tiers = [
         {"name": "small", "complexity": "1-5", "model": QWEN2},
@@ -90,42 +88,41 @@ def _registered(folders: dict[str, Path], config_file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def models(folders: dict[str, Path]) -> dict[str, llm.Model]:
-    """Give them as llm's models. To ask llm for one takes it a tenth of a second."""
-    specs = [ModelSpec(model_id=name, path=folder) for name, folder in folders.items()]
-    return {spec.model_id: MlxModel(spec, Limits, lambda _: None) for spec in specs}
+    """The same models, as llm sees them."""
+    return {name: local_model(folder, name) for name, folder in folders.items()}
 
 
 def call(name: str, **arguments: Any) -> str:
-    """What a model writes to call a tool."""
-    written = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-    return f"<tool_call>\n{written}\n</tool_call>"
+    """Return a tool call as a model writes it."""
+    body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{body}\n</tool_call>"
 
 
 class Calculator:
-    """A tool, and what it was asked."""
+    """A tool that records the arguments of its calls."""
 
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.numbers: list[int] = []
 
     def double(self, number: int) -> int:
         """Twice the number."""
-        self.asked.append(number)
+        self.numbers.append(number)
         return 2 * number
 
     @property
     def tools(self) -> list[Any]:
-        """The tools as llm takes them."""
+        """The tool in llm's form."""
         return [llm.Tool.function(self.double)]
 
 
 @pytest.fixture
 def calculator() -> Calculator:
-    """A calculator that nobody has asked."""
+    """A calculator that has not been called."""
     return Calculator()
 
 
 def run(*arguments: str) -> str:
-    """Run llm, and give what it printed."""
+    """Run llm, and return its stdout."""
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -135,25 +132,25 @@ def run(*arguments: str) -> str:
 def test_parallel_calls(
     model: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
 ) -> None:
-    """All calls of an answer are made, and their results come back as the template wants them."""
+    """All calls of an answer are made, and the template renders their results."""
     scripts.say("Let me see.\n", call("double", number=2), "\n", call("double", number=5))
     scripts.say("4 and 10.")
     chain = models[model].chain("2 * 2 and 2 * 5?", tools=calculator.tools)
     first, second = chain.responses()
     assert (first.text(), second.text()) == ("Let me see.\n", "4 and 10.")
     calls = first.tool_calls()
-    assert [(made.name, made.arguments) for made in calls] == [
+    assert [(each.name, each.arguments) for each in calls] == [
         ("double", {"number": 2}),
         ("double", {"number": 5}),
     ]
-    assert len({made.tool_call_id for made in calls}) == 2
-    assert calculator.asked == [2, 5]
+    assert len({each.tool_call_id for each in calls}) == 2
+    assert calculator.numbers == [2, 5]
     section = f"{SYSTEM}\n\n{SECTION}" if model == QWEN2 else f"<|im_start|>system\n{SECTION}"
-    assert scripts.read[1].replace("Let me see.\n\n", "Let me see.\n") == section + TURNS
+    assert scripts.prompts[1].replace("Let me see.\n\n", "Let me see.\n") == section + TURNS
 
 
 async def test_async_calls(scripts: Scripts, calculator: Calculator) -> None:
-    """An async model calls async tools too."""
+    """An async model can call async tools."""
 
     async def triple(number: int) -> int:
         return 3 * number
@@ -164,24 +161,24 @@ async def test_async_calls(scripts: Scripts, calculator: Calculator) -> None:
     chain = llm.get_async_model(QWEN3).chain("3 * 2 and 2 * 2?", tools=tools)
     texts = [await response.text() async for response in chain.responses()]
     assert texts == ["", "6 and 4."]
-    told = "<tool_response>\n6\n</tool_response>\n<tool_response>\n4\n</tool_response>"
-    assert told in scripts.read[1]
+    results = "<tool_response>\n6\n</tool_response>\n<tool_response>\n4\n</tool_response>"
+    assert results in scripts.prompts[1]
 
 
 def test_call_in_pieces(
     models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
 ) -> None:
-    """A call is found although the model writes its markers in several tokens."""
+    """A call is recognised even if its markers consist of several tokens."""
     arguments = '"arguments": {"number": 3}}'
     scripts.say("Now: <to", "ol_c", 'all>{"name": "double", ', arguments, "</tool", "_call>")
     scripts.say("6.")
     first, second = models[QWEN2].chain("2 * 3?", tools=calculator.tools).responses()
     assert (first.text(), second.text()) == ("Now: ", "6.")
-    assert calculator.asked == [3]
+    assert calculator.numbers == [3]
 
 
 def test_text_that_looks_like_a_call(models: dict[str, llm.Model], scripts: Scripts) -> None:
-    """Where no tools are offered, what looks like a call is text."""
+    """Without tools in the request, text that looks like a call is text."""
     scripts.say(call("double", number=2))
     assert models[QWEN2].prompt("2 * 2?").text() == call("double", number=2)
 
@@ -206,27 +203,27 @@ def test_toolbox(models: dict[str, llm.Model], scripts: Scripts) -> None:
 
 
 def test_registered_tool(scripts: Scripts) -> None:
-    """`llm -T` offers a registered tool; the call and its result are logged."""
+    """`llm -T` adds a registered tool; the call and its result are logged."""
     scripts.say(call("llm_version"))
     scripts.say("That one.")
     assert run("-m", QWEN2, "-T", "llm_version", "Which llm?") == "That one.\n"
-    [asked, told] = json.loads(run("logs", "--json", "-n", "0"))
-    assert [made["name"] for made in asked["tool_calls"]] == ["llm_version"]
-    [result] = told["tool_results"]
-    assert f"<tool_response>\n{result['output']}\n</tool_response>" in scripts.read[1]
+    [first, second] = json.loads(run("logs", "--json", "-n", "0"))
+    assert [each["name"] for each in first["tool_calls"]] == ["llm_version"]
+    [result] = second["tool_results"]
+    assert f"<tool_response>\n{result['output']}\n</tool_response>" in scripts.prompts[1]
 
 
 def test_functions(scripts: Scripts) -> None:
-    """`llm --functions` offers Python functions, with `--td` to show what they were asked."""
+    """`llm --functions` adds Python functions as tools, and `--td` shows their calls."""
     code = 'def shout(text: str) -> str:\n    "Say it loudly."\n    return text.upper()\n'
     scripts.say(call("shout", text="hey"))
     scripts.say("Done.")
     assert run("-m", QWEN3, "--functions", code, "--td", "Shout hey.") == "Done.\n"
-    assert "<tool_response>\nHEY\n</tool_response>" in scripts.read[1]
+    assert "<tool_response>\nHEY\n</tool_response>" in scripts.prompts[1]
 
 
 def test_tool_that_raises(models: dict[str, llm.Model], scripts: Scripts) -> None:
-    """What a tool raises is its result."""
+    """The error that a tool raises is its result."""
 
     def fail() -> str:
         raise ValueError("out of paper")
@@ -234,7 +231,7 @@ def test_tool_that_raises(models: dict[str, llm.Model], scripts: Scripts) -> Non
     scripts.say(call("fail"))
     scripts.say("It has no paper.")
     assert models[QWEN2].chain("Print.", tools=[fail]).text() == "It has no paper."
-    assert "<tool_response>\nError: out of paper\n</tool_response>" in scripts.read[1]
+    assert "<tool_response>\nError: out of paper\n</tool_response>" in scripts.prompts[1]
 
 
 BAD = {
@@ -248,102 +245,106 @@ BAD = {
     ),
     "unknown tool": (call("triple", number=2), "there is no tool 'triple', only 'double'"),
     "wrong type": (call("double", number="two"), "'two' is not of type 'integer'"),
-    "nothing given": (call("double"), "'number' is a required property"),
+    "empty arguments": (call("double"), "'number' is a required property"),
     "no arguments": ('<tool_call>{"name": "double"}</tool_call>', "'number' is a required"),
     "never closed": ('<tool_call>{"name": "double", "argum', "this is not a valid tool call"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_call_is_given_back(
+def test_bad_call_is_returned(
     case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
 ) -> None:
-    """A call that can't be made goes back to the model with the reason; it corrects itself."""
-    written, reason = BAD[case]
-    scripts.say(written)
+    """A bad call is returned to the model with the reason, and the corrected call is made."""
+    bad_call, reason = BAD[case]
+    scripts.say(bad_call)
     scripts.say(call("double", number=2))
     scripts.say("4.")
     chain = models[QWEN2].chain("2 * 2?", tools=calculator.tools)
     assert chain.text() == "4."
-    assert reason in scripts.read[1]
-    assert calculator.asked == [2]
-    assert reason not in scripts.read[2]
+    assert reason in scripts.prompts[1]
+    assert calculator.numbers == [2]
+    assert reason not in scripts.prompts[2]
 
 
 def test_bad_call_counts(
     models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
 ) -> None:
-    """The tokens of an answer are those of the bad call, too."""
+    """The usage includes the tokens of the bad call."""
     scripts.say(call("double", number="two"))
     scripts.say("4.")
     response = models[QWEN2].prompt("2 * 2?", tools=calculator.tools)
     assert response.text() == "4."
     usage = response.usage()
-    assert usage.input == sum(scripts.lengths)
-    assert len(scripts.lengths) == 2
+    assert usage.input == sum(scripts.prompt_tokens)
+    assert len(scripts.prompt_tokens) == 2
     assert (usage.output or 0) > 10
 
 
 @pytest.mark.parametrize("case", BAD)
 async def test_bad_call_twice(
-    case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+    case: str,
+    folders: dict[str, Path],
+    models: dict[str, llm.Model],
+    scripts: Scripts,
+    calculator: Calculator,
 ) -> None:
-    """A model that does not correct itself ends in an error that says why, sync and async."""
-    written, reason = BAD[case]
+    """A second bad call is an error that says why, sync and async."""
+    bad_call, reason = BAD[case]
     for _ in range(4):
-        scripts.say(written)
+        scripts.say(bad_call)
     with pytest.raises(EngineError) as failed:
         models[QWEN2].chain("2 * 2?", tools=calculator.tools).text()
     assert QWEN2 in str(failed.value)
     assert "twice" in str(failed.value)
     assert reason in str(failed.value)
-    chain = llm.get_async_model(QWEN2).chain("2 * 2?", tools=calculator.tools)
+    chain = async_local_model(folders[QWEN2], QWEN2).chain("2 * 2?", tools=calculator.tools)
     with pytest.raises(EngineError) as failed_async:
         await chain.text()
     assert str(failed_async.value) == str(failed.value)
-    assert calculator.asked == []
+    assert calculator.numbers == []
 
 
 def test_good_call_before_a_bad_one(
     models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
 ) -> None:
-    """A call is made once although the model writes it again when it corrects another."""
+    """A good call is made once, even if the model repeats it when it corrects another."""
     scripts.say("Well. ", call("double", number=2), call("double", number="five"))
     scripts.say(call("double", number=2), call("double", number=5))
     scripts.say("4 and 10.")
     chain = models[QWEN2].chain("2 * 2 and 2 * 5?", tools=calculator.tools)
     assert chain.text() == "Well. 4 and 10."
-    assert calculator.asked == [2, 5]
-    assert call("double", number=2) in scripts.read[1]
+    assert calculator.numbers == [2, 5]
+    assert call("double", number=2) in scripts.prompts[1]
 
 
 def test_same_call_twice(
     models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
 ) -> None:
-    """Whoever wants the same call made twice gets that, also in a corrected answer."""
+    """Two equal calls are both made, also in a corrected answer."""
     twice = (call("double", number=2), call("double", number=2))
     scripts.say(*twice, call("double", number="two"))
     scripts.say(*twice)
     scripts.say("4, and 4.")
     assert models[QWEN2].chain("2 * 2, twice?", tools=calculator.tools).text() == "4, and 4."
-    assert calculator.asked == [2, 2]
+    assert calculator.numbers == [2, 2]
 
 
 def test_tool_schema_asks_no_network(
     models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator, connections: list[Any]
 ) -> None:
-    """A tool whose schema points elsewhere is called without a look there."""
+    """A tool whose schema refers to a URL is called without fetching it."""
     schema = {"type": "object", "$ref": "http://127.0.0.1:9/schema.json"}
     tool = llm.Tool(name="double", input_schema=schema, implementation=calculator.double)
     scripts.say(call("double", number=2))
     scripts.say("4.")
     assert models[QWEN2].chain("2 * 2?", tools=[tool]).text() == "4."
-    assert calculator.asked == [2]
+    assert calculator.numbers == [2]
     assert connections == []
 
 
 def test_model_without_tools(calculator: Calculator) -> None:
-    """A model whose template knows no tools refuses them as llm has every model do."""
+    """A model whose template does not support tools refuses them, as llm requires."""
     model = llm.get_model(PHI)
     assert not model.supports_tools
     with pytest.raises(ValueError, match="does not support tools"):
@@ -351,7 +352,7 @@ def test_model_without_tools(calculator: Calculator) -> None:
 
 
 def test_tiered_skips_models_without_tools(scripts: Scripts, calculator: Calculator) -> None:
-    """`tiered` passes over a tier that can't do tools on every turn of a chain, and says so."""
+    """`tiered` skips a tier without tools on every turn of a chain, and records it."""
     scripts.say(call("double", number=2))
     scripts.say("4.")
     chain = llm.get_model("tiered").chain(
@@ -368,15 +369,15 @@ def test_tiered_skips_models_without_tools(scripts: Scripts, calculator: Calcula
         assert attempts == [(PHI, "skipped", "can't do tools"), (QWEN2, "ok", None)]
 
 
-def test_conversation_goes_on_without_tools(scripts: Scripts) -> None:
-    """A model without tools that takes a conversation over reads calls and results as text."""
+def test_conversation_continues_without_tools(scripts: Scripts) -> None:
+    """A model without tools gets a conversation's earlier calls and results as text."""
     code = "def double(number: int) -> int:\n    return 2 * number\n"
     scripts.say("Wait. ", call("double", number=2))
     scripts.say("4.")
     scripts.say("Then 8.")
     run("-m", QWEN2, "--functions", code, "2 * 2?")
     assert run("-c", "-m", PHI, "And then?") == "Then 8.\n"
-    assert scripts.read[2] == (
+    assert scripts.prompts[2] == (
         "<|user|>\n2 * 2?<|end|>\n"
         '<|assistant|>\nWait. \n[called double with {"number": 2}]<|end|>\n'
         "<|user|>\n[double returned 4]<|end|>\n"
@@ -384,14 +385,14 @@ def test_conversation_goes_on_without_tools(scripts: Scripts) -> None:
     )
 
 
-def test_conversation_goes_on_with_tools(
+def test_conversation_continues_with_tools(
     models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
 ) -> None:
-    """A model with tools reads earlier calls as calls, whether or not tools are offered now."""
-    for said in (call("double", number=2), "4.", "Then 8."):
-        scripts.say(said)
+    """A model with tools gets earlier calls as calls, even if the request has no tools."""
+    for script in (call("double", number=2), "4.", "Then 8."):
+        scripts.say(script)
     conversation = models[QWEN2].conversation()
     assert conversation.chain("2 * 2?", tools=calculator.tools).text() == "4."
     assert conversation.prompt("And then?").text() == "Then 8."
-    assert call("double", number=2) in scripts.read[2]
-    assert "<tool_response>\n4\n</tool_response>" in scripts.read[2]
+    assert call("double", number=2) in scripts.prompts[2]
+    assert "<tool_response>\n4\n</tool_response>" in scripts.prompts[2]
