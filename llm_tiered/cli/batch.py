@@ -1,4 +1,4 @@
-"""`llm tiered batch`: all prompts of a file."""
+"""`llm tiered batch`: answer all prompts in a file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STDIN = "-"
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File for the answers; with one, a batch can be continued  [default: stdout]",
+    help="File for the answers; a stopped batch needs one to continue  [default: stdout]",
 )
 @click.option(
     "form", "--format", type=click.Choice(FORMATS), help="Format of FILE  [default: by its name]"
@@ -69,13 +69,13 @@ STDIN = "-"
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
-    help="Largest number of cloud requests a minute",
+    help="Maximum number of cloud requests per minute",
 )
-@number_option("number", "--limit", text="Number of rows to answer, from the first on")
+@number_option("number", "--limit", text="Number of rows to answer, starting with the first")
 @click.option(
     "--unordered",
     is_flag=True,
-    help="Write each answer as soon as it is there, not in the order of the rows",
+    help="Write each answer as soon as it is ready, not in the order of the rows",
 )
 @click.option("--strict", is_flag=True, help="Stop at the first row that fails")
 @click.option("--restart", is_flag=True, help="Start over and overwrite the output")
@@ -98,13 +98,13 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     restart: bool,
     no_log: bool,
 ) -> None:
-    """Answer the prompts in a file (JSONL, CSV or one a line; - is stdin) and write JSONL.
+    """Answer the prompts in a file (JSONL, CSV or one per line; - is stdin) and write JSONL.
 
     Rows of JSONL and CSV have a prompt, and optionally id, system, complexity, task, tier, schema
     and options. With --output, a batch that was stopped or killed continues when the same command
     is run again, and rows that failed are tried again.
 
-    Exits with 0 if all rows are answered, 1 if any failed, 2 for wrong usage, 130 after Ctrl-C.
+    Exits with 0 if all rows are answered, 1 if any failed, 2 for a usage error, 130 after Ctrl-C.
     """
     with ExitStack() as stack:
         with _wrong_usage():
@@ -149,7 +149,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
 @contextmanager
 def _wrong_usage() -> Iterator[None]:
-    """Turn errors before the first row into wrong usage."""
+    """Turn errors before the first row into usage errors."""
     try:
         yield
     except (TieredError, OSError) as error:

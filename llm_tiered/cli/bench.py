@@ -65,7 +65,7 @@ def _parts(context: click.Context, option: click.Parameter, text: str | None) ->
     least=2,
     text="Tokens of each answer; prompts have four times as many",
 )
-@number_option("--batch", default=8, least=2, text="Number of prompts asked at the same time")
+@number_option("--batch", default=8, least=2, text="Number of prompts sent at the same time")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -87,9 +87,9 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     """Measure the speed of local models on this machine, compared with mlx_lm alone.
 
     Without names, this measures the models of the local tiers that are on disk and can run here,
-    and the embedded model. Figures are medians. Each ratio compares runs that follow each other
-    directly, so on a busy machine the ratios are more reliable than the figures. The parts are
-    load, raw, batch, schema, chat, switch, overhead and start.
+    and the embedded model. Figures are medians. Each ratio compares runs that directly
+    follow each other, so on a busy machine the ratios are more reliable than the figures. The parts
+    are load, raw, batch, schema, chat, switch, overhead and start.
 
     Exits with 1 if a part could not be measured.
     """

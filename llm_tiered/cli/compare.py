@@ -29,7 +29,7 @@ from .output import check_folder, echo_json, echo_table, json_option, write_text
 @click.option("-s", "--system", help="System prompt")
 @schema_option
 @tiered_option
-@number_option("-n", "--runs", default=1, text="How often to ask each tier")
+@number_option("-n", "--runs", default=1, text="Number of runs for each tier")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -48,7 +48,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     html: Path | None,
     json_: bool,
 ) -> None:
-    """Ask several tiers the same prompt and show answers, times, tokens and costs side by side.
+    """Send one prompt to several tiers and show answers, times, tokens and costs side by side.
 
     Each tier is asked alone, without fallbacks. The first answer of a local model includes the
     time to load it; with --runs 3 the median excludes that. Tokens per second count the whole

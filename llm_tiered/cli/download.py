@@ -1,4 +1,4 @@
-"""`llm tiered download`: models are fetched before they are needed."""
+"""`llm tiered download`: fetch models before they are needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .lookup import find_spec
 @click.command("download")
 @click.argument("names", nargs=-1, metavar="[TIER|MODEL]...")
 def command(names: tuple[str, ...]) -> None:
-    """Download the models of these tiers, these models, or the models of all local tiers.
+    """Download the models of all local tiers, or only the named tiers and models.
 
     Files that are on disk are not fetched again, and an interrupted download continues where it
     stopped.

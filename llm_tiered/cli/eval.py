@@ -75,8 +75,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     most 10 points worse. With few rows there is no verdict. When the same command is run again,
     only the rows without an answer are asked.
 
-    Exits with 0 if all rows have answers, 1 if any failed, 2 for wrong usage or a wrong suite, 130
-    after Ctrl-C.
+    Exits with 0 if all rows have answers, 1 if any failed, 2 for a usage error or an invalid suite,
+    130 after Ctrl-C.
     """
     output = output or file.with_suffix(".results.jsonl")
     with ExitStack() as stack:

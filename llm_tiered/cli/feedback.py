@@ -28,8 +28,8 @@ _note = click.option("--note", metavar="TEXT", help="Note for yourself, such as 
 def command() -> None:
     """Mark answers as good enough or not.
 
-    ID is the id of an answer in llm's log, or the beginning of it; without an id it is the last
-    answer of `tiered`. `llm tiered learn` learns from the marks.
+    ID is the id of an answer in llm's log, or the beginning of one; the default is the last answer
+    from `tiered`. `llm tiered learn` learns from the marks.
     """
 
 

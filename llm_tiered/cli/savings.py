@@ -43,10 +43,10 @@ def command(
     """Show what requests to `tiered` cost, and what they would have cost in the cloud.
 
     WHEN is a day such as 2026-11-01, a time such as 2026-11-01T15:00, today, yesterday, or an age
-    such as 12h, 7d or 4w. Days are in this machine's time zone, and --until includes all of its
-    day.
+    such as 12h, 7d or 4w. Days are in this machine's time zone, and --until includes
+    that whole day.
 
-    A request counts for the tier that was decided, even if another one answered. The cost in the
+    A request counts for the tier that it was sent to, even if another one answered. The cost in the
     cloud is the price of the same tokens on the config's cloud tier. Failed requests are not in
     llm's log.
     """

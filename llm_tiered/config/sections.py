@@ -106,10 +106,8 @@ DEFAULT_TASKS = {
 class Budget(_Section):
     """What may be spent on cloud models."""
 
-    day: DollarLimit = Field(default=None, description="Limit for each day; empty means no limit")
-    month: DollarLimit = Field(
-        default=None, description="Limit for each month; empty means no limit"
-    )
+    day: DollarLimit = Field(default=None, description="Limit per day; empty means no limit")
+    month: DollarLimit = Field(default=None, description="Limit per month; empty means no limit")
     unpriced: Literal["skip", "allow"] = Field(
         default="skip",
         description="Whether a model without a known price is skipped while there is a limit",
@@ -236,7 +234,7 @@ class Config(_Section):
     kv_disk: Size = Field(
         default=None,
         description="Disk space for KV caches, so that `llm -c` need not read everything again; "
-        "empty keeps none",
+        "empty means none",
     )
     models: Annotated[tuple[UserModel, ...], Words("a list")] = Field(
         default=(),

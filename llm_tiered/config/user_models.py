@@ -22,7 +22,7 @@ class UserModel(BaseModel):
 
     model_config = STRICT
 
-    id: str = Field(min_length=1, description="Id of the model; a missing mlx/ is added")
+    id: str = Field(min_length=1, description="Id of the model; mlx/ is added if it is missing")
     repo: Annotated[str | None, Words("owner/name")] = Field(
         default=None,
         pattern=r"^[\w.-]+/[\w.-]+$",

@@ -39,10 +39,10 @@ class MlxOptions(llm.Options):
         description="Only tokens at least this fraction as likely as the most likely one.",
     )
     top_k: int | None = Field(
-        default=None, ge=0, description="Only this many of the most likely tokens; 0 is all."
+        default=None, ge=0, description="Only this many of the most likely tokens; 0 means all."
     )
     repetition_penalty: float | None = Field(
-        default=None, gt=0, description="Penalty for recently used tokens; 1 is off."
+        default=None, gt=0, description="Penalty for recently used tokens; 1 means none."
     )
     seed: int | None = Field(
         default=None,
@@ -52,7 +52,7 @@ class MlxOptions(llm.Options):
     )
     stop: str | list[str] | None = Field(
         default=None,
-        description="Stop before this text, or before any text of a JSON list.",
+        description="Stop before this text, or before any of the texts in a JSON list.",
     )
     thinking: bool | None = Field(
         default=None, description="Whether the model thinks before it answers, if it can."

@@ -18,7 +18,7 @@ class TieredOptions(llm.Options):
         default=None, ge=LOWEST, le=HIGHEST, description="How hard the task is, from 1 to 10."
     )
     task: str | None = Field(
-        default=None, description="A named kind of work, which has a complexity of its own."
+        default=None, description="A named kind of work with its own complexity."
     )
     tier: str | None = Field(
         default=None, description="The tier to use, by name; overrides complexity and task."
@@ -27,7 +27,8 @@ class TieredOptions(llm.Options):
         default=None, description="Never send anything off this machine."
     )
     fallback: Fallback | None = Field(
-        default=None, description="Who may answer if the tier can't: any, local or none."
+        default=None,
+        description="Which other models may answer if the tier's can't: any, local or none.",
     )
     cache: bool | None = Field(
         default=None, description="Reuse an earlier answer to the same request from the log."
