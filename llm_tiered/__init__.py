@@ -1,8 +1,8 @@
 """Local MLX models for llm, and `tiered`, which sends prompts to the cheapest capable tier.
 
-The way of a prompt: `plugin` registers the models with llm; `router.model` is `tiered` itself.
+How a prompt is handled: `plugin` registers the models with llm; `router.model` is `tiered` itself.
 `router.drivers` does the I/O of a `router.exchange`, whose `router.request` holds the settings from
-`config` and a decision. `router.decision` picks the tier, by the `estimator` where nothing else
+`config` and a decision. `router.decision` picks the tier, with the `estimator` if nothing else
 says how hard the prompt is; `router.candidates` lists the models to try, `router.attempts` tries
 them. On the way `router.cached` looks for an earlier answer in the `cache`, `router.checks` and
 `router.budget` skip models that can't answer or cost too much, `router.inner` makes the request to

@@ -24,7 +24,7 @@ class TieredError(llm.ModelError):
     """An error with a message for the user.
 
     `message` says what happened, and where, in one or two lines. `fix` is the command or the edit
-    that mends it, if there is one.
+    that fixes it, if there is one.
     """
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:

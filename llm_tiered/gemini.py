@@ -1,4 +1,4 @@
-"""What only Gemini's names, replies and errors look like.
+"""What is specific to Gemini: the form of its names, replies and errors.
 
 The replies are those of https://ai.google.dev/api/generate-content, as llm-gemini logs them.
 """
@@ -81,7 +81,7 @@ def model_version(response_json: Any) -> str | None:
 def finish_reason(response_json: Any) -> str | None:
     """Return why the answer ended, such as "STOP", or None if the reply does not say.
 
-    Gemini always says it: without it, the connection broke or the prompt was blocked.
+    Gemini always gives one: without it, the connection broke or the prompt was blocked.
     """
     try:
         reason = response_json["candidates"][0]["finishReason"]
@@ -115,7 +115,7 @@ def is_wrong_key(message: str) -> bool:
 
 
 def is_broken_stream(error: Exception) -> bool:
-    """Whether llm-gemini raises this error where a reply breaks off or is empty."""
+    """Whether llm-gemini raises this error when a reply breaks off or is empty."""
     # It parses the stream with ijson, and takes the last event whether or not there is one.
     return type(error).__module__.partition(".")[0] == "ijson" or isinstance(error, IndexError)
 

@@ -1,4 +1,4 @@
-"""Numbers, amounts and text in the form in which people read them."""
+"""Numbers, amounts and text, as people read them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the error for a name that is not among the known ones, with the nearest or all."""
+    """Return the error for an unknown name, with the nearest known names or all of them."""
     names = list(known)
     hint = did_you_mean(name, names, most=2) or f"known are {', '.join(names)}"
     return f"unknown {kind} {name!r}: {hint}"

@@ -29,7 +29,7 @@ async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
     closed = threading.Event()
 
     def send(item: Any) -> None:
-        # The loop may be closed by now: nobody wanted the remaining items.
+        # The loop may be closed by now: nobody needs the remaining items.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(queue.put_nowait, item)
 

@@ -43,7 +43,7 @@ def format_of(path: Path) -> Format:
 def read_fields(stream: Iterable[bytes], form: Format) -> Iterator[NumberedFields]:
     """Return the fields of each row. `stream` yields the lines of the file.
 
-    Raises RequestError if a CSV has no column of prompts.
+    Raises RequestError if a CSV has no prompt column.
     """
     if form == "csv":
         return _csv(stream)

@@ -1,6 +1,6 @@
 """The journal of a batch: every answer as soon as it is complete, so a killed run can resume.
 
-It is a file beside the output with one JSON object a line, and it only grows. A row counts as
+It is a file beside the output with one JSON object per line, and it only grows. A row counts as
 answered once its answer is in the journal, so answers that wait for their turn in the output
 survive a kill.
 """

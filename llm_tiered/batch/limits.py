@@ -36,7 +36,7 @@ class Gate:
 
     @asynccontextmanager
     async def passing(self) -> AsyncIterator[None]:
-        """Wait for a place, and occupy it until the context ends."""
+        """Wait for a free slot, and hold it until the context ends."""
         async with self._room:
             now = asyncio.get_running_loop().time()
             start = max(now, self._next_start)

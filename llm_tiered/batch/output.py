@@ -1,4 +1,4 @@
-"""The output of a batch: one JSON object a line, in the order of the rows."""
+"""The output of a batch: one JSON object per line, in the order of the rows."""
 
 from __future__ import annotations
 

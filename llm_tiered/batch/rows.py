@@ -1,4 +1,4 @@
-"""The fields of each row → rows with all that is sent to the model, validated."""
+"""The fields of each row → validated rows with everything that is sent to the model."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class BadRow:
 def read(stream: Iterable[bytes], form: Format, defaults: Defaults) -> Iterator[Row | BadRow]:
     """Return the rows of a file; `stream` yields its lines.
 
-    Raises RequestError if a CSV has no column of prompts.
+    Raises RequestError if a CSV has no prompt column.
     """
     return _rows(read_fields(stream, form), defaults)
 
@@ -145,7 +145,7 @@ def _options(fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     known = defaults.options_type.model_fields
     for name in fields:
         if name in known and name not in FIELDS:
-            # Ignoring `local_only` silently would send a prompt away that must stay here.
+            # Ignoring `local_only` silently would send away a prompt that must stay here.
             raise ValueError(f"{name}: is an option and belongs in 'options'")
     own = fields.get("options", {})
     if isinstance(own, str):
@@ -156,7 +156,7 @@ def _options(fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise ValueError(f"options: found {short(own)}, expected an object")
     own = own | {name: fields[name] for name in TIER_OPTIONS if name in fields and name in known}
-    # A row that selects its tier overrides every default that would.
+    # A row that selects its tier overrides every default that does.
     selects = any(name in own for name in TIER_OPTIONS)
     options = {
         name: value

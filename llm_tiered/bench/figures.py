@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The names of figures in tables and plots, unless they are the same words.
+# The names of figures in tables and plots, where they differ.
 _LABELS = {
     "load": "cold start to first token",
     "first_token": "time to first token",
@@ -55,7 +55,7 @@ class Figure:
 
     @property
     def label(self) -> str:
-        """The name for readers."""
+        """The name to show."""
         return _LABELS.get(self.name, self.name.replace("_", " "))
 
 
@@ -89,7 +89,7 @@ class Part:
         against: str,
         note: str | None = None,
     ) -> Figure:
-        """Return the medians of pairs of value and baseline, and of their ratios."""
+        """Return the medians of the values, of their baselines, and of the ratios between them."""
         values, baselines = zip(*pairs, strict=True)
         ratios = [value / max(baseline, 1e-9) for value, baseline in pairs]
         low, _, high = quantiles(ratios, n=4, method="inclusive") if ratios[1:] else ratios * 3

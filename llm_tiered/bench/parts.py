@@ -36,7 +36,7 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts to measure, the rounds of each, output tokens of an answer, prompts of a batch."""
+    """The parts to measure, rounds per part, output tokens per answer, prompts per batch."""
 
     parts: tuple[str, ...]
     runs: int
@@ -62,7 +62,7 @@ class Bench:
         self.memory = inspect_folder(subject.folder).memory
 
     def part(self, name: str) -> Part:
-        """Return the part of that name, of this model."""
+        """Return this model's part of that name."""
         return Part(name, self.subject.model_id)
 
     def new_systems(self) -> list[str]:

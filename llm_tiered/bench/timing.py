@@ -56,7 +56,7 @@ class TimedAnswer:
         return max(self.output_tokens - 1, 1) / max(self.total - self.ttft, 1e-9)
 
     def after(self, seconds: float) -> TimedAnswer:
-        """Return the answer with that many seconds added before it."""
+        """Return the same answer, delayed by this many seconds."""
         return replace(self, ttft=self.ttft + seconds, total=self.total + seconds)
 
     def settle(self) -> TimedAnswer:
@@ -100,14 +100,14 @@ class Prompts:
         self._numbers = count()
 
     def new_system(self) -> str:
-        """Return a system prompt that no KV cache holds, nor anything after it.
+        """Return a new system prompt, so that no KV cache holds it or anything after it.
 
         All have the same length: a GPU may compile kernels again for another length.
         """
         return f"{next(self._numbers):06} is your number. You tell stories."
 
     def story(self, tokens: int) -> str:
-        """Return a user prompt of about that many tokens."""
+        """Return a user prompt of about this many tokens."""
         words = max(round(tokens / self._tokens_per_word), 1)
         return " ".join(islice(cycle(STORY.split()), words))
 

@@ -1,4 +1,4 @@
-"""Answers in llm's log that can be given again, read-only."""
+"""Answers in llm's log that can be reused, read-only."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class CachedAnswer:
 
 
 def last_position(log: sqlite3.Connection) -> Position | None:
-    """Return the turn that was logged last; None for an empty log or that of an older llm."""
+    """Return the turn that was logged last; None for an empty log or one from an older llm."""
     try:
         row = log.execute(_LAST).fetchone()
     except sqlite3.OperationalError as error:
@@ -132,7 +132,7 @@ def read_answer(log: sqlite3.Connection, turn_id: str, key: str) -> CachedAnswer
 
 
 def _restored(log: sqlite3.Connection, turn_id: str, response_json: str, message: Message) -> Any:
-    """Return the parsed response_json, with the texts put back that llm keeps only once."""
+    """Return the parsed response_json, with the texts that llm keeps only once put back in."""
     from llm.logs import resolve_payload
 
     if '"$' not in response_json:

@@ -28,10 +28,10 @@ create table mark (turn_rowid integer not null, turn_id text not null);
 
 
 class Position(NamedTuple):
-    """A place in the log: up to which turn the index is complete.
+    """A place in the log: the last turn up to which the index is complete.
 
     Unlike ids, rowids are in the order of logging. They change when a log is vacuumed or replaced,
-    so the id of the turn is kept to notice that.
+    so the id of the turn is kept to detect that.
     """
 
     rowid: int
@@ -129,7 +129,7 @@ class Index:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            # This very class means damage; locked, full and so on are subclasses.
+            # Exactly this class means damage; locked, full and so on are subclasses.
             if type(error) is sqlite3.DatabaseError:
                 with suppress(OSError):
                     self.path.unlink()

@@ -1,4 +1,4 @@
-"""Request → cache key, under which its answer is found again."""
+"""Request → cache key, under which its answer can be found again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_tiered")
 
-# Part of every key: a change to how keys are made changes this number, and with it all keys.
+# Part of every key: raise it when keys are made in a different way, so that all of them change.
 _FORMAT = 1
 
 # Options that affect how long the caller waits, but not the answer.
@@ -56,7 +56,7 @@ def cache_key(prompt: llm.Prompt, model_id: str, options: Mapping[str, Any]) -> 
 
 
 def _messages(messages: Sequence[llm.Message]) -> list[dict[str, Any]]:
-    # A model makes up new ids for the same tool calls; only which result belongs to which matters.
+    # A model makes up new ids for the same tool calls. All that matters is which result is whose.
     numbers: dict[str, int] = {}
     dictionaries = []
     for message in messages:

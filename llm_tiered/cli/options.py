@@ -65,14 +65,14 @@ concurrency_option = number_option(
 )
 
 
-def read_options(model: _BaseModel, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the model's options: those of the command before those that the user has stored.
+def read_options(model: _BaseModel, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the model's options: those given to the command override those that the user stored.
 
     Raises RequestError if the model does not accept them.
     """
     from llm.cli import get_model_options
 
-    options: dict[str, Any] = get_model_options(model.model_id) | dict(given)
+    options: dict[str, Any] = get_model_options(model.model_id) | dict(pairs)
     try:
         model.Options(**options)
     except ValidationError as error:
@@ -81,7 +81,7 @@ def read_options(model: _BaseModel, given: Iterable[tuple[str, str]]) -> dict[st
 
 
 def read_schema(text: str | None) -> dict[str, Any] | None:
-    """Return the schema that `--schema` means, checked. Raises RequestError."""
+    """Return the schema that `--schema` describes, validated. Raises RequestError."""
     if not text:
         return None
     try:
@@ -94,7 +94,7 @@ def read_schema(text: str | None) -> dict[str, Any] | None:
 
 def _file_or_text(text: str) -> str:
     path = Path(text)
-    # Unlike pathlib, os.path calls a text that is too long for a name just not a file.
+    # Unlike pathlib, os.path simply says that text too long for a name is not a file.
     if not text.lstrip().startswith("{") and os.path.isfile(text):
         return path.read_text("utf-8")
     has_words = re.search(r"[\s,{]", text)

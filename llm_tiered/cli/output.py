@@ -43,7 +43,7 @@ def check_folder(file: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file. Raises TieredError with the reason if that fails."""
     try:
-        # A lone half of a surrogate pair in an answer must not lose the file.
+        # A lone half of a surrogate pair in an answer must not cost the whole file.
         path.write_text(text, "utf-8", errors="backslashreplace")
     except OSError as error:
         raise TieredError(f"{path} can't be written: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs no other file."""
+"""A comparison as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_TITLE = 60
 
 
 def page(request: CompareRequest, columns: Sequence[Column]) -> str:
-    """Return the page. Prompts and answers are text in it, never markup."""
+    """Return the page. Prompts and answers appear in it as text, never as markup."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -1,4 +1,4 @@
-"""The user's files as they are written: the config and the aliases, not validated yet."""
+"""The user's files as written: the config and the aliases, not yet validated."""
 
 from __future__ import annotations
 

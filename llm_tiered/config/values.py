@@ -36,7 +36,7 @@ class Span(NamedTuple):
         return f"{self.low}-{self.high}" if self.low < self.high else str(self.low)
 
 
-# The range of a tier that is only asked by name.
+# The range of a tier that is only used by name.
 NO_COMPLEXITY = Span(LOWEST, LOWEST - 1)
 
 _A_RANGE = Words("a range such as 1-4 within 1-10")

@@ -17,7 +17,7 @@ _NEVER = "a"
 
 
 class Period(NamedTuple):
-    """The time from `since` (included) to `until` (excluded), both aware; None is open."""
+    """The time from `since` (included) to `until` (excluded), both aware; None means no limit."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -47,7 +47,7 @@ def period_of(since: str | None, until: str | None, now: datetime | None = None)
 def span(text: str, now: datetime) -> tuple[datetime, datetime]:
     """Return when a time that the user wrote begins and ends. Raises RequestError.
 
-    A moment, or a time ago, ends when it begins; a day ends when the next one begins.
+    A moment, or an age such as 7d, ends when it begins; a day ends when the next one begins.
     """
     days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
     ago = re.fullmatch(r"(\d+)([hdw])", text)

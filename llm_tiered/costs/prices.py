@@ -49,10 +49,10 @@ def count_tokens(input_tokens: int, output_tokens: int, details: str | None) -> 
     """
     counts = json.loads(details) if details else {}
     if not isinstance(counts, dict):
-        raise ValueError(f"not details of tokens: {details}")
+        raise ValueError(f"not token details: {details}")
     cached, audio, cached_audio = gemini.token_details(counts)
     if not 0 <= cached_audio <= min(cached, audio) <= cached + audio - cached_audio <= input_tokens:
-        raise ValueError(f"contradictory numbers of tokens: {details}")
+        raise ValueError(f"contradictory token counts: {details}")
     return Tokens(input_tokens, output_tokens, cached, audio, cached_audio)
 
 
@@ -106,7 +106,7 @@ class Energy:
     price_per_kwh: Decimal
 
     def cost(self, milliseconds: int) -> Decimal:
-        """Return the dollars for the power that answering for this long used."""
+        """Return the dollars for the power used while answering for this long."""
         kwh = Decimal(str(self.watts)) / 1000 * milliseconds / 3_600_000
         return kwh * self.price_per_kwh
 

@@ -135,7 +135,7 @@ def savings_reports(
     period: Period = ALWAYS,
     now: datetime | None = None,
 ) -> list[SavingsReport]:
-    """Return a report for each grouping: all of the same moment, and much faster than one by one.
+    """Return a report for each grouping: all as of the same moment, and faster than one by one.
 
     Raises TieredError if the log can't be read.
     """
@@ -167,7 +167,7 @@ class _Scope:
     first_request: datetime | None
 
     def span(self, times: list[list[str]]) -> tuple[datetime | None, datetime]:
-        """Return from when to when requests were, or could have been, counted."""
+        """Return the first and last time at which requests were, or could have been, counted."""
         start = parse_time(min(map(min, times))) if times else None
         if self.period.since:
             first = self.first_request

@@ -59,7 +59,7 @@ class Spent:
 
 
 class _Selection(NamedTuple):
-    """The rows to add up; times and ids are in the form of the log."""
+    """The rows to add up; times and ids are written as in the log."""
 
     database_path: Path
     day: str
@@ -114,7 +114,7 @@ def read_spent(database_path: Path, *, day: datetime, month: datetime) -> Spent:
     """Return what was spent since two moments, both aware; nothing if there is no log yet.
 
     Only logged requests are counted. Requests dated later than the day after `day` are left out:
-    a clock was wrong. Raises TieredError if the log can't be read.
+    a clock must have been wrong. Raises TieredError if the log can't be read.
     """
     if not database_path.exists():
         return Spent()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Money:
-    """A sum of dollars, with the numbers of requests of known and of unknown price."""
+    """A sum of dollars, and the numbers of requests with a known and an unknown price."""
 
     known: Decimal = Decimal(0)
     priced: int = 0
@@ -54,7 +54,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, values: list[int]) -> Percentiles | None:
-        """Return those of the values, interpolated between neighbours; None without values."""
+        """Return the percentiles, interpolated between neighbouring values; None without values."""
         if len(values) < 2:
             return cls(values[0], values[0]) if values else None
         cuts = quantiles(values, n=20, method="inclusive")

@@ -26,7 +26,7 @@ class MeasuredPrompt(NamedTuple):
 
 
 class WeightChange(NamedTuple):
-    """The steps of complexity that a feature adds where a text has much of it."""
+    """The steps of complexity that a feature adds where a text has a lot of it."""
 
     name: str
     before: float
@@ -53,7 +53,7 @@ def changes(
     after: Coefficients,
     tier: Callable[[int], int],
 ) -> Changes:
-    """Compare two sets of coefficients on the prompts, of which there is at least one.
+    """Compare two sets of coefficients on the prompts; there must be at least one.
 
     `tier` returns the position of the tier that covers a complexity, 0 for the lowest.
     """
@@ -81,7 +81,7 @@ def _weight_changes(before: Coefficients, after: Coefficients) -> list[WeightCha
     """The notable changes, largest first."""
     notable = []
     for name, old, new in zip(FEATURES, before.features, after.features, strict=True):
-        # Two standard deviations above the mean is much of a feature.
+        # Two standard deviations above the mean is a lot of a feature.
         steps = 2 * old.weight / before.step, 2 * new.weight / after.step
         if abs(steps[1] - steps[0]) >= NOTABLE_STEPS:
             label = "length" if name == "length" else REASONS[name].split(" (")[0]

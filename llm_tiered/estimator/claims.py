@@ -53,7 +53,7 @@ _REST = r"[^.!?;:,\n()]"
 
 
 class Claim(NamedTuple):
-    """A way to talk about the difficulty. A text without any of the `words` is not searched."""
+    """A way of talking about the difficulty. A text without any of the `words` is not searched."""
 
     words: frozenset[str]
     pattern: str

@@ -74,7 +74,7 @@ class Examples:
         prompt = answer.prompt
         self._add(prompt.text, answer.thread, tier, failed, weight, extra_steps(prompt), kind)
 
-    def _add(  # noqa: PLR0913, PLR0917 - all that an example has
+    def _add(  # noqa: PLR0913, PLR0917 - everything that an example has
         self,
         prompt: str,
         thread: str | None,

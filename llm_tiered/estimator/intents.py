@@ -95,7 +95,7 @@ EASY = (
 _BY_VERB = {verb: intent for intent in HARD for verb in intent.verbs.split()}
 
 WORK = frozenset(_BY_VERB).union(*(_words(intent.words) for intent in HARD))
-"""Words of which a text that asks for something hard has at least one."""
+"""A text that asks for something hard has at least one of these words."""
 
 OPENERS = _words(
     """

@@ -47,7 +47,7 @@ class LearningResult:
     """What was learned from examples.
 
     `groups` is the number of groups they are in; `thin` of them were left out for having too little
-    text. `log_loss` is better the lower it is, `auc` the higher; both are measured on prompts that
+    text. `log_loss` should be low and `auc` high; both are measured on prompts that
     were held out of the fit, and None if nothing was fitted. `coefficients` are fitted to all
     examples.
     """
@@ -63,8 +63,8 @@ class LearningResult:
 class _Prediction(NamedTuple):
     """The scores and losses of a held-out example: with shipped, then with learned coefficients.
 
-    Learned log-odds differ from fold to fold, and are the lower the more of the held-out examples
-    failed. So the mean over all examples is subtracted from the score.
+    Learned log-odds differ from fold to fold: the more of the held-out examples failed, the
+    lower they are. So the mean over all examples is subtracted from the score.
     """
 
     scores: tuple[float, float]

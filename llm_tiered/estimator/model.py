@@ -41,7 +41,7 @@ LONG_CONTEXT = 4_000
 
 
 class FeatureWeight(NamedTuple):
-    """The part of one feature in the model.
+    """The role of one feature in the model.
 
     `mean` and `spread` (the standard deviation) are those of the fitted prompts; `weight` is
     log-odds per standard deviation.

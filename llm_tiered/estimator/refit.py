@@ -70,7 +70,8 @@ def refit(examples: Sequence[Example], shipped: Coefficients) -> Coefficients:
 
     This is a logistic model with Gaussian priors around the shipped values. One of them is on the
     mean level of these prompts, so that the weights only express differences between them. No
-    weight is negative, since every feature is one that makes prompts harder. The scale stays.
+    weight is negative, since every feature is one that makes prompts harder. The scale stays
+    the same.
     """
     evidence = sum(example.weight * example.measures.evidence for example in examples)
     if not evidence:

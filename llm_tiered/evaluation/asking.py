@@ -159,7 +159,7 @@ class QuestionAsker:
 
 
 async def _await(response: llm.AsyncResponse, tier: Tier | None) -> TierAnswer | None:
-    """Wait for the whole response; returns the answer only if the tier's model broke it off.
+    """Wait for the whole response; return an answer only if the tier's model broke it off.
 
     JSON that ends at the model's token limit would end there the next time too: it counts as the
     tier's answer. Other errors are raised.

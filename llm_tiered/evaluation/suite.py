@@ -1,4 +1,4 @@
-"""A suite: a JSONL file with a prompt a line, and what a right answer to it is."""
+"""A suite: a JSONL file with a prompt on each line, and what counts as a right answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Suite:
 
 
 def read(path: Path, judge: str | None) -> Suite:
-    """Return the suite in a file. `judge` is the model for rubrics without a judge of their own.
+    """Return the suite in a file. `judge` is the model for rubrics that do not name one.
 
     Raises OSError, and RequestError if the file has no usable row.
     """
@@ -64,7 +64,7 @@ def read(path: Path, judge: str | None) -> Suite:
 
 
 def for_tier(case: Case, tier: Tier) -> Row:
-    """Return the row for a tier. Its key changes when the tier gets another model or options."""
+    """Return the row for a tier. Its key changes with the tier's model and options."""
     request = [case.row.key, tier.name, tier.model, tier.options]
     return replace(case.row, options=tier_options(tier, case.row.options), key=digest(request))
 
@@ -93,7 +93,7 @@ def _with_keys(cases: list[Case]) -> list[Case]:
     """Return the cases with keys made of their request and the number of earlier equal ones.
 
     So a row keeps its key when it moves. What is expected is not part of the key: a row that is
-    scored in another way is not asked again.
+    scored in a different way is not asked again.
     """
     seen: Counter[str] = Counter()
     cases_with_keys = []

@@ -1,4 +1,4 @@
-"""Answers of `tiered` in llm's log: the prompt, the models that were tried, and who answered."""
+"""Answers of `tiered` in llm's log: the prompt, the models tried, and which one answered."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def has_table(database: sqlite3.Connection, table: str) -> bool:
-    """Return whether the log has this table: that of an older llm has fewer."""
+    """Return whether the log has this table: the log of an older llm has fewer."""
     query = "select 1 from sqlite_master where type = 'table' and name = ?"
     return database.execute(query, (table,)).fetchone() is not None
 

@@ -103,7 +103,7 @@ def message_parts(database: sqlite3.Connection, hashes: Iterable[str]) -> dict[s
 
 
 def text_of(database: sqlite3.Connection, part: PartRow, missing_fragment: str = "") -> str:
-    """Return the text of a part, with the texts that llm keeps as fragments in their places.
+    """Return the text of a part, with the texts that llm keeps as fragments put in.
 
     Raises ValueError, LookupError or TypeError if the row is damaged.
     """

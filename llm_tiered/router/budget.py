@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_tiered")
 
-# The share of a limit from which on there is a warning.
+# The share of a limit at which there is a warning.
 WARNING = Decimal("0.8")
 
 # Google's rule of thumb for English (https://ai.google.dev/gemini-api/docs/tokens). Other scripts
@@ -36,12 +36,12 @@ ATTACHMENT_TOKENS = 1_032
 # The expected length of an answer without max_tokens, in tokens.
 ANSWER_TOKENS = 1_000
 
-# The limits that there was a warning about, with the start of their period: one warning is enough.
+# The limits already warned about, with the start of their period: one warning is enough.
 _warned: set[tuple[str, str]] = set()
 
 
 class Limit(NamedTuple):
-    """A limit of the budget, and what has been spent of it, in dollars."""
+    """A limit of the budget, and how much of it has been spent, in dollars."""
 
     name: str
     limit: Decimal
@@ -54,7 +54,7 @@ class Limit(NamedTuple):
 
 
 def used(budget: Budget) -> list[Limit]:
-    """Each limit and what all processes have spent of it, from the log. Raises TieredError."""
+    """Each limit and how much of it all processes have spent, from the log. Raises TieredError."""
     day, month = spending.period_starts()
     spent = spending.read_spent(log_path(), day=day, month=month)
     sums = {"day": spent.day, "month": spent.month}

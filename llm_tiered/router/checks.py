@@ -1,4 +1,4 @@
-"""Why a model is known not to be able to answer a prompt, before it is tried."""
+"""Why a model can't answer a prompt, as far as that is known before it is tried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | None) -> None:
-    """Raise if the model is known not to be able to answer this prompt on this machine now.
+    """Raise if it is known that the model can't answer this prompt on this machine now.
 
     Raises RequestError if it lacks a capability that the prompt needs, ModelUnavailable if it can't
     run, llm.NeedsKeyException if there is no API key.

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ..log.record import Source
 
 EMBEDDED_TIER = "embedded"
-"""The name by which the embedded model is asked, and by which it is logged and shown."""
+"""The name by which the embedded model is requested, logged and shown."""
 
 
 @dataclass(frozen=True)
 class DecisionInput:
-    """Everything about a request that its decision depends on.
+    """Everything about a request that the decision depends on.
 
     `past` is the conversation so far. `estimate` is the estimated complexity; without one,
     `default_complexity` applies. `fallback` is None where the config decides. `text` is the user's

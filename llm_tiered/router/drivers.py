@@ -1,4 +1,4 @@
-"""The sync and the async driver of an exchange: they do its I/O and hand on its events."""
+"""The sync and the async driver of an exchange: they do its I/O and pass on its events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .registry import Registry
 
 
-def answer(  # noqa: PLR0913 - what llm gives a model to execute
+def answer(  # noqa: PLR0913 - what llm passes to a model's execute
     registry: Registry,
     prompt: llm.Prompt,
     response: llm.Response,
@@ -33,7 +33,7 @@ def answer(  # noqa: PLR0913 - what llm gives a model to execute
     *,
     stream: bool,
 ) -> Iterator[StreamEvent]:
-    """Yield the answer of the model that was picked. Raises TieredError."""
+    """Yield the answer of the chosen model. Raises TieredError."""
     request = request_for(response, prompt, conversation, key)
     if writer.must_log(log_api=request.settings.config.log_api):
         response.on_done(writer.write)

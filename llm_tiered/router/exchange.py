@@ -1,4 +1,4 @@
-"""A request's way from its candidates to the end of its answer, without I/O.
+"""A request's path from its candidates to the end of its answer, without I/O.
 
 `Exchange.steps` is a generator. It yields the answer's events, and between them operations that a
 driver carries out, sync or async; the driver sends back the result, or throws in the error.
@@ -54,7 +54,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Next:
-    """Read on in a stream. Result: the next event, or None at its end."""
+    """Continue reading a stream. Result: the next event, or None at the end."""
 
     stream: Any
 

@@ -22,9 +22,9 @@ _LONGEST = 300
 class Problem:
     """Why a model can't answer, or did not.
 
-    `fix` is the command that mends it. A `transient` problem is worth a retry. One that
+    `fix` is the command that fixes it. A `transient` problem is worth a retry. One that
     `cools_down` would hit the next request too, so the model is left alone for a while. One that
-    `escalates` is an answer that is too weak: the same model is told the `correction`, if there is
+    `escalates` is an answer that is too weak: the same model gets the `correction`, if there is
     one, and then larger models are tried. If none of them answers, a `usable` one is shown.
     """
 

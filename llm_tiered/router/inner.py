@@ -1,4 +1,4 @@
-"""The outer request → a request to the model that was picked.
+"""The outer request → a request to the chosen model.
 
 The inner request is a response of its own, so that nothing of a failed attempt ends up in the
 outer one.
@@ -79,7 +79,7 @@ def inner_options(
     """The inner model's options: the tier's, overridden by the request's sampling options.
 
     Sampling options that the model does not have are left out. Raises pydantic.ValidationError
-    where the tier's options are wrong for the model.
+    if the tier's options are wrong for the model.
     """
     known = inner.Options.model_fields
     values: dict[str, Any] = {}

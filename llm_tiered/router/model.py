@@ -91,7 +91,7 @@ class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # llm
         conversation: llm.Conversation | None,
         key: str | None,
     ) -> Iterator[StreamEvent]:
-        """Yield the answer of the model that was picked. Raises TieredError while it is read."""
+        """Yield the answer of the chosen model. Iterating over it raises TieredError."""
         from . import drivers
 
         return drivers.answer(self.registry, prompt, response, conversation, key, stream=stream)
@@ -110,7 +110,7 @@ class AsyncTieredModel(_Shared, llm.AsyncKeyModel):  # type: ignore[misc, overri
         conversation: llm.AsyncConversation | None,
         key: str | None,
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Yield the answer of the model that was picked. Raises TieredError while it is read."""
+        """Yield the answer of the chosen model. Iterating over it raises TieredError."""
         from . import drivers
 
         return drivers.answer_async(

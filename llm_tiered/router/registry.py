@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Registry:
     """The models that llm knows, by id and alias.
 
-    This reads llm's own list, because asking llm again would register all plugins' models anew.
+    This reads llm's own list, because asking llm again would register all plugins' models again.
     """
 
     def __init__(self, models: list[ModelWithAliases]) -> None:

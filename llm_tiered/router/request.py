@@ -34,11 +34,11 @@ COOLDOWNS = Cooldowns()
 
 
 class TieredRequest:
-    """A request to `tiered` after its decision: what holds for it, and what has been tried.
+    """A request to `tiered` after its decision: what applies to it, and what has been tried.
 
     `candidates` are the models that may answer, best first; `ladder` holds those that a weak
     answer can escalate to, smallest first, and is empty where answers are not checked.
-    `attempts` grows as models are tried. Raises RequestError or ConfigError where no decision is
+    `attempts` grows as models are tried. Raises RequestError or ConfigError if no decision is
     possible.
     """
 

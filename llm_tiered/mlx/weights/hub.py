@@ -122,7 +122,7 @@ def model_bytes(repo: str, *, timeout: float = 5.0) -> int:
 
 
 def download(repo: str, *, show_progress: bool | None = None) -> Path:
-    """Bring the model's files into the cache and return their folder.
+    """Get the model's files into the cache, and return their folder.
 
     Files that are there stay, damaged ones are fetched again, and an interrupted download
     continues where it stopped. The progress goes to stderr; None shows it on a terminal only.
