@@ -72,7 +72,7 @@ def mismatch(value: Any, schema: Mapping[str, Any]) -> Mismatch | None:
     except Unresolvable as problem:
         raise ValueError(f"not usable: it refers to {problem.ref}, which is not in it") from None
     except re.error as problem:
-        raise ValueError(f"not usable: it has a wrong regular expression: {problem}") from None
+        raise ValueError(f"not usable: it has an invalid regular expression: {problem}") from None
     return error and Mismatch(error.json_path, error.message[:_LONGEST])
 
 

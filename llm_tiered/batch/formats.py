@@ -36,7 +36,7 @@ def format_of(path: Path) -> Format:
         return _SUFFIXES[path.suffix.lower()]
     except KeyError:
         raise RequestError(
-            f"the name of {path} does not show its format", fix=f"--format {'|'.join(FORMATS)}"
+            f"can't tell the format of {path} from its name", fix=f"--format {'|'.join(FORMATS)}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Figures: medians over rounds, most of them beside a baseline from the same rounds."""
+"""Figures: medians over rounds, most of them with a baseline from the same rounds."""
 
 from __future__ import annotations
 

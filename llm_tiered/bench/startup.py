@@ -22,7 +22,7 @@ OURS, EXCLUDED = "llm_tiered", "llm_gemini"
 
 
 def start(runs: int) -> list[Figure]:
-    """Measure the milliseconds of imports for the plugin, beside all imports of llm."""
+    """Measure the milliseconds of imports for the plugin, next to all imports of llm."""
     figures = []
     _trace(("models", "list"))  # Python may have to compile modules the first time
     for name, arguments in COMMANDS.items():

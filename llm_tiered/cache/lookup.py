@@ -47,7 +47,7 @@ def find(
             _update(index, log)
             return _newest(index, log, key, newer_than)
     except (TieredError, OSError) as error:
-        logger.warning("no answer comes from the cache: %s", error)
+        logger.warning("answering without the cache: %s", error)
         return None
 
 

@@ -46,7 +46,7 @@ def init() -> None:
     """Write a config file with all defaults and comments; an existing file is not changed."""
     target = config_path()
     if target.exists():
-        raise ConfigError(f"{target} exists already", fix="edit it, or remove it first")
+        raise ConfigError(f"{target} already exists", fix="edit it, or remove it first")
     text = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

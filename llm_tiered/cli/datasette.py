@@ -35,7 +35,7 @@ def command(port: int, open_: bool) -> None:
     path = log_path()
     with reading(path) as database:
         if not has_requests(database):
-            raise TieredError(f"{path} is not a log of llm, or a very old one", fix="llm logs")
+            raise TieredError(f"{path} is not an llm log, or is a very old one", fix="llm logs")
     try:
         from datasette.cli import cli as datasette
     except ModuleNotFoundError:

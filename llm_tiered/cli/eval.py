@@ -83,7 +83,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         try:
             rows = suite.read(file, judge)
             if apply and not any(case.task for case in rows.cases):
-                raise RequestError(f"--apply: no row of {file} has a task")
+                raise RequestError(f"--apply: no row in {file} has a task")
             tiers = select_tiers(names)
             judges = find_judges(rows.cases)
             if output.exists() and output.samefile(file):

@@ -139,7 +139,7 @@ def _place(level: int, settings: Settings) -> int:
 
 
 def _about(result: LearningResult, examples: Examples) -> dict[str, Any]:
-    """The figures that are stored beside the coefficients, which contain no prompt."""
+    """The figures that are stored beside the coefficients; they contain no prompt."""
     return {
         "on": date.today().isoformat(),
         "answers": len(examples.examples),

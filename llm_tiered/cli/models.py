@@ -87,7 +87,7 @@ def add(source: str, model_id: str | None, aliases: tuple[str, ...]) -> None:
         _check_aliases(aliases)
     name = PREFIX + entry["id"].removeprefix(PREFIX)
     if name in {spec.model_id for spec in local_models()}:
-        raise RequestError(f"{name} exists already", fix="--id NAME")
+        raise RequestError(f"{name} already exists", fix="--id NAME")
     if "repo" in entry and not REPOSITORY.fullmatch(source):
         raise RequestError(f"{source} is neither a folder nor a repository such as owner/name")
     if not entry["id"].removeprefix(PREFIX).strip():

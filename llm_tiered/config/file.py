@@ -19,7 +19,7 @@ def read(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
+        raise ConfigError(f"{path}: not UTF-8 text") from None
 
 
 def user_aliases() -> dict[str, str]:

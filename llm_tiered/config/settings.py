@@ -159,7 +159,7 @@ def _move_threshold(
     names = [tier.name for tier in tiers]
     if name not in names[:-1]:
         raise ConfigError(
-            f"{variable} moves the end of the tier {name!r}, but no tier has that name"
+            f"{variable} sets the upper limit of the tier {name!r}, but no tier has that name"
         )
     position = names.index(name)
     span = tiers[position].complexity

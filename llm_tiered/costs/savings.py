@@ -143,7 +143,7 @@ def savings_reports(
     with reading(database_path) as database:
         if not has_requests(database):
             raise TieredError(
-                f"{database_path} is not a log of llm, or a very old one", fix="llm logs"
+                f"{database_path} is not an llm log, or is a very old one", fix="llm logs"
             )
         routes = read_routes(database, period, groupings)
         scope = _Scope(

@@ -159,7 +159,7 @@ async def _log(request: Request, datasette: Datasette) -> Database:
     if not await access.may_see(datasette, request.actor, database):
         raise Forbidden("You do not have permission to view this database and its tables")
     if not await access.is_log(database):
-        raise NotFound(f"{database.name} is not a log of llm")
+        raise NotFound(f"{database.name} is not an llm log")
     return database
 
 

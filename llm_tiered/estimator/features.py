@@ -15,7 +15,7 @@ from .intents import OPENERS, intents
 from .patterns import compiled, count
 
 SCANNED = 8_000
-"""Number of characters that are scanned, half of them at the head and half at the tail."""
+"""Number of characters that are scanned, half of them at the beginning and half at the end."""
 
 ENOUGH = 8
 """Number of words and numbers that are enough evidence, whatever the text begins with."""

@@ -115,7 +115,7 @@ def _texts(name: str, values: Any) -> tuple[str, ...]:
     if values is None:
         return ()
     if not isinstance(values, list) or not values or not all(_is_text(value) for value in values):
-        raise ValueError(f"{name}: found {short(values)}, expected text or a list of texts")
+        raise ValueError(f"{name}: found {short(values)}, expected a string or a list of strings")
     return tuple(values)
 
 
@@ -139,7 +139,7 @@ def _number(fields: Mapping[str, Any], name: str) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name}: is too large") from None
+        raise ValueError(f"{name}: the number is too large") from None
 
 
 def _tolerance(fields: Mapping[str, Any]) -> float:
@@ -147,5 +147,5 @@ def _tolerance(fields: Mapping[str, Any]) -> float:
     if tolerance is None:
         return 0.0
     if tolerance < 0 or fields.get("numeric") is None:
-        raise ValueError("tolerance: expected 0 or more, beside 'numeric'")
+        raise ValueError("tolerance: expected 0 or more, together with 'numeric'")
     return tolerance

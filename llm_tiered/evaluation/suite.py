@@ -83,7 +83,7 @@ def _case(row: Row, fields: dict[str, Any], judge: str | None) -> Case:
     expected = scoring.parse(fields, row.schema)
     if expected.judge and not expected.judge_model:
         if not judge:
-            raise ValueError("judge: expected a judge_model beside it, or --judge")
+            raise ValueError("judge: needs a judge_model, or --judge")
         expected = replace(expected, judge_model=judge)
     options = {name: value for name, value in row.options.items() if name not in FIXED_OPTIONS}
     return Case(replace(row, options=options), task, expected)

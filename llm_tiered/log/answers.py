@@ -79,7 +79,7 @@ def find(database: sqlite3.Connection, start: str | None) -> LoggedAnswer:
         # The latest one that is not damaged.
         answer = next(latest(database, -1), None)
         if answer is None:
-            raise RequestError("the log has no answer of tiered yet", fix="llm -m tiered 'Hello'")
+            raise RequestError("the log has no answer from tiered yet", fix="llm -m tiered 'Hello'")
         return answer
     query = "select id, model from turns where substr(id, 1, length(:start)) = :start limit 3"
     rows = database.execute(query, {"start": start.lower()}).fetchall()

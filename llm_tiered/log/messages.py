@@ -141,7 +141,7 @@ def shown_turn(database: sqlite3.Connection, table: str, id_: str) -> ShownTurn:
 
 
 def _older_turn(database: sqlite3.Connection, id_: str) -> ShownTurn:
-    """Return the messages of a request of an older llm, which kept their texts in its row."""
+    """Return the messages of a request of an older llm, which kept the texts in its own row."""
     system, prompt, answer = database.execute(
         "select system, prompt, response from responses where id = ?", (id_,)
     ).fetchone()

@@ -66,7 +66,7 @@ class MlxOptions(llm.Options):
     @field_validator("stop")
     @classmethod
     def _as_list(cls, value: str | list[str] | None) -> list[str] | None:
-        """Return the stop texts as a list, whether given as a text, as JSON or as a list."""
+        """Return the stop strings as a list, whether given as a string, as JSON or as a list."""
         if isinstance(value, str) and value.startswith("["):
             try:
                 value = json.loads(value)
@@ -74,7 +74,7 @@ class MlxOptions(llm.Options):
                 value = [str(value)]
         stops = [value] if isinstance(value, str) else value
         if stops is not None and not all(isinstance(stop, str) and stop for stop in stops):
-            raise ValueError("expected a text or a JSON list of texts, none of them empty")
+            raise ValueError("expected a string or a JSON list of strings, none of them empty")
         return stops
 
     @field_validator("kv_bits")

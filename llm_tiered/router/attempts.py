@@ -119,7 +119,7 @@ def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
             queue = above if weak else above + [other for other in queue if other not in above]
     if weak is None:
         raise AllTiersFailed(_summary(attempts, fixes))
-    attempts.append(Attempt(weak.tier, weak.model, "ok", "nothing above it answered", 0))
+    attempts.append(Attempt(weak.tier, weak.model, "ok", "no higher tier answered", 0))
     return weak
 
 

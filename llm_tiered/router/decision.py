@@ -137,7 +137,7 @@ def _requested(request: DecisionInput, settings: Settings) -> tuple[Tier, int | 
     if request.estimate is not None and (tier is None or past.source == "estimate"):
         return _estimated(request.estimate, past, settings)
     if tier is not None:
-        return tier, past.complexity, "conversation", f"the conversation so far is with {tier.name}"
+        return tier, past.complexity, "conversation", f"this conversation is on {tier.name}"
     complexity = settings.config.default_complexity
     reason = f"no complexity given; using default_complexity {complexity}"
     return _covering(complexity, "default", reason, settings)
@@ -160,7 +160,7 @@ def _estimated(estimate: Estimate, past: Past, settings: Settings) -> tuple[Tier
     reason = f"estimated complexity {estimate.complexity}{because}"
     tier = _settled(estimate, past, settings)
     if tier is not None:
-        reason = f"{reason}, as before, and the conversation is with {tier.name}"
+        reason = f"{reason}, as before, and this conversation is on {tier.name}"
         return tier, estimate.complexity, "estimate", reason
     return _covering(estimate.complexity, "estimate", reason, settings)
 

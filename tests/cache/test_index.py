@@ -245,7 +245,7 @@ def test_an_index_that_can_not_be_created(
         index_path.mkdir(parents=True)
     assert find(key_of(reply(log, "answer"))) is None
     (warning,) = warned(caplog)
-    assert warning.startswith(f"no answer comes from the cache: {index_path} can't be used")
+    assert warning.startswith(f"answering without the cache: {index_path} can't be used")
 
 
 def test_an_index_that_can_not_be_written(

@@ -348,7 +348,7 @@ def test_not_a_log(logs: Path, content: bytes, caplog: pytest.LogCaptureFixture)
     logs.write_bytes(content)
     assert find("0" * 64) is None
     (warning,) = warned(caplog)
-    assert warning.startswith(f"no answer comes from the cache: {logs} can't be read")
+    assert warning.startswith(f"answering without the cache: {logs} can't be read")
 
 
 def test_a_locked_log(

@@ -229,7 +229,7 @@ def test_closed_stream(
             ("{rows}", "-o", "{thesis}"),
             "was not written by this command (choose another -o, or --restart",
         ),
-        (("{thesis}",), "does not show its format (--format jsonl|csv|text)"),
+        (("{thesis}",), "from its name (--format jsonl|csv|text)"),
         (("{rows}", "--format", "csv"), "the CSV has no column 'prompt'"),
         (("{rows}", "--format", "pdf"), "--format"),
     ],

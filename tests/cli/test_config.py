@@ -102,7 +102,7 @@ def test_init_leaves_a_config_alone(config_file: Path) -> None:
     """A second init is an error and does not touch the file."""
     config_file.write_text("fallback: local # mine\n")
     message = refused("config", "init")
-    assert message == f"{config_file} exists already (edit it, or remove it first)"
+    assert message == f"{config_file} already exists (edit it, or remove it first)"
     assert config_file.read_text() == "fallback: local # mine\n"
 
 
@@ -150,7 +150,7 @@ def test_check_finds_mistakes(config_file: Path, text: str, message: str) -> Non
 def test_check_finds_a_wrong_encoding(config_file: Path) -> None:
     """A file that is not UTF-8 is an error."""
     config_file.write_bytes(b"\xff\xfe")
-    assert refused("config", "check") == f"{config_file}: is not UTF-8 text"
+    assert refused("config", "check") == f"{config_file}: not UTF-8 text"
 
 
 @pytest.mark.parametrize(

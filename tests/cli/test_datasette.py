@@ -61,10 +61,10 @@ def test_no_log_yet(logs: Path) -> None:
 
 
 def test_another_database(logs: Path) -> None:
-    """A file that is not a log of llm is an error, database or not."""
+    """A file that is not an llm log is an error, database or not."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table other (id)")
-    assert refused("datasette") == f"{logs} is not a log of llm, or a very old one (llm logs)"
+    assert refused("datasette") == f"{logs} is not an llm log, or is a very old one (llm logs)"
     logs.write_text("no database at all, but some text")
     assert refused("datasette").startswith(f"{logs} can't be read: ")
 

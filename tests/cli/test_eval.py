@@ -212,7 +212,7 @@ def test_output(echoes: Echoes, tmp_path: Path) -> None:
         (("nothing.jsonl",), "nothing.jsonl"),
         (("{thesis}",), "has no usable row; line 1: not JSON"),
         (("{rows}", "--tiers", "smal"), "unknown tier 'smal': did you mean small?"),
-        (("{judged}",), "has no usable row; line 1: judge: expected a judge_model"),
+        (("{judged}",), "has no usable row; line 1: judge: needs a judge_model"),
         (("{judged}", "--judge", "nobody"), "Unknown model: nobody"),
         (("{rows}", "-o", "{rows}"), "is the suite itself (-o FILE)"),
         (("{rows}", "-o", "{rows}", "--restart"), "is the suite itself (-o FILE)"),
@@ -222,7 +222,7 @@ def test_output(echoes: Echoes, tmp_path: Path) -> None:
         ),
         (("{rows}", "-o", "{folder}/none/out.jsonl"), "there is no folder "),
         (("{rows}", "--concurrency", "0"), "--concurrency"),
-        (("{rows}", "--apply"), "--apply: no row of "),
+        (("{rows}", "--apply"), "--apply: no row in "),
     ],
 )
 def test_wrong_usage(

@@ -107,7 +107,7 @@ def test_no_log() -> None:
 
 def test_no_answer(log: Path) -> None:
     """A log without any answer of `tiered` is an error."""
-    assert refused("feedback", "down").startswith("the log has no answer of tiered yet")
+    assert refused("feedback", "down").startswith("the log has no answer from tiered yet")
 
 
 def test_unknown_answers(log: Path) -> None:

@@ -188,7 +188,7 @@ def test_refuses_an_impossible_repository(commented: Path) -> None:
 def test_refuses_an_id_that_is_taken(tiny: Path, commented: Path, name: str) -> None:
     """An existing id is an error, and the config does not change."""
     message = refused("models", "add", str(tiny), "--id", name)
-    assert message.endswith(" exists already (--id NAME)")
+    assert message.endswith(" already exists (--id NAME)")
     assert commented.read_text() == CONFIG
 
 

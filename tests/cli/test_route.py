@@ -135,7 +135,7 @@ def test_force_local_false_sends_everything_to_the_cloud(
 
 @pytest.mark.usefixtures("offline")
 def test_a_threshold_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """COMPLEXITY_SMALL moves the end of the small tier."""
+    """COMPLEXITY_SMALL sets the upper limit of the small tier."""
     monkeypatch.setenv("COMPLEXITY_SMALL", "2")
     assert route(*option("complexity", 3))["tier"] == "medium"
 

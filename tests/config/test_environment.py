@@ -99,7 +99,7 @@ def test_threshold_of_a_tier_that_is_not_there(
     """A threshold of a missing tier is an error with the variable and the tier."""
     config_file.write_text(tiers(SMALL.replace("small", "tiny"), MEDIUM, CLOUD))
     monkeypatch.setenv("COMPLEXITY_SMALL", "3")
-    with pytest.raises(ConfigError, match="COMPLEXITY_SMALL moves the end of the tier 'small'"):
+    with pytest.raises(ConfigError, match="COMPLEXITY_SMALL sets the upper limit of the tier"):
         load_settings()
 
 

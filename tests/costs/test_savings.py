@@ -272,7 +272,7 @@ def test_another_database(logs: Path) -> None:
     """A database without llm's tables is one clear error."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table cats (name text)")
-    with pytest.raises(TieredError, match="is not a log of llm"):
+    with pytest.raises(TieredError, match="is not an llm log"):
         report(logs)
 
 

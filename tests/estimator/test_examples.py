@@ -102,7 +102,7 @@ def test_mark_before_check() -> None:
 
 def test_weak_after_all() -> None:
     """A weak answer that was shown because no other tier answered has not passed."""
-    last = Attempt("small", MODELS["small"], "ok", "nothing above it answered", 0)
+    last = Attempt("small", MODELS["small"], "ok", "no higher tier answered", 0)
     attempts = (Attempt("small", MODELS["small"], "failed", WEAK, 12), last)
     shown = LoggedAnswer(**(vars(plain()) | {"attempts": attempts, "checked": True}))
     assert [example.failed for example in examples_of(shown)] == [1.0]

@@ -75,7 +75,7 @@ def test_byte_order_mark(tmp_path: Path) -> None:
         ({"prompt": "a", "exact": "a", "options": {"colour": 1}}, "wrong options: colour"),
         ({"prompt": "a", "exact": "a", "local_only": True}, "local_only: is an option"),
         ({"prompt": "a", "schema": {"type": "integr"}}, "schema: "),
-        ({"prompt": "a", "judge": "polite?"}, "judge: expected a judge_model beside it"),
+        ({"prompt": "a", "judge": "polite?"}, "judge: needs a judge_model"),
     ],
 )
 def test_bad_rows(tmp_path: Path, row: Any, error: str) -> None:

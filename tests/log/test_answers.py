@@ -172,14 +172,14 @@ def test_of_another_model(log: Path) -> None:
     add(log, [turn(id="01other") | {"model": "gpt-4o-mini"}])
     with pytest.raises(RequestError, match="answered by gpt-4o-mini directly"):
         find(log, "01other")
-    with pytest.raises(RequestError, match="no answer of tiered yet"):
+    with pytest.raises(RequestError, match="no answer from tiered yet"):
         find(log)
 
 
 def test_log_without_the_table(logs: Path) -> None:
-    """The log of an older llm has no answer of tiered."""
+    """The log of an older llm has no answer from tiered."""
     with closing(sqlite3.connect(logs)) as database:
         database.execute("create table responses (id text)")
     assert latest(logs) == []
-    with pytest.raises(RequestError, match="no answer of tiered yet"):
+    with pytest.raises(RequestError, match="no answer from tiered yet"):
         find(logs, "01")

@@ -309,7 +309,7 @@ def test_command_line_logs_the_answer() -> None:
 
 
 def test_stop_strings_on_the_command_line() -> None:
-    """`-o stop` accepts a text or a JSON list of texts."""
+    """`-o stop` accepts a string or a JSON list of strings."""
     first, second, *_ = llm.get_model(QWEN).prompt("Hello", **GREEDY)
     for stop in (second, json.dumps(["never there", second])):
         printed = run("-m", QWEN, "-o", "temperature", "0", "-o", "stop", stop, "Hello")

@@ -350,7 +350,7 @@ def test_weak_answer_as_a_last_resort() -> None:
     """If no larger model answers, the weak answer of the largest one is used."""
     world = World(tries={A.model: [WEAK], M.model: [WEAK]}, checks={B.model: UNFIT})
     assert world.run(A, C, B, ladder=LADDER) is M
-    assert _outcomes(world.attempts)[-1] == ("mlx/m", "ok", "nothing above it answered")
+    assert _outcomes(world.attempts)[-1] == ("mlx/m", "ok", "no higher tier answered")
 
 
 def test_empty_answer_escalates() -> None:

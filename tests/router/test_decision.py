@@ -168,7 +168,7 @@ def test_estimated_conversation_stays_where_a_rollout_put_it() -> None:
         for number in range(20)
     ]
     assert {decision.tier for decision in decisions} == {"cloud"}
-    assert "the conversation is with cloud" in decisions[0].reason
+    assert "this conversation is on cloud" in decisions[0].reason
 
 
 @pytest.mark.parametrize(("share", "force_local"), [("0%", True), ("100%", False)])

@@ -63,7 +63,7 @@ async def test_nothing_above(ask: Ask, toys: Toys, stop: dict[str, Any]) -> None
     response = await ask("Hello", **({"complexity": 2, "escalate": True} | stop))
     assert response.text_or_raise() == REFUSAL
     *_, last = attempts(response)
-    assert last[1:] == ("ok", "nothing above it answered")
+    assert last[1:] == ("ok", "no higher tier answered")
     assert response.response_json["tiered"]["key"] is None
 
 
