@@ -1,4 +1,4 @@
-"""What is measured while a sequence is generated."""
+"""The timings and log-probabilities of a sequence, for its final event."""
 
 from __future__ import annotations
 

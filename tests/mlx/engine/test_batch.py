@@ -258,7 +258,7 @@ async def test_cache_that_can_not_be_stored(
 
 @pytest.mark.parametrize("option", [{"top_k": 10**6}, {"top_k": 10**6, "seed": 1}], ids=str)
 async def test_top_k_beyond_the_vocabulary(option: dict[str, Any], model: AsyncMlxModel) -> None:
-    """A top_k beyond the vocabulary is no limit, and affects no other request, then or later."""
+    """A top_k beyond the vocabulary has no effect, and affects no other request, then or later."""
     hot: dict[str, Any] = {"temperature": 1, "max_tokens": 12}
     texts = await asyncio.gather(*(ask(model, each, **hot) for each in questions(3)))
     calls = [ask(model, each, **hot) for each in questions(3)]

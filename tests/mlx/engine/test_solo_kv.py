@@ -40,8 +40,8 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
     """A model with heads of size 32, and two draft models."""
     root = tmp_path_factory.mktemp("solo-kv")
     folders = {
-        NAME: build("qwen2", root / "plain", hidden=128, context=4096),
-        DRAFT: build("qwen2", root / "draft", layers=1, seed=1, context=4096),
+        NAME: build("qwen2", root / "plain", layers=1, hidden=128, context=4096),
+        DRAFT: build("qwen2", root / "draft", seed=1, context=4096),
         OTHER: build("qwen2", root / "other", layers=1, seed=2, context=4096),
     }
     return {name: ModelSpec(model_id=name, path=folder) for name, folder in folders.items()}
