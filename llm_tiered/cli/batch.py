@@ -54,14 +54,14 @@ STDIN = "-"
     "form", "--format", type=click.Choice(FORMATS), help="Format of FILE  [default: by its name]"
 )
 @click.option("-m", "--model", "name", default="tiered", show_default=True, help="Model to ask")
-@click.option("-s", "--system", help="System prompt of rows without one")
+@click.option("-s", "--system", help="System prompt for rows without one")
 @click.option(
     "options",
     "--option",
     type=(str, str),
     multiple=True,
     metavar="NAME VALUE",
-    help="Option of the model, for rows that do not set it",
+    help="Model option, for rows that do not set it",
 )
 @schema_option
 @concurrency_option
@@ -139,7 +139,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         asyncio.run(batch.run(batch_rows))
     if batch.interrupted:
         if journal:
-            echo_note("Stopped: the same command continues from here")
+            echo_note("Stopped: run the same command again to continue")
         else:
             echo_note("Stopped: only a batch with --output can be continued")
         context.exit(130)

@@ -58,12 +58,12 @@ def _parts(context: click.Context, option: click.Parameter, text: str | None) ->
 @click.option(
     "parts", "--only", callback=_parts, metavar="PART,…", help="Parts to measure  [default: all]"
 )
-@number_option("--runs", default=5, text="Number of runs of each part")
+@number_option("--runs", default=5, text="Number of runs for each part")
 @number_option(
     "--tokens",
     default=64,
     least=2,
-    text="Tokens of each answer; prompts have four times as many",
+    text="Tokens per answer; prompts are four times as long",
 )
 @number_option("--batch", default=8, least=2, text="Number of prompts sent at the same time")
 @click.option(

@@ -62,7 +62,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         check_folder(html)
     for name, _ in options:
         if name in FIXED_OPTIONS:
-            raise RequestError(f"-o {name}: each tier is asked alone", fix="--tiers names them")
+            raise RequestError(f"-o {name}: each tier is asked alone", fix="use --tiers")
     values = read_options(model, options)
     request = CompareRequest(prompt, system, read_schema(schema), values, runs)
     columns = []

@@ -31,7 +31,7 @@ def path() -> None:
 @command.command()
 @json_option
 def show(json_: bool) -> None:
-    """Show every value in force and where it comes from."""
+    """Show all current values and where each one comes from."""
     values = in_force()
     if json_:
         echo_json(values)

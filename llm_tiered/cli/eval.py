@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 )
 @concurrency_option
 @click.option("--restart", is_flag=True, help="Start over and ask everything again")
-@click.option("--apply", is_flag=True, help="Set the tasks' complexity in the config accordingly")
+@click.option("--apply", is_flag=True, help="Change the tasks' complexity in the config to match")
 @click.option("--yes", is_flag=True, help="With --apply, don't ask for confirmation")
 @json_option
 @click.pass_context
@@ -97,7 +97,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         try:
             outcome = run(rows.cases, tiers, judges, QuestionAsker(journal, concurrency))
         except KeyboardInterrupt:
-            echo_note("Stopped: the same command continues from here")
+            echo_note("Stopped: run the same command again to continue")
             context.exit(130)
         _write(output, rows, outcome)
     groups = report.groups(rows.cases, tiers, outcome.scores)
@@ -179,7 +179,7 @@ def _echo(groups: Sequence[Group], outcome: Outcome) -> None:
         known = [cost for cost in outcome.judging if cost is not None]
         cost = dollars(sum(known, Decimal(0))) if known else "unknown"
         more = " and more" if 0 < len(known) < len(outcome.judging) else ""
-        click.echo(f"replies of judges: {len(outcome.judging):,}, cost: {cost}{more}")
+        click.echo(f"replies from judges: {len(outcome.judging):,}, cost: {cost}{more}")
 
 
 def _row(quality: Quality) -> list[str | None]:

@@ -105,7 +105,7 @@ def _undo(*, json_: bool) -> None:
     if json_:
         echo_json({"in_force": "learned" if file else "package", "path": file})
     elif file:
-        click.echo("back to the previous learned estimate; --undo again: to that of the package")
+        click.echo("back to the previous learned estimate; --undo again: the built-in one")
     else:
         click.echo("back to the estimate that comes with the package")
 
@@ -189,14 +189,14 @@ def _echo(result: LearningResult, examples: Examples, change: Changes | None) ->
     echo_table(rows, ["on unseen prompts", "package", "learned", "better by", "95%"])
     click.echo()
     harder = "harder" if change.level > 0 else "easier"
-    click.echo(f"On average, prompts count as {abs(change.level):.1f} steps {harder}.")
+    click.echo(f"On average, prompts are rated {abs(change.level):.1f} steps {harder}.")
     echo_table(
         [[weight.name, f"{weight.before:.1f}", f"{weight.after:.1f}"] for weight in change.weights],
         ["feature", "steps now", "then"],
     )
     moved = change.up + change.down
     click.echo(
-        f"Of {change.prompts:,} prompts, {moved:,} change their tier: "
+        f"Of {change.prompts:,} prompts, {moved:,} move to another tier: "
         f"{change.up:,} go up, {change.down:,} go down."
     )
 

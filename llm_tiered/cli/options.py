@@ -42,7 +42,7 @@ tiered_option = click.option(
     help="Option of `tiered`",
 )
 tiers_option = click.option(
-    "names", "--tiers", metavar="TIER,…", help="Tiers to ask  [default: all of the config]"
+    "names", "--tiers", metavar="TIER,…", help="Tiers to ask  [default: all in the config]"
 )
 
 

@@ -95,7 +95,7 @@ def _echo(report: SavingsReport) -> None:
 
 def _heading(report: SavingsReport) -> str:
     if not report.total.requests or report.start is None or report.days is None:
-        return "no requests to tiered" + (" in this time" if any(report.period) else "")
+        return "no requests to tiered" + (" in this period" if any(report.period) else "")
     start, end = (moment.astimezone().date() for moment in (report.start, report.end))
     return (
         f"{report.total.requests:,} requests to tiered, {start} to {end} ({report.days:.1f} days)"

@@ -26,7 +26,7 @@ def savings_chart(report: SavingsReport) -> str:
     `report` is by day. Raises RequestError if it has no requests.
     """
     if not report.groups:
-        raise RequestError("there is nothing to draw: no requests in this time")
+        raise RequestError("there is nothing to draw: no requests in this period")
     days = [date.fromisoformat(day).toordinal() for day in report.groups if day]
     saved = list(accumulate(tally.saved.known for tally in report.groups.values()))
     spent = list(accumulate(tally.spent.known for tally in report.groups.values()))

@@ -162,7 +162,7 @@ def test_ctrl_c(tmp_path: Path, output: Path, answered: Path) -> None:
     with registered(press_ctrl_c):
         result = CliRunner().invoke(cli, ["tiered", "batch", rows, "-o", str(output)])
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.splitlines()[-1] == "Stopped: the same command continues from here"
+    assert result.stderr.splitlines()[-1] == "Stopped: run the same command again to continue"
     assert "3 rows: 3 answered" in result.stderr
     assert responses(output) == ["a", "b", "c"]
     with registered(act):

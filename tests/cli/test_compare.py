@@ -119,7 +119,7 @@ def test_schema(toys: Toys, tmp_path: Path, form: str) -> None:
     ("arguments", "expected"),
     [
         (("--tiers", "larg"), "unknown tier 'larg': known are small, medium, cloud, embedded"),
-        (("-o", "tier", "small"), "-o tier: each tier is asked alone (--tiers names them)"),
+        (("-o", "tier", "small"), "-o tier: each tier is asked alone (use --tiers)"),
         (("-o", "fallback", "any"), "-o fallback: each tier is asked alone"),
         (("-o", "temperature", "9"), "temperature: Input should be less than or equal to 2"),
         (("-o", "colour", "red"), "colour"),

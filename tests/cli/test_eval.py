@@ -142,7 +142,7 @@ def test_judge(echoes: Echoes, tmp_path: Path) -> None:
     assert "50.0%" in result.stdout
     assert result.stdout.splitlines()[-2:] == [
         "tests: paired bootstrap",
-        "replies of judges: 1, cost: unknown",
+        "replies from judges: 1, cost: unknown",
     ]
 
 

@@ -59,7 +59,7 @@ def test_learns(marked: Path) -> None:
     output = run("learn").stdout
     assert "24 answers to learn from: 12 marked up, 12 marked down" in output
     assert "on unseen prompts" in output
-    assert "change their tier" in output
+    assert "move to another tier" in output
     assert f"written to {learned_path()}; `llm tiered learn --undo` goes back" in output
     play = f"Who wrote the {SECRET} play?"
     assert (

@@ -252,7 +252,7 @@ def test_an_unknown_grouping(log: Path) -> None:
 def test_no_requests_yet(log: Path) -> None:
     """A log without a request to `tiered` is not an error."""
     assert run("savings").stdout == "no requests to tiered\n"
-    assert run("savings", "--since", "7d").stdout == "no requests to tiered in this time\n"
+    assert run("savings", "--since", "7d").stdout == "no requests to tiered in this period\n"
     assert run_json("savings")["total"]["requests"] == 0
 
 

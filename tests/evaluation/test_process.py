@@ -109,6 +109,6 @@ def test_ctrl_c(suite: Path, answered: Path) -> None:
     with registered(press_ctrl_c):
         result = CliRunner().invoke(cli, ["tiered", "eval", str(suite), "--json"])
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.splitlines()[-1] == "Stopped: the same command continues from here"
+    assert result.stderr.splitlines()[-1] == "Stopped: run the same command again to continue"
     assert "Traceback" not in result.stderr
     resume(suite, answered)
