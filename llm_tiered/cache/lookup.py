@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_tiered")
 
-# Turns that are read in one step; nobody else can write to the index meanwhile.
+# Turns that are read in one step; no other process can write to the index meanwhile.
 CHUNK = 5000
 
 

@@ -248,7 +248,7 @@ def _apply(groups: Sequence[Group], tiers: Sequence[Tier], *, yes: bool) -> None
 
 
 def _changes(groups: Sequence[Group], by_name: dict[str, Tier]) -> Iterator[tuple[str, int]]:
-    """The tasks that need another complexity, with the nearest one that their tier covers."""
+    """The tasks that need a different complexity, with the nearest one that their tier covers."""
     settings = load_settings().config
     for group in groups:
         if group.name is None or group.cheapest is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """The prompt for every tier, what is sent with it, and how often."""
+    """The prompt for every tier, what is sent with it, and the number of runs."""
 
     prompt: str
     system: str | None

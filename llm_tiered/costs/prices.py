@@ -157,7 +157,7 @@ def price_list(model: str, on: date) -> PriceList | None:
 
 @dataclass
 class _PricedModel:
-    """A model of genai-prices, with its price lists by the identity of the prices they are from."""
+    """A model of genai-prices, with its price lists by the identity of their prices."""
 
     info: ModelInfo
     lists: dict[int, PriceList | None] = field(default_factory=dict)

@@ -111,7 +111,7 @@ def period_starts(now: datetime | None = None) -> tuple[datetime, datetime]:
 
 
 def read_spent(database_path: Path, *, day: datetime, month: datetime) -> Spent:
-    """Return what was spent since two moments, both aware; nothing if there is no log yet.
+    """Return what was spent since each of two aware times; nothing if there is no log yet.
 
     Only logged requests are counted. Requests dated later than the day after `day` are left out:
     a clock must have been wrong. Raises TieredError if the log can't be read.

@@ -65,9 +65,9 @@ class Percentiles:
 class Tally:
     """Sums over requests.
 
-    `in_cloud` is what their tokens would have cost in the cloud, `saved` the difference to what was
-    spent. `uncounted` is the number of requests with unknown tokens. `generated` tokens took
-    `generating_ms`, answers from the cache left out.
+    `in_cloud` is what their tokens would have cost in the cloud, `saved` the difference from
+    what was spent. `uncounted` is the number of requests with unknown tokens. `generated` tokens
+    took `generating_ms`, answers from the cache left out.
     """
 
     requests: int = 0

@@ -55,7 +55,7 @@ class Figures:
 def load_figures(path: Path, times: TimeRange) -> Figures:
     """Return the figures of a log.
 
-    They are as of the last full minute, so that they are computed once for many pages. Raises
+    They are as of the last full minute, so that many pages share one computation. Raises
     RequestError if a time is invalid, TieredError if the log can't be read.
     """
     minute = _this_minute()

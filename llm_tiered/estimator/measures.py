@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Scored(NamedTuple):
-    """The score of a prompt, how far its answer failed (0 to 1), and how much it counts."""
+    """The score of a prompt, the degree to which its answer failed (0 to 1), and its weight."""
 
     score: float
     failed: float
@@ -24,7 +24,7 @@ def logistic(log_odds: float) -> float:
 
 
 def log_loss(log_odds: float, failed: float) -> float:
-    """Return the surprise, in nats, at an answer that failed this far (0 to 1)."""
+    """Return the surprise, in nats, at an answer that failed to this degree (0 to 1)."""
     # Clipped: otherwise a single answer could outweigh all others.
     probability = min(1 - 1e-6, max(1e-6, logistic(log_odds)))
     return -failed * log(probability) - (1 - failed) * log(1 - probability)

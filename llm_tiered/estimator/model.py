@@ -164,7 +164,7 @@ def estimate(  # noqa: PLR0913 - all that can come with a prompt
     """Estimate how hard a prompt is, without calling any model.
 
     `messages` is the conversation so far, with or without the prompt at its end: the user's earlier
-    messages are measured like the prompt, see `deciding_turn`. Only the length counts of `system`
+    messages are measured like the prompt (see `deciding_turn`). Only the length counts of `system`
     and of all other messages. `attachments` and `tools` are numbers; they and a `schema` for the
     answer make a prompt harder. `coefficients` default to those that ship with the package.
     """

@@ -58,7 +58,7 @@ class Failures:
     _first_reasons: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, addressee: str, why: str, line: int) -> None:
-        """Add a line. Reasons that differ only in numbers, such as seconds left, are the same."""
+        """Add a line. Reasons that differ only in numbers (such as seconds left) count as one."""
         kind = addressee, re.sub(r"\d+", "0", why)
         first = self._first_reasons.setdefault(kind, why)
         insort(self.lines.setdefault((addressee, first), []), line)

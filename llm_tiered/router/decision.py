@@ -80,7 +80,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         tier = settings.tiers[settings.tiers.index(tier) + 1]
         reason = (
             f"{reason}; {rollout.name} receives {rollout.share:.0%} so far, "
-            f"so this one goes to {tier.name}"
+            f"so this request goes to {tier.name}"
         )
     allowed = _allowed(tier, settings, keep_local=keep_local, cloud_only=cloud_only)
     name, model = (allowed.name, allowed.model) if allowed else (EMBEDDED_TIER, EMBEDDED.model_id)

@@ -221,7 +221,7 @@ class Exchange:
             raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
 
     def _finish_cached(self, answer: CachedAnswer, ttft_ms: int) -> None:
-        """Fill the response with what an answer from the log amounts to: no tokens, no cost."""
+        """Fill the response for an answer from the log, which has no tokens and no cost."""
         self._response.set_usage(input=0, output=0)
         if answer.model:
             self._response.set_resolved_model(answer.model)
