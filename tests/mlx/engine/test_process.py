@@ -92,7 +92,13 @@ print("bye")
 """
 INTERRUPTED_AT_EXIT = f"""{WHILE_LOADING}
 signal.signal(signal.SIGINT, signal.default_int_handler)
-Worker.join = lambda *_: signal.raise_signal(signal.SIGINT)
+
+def interrupted_join(self, timeout):
+    # MLX is idle after a second, as when a person presses Ctrl-C.
+    super(Worker, self).join(1)
+    signal.raise_signal(signal.SIGINT)
+
+Worker.join = interrupted_join
 """
 IMPATIENT = f"""{WHILE_LOADING}
 engine.SHUTDOWN_TIMEOUT = 0.1
