@@ -2,8 +2,8 @@
 # genai-prices 0.2.3: `gemini-flash-latest` has the price of Gemini 3.8 Flash.
 #
 # Google moves the alias from model to model, but the package resolves it to the one that was
-# current when the package was released. The price of a logged request is therefore that of the
-# model in the reply's `modelVersion`, not of the alias. Seen:
+# current when the package was released. To price a logged request, use the model in the
+# `modelVersion` of the reply, not the alias. Seen:
 #
 #     gemini-flash-latest: gemini-3.8-flash
 #     gemini-pro-latest: gemini-3.1-pro-preview

@@ -2,7 +2,7 @@
 # llm 0.36 with llm-gemini 0.35: `llm -c` does not send the conversation's system prompt to Gemini.
 #
 # On later turns llm gives a model the system prompt only as a message, and llm-gemini reads it only
-# from `prompt.system`. Whoever answers in the name of another model has to move it there. A server on
+# from `prompt.system`. A model that passes prompts on must move it there. A server on
 # loopback answers here. Seen, for the first and the second turn:
 #
 #     systemInstruction: {'parts': [{'text': 'Answer in French'}]}
