@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # The strictest first, each with options of llguidance. `coerce` treats oneOf as anyOf, `lenient`
 # ignores keywords that a grammar can't express.
@@ -49,6 +49,11 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
     """
     from llguidance import LLMatcher
 
+    number = _rounded_integer(schema)
+    if number is not None:
+        raise RequestError(
+            f"this schema can't be used to guide a local model: the mask would round {number}"
+        )
     error = ""
     for level, overrides in LEVELS.items():
         text = json.dumps(schema)
@@ -64,6 +69,43 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
         error = matcher.get_error()
     reason = " ".join(error.split())[:200]
     raise RequestError(f"this schema can't be used to guide a local model: {reason}")
+
+
+def _rounded_integer(schema: Mapping[str, Any]) -> int | None:
+    """Return an integer in an enum or a const that llguidance would round, or None.
+
+    llguidance reads numbers as 64-bit floats, so its mask would force another number than the
+    schema's (findings/llguidance-large-integers.sh).
+    """
+    numbers = (number for value in _fixed_values(schema) for number in _integers(value))
+    return next((number for number in numbers if not _is_exact(number)), None)
+
+
+def _fixed_values(schema: Any) -> Iterator[Any]:
+    """Yield the values of every enum and const, at any depth."""
+    if isinstance(schema, dict):
+        yield from (schema[keyword] for keyword in ("enum", "const") if keyword in schema)
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _fixed_values(part)
+
+
+def _integers(value: Any) -> Iterator[int]:
+    """Yield every integer in a JSON value."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _integers(part)
+
+
+def _is_exact(number: int) -> bool:
+    """Whether a 64-bit float can represent the integer."""
+    try:
+        return int(float(number)) == number
+    except OverflowError:
+        return False
 
 
 class Constraint:

@@ -204,6 +204,8 @@ async def test_answers_fit_the_schema(
 
 
 any_text = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=4)
+# Beyond these, not every integer is a 64-bit float; test_structured_errors has those.
+exact_integers = st.integers(-(2**53), 2**53)
 simple = st.one_of(
     st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"type": "string", "maxLength": 4}]),
     st.sampled_from(["^[a-c]{1,3}$", "^(do|re|mi)$", "^é?[0-9]$"]).map(
@@ -212,7 +214,7 @@ simple = st.one_of(
     st.tuples(st.integers(-999, 999), st.integers(0, 999)).map(
         lambda range_: {"type": "integer", "minimum": range_[0], "maximum": sum(range_)}
     ),
-    st.lists(any_text | st.integers() | st.none(), min_size=1, max_size=3).map(
+    st.lists(any_text | exact_integers | st.none(), min_size=1, max_size=3).map(
         lambda values: {"enum": values}
     ),
     any_text.map(lambda value: {"const": [value, {value: value}]}),
@@ -238,6 +240,16 @@ def larger(smaller: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
 
 
 any_schema = st.recursive(simple, larger, max_leaves=5)
+
+
+def test_large_integers(async_model: AsyncMlxModel) -> None:
+    """A large integer that a 64-bit float represents exactly can be a value of a schema."""
+
+    async def ask(schema: Schema) -> Any:
+        return json.loads(await async_model.prompt("Go.", schema=schema).text())
+
+    assert asyncio.run(ask({"enum": [2**60]})) == 2**60
+    assert asyncio.run(ask({"const": [-(2**53)]})) == [-(2**53)]
 
 
 @settings(max_examples=8, deadline=None, derandomize=True, database=None)

@@ -36,6 +36,11 @@ IMPOSSIBLE: dict[str, tuple[Schema, str]] = {
     "reference elsewhere": ({"$ref": "http://127.0.0.1:9/s.json"}, "http://127.0.0.1:9/s.json"),
     "no such type": ({"type": "strin"}, "strin"),
     "properties in a list": ({"type": "object", "properties": ["a"]}, "properties must be"),
+    "integer that no float has": (
+        {"type": "array", "items": {"enum": ["a", 2**53 + 1]}},
+        "the mask would round 9007199254740993",
+    ),
+    "constant that no float has": ({"const": {"a": [-(10**400)]}}, "would round -1000000"),
     "neither of two": ({"allOf": [{"type": "string"}, {"type": "null"}]}, "incompatible types"),
 }
 
