@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ def _downloaded(smollm2_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     folder.parent.mkdir(parents=True)
     folder.symlink_to(smollm2_folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # The processes here run llm with everything that it imports.
+    paths = os.environ["PYTHONPATH"].split(os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths[1:]))
     yield
     ENGINE.close()
 

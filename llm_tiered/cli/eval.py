@@ -113,7 +113,10 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _write(output: Path, rows: Suite, outcome: Outcome) -> None:
-    """Write a line for each answer; `line` is the number of its row in the suite."""
+    """Write a line for each answer; `line` is the number of its row in the suite.
+
+    Without any answer, the results of an earlier run stay.
+    """
     lines = []
     for case in rows.cases:
         for tier, scores in outcome.scores.items():
@@ -134,6 +137,8 @@ def _write(output: Path, rows: Suite, outcome: Outcome) -> None:
                     "cost": None if answer.cost is None else float(answer.cost),
                 }
                 lines.append(encode(facts))
+    if not lines:
+        return
     try:
         output.write_bytes(b"".join(lines))
     except OSError as error:

@@ -184,6 +184,21 @@ def test_failed_rows(echoes: Echoes, tmp_path: Path) -> None:
     assert tables(result)["all: 7 rows"][0][:2] == ["small", "0"]
 
 
+def test_results_outlast_a_run_without_answers(echoes: Echoes, tmp_path: Path) -> None:
+    """A run in which no tier can answer leaves the results of an earlier one alone."""
+    name = write(tmp_path, *exact(2))
+    run("eval", name, "--tiers", "medium")
+    results = (tmp_path / "suite.results.jsonl").read_bytes()
+    assert len(results.splitlines()) == 2
+
+    async def fail(model: str, prompt: str) -> str:
+        raise ValueError("broken")
+
+    echoes.act = fail
+    run("eval", name, "--tiers", "small", code=1)
+    assert (tmp_path / "suite.results.jsonl").read_bytes() == results
+
+
 def test_tiers(echoes: Echoes, tmp_path: Path) -> None:
     """Only the named tiers are asked."""
     facts = run_json("eval", write(tmp_path, *exact(1)), "--tiers", "small,cloud")
