@@ -38,7 +38,10 @@ SETTINGS = (
 )
 
 
-LONGEST = ("test_end_to_end.py", "test_process.py", "test_solo_kv.py", "test_browser.py")
+LONGEST = (
+    *("test_end_to_end.py", "test_process.py", "test_solo_kv.py", "test_browser.py"),
+    *("test_kv_disk.py", "test_readme.py", "test_rooms.py"),
+)
 _HOMES = count()
 
 WITHOUT_OPENAI = str(Path(__file__).parent / "without_openai")
@@ -51,19 +54,15 @@ with warnings.catch_warnings():
     gc.collect()
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: some tests only wait for other processes."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left alone with one."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector leave all libraries and tests alone: they stay to the end."""
+    """Spare the garbage collector work: libraries and tests stay to the end, cycles can wait."""
     gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
 
 
 @pytest.fixture(autouse=True)
