@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ..paths import log_path
+from .database import has_table
 from .record import Record
 
 if TYPE_CHECKING:
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseConversation
 
-_TURNS = "select response_json from turns where thread_id = ? order by id desc"
+logger = logging.getLogger("llm_tiered")
+
+_TURNS = "select model, response_json from turns where thread_id = ? order by id desc"
 
 
 class Past(NamedTuple):
@@ -36,6 +40,9 @@ class Past(NamedTuple):
 
 UNKNOWN = Past()
 
+# Where nobody can know whether an earlier turn had to stay on this machine, it had to.
+PRIVATE = Record(local_only=True)
+
 
 def last_turn(conversation: _BaseConversation | None) -> Past:
     """Return where the last turn of the conversation went.
@@ -46,15 +53,18 @@ def last_turn(conversation: _BaseConversation | None) -> Past:
     if conversation is None:
         return UNKNOWN
     if conversation.responses:
-        return _past(response.response_json for response in reversed(conversation.responses))
+        return _past(
+            Record.from_json(response.response_json) or Record()
+            for response in reversed(conversation.responses)
+        )
     if conversation.loaded_messages:
         return _from_log(conversation.id)
     return UNKNOWN
 
 
-def _past(turns: Iterable[Any]) -> Past:
-    """Sum up the turns of a conversation, given the response_json of each, latest first."""
-    records = [Record.from_json(response_json) or Record() for response_json in turns]
+def _past(turns: Iterable[Record]) -> Past:
+    """Sum up the turns of a conversation, latest first."""
+    records = list(turns)
     if not records:
         return UNKNOWN
     last = records[0]
@@ -64,21 +74,31 @@ def _past(turns: Iterable[Any]) -> Past:
 
 
 def _from_log(thread_id: str) -> Past:
-    uri = _log_path().absolute().as_uri() + "?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as database:
-            rows = database.execute(_TURNS, (thread_id,))
-            return _past(_parsed(text) for (text,) in rows)
-    except sqlite3.Error:
+    path = _log_path()
+    if not path.exists():
         return UNKNOWN
-
-
-def _parsed(text: Any) -> Any:
-    """Parse the JSON of a row; None for a damaged row, which must not hide the others."""
     try:
-        return json.loads(text) if text else None
-    except ValueError:
-        return None
+        with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as database:
+            if not has_table(database, "turns"):
+                return UNKNOWN
+            return _past(_record(*row) for row in database.execute(_TURNS, (thread_id,)))
+    except sqlite3.Error as error:
+        logger.warning(
+            "%s can't be read (%s), so it is unknown whether this conversation is private: "
+            "it stays on this machine",
+            path,
+            error,
+        )
+        return _past([PRIVATE])
+
+
+def _record(model: str, response_json: Any) -> Record:
+    """Return the record of a logged turn; that of another model's turn is empty."""
+    try:
+        record = Record.from_json(json.loads(response_json))
+    except (ValueError, TypeError):
+        record = None
+    return record or (PRIVATE if model == "tiered" else Record())
 
 
 def _log_path() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -31,10 +32,15 @@ CLOUD = json.dumps({"tiered": {"tier": "cloud", "complexity": 8}})
 def write(
     logs: Path, logged: Callable[[], list[dict[str, Any]]]
 ) -> Callable[[str, str, str | None], None]:
-    """Return a function that logs a turn with an id, a thread and a response_json."""
+    """Return a function that logs a turn with an id, a thread and a response_json.
+
+    Without a record of `tiered`, it is the turn of another model.
+    """
 
     def write(turn: str, thread: str, response_json: str | None) -> None:
+        model = "tiered" if "tiered" in (response_json or "") else "another"
         row = ROW | {"id": turn, "thread_id": thread, "response_json": response_json}
+        row["model"] = model
         names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         with closing(sqlite3.connect(logs)) as database, database:
             database.execute(f"insert into turns ({names}) values ({marks})", row)
@@ -111,14 +117,13 @@ async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]
         "[]",
         '"text"',
         '{"candidates": []}',
-        '{"tiered": null}',
         '{"tiered": {"tier": null, "complexity": null}}',
     ],
 )
 def test_row_without_a_tier(
     write: Callable[[str, str, str | None], None], response_json: str | None
 ) -> None:
-    """A row of another model, or a damaged one, has no tier."""
+    """A row of another model, or a record without a tier, has no tier."""
     write("1", "a", response_json)
     assert last_turn(loaded("a")) == Past()
 
@@ -165,12 +170,48 @@ def test_no_database(logs: Path) -> None:
     assert not logs.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"this is not a database" * 100])
-def test_broken_database(logs: Path, content: bytes) -> None:
-    """A file that is not a database gives no tier, and is not changed."""
-    logs.write_bytes(content)
+def test_empty_database(logs: Path) -> None:
+    """A log without tables has no turns, and is not changed."""
+    logs.touch()
     assert last_turn(loaded("a")) == Past()
+    assert logs.read_bytes() == b""
+
+
+def test_broken_database(logs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """If the log can't be read, the conversation stays on this machine, with a warning."""
+    content = b"this is not a database" * 100
+    logs.write_bytes(content)
+    assert last_turn(loaded("a")) == Past(kept_local=True)
     assert logs.read_bytes() == content
+    [warning] = caplog.messages
+    assert warning == (
+        f"{logs} can't be read (file is not a database), so it is unknown whether this "
+        "conversation is private: it stays on this machine"
+    )
+
+
+def test_locked_database(
+    write: Callable[[str, str, str | None], None],
+    logs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While another program locks the log, a conversation stays on this machine."""
+    write("1", "a", CLOUD)
+    connect = sqlite3.connect
+    with closing(connect(logs, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        monkeypatch.setattr(sqlite3, "connect", partial(connect, timeout=0.01))
+        assert last_turn(loaded("a")).kept_local
+
+
+@pytest.mark.parametrize("damaged", ['{"tiered": {', '{"tiered": null}', '{"tiered": []}'])
+def test_damaged_record(write: Callable[[str, str, str | None], None], damaged: str) -> None:
+    """A turn whose record is damaged may have been private, so the conversation stays here."""
+    write("1", "a", damaged)
+    write("2", "a", CLOUD)
+    write("3", "b", CLOUD)
+    assert last_turn(loaded("a")) == ("cloud", 8, None, True)
+    assert not last_turn(loaded("b")).kept_local
 
 
 def test_path_with_special_characters(
