@@ -32,18 +32,23 @@ _EMBEDDED = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, local=True)
 def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
     """The models to try for a decision, best first, without repetition.
 
-    The decided tier; smaller local tiers, largest first; the cloud; the embedded model. After a
-    cloud tier come the other cloud tiers, then all local ones. `fallback` shortens the list:
-    `local` leaves the cloud out, `none` everything but the first.
+    What can answer for nothing comes before what costs money: after a local tier come the larger
+    local ones, smallest first, then the smaller ones, largest first, and then the cloud, upwards.
+    After a cloud tier come the cloud tiers above it and below it, nearest first, and then all
+    local ones, largest first. The embedded model is last. `fallback` shortens the list: `local`
+    leaves the cloud out, `none` everything but the first.
     """
-    tiers = settings.tiers
     first = settings.tier(decision.tier)
     if first is None:
         return (_EMBEDDED,)
-    below = tiers[: tiers.index(first)] if first.local else tiers
-    local = [tier for tier in reversed(below) if tier.local]
-    cloud = [tier for tier in tiers if not tier.local]
-    rest = local + cloud if first.local else cloud[::-1] + local
+    at = settings.tiers.index(first)
+    above, below = settings.tiers[at + 1 :], settings.tiers[:at][::-1]
+    local = [tier for tier in (*above, *below) if tier.local]
+    cloud = [tier for tier in (*above, *below) if not tier.local]
+    if first.local:
+        rest = local + sorted(cloud, key=settings.tiers.index)
+    else:
+        rest = cloud + sorted(local, key=settings.tiers.index, reverse=True)
     return _permitted([*map(_candidate, (first, *rest)), _EMBEDDED], decision)
 
 

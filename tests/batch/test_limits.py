@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from llm_tiered.batch.limits import LOCAL_CONCURRENCY, limit
-from tests.batch.echo import CLOUD, OTHER, SMALL, Echoes, config
+from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,11 +57,11 @@ async def test_concurrency_behind_tiered(echoes: Echoes) -> None:
 
 
 async def test_fallback_to_the_cloud(echoes: Echoes, config_file: Path) -> None:
-    """Requests that fall back from a local model to the cloud are limited too."""
+    """Requests that fall back from the local models to the cloud are limited too."""
 
     async def act(model: str, prompt: str) -> str:
         await asyncio.sleep(0)
-        if model == SMALL:
+        if model in (SMALL, MEDIUM):
             raise llm.ModelError("out of order")
         return prompt
 

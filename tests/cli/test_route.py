@@ -33,7 +33,7 @@ MODELS = {
     "embedded": EMBEDDED,
 }
 CHAINS = {
-    "small": ["small", "cloud", "embedded"],
+    "small": ["small", "medium", "cloud", "embedded"],
     "medium": ["medium", "small", "cloud", "embedded"],
     "cloud": ["cloud", "medium", "small", "embedded"],
 }
@@ -192,10 +192,11 @@ def test_text_output() -> None:
     assert header.split() == ["tier", "model", "why"]
     assert [row.split()[:3] for row in rows] == [
         ["small", "mlx/tiny", "ready"],
+        ["medium", "mlx/larger", "ready"],
         ["cloud", CLOUD, "skipped"],
         ["embedded", EMBEDDED, "ready"],
     ]
-    assert "no key" in rows[1]
+    assert "no key" in rows[2]
 
 
 @pytest.mark.usefixtures("tiny_tiers")

@@ -41,10 +41,10 @@ S, M, L = 2, 6, 9  # one complexity for each of the default tiers
 @pytest.mark.parametrize(
     ("complexity", "fallback", "expected"),
     [
-        (S, "any", ["small", "cloud", "embedded"]),
+        (S, "any", ["small", "medium", "cloud", "embedded"]),
         (M, "any", ["medium", "small", "cloud", "embedded"]),
         (L, "any", ["cloud", "medium", "small", "embedded"]),
-        (S, "local", ["small", "embedded"]),
+        (S, "local", ["small", "medium", "embedded"]),
         (M, "local", ["medium", "small", "embedded"]),
         (L, "local", ["cloud", "medium", "small", "embedded"]),
         (S, "none", ["small"]),
@@ -53,7 +53,7 @@ S, M, L = 2, 6, 9  # one complexity for each of the default tiers
     ],
 )
 def test_order(complexity: int, fallback: Fallback, expected: list[str]) -> None:
-    """The tier, smaller local ones, the cloud, the embedded model; `fallback` shortens the list."""
+    """The tier, other local ones, the cloud, the embedded model; `fallback` shortens the list."""
     assert _order(_settings(), complexity, fallback=fallback) == expected
 
 
@@ -67,10 +67,10 @@ def test_the_embedded_model_by_name_is_alone() -> None:
 @pytest.mark.parametrize(
     ("complexity", "fallback", "expected"),
     [
-        (S, "any", ["small", "embedded"]),
+        (S, "any", ["small", "medium", "embedded"]),
         (M, "any", ["medium", "small", "embedded"]),
         (L, "any", ["medium", "small", "embedded"]),
-        (S, "local", ["small", "embedded"]),
+        (S, "local", ["small", "medium", "embedded"]),
         (M, "local", ["medium", "small", "embedded"]),
         (L, "local", ["medium", "small", "embedded"]),
         (S, "none", ["small"]),
@@ -113,12 +113,21 @@ SAME_MODEL = (("small", "1-4", PHI), ("medium", "5-7", PHI), ("cloud", "8-10", G
 NO_CLOUD = (("small", "1-4", PHI), ("medium", "5-10", QWEN))
 NO_LOCAL = (("cheap", "1-7", "gemini/a"), ("smart", "8-10", "gemini/b"))
 CLOUD_BELOW = (("cheap", "1-4", GEMINI), ("big", "5-10", QWEN))
+MANY = (
+    ("tiny", "1-2", "mlx/tiny"),
+    ("low", "3", "gemini/low"),
+    ("small", "4", PHI),
+    ("medium", "5-6", QWEN),
+    ("mid", "7", "gemini/mid"),
+    ("big", "8", "mlx/big"),
+    ("high", "9-10", "gemini/high"),
+)
 
 
 @pytest.mark.parametrize(
     ("tiers", "complexity", "expected"),
     [
-        (TINY, S, ["small", "cloud"]),
+        (TINY, S, ["small", "medium", "cloud"]),
         (TINY, M, ["medium", "small", "cloud"]),
         (TINY, L, ["cloud", "medium", "small"]),
         (TWO_CLOUDS, S, ["small", "cheap", "smart", "embedded"]),
@@ -127,12 +136,15 @@ CLOUD_BELOW = (("cheap", "1-4", GEMINI), ("big", "5-10", QWEN))
         (SAME_MODEL, S, ["small", "cloud", "embedded"]),
         (SAME_MODEL, M, ["medium", "cloud", "embedded"]),
         (SAME_MODEL, L, ["cloud", "medium", "embedded"]),
-        (NO_CLOUD, S, ["small", "embedded"]),
+        (NO_CLOUD, S, ["small", "medium", "embedded"]),
         (NO_CLOUD, L, ["medium", "small", "embedded"]),
         (NO_LOCAL, S, ["cheap", "smart", "embedded"]),
         (NO_LOCAL, L, ["smart", "cheap", "embedded"]),
         (CLOUD_BELOW, S, ["cheap", "big", "embedded"]),
         (CLOUD_BELOW, L, ["big", "cheap", "embedded"]),
+        (MANY, 4, ["small", "medium", "big", "tiny", "low", "mid", "high", "embedded"]),
+        (MANY, 8, ["big", "medium", "small", "tiny", "low", "mid", "high", "embedded"]),
+        (MANY, 7, ["mid", "high", "low", "big", "medium", "small", "tiny", "embedded"]),
     ],
 )
 def test_order_of_other_tiers(
@@ -148,7 +160,7 @@ def test_order_of_other_tiers(
         (TWO_CLOUDS, M, {"fallback": "local"}, ["cheap", "small", "embedded"]),
         (TWO_CLOUDS, M, {"fallback": "none"}, ["cheap"]),
         (TWO_CLOUDS, M, {"local_only": True}, ["small", "embedded"]),
-        (TINY, S, {"fallback": "local"}, ["small"]),
+        (TINY, S, {"fallback": "local"}, ["small", "medium"]),
         (TINY, L, {"local_only": True}, ["medium", "small"]),
         (NO_LOCAL, S, {"local_only": True}, ["embedded"]),
         (NO_LOCAL, S, {"local_only": True, "fallback": "none"}, ["embedded"]),

@@ -161,6 +161,7 @@ async def test_schema(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
     assert response.text_or_raise() == '{"name": "Cleo", "age": 3}'
     assert outcomes(response) == [
         ("small", "skipped", "can't do schemas"),
+        ("medium", "skipped", "can't do schemas"),
         ("cloud", "ok", None),
     ]
     config = gemini.sent(httpx_mock)[0]["generationConfig"]
@@ -180,6 +181,7 @@ async def test_attachment(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
     for response in (first, second):
         assert outcomes(response) == [
             ("small", "skipped", "can't read attachments"),
+            ("medium", "skipped", "can't read attachments"),
             ("cloud", "ok", None),
         ]
     for body in gemini.sent(httpx_mock):
@@ -237,6 +239,7 @@ async def test_server_side_tool(ask: Ask, httpx_mock: HTTPXMock) -> None:
     response = await ask("The weather?", tools=tools, complexity=2)
     assert outcomes(response) == [
         ("small", "skipped", "has no server-side tool GoogleSearch"),
+        ("medium", "skipped", "has no server-side tool GoogleSearch"),
         ("cloud", "ok", None),
     ]
     assert gemini.sent(httpx_mock)[0]["tools"] == [{"googleSearch": {}}]
