@@ -12,7 +12,6 @@ from .config.file import user_aliases
 from .config.local_models import find_local_model, local_models
 from .mlx.models import AsyncMlxModel, MlxModel
 from .router.model import AsyncTieredModel, TieredModel
-from .router.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +33,7 @@ def register(register: Callable[..., None], models: list[ModelWithAliases]) -> N
         aliases = [alias for alias in spec.aliases if alias not in taken]
         parts = (spec, _limits, find_local_model)
         register(MlxModel(*parts), AsyncMlxModel(*parts), aliases=aliases)
-    registry = Registry(models)
-    register(TieredModel(registry), AsyncTieredModel(registry))
+    register(TieredModel(models), AsyncTieredModel(models))
 
 
 def _limits() -> Limits:

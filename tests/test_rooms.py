@@ -65,7 +65,7 @@ REGISTERED = {
     *("llm_tiered.config", "llm_tiered.config.file", "llm_tiered.config.local_models"),
     *("llm_tiered.config.terms", "llm_tiered.mlx", "llm_tiered.mlx.catalog"),
     *("llm_tiered.mlx.models", "llm_tiered.mlx.options", "llm_tiered.paths", "llm_tiered.router"),
-    *("llm_tiered.router.model", "llm_tiered.router.options", "llm_tiered.router.registry"),
+    *("llm_tiered.router.model", "llm_tiered.router.options"),
 }
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import llm
 
 from ..router.model import AsyncTieredModel
-from ..router.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -63,7 +62,7 @@ def limit(model: AsyncModel, concurrency: int, rate: float | None) -> AsyncModel
         replace(entry, async_model=limited(entry.async_model)) if entry.async_model else entry
         for entry in llm.get_models_with_aliases()
     ]
-    return AsyncTieredModel(Registry(entries))
+    return AsyncTieredModel(entries)
 
 
 def is_local(model: AsyncModel) -> bool:

@@ -1,11 +1,10 @@
 """The table of local models: the Phi and Qwen families, and the embedded default."""
 
-from __future__ import annotations
+# llm loads this whenever it starts, and evaluating annotations that are strings takes a while:
+# no `from __future__ import annotations` here.
 
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import NamedTuple
 
 PREFIX = "mlx/"
 

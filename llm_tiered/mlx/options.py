@@ -1,6 +1,7 @@
 """The options of a request to a local model."""
 
-from __future__ import annotations
+# llm loads this whenever it starts, and evaluating annotations that are strings takes a while:
+# no `from __future__ import annotations` here.
 
 import json
 

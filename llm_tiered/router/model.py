@@ -16,7 +16,7 @@ from .options import TieredOptions
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from llm.models import Attachment, _BaseModel
+    from llm.models import Attachment, ModelWithAliases, _BaseModel
     from llm.parts import StreamEvent
 
     from .registry import Registry
@@ -27,10 +27,16 @@ class _Shared:
 
     model_id = "tiered"
     can_stream = True
-    registry: Registry
 
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
+    def __init__(self, models: list[ModelWithAliases]) -> None:
+        self._models = models
+
+    @property
+    def registry(self) -> Registry:
+        """All models that llm knows."""
+        from .registry import Registry
+
+        return Registry(self._models)
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
         """The request's API key, for the model that needs it; `tiered` itself needs none."""
@@ -75,7 +81,8 @@ class _Shared:
         except TieredError:
             # The first prompt reports the mistake; until then nothing is ruled out.
             tiers = Config().tiers
-        return [self.registry.get(tier.model) for tier in tiers if tier.model in self.registry]
+        registry = self.registry
+        return [registry.get(tier.model) for tier in tiers if tier.model in registry]
 
 
 class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # llm declares attributes
