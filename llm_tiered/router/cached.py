@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .request import TieredRequest
 
 
-class CachedAnswers:
-    """Earlier answers to a request. `answer` is the one that was found, if any."""
+class RequestCache:
+    """The cache as one request uses it. `answer` is its earlier answer, once that is found."""
 
     def __init__(self, request: TieredRequest) -> None:
         self.answer: CachedAnswer | None = None

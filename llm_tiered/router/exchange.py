@@ -20,7 +20,7 @@ from .. import gemini
 from ..errors import BrokenAnswer, EmptyAnswer
 from ..log.record import Record
 from .attempts import Check, Recall, Step, Wait, run
-from .cached import CachedAnswers
+from .cached import RequestCache
 from .inner import finish, text_of
 from .quality import problem_with_answer, problem_with_attempt
 
@@ -107,7 +107,7 @@ class Exchange:
         self._find = find
         self._respond = respond
         self._started = time.perf_counter()
-        self._cached = CachedAnswers(request)
+        self._cached = RequestCache(request)
         self._answers: dict[str, InnerAnswer] = {}
 
     def steps(self) -> Steps:
