@@ -6,7 +6,13 @@ The replies are those of https://ai.google.dev/api/generate-content, as llm-gemi
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import llm
 
 PREFIX = "gemini/"
 """Beginning of the ids of llm-gemini's models."""
@@ -29,6 +35,13 @@ CACHED = "cachedContentTokenCount"
 
 VERSION_PATH = "$.response.modelVersion"
 """Path of the version of the model that answered, in the log's response_json."""
+
+# Stands for the thought signature of a call that another model made
+# (https://ai.google.dev/gemini-api/docs/thought-signatures).
+_NO_SIGNATURE = {"thoughtSignature": "skip_thought_signature_validator"}
+
+# Models before Gemini 3 don't ask for signatures.
+_WITHOUT_SIGNATURES = (f"{PREFIX}gemini-1", f"{PREFIX}gemini-2", f"{PREFIX}gemma")
 
 # llm-gemini passes on the message of Google's error, not its status code. These are the words of
 # 429, 500, 502, 503 and 504 (https://ai.google.dev/gemini-api/docs/troubleshooting).
@@ -63,6 +76,43 @@ def token_details(details: dict[str, Any]) -> TokenDetails:
 def is_gemini(model_id: str) -> bool:
     """Whether this is the id of one of llm-gemini's models."""
     return model_id.startswith(PREFIX)
+
+
+def wants_signatures(model_id: str) -> bool:
+    """Whether this model refuses tool calls of the current turn without a thought signature."""
+    return is_gemini(model_id) and not model_id.startswith(_WITHOUT_SIGNATURES)
+
+
+def with_signatures(messages: Sequence[llm.Message]) -> list[llm.Message]:
+    """Return the messages with a thought signature on every step of the current turn.
+
+    A step is one message with tool calls, of which the first has the signature. Gemini's own is
+    kept; a step that another model took gets the value that Google documents for it.
+    """
+    turns = [number for number, message in enumerate(messages) if _is_question(message)]
+    begin = turns[-1] if turns else 0
+    return [*messages[:begin], *map(_with_signature, messages[begin:])]
+
+
+def _is_question(message: llm.Message) -> bool:
+    from llm.parts import TextPart
+
+    # Attachments that a tool returns come in a message of the user without text.
+    return message.role == "user" and any(isinstance(part, TextPart) for part in message.parts)
+
+
+def _with_signature(message: llm.Message) -> llm.Message:
+    from llm.parts import ToolCallPart
+
+    for number, part in enumerate(message.parts):
+        if isinstance(part, ToolCallPart) and not part.server_executed:
+            metadata = part.provider_metadata or {}
+            own = _NO_SIGNATURE | metadata.get("gemini", {})
+            signed = replace(part, provider_metadata={**metadata, "gemini": own})
+            return replace(
+                message, parts=[*message.parts[:number], signed, *message.parts[number + 1 :]]
+            )
+    return message
 
 
 def is_reply(response_json: Any) -> bool:

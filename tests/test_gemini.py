@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import llm
 import pytest
+from llm.parts import AttachmentPart, ToolCallPart
 
 from llm_tiered import gemini
+
+STAND_IN = {"thoughtSignature": "skip_thought_signature_validator"}
 
 BLOCKED = {"promptFeedback": {"blockReason": "SAFETY"}}
 
@@ -59,3 +63,61 @@ def test_tokens_with_prices_of_their_own() -> None:
 def test_keys_are_hidden() -> None:
     """What looks like one of Google's keys is replaced."""
     assert gemini.hide_keys(f"wrong key AIza{'x' * 35}.") == "wrong key [key]."
+
+
+def call(signature: str | None = None, **fields: Any) -> ToolCallPart:
+    """A tool call, with Gemini's own signature where one is given."""
+    metadata = {"gemini": {"thoughtSignature": signature}} if signature else None
+    return ToolCallPart(name="double", arguments={}, provider_metadata=metadata, **fields)
+
+
+def signatures(*messages: llm.Message) -> list[Any]:
+    """The provider metadata of all tool calls, after signatures were added."""
+    return [
+        part.provider_metadata and part.provider_metadata["gemini"]
+        for message in gemini.with_signatures(messages)
+        for part in message.parts
+        if isinstance(part, ToolCallPart)
+    ]
+
+
+def test_signature_for_the_first_call_of_a_step() -> None:
+    """Of the calls of one step, the first has the signature, and Gemini's own is kept."""
+    foreign, own = llm.assistant("Hm.", call(), call()), llm.assistant(call("own"), call())
+    expected = [STAND_IN, None, {"thoughtSignature": "own"}, None]
+    assert signatures(llm.user("Hello"), foreign, llm.user(), own) == expected
+    assert foreign.parts[1] == call()
+
+
+def test_signatures_of_the_current_turn() -> None:
+    """Earlier turns are left alone; an attachment that a tool returns begins no turn."""
+    picture = AttachmentPart(attachment=llm.Attachment(type="image/png", content=b"x"))
+    step = llm.assistant(call())
+    assert signatures(llm.user("1"), step, llm.assistant("ok"), llm.user("2"), step) == [
+        None,
+        STAND_IN,
+    ]
+    assert signatures(llm.user("1"), step, llm.user(picture)) == [STAND_IN]
+
+
+def test_calls_that_the_service_made_itself() -> None:
+    """A call that was executed by the service is none of ours."""
+    served = llm.assistant(call(server_executed=True), call())
+    assert signatures(llm.user("Hello"), served) == [None, STAND_IN]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "wants"),
+    [
+        ("gemini/gemini-flash-latest", True),
+        ("gemini/gemini-3.1-pro-preview", True),
+        ("gemini/gemini-4-argon", True),
+        ("gemini/gemini-2.5-flash", False),
+        ("gemini/gemma-4-31b-it", False),
+        ("mlx/gemini-3", False),
+        ("gpt-5", False),
+    ],
+)
+def test_models_that_want_signatures(model_id: str, wants: bool) -> None:
+    """Gemini 3 and later, and the names that may mean them."""
+    assert gemini.wants_signatures(model_id) is wants

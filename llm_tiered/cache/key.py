@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llm
-from llm.parts import AttachmentPart, TextPart, ToolResultPart
+from llm.parts import AttachmentPart, ToolResultPart
+
+from .. import instructions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +35,7 @@ def cache_key(prompt: llm.Prompt, model_id: str, options: Mapping[str, Any]) -> 
     request can't be told apart from others, for example because an attachment can't be read.
     """
     try:
-        messages = prompt.messages
+        messages = instructions.messages_of(prompt)
         request = {
             "format": _FORMAT,
             "model": model_id,
@@ -43,8 +45,7 @@ def cache_key(prompt: llm.Prompt, model_id: str, options: Mapping[str, Any]) -> 
                 if value is not None and name not in _IGNORED_OPTIONS
             },
             "messages": _messages(messages),
-            # On later turns of a conversation it is only in the messages.
-            "system": prompt.system or _system_prompt(messages),
+            "system": instructions.in_force(messages),
             "schema": _ordered(prompt.schema),
             "tools": [_tool(tool) for tool in prompt.tools],
             "hide_reasoning": prompt.hide_reasoning,
@@ -91,17 +92,6 @@ def _attachment(attachment: llm.Attachment) -> dict[str, Any]:
         "type": attachment.resolve_type() if type_is_local else None,
         "sha256": hashlib.sha256(content or b"").hexdigest(),
     }
-
-
-def _system_prompt(messages: Sequence[llm.Message]) -> str:
-    """Return the text of the system messages, joined as in the request to the inner model."""
-    return "\n\n".join(
-        part.text
-        for message in messages
-        if message.role == "system"
-        for part in message.parts
-        if isinstance(part, TextPart)
-    )
 
 
 def _tool(tool: llm.Tool | llm.ServerSideTool) -> dict[str, Any]:

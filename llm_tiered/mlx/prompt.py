@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import llm
 
+from .. import instructions
 from ..errors import RequestError
 from ..paths import kv_folder
 from . import device
@@ -44,6 +45,7 @@ class PromptedModel(Protocol):
 
 def ask(model: PromptedModel, prompt: llm.Prompt, response: llm.Response) -> Iterator[StreamEvent]:
     """Yield a model's answer in pieces. Raises TieredError."""
+    instructions.record(prompt)
     answer = AnswerStream(prompt, response)
     request: GenerationRequest | None = make_request(model, prompt)
     while request is not None:
@@ -56,6 +58,7 @@ async def ask_async(
     model: PromptedModel, prompt: llm.Prompt, response: llm.AsyncResponse
 ) -> AsyncGenerator[StreamEvent, None]:
     """Async counterpart of `ask`."""
+    instructions.record(prompt)
     answer = AnswerStream(prompt, response)
     request: GenerationRequest | None = await asyncio.to_thread(make_request, model, prompt)
     while request is not None:
@@ -86,7 +89,7 @@ def make_request(model: PromptedModel, prompt: llm.Prompt) -> GenerationRequest:
         model=model.spec.model_id,
         folder=_folder(model.spec, limits.memory),
         budget=limits.memory or device.detect().budget,
-        chat=messages.to_chat(prompt.messages, tools=model.supports_tools),
+        chat=messages.to_chat(instructions.as_sent(prompt), tools=model.supports_tools),
         max_tokens=options.max_tokens or model.spec.max_tokens,
         sampling={
             name: value for name in SAMPLING if (value := getattr(options, name)) is not None

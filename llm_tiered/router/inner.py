@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import llm
 from llm.parts import TextPart
 
+from .. import gemini, instructions
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -67,9 +69,9 @@ def text_of(events: Iterable[StreamEvent]) -> str:
 
 def last_user_text(prompt: llm.Prompt) -> str:
     """The text of the user's last message, also within a tool loop."""
-    for message in reversed(prompt.messages):
+    for message in reversed(instructions.as_sent(prompt)):
         if message.role == "user":
-            return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+            return _text(message)
     return ""
 
 
@@ -95,22 +97,17 @@ def inner_options(
 def _prompt(
     prompt: llm.Prompt, inner: _BaseModel, options: llm.Options, more: Sequence[llm.Message]
 ) -> llm.Prompt:
-    messages = [*prompt.messages, *more]
-    # Gemini's plugin reads the system prompt only from `system`, but on later turns of a
-    # conversation it is only in the messages, unless the turn brings a new one.
-    system = "\n\n".join(
-        part.text
-        for message in messages
-        if message.role == "system"
-        for part in message.parts
-        if isinstance(part, TextPart)
-    )
+    messages = instructions.as_sent(prompt, more)
+    if gemini.wants_signatures(inner.model_id):
+        messages = gemini.with_signatures(messages)
+    asked = any(message.role != "system" for message in prompt.messages)
     return llm.Prompt(
-        prompt._prompt,
+        # Some plugins read the prompt instead of the messages, and Gemini's the system prompt.
+        prompt._prompt if asked else _text(messages[-1]),
         model=inner,
         fragments=prompt.fragments,
         attachments=prompt.attachments,
-        system=prompt.system or system or None,
+        system=instructions.in_force(messages) or None,
         schema=prompt.schema,
         tools=prompt.tools,
         tool_results=prompt.tool_results,
@@ -118,6 +115,10 @@ def _prompt(
         options=options,
         hide_reasoning=prompt.hide_reasoning,
     )
+
+
+def _text(message: llm.Message) -> str:
+    return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
 
 
 def _shadow(conversation: _BaseConversation | None, inner: _BaseModel) -> Any:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import llm
 
+from .. import instructions
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
 from ..gemini import KEY_VARIABLE
@@ -171,7 +172,8 @@ def request_for(
 
     Raises RequestError for an empty prompt, or as TieredRequest does.
     """
-    if not any(message.role != "system" for message in prompt.messages):
+    instructions.record(prompt)
+    if not instructions.as_sent(prompt):
         raise RequestError("the prompt is empty")
     return _prepared.pop(response, None) or TieredRequest(prompt, conversation, api_key)
 

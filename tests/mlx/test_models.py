@@ -17,6 +17,10 @@ from tests.tiny_models import Family, build
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.mlx.scripted import Scripts
+
+pytest_plugins = ("tests.mlx.scripted",)
+
 FAMILIES: tuple[Family, ...] = ("phi3", "qwen2", "qwen3")
 QWEN = "mlx/models-qwen2"
 SHORT_CONTEXT = 96
@@ -273,11 +277,16 @@ def test_context_limits_the_answer() -> None:
     assert details(response)["finish_reason"] == "length"
 
 
-@pytest.mark.parametrize("system", [None, "Be brief."])
-def test_empty_prompt(system: str | None) -> None:
+def test_empty_prompt() -> None:
     """An empty prompt is refused."""
     with pytest.raises(RequestError, match="the prompt is empty"):
-        ask(QWEN, "", system=system)
+        ask(QWEN, "")
+
+
+def test_system_prompt_alone(folders: dict[str, Path]) -> None:
+    """A system prompt without a prompt is what the model is asked."""
+    asked = reference(folders["models-qwen2"], [message("user", "Say hello.")])[0]
+    assert ask(QWEN, "", system="Say hello.", **GREEDY).text() == asked
 
 
 def test_details_of_an_answer() -> None:
@@ -338,6 +347,19 @@ def test_continued_conversation(folders: dict[str, Path]) -> None:
     assert second == reference(folders["models-qwen2"], chat)[0]
     assert [turn["model"] for turn in turns()] == [QWEN, QWEN]
     assert len({turn["conversation_id"] for turn in turns()}) == 1
+
+
+def test_new_system_prompt_of_a_later_turn(folders: dict[str, Path], scripts: Scripts) -> None:
+    """`-c -s` changes the system prompt from then on; the turn after it reads little again."""
+    for said in ([], ["-c"], ["-c", "-s", "Answer in French."], ["-c"]):
+        scripts.say("Hi.")
+        run("-m", QWEN, *(said or ["-s", "Be brief."]), "Hello")
+    brief, french = ["Be brief" in prompt for prompt in scripts.prompts], scripts.prompts[2:]
+    assert brief == [True, True, False, False]
+    assert all(prompt.count("Answer in French.") == 1 for prompt in french)
+    assert french[1].startswith(french[0].removesuffix("<|im_start|>assistant\n"))
+    cached = [json.loads(turn["token_details"] or "{}").get("cached_tokens") for turn in turns()]
+    assert cached[3] >= scripts.prompt_tokens[2] - 8
 
 
 def test_chat() -> None:

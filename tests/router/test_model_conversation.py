@@ -185,7 +185,7 @@ async def test_empty_prompt(
 ) -> None:
     """An empty prompt is an error; no model is asked and nothing is logged."""
     with pytest.raises(llm.ModelError, match="the prompt is empty"):
-        await ask(prompt, system="Be brief.", complexity=8)
+        await ask(prompt, complexity=8)
     assert not httpx_mock.get_requests()
     assert toys.medium.prompts == toys.small.prompts == []
     assert logged() == []

@@ -91,6 +91,29 @@ async def test_thought_signature(ask: Ask, httpx_mock: HTTPXMock) -> None:
     ]
 
 
+async def test_tool_loop_of_another_model(
+    ask: Ask,
+    toys: Toys,
+    httpx_mock: HTTPXMock,
+    logged: Callable[[], list[dict[str, Any]]],
+    logs: Path,
+) -> None:
+    """A tool loop that a local model began goes on at Gemini; its calls get no real signature."""
+    toys.small.tools = True
+    toys.small.does = [llm.ToolCall("double", {"number": 2}, tool_call_id="c-1")]
+    toys.small.then = [RuntimeError("it broke")]
+    gemini.answer(httpx_mock, *gemini.says("Four"))
+    chain = ask.model.chain("2 * 2?", tools=[double], options={"tier": "small"})
+    assert (await ask.finish(chain))[-1].text_or_raise() == "Four"
+    [body] = gemini.sent(httpx_mock)
+    [call] = body["contents"][1]["parts"]
+    assert call["thoughtSignature"] == "skip_thought_signature_validator"
+    with closing(sqlite3.connect(logs)) as database:
+        parts = database.execute("select payload from parts").fetchall()
+    assert len(logged()) == 2
+    assert "skip_thought" not in str(parts)
+
+
 async def test_signature_of_text(ask: Ask, httpx_mock: HTTPXMock) -> None:
     """A signature that came with text is returned on the next turn of the conversation."""
     gemini.answer(httpx_mock, gemini.last(gemini.text("Hello", signature="c2lnbmVk")))
