@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,11 @@ KEY_FIX = f"{SET_KEY}, or {KEY_VARIABLE}"
 DEFAULT_TEMPERATURE = 1.0
 """Temperature of a request without one."""
 
-CACHED = "cachedContentTokenCount"
-"""Key of the token details with the number of prompt tokens that Gemini read from its cache."""
+PLAIN_DETAILS = (
+    *("promptTokensDetails", "candidatesTokensDetails", "candidatesTokenCount"),
+    *("thoughtsTokenCount", "tokenCount", "modality", "TEXT"),
+)
+"""The words in the details of most requests: those that tell no price apart. Longest first."""
 
 VERSION_PATH = "$.response.modelVersion"
 """Path of the version of the model that answered, in the log's response_json."""
@@ -54,23 +57,6 @@ _WRONG_KEY = re.compile(
     r"api.?key|authentication credential|unauthenticated|permission denied", re.IGNORECASE
 )
 _KEY = re.compile(r"AIza[\w-]{20,}")
-
-
-class TokenDetails(NamedTuple):
-    """Prompt tokens that have prices of their own."""
-
-    cached: int = 0
-    audio: int = 0
-    cached_audio: int = 0
-
-
-def token_details(details: dict[str, Any]) -> TokenDetails:
-    """Return the prompt tokens with prices of their own, from llm's `token_details`."""
-    return TokenDetails(
-        cached=details.get(CACHED) or 0,
-        audio=_audio(details.get("promptTokensDetails")),
-        cached_audio=_audio(details.get("cacheTokensDetails")),
-    )
 
 
 def is_gemini(model_id: str) -> bool:
@@ -173,9 +159,3 @@ def is_broken_stream(error: Exception) -> bool:
 def hide_keys(text: str) -> str:
     """Return the text with everything that looks like one of Google's API keys replaced."""
     return _KEY.sub("[key]", text)
-
-
-def _audio(modalities: list[dict[str, Any]] | None) -> int:
-    return sum(
-        entry.get("tokenCount", 0) for entry in modalities or () if entry.get("modality") == "AUDIO"
-    )

@@ -51,15 +51,6 @@ def test_the_version_that_answered(reply: Any, version: str | None) -> None:
     assert gemini.model_version(reply) == version
 
 
-def test_tokens_with_prices_of_their_own() -> None:
-    """Cached tokens and those of audio are counted, and everything else is left out."""
-    audio = [{"modality": "TEXT", "tokenCount": 5}, {"modality": "AUDIO", "tokenCount": 7}]
-    details = {"cachedContentTokenCount": 4, "promptTokensDetails": audio}
-    assert gemini.token_details(details) == (4, 7, 0)
-    assert gemini.token_details({"cacheTokensDetails": audio}) == (0, 0, 7)
-    assert gemini.token_details({}) == (0, 0, 0)
-
-
 def test_keys_are_hidden() -> None:
     """What looks like one of Google's keys is replaced."""
     assert gemini.hide_keys(f"wrong key AIza{'x' * 35}.") == "wrong key [key]."

@@ -8,9 +8,8 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from .. import gemini
 from ..log.record import inner_response
-from .prices import Tokens, count_tokens, is_local, price_list, with_version
+from .prices import Charge, Tokens, count_tokens, is_local, price_list, version_of, with_version
 
 if TYPE_CHECKING:
     from llm.models import _BaseResponse
@@ -25,7 +24,7 @@ class LoggedUsage:
 
     Tokens are sums over all the requests. `version` is what the service calls the model that
     answered. `datetime_utc` begins with the day in ISO format. `token_details` is JSON, and only a
-    single request has it; without it `cached_tokens` are those from the service's cache.
+    single request has it. `counted_by` is the model that counted the tokens, if it is another one.
     """
 
     model: str | None
@@ -35,7 +34,7 @@ class LoggedUsage:
     output_tokens: Any
     token_details: str | None = None
     requests: int = 1
-    cached_tokens: int = 0
+    counted_by: str | None = None
 
 
 def cost_of_usage(usage: LoggedUsage) -> Decimal | None:
@@ -43,20 +42,24 @@ def cost_of_usage(usage: LoggedUsage) -> Decimal | None:
 
     A local model costs nothing.
     """
+    charge = charge_for_usage(usage)
+    return None if charge is None or charge.unpriced else charge.dollars
+
+
+def charge_for_usage(usage: LoggedUsage) -> Charge | None:
+    """Return the dollars as far as they are known; None as for `cost_of_usage`."""
     if usage.model and is_local(usage.model):
-        return Decimal(0)
+        return Charge(Decimal(0))
     counts = (usage.input_tokens, usage.output_tokens)
     if not usage.model or not all(isinstance(count, int) and count >= 0 for count in counts):
         return None
     try:
-        tokens = Tokens(*counts, usage.cached_tokens)
-        if usage.token_details is not None:
-            tokens = count_tokens(*counts, usage.token_details)
+        tokens = count_tokens(*counts, usage.token_details, usage.counted_by)
         day = date.fromisoformat(str(usage.datetime_utc)[:10])
         prices = price_list(with_version(usage.model, usage.version), day)
     except (ValueError, TypeError, AttributeError):
         return None
-    return None if prices is None else prices.cost(tokens, usage.requests)
+    return None if prices is None else prices.charge(tokens, usage.requests)
 
 
 def cost_of_response(response: _BaseResponse) -> Decimal | None:
@@ -65,7 +68,7 @@ def cost_of_response(response: _BaseResponse) -> Decimal | None:
     return cost_of_usage(
         LoggedUsage(
             model=response.resolved_model or response.model.model_id,
-            version=gemini.model_version(inner_response(response.response_json)),
+            version=version_of(inner_response(response.response_json)),
             datetime_utc=datetime.now(timezone.utc).date(),
             input_tokens=response.input_tokens or 0,
             output_tokens=response.output_tokens or 0,
@@ -75,20 +78,18 @@ def cost_of_response(response: _BaseResponse) -> Decimal | None:
 
 
 def cost_of_requests(requests: Requests, prices: PriceList) -> Decimal:
-    """Return the dollars for requests whose tokens are all known, at one model's prices."""
+    """Return the dollars for requests whose tokens and prices are all known."""
     special = [tokens for tokens in requests.special if tokens]
-    columns = requests.input_tokens, requests.output_tokens
-    plain = Tokens(
-        *(
-            sum(
-                tokens or 0
-                for tokens, alone in zip(column, requests.special, strict=True)
-                if alone is None
-            )
-            if special
-            else sum(filter(None, column))
-            for column in columns
+    inputs, outputs = (
+        sum(
+            tokens or 0
+            for tokens, alone in zip(column, requests.special, strict=True)
+            if alone is None
         )
+        if special
+        else sum(filter(None, column))
+        for column in (requests.input_tokens, requests.output_tokens)
     )
-    costs = [prices.cost(tokens) for tokens in special]
-    return sum(costs, prices.cost(plain, len(requests) - len(special)))
+    plain = Tokens(inputs, outputs)
+    charges = [prices.charge(plain, len(requests) - len(special)), *map(prices.charge, special)]
+    return sum((charge.dollars for charge in charges), Decimal(0))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import gemini
+from ..log.record import RESPONSE
+from .usage import INPUT, OUTPUT, count_units, parse_details
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
+
+    from .usage import Units
 
 # How the ids of the models that run on this machine begin.
 LOCAL_PREFIX = "mlx/"
@@ -24,78 +27,119 @@ IS_LOCAL_SQL = f"resolved_model glob '{LOCAL_PREFIX}*'"
 # No model has a higher price for long prompts that starts below this many tokens.
 LONG_PROMPT = 32_000
 
+# Where the log has what the service calls the model that answered: Gemini, and all others.
+VERSION_PATHS = (gemini.VERSION_PATH, f"$.{RESPONSE}.model")
+
 # The time of day whose price is used, for the few models that are cheaper at night.
 _NOON = time(12, tzinfo=timezone.utc)
 
 
 class Tokens(NamedTuple):
-    """The tokens of one request, or the sum over several requests with the same rates.
+    """The tokens of one request, or the sum over several requests without details.
 
-    As llm-gemini counts them, `input` includes tokens from the service's cache and audio tokens,
-    and `output` includes reasoning.
+    `details` is the JSON of what else the service reported, and `model` the one that answered, if
+    another one's price is asked for: each provider reports in its own way.
     """
 
     input: int
     output: int
-    cached: int = 0
-    audio: int = 0
-    cached_audio: int = 0
+    details: str | None = None
+    model: str | None = None
 
 
-def count_tokens(input_tokens: int, output_tokens: int, details: str | None) -> Tokens:
-    """Return the tokens of a logged request; `details` is the JSON that llm-gemini adds.
+class Charge(NamedTuple):
+    """Dollars, and the names of what is not in them because its price is unknown."""
 
-    Raises ValueError if that is not such JSON, or if the numbers contradict each other.
+    dollars: Decimal
+    unpriced: tuple[str, ...] = ()
+
+
+def count_tokens(
+    input_tokens: int, output_tokens: int, details: str | None, model: str | None = None
+) -> Tokens:
+    """Return the tokens of a logged request; `details` is the JSON in `token_details`.
+
+    Raises ValueError if that is not such JSON.
     """
-    counts = json.loads(details) if details else {}
-    if not isinstance(counts, dict):
-        raise ValueError(f"not token details: {details}")
-    cached, audio, cached_audio = gemini.token_details(counts)
-    if not 0 <= cached_audio <= min(cached, audio) <= cached + audio - cached_audio <= input_tokens:
-        raise ValueError(f"contradictory token counts: {details}")
-    return Tokens(input_tokens, output_tokens, cached, audio, cached_audio)
+    parse_details(details)
+    return Tokens(input_tokens, output_tokens, details or None, model)
 
 
-class Rates(NamedTuple):
-    """Dollars per token of each kind, and per request."""
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """Dollars per unit, and per request, for prompts of more than `limit` tokens.
 
+    A price that a unit does not have of its own is that of the unit it is part of: cached tokens
+    without a price cost as much as others. Some units are in no other: they need a price.
+    """
+
+    prices: ModelPrice
+    limit: int
     input: Decimal
-    cached: Decimal
-    audio: Decimal
-    cached_audio: Decimal
     output: Decimal
     request: Decimal
+    others: dict[str, Decimal | None] = field(default_factory=dict)
 
-    def cost(self, tokens: Tokens, requests: int = 1) -> Decimal:
-        """Return the dollars for the tokens of this many requests."""
-        cached = tokens.cached - tokens.cached_audio
-        audio = tokens.audio - tokens.cached_audio
-        plain = tokens.input - cached - audio - tokens.cached_audio
-        return (
-            self.input * plain
-            + self.cached * cached
-            + self.audio * audio
-            + self.cached_audio * tokens.cached_audio
-            + self.output * tokens.output
-            + self.request * requests
-        )
+    def cost(self, tokens: Tokens, requests: int) -> Decimal:
+        """Return the dollars for the two totals of this many requests."""
+        return self.input * tokens.input + self.output * tokens.output + self.request * requests
+
+    def charge(self, units: Units) -> Charge:
+        """Return the dollars for the units of one request."""
+        dollars, unpriced = self.request, list(units.unknown)
+        for unit, count in units.counts.items():
+            if count and unit not in self.others:
+                self.others[unit] = _rate(self.prices, self.limit, unit)
+            rate = self.others[unit] if count else Decimal(0)
+            if rate is None:
+                unpriced.append(unit)
+            else:
+                dollars += rate * count
+        return Charge(dollars, tuple(unpriced))
 
 
 @dataclass(frozen=True, eq=False)
 class PriceList:
-    """The prices of a model on a day.
+    """The prices of a model of a provider on a day.
 
     With some models all tokens cost more once the prompt exceeds a limit: `steps[i]` is for prompts
     of more than `limits[i - 1]` tokens.
     """
 
+    provider: str
     limits: tuple[int, ...]
     steps: tuple[Rates, ...]
 
-    def cost(self, tokens: Tokens, requests: int = 1) -> Decimal:
-        """Return the dollars for one request, or for several without any long prompt."""
-        step = bisect_left(self.limits, tokens.input) if requests == 1 else 0
-        return self.steps[step].cost(tokens, requests)
+    def cost(self, tokens: Tokens, requests: int = 1) -> Decimal | None:
+        """Return the dollars for one request, or for several without any long prompt or details.
+
+        None if the price of anything in it is unknown.
+        """
+        charge = self.charge(tokens, requests)
+        return None if charge.unpriced else charge.dollars
+
+    def charge(self, tokens: Tokens, requests: int = 1) -> Charge:
+        """Return the dollars as far as they are known, and what is not in them."""
+        if tokens.details is not None:
+            return _charge_by_unit(self, tokens)
+        return Charge(self.step(tokens.input if requests == 1 else 0).cost(tokens, requests))
+
+    def step(self, prompt_tokens: int) -> Rates:
+        """Return the rates for a prompt of this length."""
+        return self.steps[bisect_left(self.limits, prompt_tokens)]
+
+
+@lru_cache(maxsize=20_000)
+def _charge_by_unit(prices: PriceList, tokens: Tokens) -> Charge:
+    """Charge for a request with details; reports ask for the same one several times."""
+    provider = provider_of(tokens.model) if tokens.model else prices.provider
+    try:
+        details = parse_details(tokens.details)
+        units = count_units(tokens.input, tokens.output, details, provider)
+    except ValueError:
+        dollars = prices.step(tokens.input).cost(tokens, 1)
+        return Charge(dollars, ("token counts that contradict each other",))
+    return prices.step(units.counts[INPUT]).charge(units)
 
 
 @dataclass(frozen=True)
@@ -132,9 +176,21 @@ def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
     return None if prices is None else prices.cost(tokens)
 
 
+def provider_of(model: str) -> str | None:
+    """Return the id that genai-prices has for the provider of a model, or None if unknown."""
+    priced = _priced_model(model)
+    return None if priced is None else priced.provider
+
+
 def highest_cost(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:
     """Return the most that a planned request can cost, in dollars, or None if unknown."""
     return cost(model, Tokens(input_tokens, max_output_tokens))
+
+
+def version_of(reply: Any) -> str | None:
+    """Return what the service calls the model that answered, or None if its reply does not say."""
+    model = reply.get("model") if isinstance(reply, dict) else None
+    return gemini.model_version(reply) or (model if isinstance(model, str) else None)
 
 
 def with_version(model: str, version: str | None) -> str:
@@ -160,12 +216,13 @@ class _PricedModel:
     """A model of genai-prices, with its price lists by the identity of their prices."""
 
     info: ModelInfo
+    provider: str
     lists: dict[int, PriceList | None] = field(default_factory=dict)
 
     def on(self, day: date) -> PriceList | None:
         prices = self.info.get_prices(datetime.combine(day, _NOON))
         if id(prices) not in self.lists:
-            self.lists[id(prices)] = _read(prices)
+            self.lists[id(prices)] = _read(prices, self.provider)
         return self.lists[id(prices)]
 
 
@@ -176,9 +233,10 @@ def _priced_model(model: str) -> _PricedModel | None:
     provider, name = _split(model)
     for reference, provider_id in ((name, provider), (model, None)):
         try:
-            return _PricedModel(calc_price(Usage(), reference, provider_id=provider_id).model)
+            found = calc_price(Usage(), reference, provider_id=provider_id)
         except LookupError:
             continue
+        return _PricedModel(found.model, found.provider.id)
     return None
 
 
@@ -188,7 +246,7 @@ def _split(model: str) -> tuple[str | None, str]:
     return (provider, name) if slash else (None, model)
 
 
-def _read(prices: ModelPrice) -> PriceList | None:
+def _read(prices: ModelPrice, provider: str) -> PriceList | None:
     from genai_prices.types import TieredPrices
 
     if prices.input_mtok is None or prices.output_mtok is None:
@@ -201,27 +259,60 @@ def _read(prices: ModelPrice) -> PriceList | None:
             for tier in price.tiers
         }
     )
-    return PriceList(tuple(limits), tuple(_rates(prices, limit + 1) for limit in (0, *limits)))
+    steps = tuple(_rates(prices, limit) for limit in (0, *limits))
+    return PriceList(provider, tuple(limits), steps)
 
 
-def _rates(prices: ModelPrice, prompt_tokens: int) -> Rates:
-    """Return the rates for prompts of this length: one query for each kind of token."""
+def _rates(prices: ModelPrice, limit: int) -> Rates:
     from genai_prices import Usage
 
-    def each(**kinds: int) -> Decimal:
-        usage = Usage(input_tokens=prompt_tokens, **kinds)
-        return prices.calc_price(usage)["input_price"] / prompt_tokens
-
-    one = prices.calc_price(Usage(input_tokens=prompt_tokens, output_tokens=1))
+    nothing = prices.calc_price(Usage())["total_price"]
     return Rates(
-        input=each(),
-        cached=each(cache_read_tokens=prompt_tokens),
-        audio=each(input_audio_tokens=prompt_tokens),
-        cached_audio=each(
-            cache_read_tokens=prompt_tokens,
-            input_audio_tokens=prompt_tokens,
-            cache_audio_read_tokens=prompt_tokens,
-        ),
-        output=one["output_price"],
-        request=one["total_price"] - one["input_price"] - one["output_price"],
+        prices,
+        limit,
+        input=_rate(prices, limit, INPUT) or Decimal(0),
+        output=_rate(prices, limit, OUTPUT) or Decimal(0),
+        request=nothing,
     )
+
+
+def _rate(prices: ModelPrice, limit: int, unit: str) -> Decimal | None:
+    """Return the dollars that one more of a unit adds to a request, or None if unknown.
+
+    For a part of other units that is the difference to their price.
+    """
+    from genai_prices import Usage
+
+    if all(getattr(prices, key) is None for key in _price_keys(unit)):
+        return None
+    before = _some_of_each(limit)
+    after = before | {unit: before.get(unit, 0) + 1}
+    less, more = (prices.calc_price(Usage(**usage))["total_price"] for usage in (before, after))
+    return more - less
+
+
+@lru_cache(maxsize=100)
+def _price_keys(unit: str) -> tuple[str, ...]:
+    """Return the names of the prices that can apply to a unit: its own, and those it is part of."""
+    from genai_prices.data_units import unit_data
+
+    kinds = unit_data[unit]["dimensions"].items()
+    return tuple(
+        other["price_key"] for other in unit_data.values() if other["dimensions"].items() <= kinds
+    )
+
+
+@lru_cache(maxsize=10)
+def _some_of_each(limit: int) -> dict[str, int]:
+    """Return a request with more than `limit` prompt tokens, and a token of every kind to spare."""
+    from genai_prices.data_units import unit_data
+
+    tokens = {
+        unit: kinds
+        for unit, definition in unit_data.items()
+        if (kinds := definition["dimensions"].items()) >= {("family", "tokens")}
+    }
+    usage = {
+        unit: sum(kinds <= others for others in tokens.values()) for unit, kinds in tokens.items()
+    }
+    return usage | {INPUT: usage[INPUT] + limit}

@@ -8,6 +8,7 @@ import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import reduce
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ from .. import gemini
 from ..log.database import TABLES, any_text, parse_time, select_from
 from ..log.record import json_path, sql, sql_at
 from .periods import ALWAYS, WITHIN, Period
-from .prices import LONG_PROMPT, Tokens, count_tokens, is_local
+from .prices import LONG_PROMPT, VERSION_PATHS, Tokens, count_tokens, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -40,8 +41,8 @@ _KEYS = {
 _TURNS = f"""
 select {{keys}}, resolved_model,
     {sql("cached_from")} is not null,
-    case when response_json is null then '[null, null]'
-        else {sql_at(gemini.VERSION_PATH, json_path("attempts[0]", "reason"))} end,
+    case when response_json is null then '[null, null, null]'
+        else {sql_at(*VERSION_PATHS, json_path("attempts[0]", "reason"))} end,
     datetime_utc, input_tokens, output_tokens, duration_ms, {sql("ttft_ms")},
     case when input_tokens = 0 and output_tokens = 0 and {sql("cached_from")} is not null
     then coalesce((
@@ -51,10 +52,15 @@ select {{keys}}, resolved_model,
 from ({{source}}) as logged where model = 'tiered' {{within}}
 """  # noqa: S608 - our own words
 
+# The token details without the words that tell no price apart.
+_PECULIAR = reduce(
+    lambda text, word: f"replace({text}, '{word}', '')", gemini.PLAIN_DETAILS, "token_details"
+)
+
 # The token details of a request that must be priced on its own, otherwise null.
 DETAILS = f"""
-case when input_tokens > {LONG_PROMPT} or instr(token_details, '{gemini.CACHED}')
-    or instr(token_details, 'AUDIO') then coalesce(token_details, '') end
+case when input_tokens > {LONG_PROMPT} or {_PECULIAR} glob '*[a-zA-Z]*'
+    then coalesce(token_details, '') end
 """
 
 _OTHER_MODELS = """
@@ -216,7 +222,7 @@ def _by_route(rows: Iterable[tuple[Any, ...]]) -> Routes:
                 special = _earlier_tokens(details)
                 inputs, outputs = (inputs, outputs) if special else (None, None)
             else:
-                special = None if details is None else _special(inputs, outputs, details)
+                special = None if details is None else _special(inputs, outputs, details, model)
         except (ValueError, TypeError, AttributeError):
             unreadable += 1
             continue
@@ -237,7 +243,8 @@ def _by_route(rows: Iterable[tuple[Any, ...]]) -> Routes:
 
 
 def _route(key: str | None, model: str | None, cached: int, extracted: str) -> Route:
-    version, reason = json.loads(extracted)
+    *versions, reason = json.loads(extracted)
+    version = next(filter(None, versions), None)
     return Route(
         key=key and str(key),
         model=model and str(model),
@@ -282,8 +289,12 @@ def _earlier_tokens(details: str) -> Tokens | None:
     counts = details.split()
     if len(counts) != 2 or not all(map(str.isdecimal, counts)):
         return None
-    return Tokens(*map(int, counts))
+    return Tokens(int(counts[0]), int(counts[1]))
 
 
-def _special(inputs: int | None, outputs: int | None, details: str) -> Tokens | None:
-    return None if inputs is None or outputs is None else count_tokens(inputs, outputs, details)
+def _special(
+    inputs: int | None, outputs: int | None, details: str, model: str | None
+) -> Tokens | None:
+    if inputs is None or outputs is None:
+        return None
+    return count_tokens(inputs, outputs, details, model)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .periods import Period
-    from .prices import Energy, PriceList
+    from .prices import Energy, PriceList, Tokens
     from .requests import By, OtherModel, Requests, Route, Routes
 
 DAYS_A_YEAR = Decimal("365.25")
@@ -235,18 +235,27 @@ def _by_price(
     def prices_on(day: str, name: str | None) -> PriceList | None:
         return price_list(name, date.fromisoformat(day)) if name else None
 
+    def if_known(prices: PriceList | None, tokens: Tokens | None) -> PriceList | None:
+        return prices if prices and (tokens is None or prices.cost(tokens) is not None) else None
+
     days = {time[:10] for time in requests.times}
     prices = {day: (prices_on(day, model), prices_on(day, compared_with)) for day in days}
     columns = (requests.input_tokens, requests.output_tokens, requests.durations)
     if len(set(prices.values())) == 1 and not any(None in column for column in columns):
-        # The usual case, and much faster.
-        return {(*prices.popitem()[1], True, True): requests}
-    return requests.split(
+        both = next(iter(prices.values()))
+        if all(if_known(each, tokens) for each in both if each for tokens in requests.special):
+            # The usual case, and much faster.
+            return {(*both, True, True): requests}
+    paid, compared = (
         [
-            (*prices[time[:10]], inputs is not None and outputs is not None, ms is not None)
-            for time, inputs, outputs, ms in zip(requests.times, *columns, strict=True)
+            if_known(prices[time[:10]][place], tokens)
+            for time, tokens in zip(requests.times, requests.special, strict=True)
         ]
+        for place in range(2)
     )
+    counted = [None not in pair for pair in zip(*columns[:2], strict=True)]
+    timed = [ms is not None for ms in requests.durations]
+    return requests.split(list(zip(paid, compared, counted, timed, strict=True)))
 
 
 def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:

@@ -8,11 +8,11 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import gemini
 from ..log.database import as_logged, reading, select_from
 from ..log.record import sql, sql_at
 from .charges import LoggedUsage, cost_of_usage
-from .prices import IS_LOCAL_SQL, LONG_PROMPT
+from .prices import IS_LOCAL_SQL, VERSION_PATHS
+from .requests import DETAILS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +29,11 @@ _NO_ID = "~"
 _SPENT = f"""
 select datetime_utc >= :day and datetime_utc < :end, datetime_utc >= :month and datetime_utc < :end,
     substr(datetime_utc, 1, 10) as utc_day, resolved_model,
-    {sql_at(gemini.VERSION_PATH)} as version,
-    case when input_tokens > {LONG_PROMPT} or instr(token_details, 'AUDIO')
-    then coalesce(token_details, '') end as details,
+    coalesce({", ".join(sql_at(path) for path in VERSION_PATHS)}) as version,
+    {DETAILS.strip()} as details,
     typeof(input_tokens) = 'integer' and typeof(output_tokens) = 'integer'
         and input_tokens >= 0 and output_tokens >= 0 as counted,
-    count(*), sum(input_tokens), sum(output_tokens),
-    sum(case when instr(token_details, '{gemini.CACHED}') and json_valid(token_details)
-        then json_extract(token_details, '$.{gemini.CACHED}') else 0 end)
+    count(*), sum(input_tokens), sum(output_tokens)
 from ({{source}})
 where id >= :first_id and id < :end_id and model = 'tiered'
     and (resolved_model is null or not {IS_LOCAL_SQL})
@@ -82,7 +79,6 @@ class _Group(NamedTuple):
     requests: int
     input_tokens: int
     output_tokens: int
-    cached_tokens: int
 
     @property
     def cost(self) -> Decimal | None:
@@ -98,7 +94,6 @@ class _Group(NamedTuple):
                 output_tokens=self.output_tokens,
                 token_details=self.token_details,
                 requests=self.requests,
-                cached_tokens=self.cached_tokens,
             )
         )
 

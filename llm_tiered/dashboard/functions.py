@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 from ..costs.charges import LoggedUsage, cost_of_usage
@@ -38,11 +39,9 @@ def cost(  # noqa: PLR0913, PLR0917 - the arguments that SQL passes
     token_details: str | None,
 ) -> float | None:
     """Return the dollars for requests to a model on a day, or None if unknown."""
-    usage = LoggedUsage(
-        model, version, utc_day, input_tokens, output_tokens, token_details, requests
+    return _dollars(
+        LoggedUsage(model, version, utc_day, input_tokens, output_tokens, token_details, requests)
     )
-    dollars = cost_of_usage(usage)
-    return None if dollars is None else float(dollars)
 
 
 def cloud_cost(
@@ -58,9 +57,14 @@ def cloud_cost(
         return None
     if model and same_model(model, cloud_model):
         return cost(model, version, *usage)
-    return cost(cloud_model, None, *usage)
+    return _dollars(replace(LoggedUsage(cloud_model, None, *usage), counted_by=model))
 
 
 def reason(text: str | None) -> str | None:
     """Return why a request fell back, without the numbers that differ each time."""
     return text and without_numbers(str(text))
+
+
+def _dollars(usage: LoggedUsage) -> float | None:
+    dollars = cost_of_usage(usage)
+    return None if dollars is None else float(dollars)

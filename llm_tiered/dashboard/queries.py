@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import gemini
-from ..costs.prices import IS_LOCAL_SQL
+from ..costs.prices import IS_LOCAL_SQL, VERSION_PATHS
 from ..costs.requests import DETAILS
 from ..log.database import TABLES, select_from
 from ..log.record import json_path
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 PREFIX = "tiered_"
+
+_VERSIONS = ", ".join(f"json_extract(sound_json, '{path}')" for path in VERSION_PATHS)
 
 # `sound_json` is null in a damaged row: SQLite may read the JSON of a row before it drops the row.
 _REQUESTS = f"""
@@ -31,7 +32,7 @@ requests as (
     json_extract(sound_json, '{json_path("task")}') as task,
     json_extract(sound_json, '{json_path("attempts[0]", "reason")}') as fallback,
     json_extract(sound_json, '{json_path("cached_from")}') is not null as cached,
-    json_extract(sound_json, '{gemini.VERSION_PATH}') as version,
+    coalesce({_VERSIONS}) as version,
     {IS_LOCAL_SQL} as is_local
   from (
     select *, case when json_valid(response_json) then response_json end as sound_json from logged

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..costs.charges import LoggedUsage, cost_of_usage
 from ..costs.periods import ALWAYS, WITHIN, Period
-from ..costs.prices import is_local
-from ..gemini import model_version
+from ..costs.prices import is_local, version_of
 from ..log import messages
 from ..log.database import TABLES, has_table, parse_time, reading, select_from
 from ..log.record import RECORD, Record, inner_response
@@ -126,7 +125,7 @@ class LoggedRequest:
                 cost_of_usage(
                     LoggedUsage(
                         model=self.model,
-                        version=model_version(self.inner_response),
+                        version=version_of(self.inner_response),
                         datetime_utc=self.datetime_utc,
                         input_tokens=self.input_tokens,
                         output_tokens=self.output_tokens,

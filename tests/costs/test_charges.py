@@ -50,12 +50,10 @@ def test_version() -> None:
 
 
 def test_cached_tokens() -> None:
-    """Tokens from the service's cache are cheaper, and the details override their number."""
-    expected = Decimal("0.00163")
-    usage = replace(USAGE, input_tokens=10_000, cached_tokens=6000)
-    assert cost_of_usage(usage) == expected
+    """Tokens from the service's cache are cheaper."""
     details = '{"cachedContentTokenCount": 6000}'
-    assert cost_of_usage(replace(usage, cached_tokens=1, token_details=details)) == expected
+    usage = replace(USAGE, input_tokens=10_000, token_details=details)
+    assert cost_of_usage(usage) == Decimal("0.00163")
 
 
 def test_local_models() -> None:
@@ -96,7 +94,7 @@ def test_requests_with_special_tokens() -> None:
         output_tokens=[100, 100, 100],
         durations=[None] * 3,
         first_outputs=[None] * 3,
-        special=[None, Tokens(10_000, 100, 6000), None],
+        special=[None, Tokens(10_000, 100, '{"cachedContentTokenCount": 6000}'), None],
     )
     prices = price_list(FLASH, date(2026, 11, 22))
     assert prices
@@ -123,3 +121,15 @@ def test_finished_response(resolved: str, json: Any, details: Any, expected: str
     response.response_json = json
     response.set_usage(input=1000, output=500, details=details)
     assert cost_of_response(response) == (None if expected is None else Decimal(expected))
+
+
+@pytest.mark.parametrize("version", [{"modelVersion": "gemini-2.5-flash"}, {"model": "gpt-5-mini"}])
+def test_the_model_that_answered(version: dict[str, str]) -> None:
+    """Gemini's replies name the model in one way, all others in another."""
+    response = replying("Hello").prompt("Hello")
+    response.text()
+    response.set_resolved_model("somebody-latest")
+    response.response_json = {"tiered": {}, "response": version}
+    response.set_usage(input=1000, output=500)
+    expected = {"modelVersion": "0.00155", "model": "0.00125"}[next(iter(version))]
+    assert cost_of_response(response) == Decimal(expected)
