@@ -10,7 +10,8 @@ llm.ModelError
     │   └── DamagedModel   a model's files are incomplete or damaged
     ├── OverBudget         the request might cost more than is left of the budget
     ├── EngineError        MLX failed while loading a model or generating
-    ├── EmptyAnswer        a model's answer ended before it began
+    ├── IncompleteAnswer   a model's answer ended before it was whole
+    │   └── EmptyAnswer    a model's answer ended before it began
     ├── BrokenAnswer       a model failed in the middle of its answer
     └── AllTiersFailed     every model of the chain was skipped or failed
 """
@@ -68,7 +69,11 @@ class EngineError(TieredError):
     """MLX failed while loading a model or generating."""
 
 
-class EmptyAnswer(TieredError):
+class IncompleteAnswer(TieredError):
+    """A model's answer ended before it was whole."""
+
+
+class EmptyAnswer(IncompleteAnswer):
     """A model's answer ended before it began."""
 
 
@@ -77,4 +82,10 @@ class BrokenAnswer(TieredError):
 
 
 class AllTiersFailed(TieredError):
-    """Every model of the chain was skipped or failed."""
+    """Every model of the chain was skipped or failed.
+
+    `rejected` is what the last of them wrote, if that was JSON which was cut off or did not fit the
+    schema; the response then holds its tokens.
+    """
+
+    rejected: str | None = None

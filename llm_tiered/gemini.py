@@ -5,15 +5,18 @@ The replies are those of https://ai.google.dev/api/generate-content, as llm-gemi
 
 from __future__ import annotations
 
+import copy
+import inspect
 import re
+from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     import llm
-
 PREFIX = "gemini/"
 """Beginning of the ids of llm-gemini's models."""
 
@@ -45,6 +48,12 @@ _NO_SIGNATURE = {"thoughtSignature": "skip_thought_signature_validator"}
 
 # Models before Gemini 3 don't ask for signatures.
 _WITHOUT_SIGNATURES = (f"{PREFIX}gemini-1", f"{PREFIX}gemini-2", f"{PREFIX}gemma")
+
+_VERSION = "modelVersion"
+_FINISH = "finishReason"
+
+# The attribute of a response with the finish reason that came last.
+_NOTED = "_gemini_finish_reason"
 
 # llm-gemini passes on the message of Google's error, not its status code. These are the words of
 # 429, 500, 502, 503 and 504 (https://ai.google.dev/gemini-api/docs/troubleshooting).
@@ -110,7 +119,7 @@ def is_reply(response_json: Any) -> bool:
 
 def model_version(response_json: Any) -> str | None:
     """Return the version of the model that answered, or None if the reply does not say."""
-    version = response_json.get("modelVersion") if isinstance(response_json, dict) else None
+    version = response_json.get(_VERSION) if isinstance(response_json, dict) else None
     return version if isinstance(version, str) else None
 
 
@@ -120,7 +129,7 @@ def finish_reason(response_json: Any) -> str | None:
     Gemini always gives one: without it, the connection broke or the prompt was blocked.
     """
     try:
-        reason = response_json["candidates"][0]["finishReason"]
+        reason = response_json["candidates"][0][_FINISH]
     except (LookupError, TypeError):
         return None
     return str(reason)
@@ -129,6 +138,11 @@ def finish_reason(response_json: Any) -> str | None:
 def is_complete(response_json: Any) -> bool:
     """Whether the answer reached its natural end."""
     return finish_reason(response_json) == "STOP"
+
+
+def is_cut_off(response_json: Any) -> bool:
+    """Whether a limit on the number of tokens ended the answer."""
+    return finish_reason(response_json) == "MAX_TOKENS"
 
 
 def block_reason(response_json: Any) -> str | None:
@@ -159,3 +173,76 @@ def is_broken_stream(error: Exception) -> bool:
 def hide_keys(text: str) -> str:
     """Return the text with everything that looks like one of Google's API keys replaced."""
     return _KEY.sub("[key]", text)
+
+
+def attentive(model: Any) -> Any:
+    """Return a copy of a model of llm-gemini that sees how its answers end; others as they are.
+
+    llm-gemini keeps the last event of a reply, which need not be the one with the finish reason.
+    Without a model version in it, it raises KeyError after a whole answer; without candidates,
+    IndexError. It would also make a function call that is part of the thoughts.
+    """
+    if not (is_gemini(model.model_id) and hasattr(model, "process_candidates")):
+        return model
+    copied = copy.copy(model)
+    execute = _execute_async if inspect.isasyncgenfunction(type(model).execute) else _execute
+    vars(copied).update(
+        execute=partial(execute, copied),
+        process_candidates=partial(_process_candidates, model),
+        set_usage=partial(_set_usage, model),
+    )
+    return copied
+
+
+def _execute(model: Any, *args: Any, response: Any, **kwargs: Any) -> Iterator[Any]:
+    try:
+        yield from type(model).execute(model, *args, response=response, **kwargs)
+    except KeyError as error:
+        _finish_without_version(model, response, error)
+
+
+async def _execute_async(
+    model: Any, *args: Any, response: Any, **kwargs: Any
+) -> AsyncGenerator[Any, None]:
+    try:
+        events = type(model).execute(model, *args, response=response, **kwargs)
+        async with aclosing(events) as stream:
+            async for event in stream:
+                yield event
+    except KeyError as error:
+        _finish_without_version(model, response, error)
+
+
+def _finish_without_version(model: Any, response: Any, error: KeyError) -> None:
+    """Do what is left to do once llm-gemini has raised this error for want of a model version."""
+    if error.args != (_VERSION,) or response.response_json is None:
+        raise error
+    model.set_usage(response)
+
+
+def _process_candidates(model: Any, candidates: Any, response: Any) -> Iterator[Any]:
+    """Yield the events of the first candidate without the calls in its thoughts; note its end."""
+    candidate = next((each for each in candidates or () if not each.get("index")), None)
+    if candidate is None:
+        return
+    if reason := candidate.get(_FINISH):
+        setattr(response, _NOTED, reason)
+    content = candidate.get("content") or {}
+    parts = [
+        part
+        for part in content.get("parts") or ()
+        if not (part.get("thought") and "functionCall" in part)
+    ]
+    yield from model.process_candidates(
+        [candidate | {"content": content | {"parts": parts}}], response
+    )
+
+
+def _set_usage(model: Any, response: Any) -> None:
+    """Put the finish reason into the event that llm-gemini keeps, and count the tokens in it."""
+    reply = response.response_json
+    if not reply.get("candidates"):
+        reply["candidates"] = [{}]
+    if reason := getattr(response, _NOTED, None):
+        reply["candidates"][0].setdefault(_FINISH, reason)
+    model.set_usage(response)

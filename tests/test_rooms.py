@@ -30,7 +30,10 @@ MODEL_LIBRARIES = {
 }
 
 # The modules at the bottom, lowest first: each may import those before it.
-LEAVES = ("errors", "atomic", "wording", "paths", "json_schema", "gemini", "instructions", "svg")
+LEAVES = (
+    *("errors", "atomic", "wording", "paths", "json_schema", "gemini", "endings", "instructions"),
+    "svg",
+)
 
 # What each other room may import: itself, the leaves, and these rooms and modules.
 ROOMS = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from llm.parts import Message, ReasoningPart, StreamEvent, TextPart
 
-from .. import gemini
+from ..endings import ending
 from ..log.database import parse_time
 from ..log.messages import message_parts
 from ..log.record import inner_response, repeatable_key
@@ -48,10 +48,6 @@ select name, description from turn_tools join tools on tools.id = tool_id where 
 _SCHEMA = "select content from schemas join turns on schema_id = schemas.id where turns.id = ?"
 
 _KEY = re.compile("[0-9a-f]{64}")
-
-# The names under which services report why an answer ended, and the reasons of complete answers.
-_REASONS = ("finish_reason", "stop_reason", "status")
-_COMPLETE = {"stop", "end_turn", "stop_sequence", "completed"}
 
 # Characters in one event of a repeated answer.
 PIECE = 64
@@ -147,22 +143,8 @@ def _key(response_json: Any) -> str | None:
     key = repeatable_key(response_json)
     if key is None or not _KEY.fullmatch(key):
         return None
-    return key if _is_complete(inner_response(response_json)) else None
-
-
-def _is_complete(response: Any) -> bool:
-    """Return whether the inner model's answer is complete, as far as is known."""
-    if not isinstance(response, dict):
-        return True
-    if gemini.is_reply(response):
-        return gemini.is_complete(response)
-    choices = response.get("choices")
-    try:
-        ending = choices[0] if choices else response
-        reason = next((ending[name] for name in _REASONS if name in ending), None)
-    except (LookupError, TypeError):
-        return False
-    return reason is None or str(reason).lower() in _COMPLETE
+    ended = ending(inner_response(response_json))
+    return key if ended is None or ended.how == "whole" else None
 
 
 def _message(role: str, metadata: Any, rows: Sequence[PartRow]) -> Message:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..errors import AllTiersFailed
 from ..evaluation.scoring import schema_mistake
 from ..evaluation.tiers import TierAnswer, check_route, reason, tier_answer, tier_options
 
@@ -112,5 +114,11 @@ def _ask(model: TieredModel, tier: Tier, request: CompareRequest) -> TierAnswer:
         options=tier_options(tier, request.options),
     )
     check_route(response, tier)
-    text = response.text()
-    return tier_answer(response, text, response.duration_ms())
+    started = time.perf_counter()
+    try:
+        return tier_answer(response, response.text(), response.duration_ms())
+    except AllTiersFailed as error:
+        if error.rejected is None:
+            raise
+        ms = round((time.perf_counter() - started) * 1000)
+        return tier_answer(response, error.rejected, ms)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.asking import needs_logging, start
 from ..batch.limits import is_local
-from ..errors import BrokenAnswer, RequestError, TieredError
+from ..errors import AllTiersFailed, BrokenAnswer, RequestError, TieredError
 from ..log import writer
 from .tiers import TierAnswer, broken_answer, check_route, reason, tier_answer
 
@@ -159,16 +159,21 @@ class QuestionAsker:
 
 
 async def _await(response: llm.AsyncResponse, tier: Tier | None) -> TierAnswer | None:
-    """Wait for the whole response; return an answer only if the tier's model broke it off.
+    """Wait for the whole response; return an answer only if the tier's is not what was asked for.
 
-    JSON that ends at the model's token limit would end there the next time too: it counts as the
-    tier's answer. Other errors are raised.
+    JSON that ends at the model's token limit, or does not fit the schema, would do so the next time
+    too: it counts as the tier's answer. Other errors are raised.
     """
     pieces: list[str] = []
     started = time.perf_counter()
     try:
         async for piece in response:
             pieces.append(piece)
+    except AllTiersFailed as error:
+        if tier is None or error.rejected is None:
+            raise
+        ms = round((time.perf_counter() - started) * 1000)
+        return tier_answer(response, error.rejected, ms)
     except BrokenAnswer as error:
         if tier is None or not isinstance(error.__cause__, RequestError):
             raise

@@ -12,6 +12,7 @@ from ..costs import prices, spending
 from ..errors import OverBudget
 from ..paths import log_path
 from ..wording import dollars
+from .inner import max_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,9 +91,7 @@ def check(budget: Budget, inner: _BaseModel, prompt: llm.Prompt, options: llm.Op
 
 def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> Decimal | None:
     """The expected cost of a request in dollars, or None if the model's price is unknown."""
-    values = options.model_dump(exclude_none=True)
-    limits = (values.get(name) for name in ("max_output_tokens", "max_tokens"))
-    answer = next((limit for limit in limits if limit), ANSWER_TOKENS)
+    answer = max_tokens(options) or ANSWER_TOKENS
     return prices.highest_cost(model_id, sum(_tokens(prompt)), answer)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
+from .. import json_schema
+from ..errors import RequestError
 from ..gemini import DEFAULT_TEMPERATURE
 from .failures import Problem
 from .inner import text_of
@@ -58,7 +60,9 @@ class RequestCache:
         ttl = request.settings.config.cache.ttl
         newer_than = datetime.now(timezone.utc) - ttl if ttl else None
         answer = find_answer(cache_key, newer_than=newer_than) if cache_key else None
-        if answer is None or (request.judges(candidate) and self._is_weak(answer)):
+        if answer is None or not self._fits(answer):
+            return Problem("not answered before")
+        if request.judges(candidate) and self._is_weak(answer):
             return Problem("not answered before")
         self.answer = answer
         return None
@@ -75,6 +79,17 @@ class RequestCache:
     def key_of_answer(self, candidate: Candidate, inner: _BaseModel) -> str | None:
         """The cache key of the answer, or None for a weak answer kept only as a last resort."""
         return None if self._request.attempts[-1].reason else self.key(candidate, inner)
+
+    def _fits(self, answer: CachedAnswer) -> bool:
+        """Whether the answer fits the schema: earlier versions logged some that do not."""
+        schema: Any = self._request.prompt.schema
+        if schema is None:
+            return True
+        try:
+            json_schema.validate(text_of(answer.events), schema)
+        except RequestError:
+            return False
+        return True
 
     def _is_weak(self, answer: CachedAnswer) -> bool:
         schema: Any = self._request.prompt.schema

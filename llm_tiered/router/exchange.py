@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 
-from .. import gemini
-from ..errors import BrokenAnswer, EmptyAnswer
+from ..errors import AllTiersFailed, BrokenAnswer, RequestError
 from ..log.record import Record
+from . import completeness
 from .attempts import Check, Recall, Step, Wait, run
 from .cached import RequestCache
-from .inner import finish, text_of
+from .inner import finish, max_tokens, text_of
 from .quality import problem_with_answer, problem_with_attempt
 
 if TYPE_CHECKING:
@@ -72,11 +72,18 @@ Steps: TypeAlias = Generator["StreamEvent | Operation", Any, Any]
 
 @dataclass
 class InnerAnswer:
-    """The answer of one model: its events so far, and the stream that the rest comes from."""
+    """The answer of one model: its events so far, and the stream that the rest comes from.
+
+    `held` are the events that are not to be shown before it is known to be an answer. `calls` are
+    its tool calls, once it `has_ended`.
+    """
 
     response: _BaseResponse
     stream: Any
     events: list[StreamEvent] = field(default_factory=list)
+    held: list[StreamEvent] = field(default_factory=list)
+    calls: list[llm.ToolCall] = field(default_factory=list)
+    has_ended: bool = False
 
     @property
     def text(self) -> str:
@@ -109,6 +116,7 @@ class Exchange:
         self._started = time.perf_counter()
         self._cached = RequestCache(request)
         self._answers: dict[str, InnerAnswer] = {}
+        self._rejected: InnerAnswer | None = None
 
     def steps(self) -> Steps:
         """Yield the answer, and what has to be done for it. Raises TieredError."""
@@ -120,18 +128,21 @@ class Exchange:
             self._finish_cached(self._cached.answer, ttft_ms)
             return
         answer = self._answers[candidate.model]
-        yield from answer.events
+        yield from answer.held
         with self._unspliced(candidate):
-            while (event := (yield Next(answer.stream))) is not None:
-                yield event
+            while not answer.has_ended:
+                event = yield from self._read(candidate, answer)
+                if event is not None:
+                    yield event
         inner = answer.response
-        finish(self._response, inner, (yield ToolCalls(inner)))
+        finish(self._response, inner, answer.calls)
         cache_key = self._cached.key_of_answer(candidate, inner.model)
         record = self._record(ttft_ms, cache_key=cache_key)
         self._response.response_json = record.to_json(inner.response_json)
+        self._warn_of_limit(candidate, inner)
 
     def _first_output(self) -> Generator[Any, Any, Candidate]:
-        """Try the candidates until one produces output, and return that one."""
+        """Try the candidates until one begins its answer, and return that one."""
         request = self._request
         attempts = run(
             request.candidates,
@@ -147,6 +158,9 @@ class Exchange:
             except StopIteration as answered:
                 candidate: Candidate = answered.value
                 return candidate
+            except AllTiersFailed as error:
+                self._show_rejected(error)
+                raise
             problem = yield from self._perform(step)
 
     def _perform(self, step: Step) -> Generator[Any, Any, Problem | None]:
@@ -164,35 +178,77 @@ class Exchange:
     def _try(
         self, candidate: Candidate, correction: str | None
     ) -> Generator[Any, Any, Problem | None]:
+        shown = self._response._stream_events
+        before = len(shown)
         try:
-            return (yield from self._ask(candidate, correction))
+            problem: Problem | None = yield from self._ask(candidate, correction)
         except Exception as error:
-            problem = self._request.explain(error)
-            if not self._request.judges(candidate):
-                return problem
-            answer = self._answers.get(candidate.model)
-            text = answer.text if answer else ""
+            problem = self._problem(candidate, error)
+        if problem:
+            # Thoughts that were shown as they came are no part of the next model's answer.
+            del shown[before:]
+        return problem
+
+    def _problem(self, candidate: Candidate, error: Exception) -> Problem:
+        """Why an attempt failed, and what it wrote."""
+        answer = self._answers.get(candidate.model)
+        text = answer.text if answer else ""
+        self._rejected = answer if text and isinstance(error, RequestError) else None
+        problem = self._request.explain(error)
+        if self._request.judges(candidate):
             return problem_with_attempt(problem, error, text, self._schema)
+        return problem
 
     def _ask(
         self, candidate: Candidate, correction: str | None
     ) -> Generator[Any, Any, Problem | None]:
-        """Read a model's answer: its first output, or all of it where the answer is judged."""
+        """Read a model's answer up to its first words, or all of it where it has to be checked.
+
+        Thoughts are shown as they come; what has nothing to show by itself waits for the words.
+        """
         request = self._request
+        judged = request.judges(candidate)
         inner: _BaseModel = self._find(candidate.model)
         more = self._answers[candidate.model].corrected(correction) if correction else ()
+        self._answers.pop(candidate.model, None)
         response = self._respond(inner, request.options(candidate, inner), more)
         answer = InnerAnswer(response, (yield Open(response)))
         self._answers[candidate.model] = answer
-        while (event := (yield Next(answer.stream))) is not None:
-            answer.events.append(event)
-            if event.chunk and not request.judges(candidate):
+        while (event := (yield from self._read(candidate, answer))) is not None:
+            if not answer.held and not judged and _is_live(event):
+                yield event
+                continue
+            answer.held.append(event)
+            if event.type == "text" and event.chunk.strip() and not judged and not self._schema:
                 return None
-        if (yield ToolCalls(response)):
-            return None
-        if not answer.text or not request.judges(candidate):
-            raise _empty(response)
-        return problem_with_answer(answer.text, response.response_json or {}, self._schema)
+        if judged and not answer.calls:
+            facts = response.response_json or {}
+            return problem_with_answer(answer.text, facts, self._schema)
+        return None
+
+    def _read(
+        self, candidate: Candidate, answer: InnerAnswer
+    ) -> Generator[Any, Any, StreamEvent | None]:
+        """The next event of an answer, or None at its end. Raises an error if it is not whole."""
+        try:
+            event: StreamEvent | None = yield Next(answer.stream)
+        except ValueError as error:
+            raise completeness.cut_off_call(answer.events, error) or error from error
+        if event is not None:
+            answer.events.append(event)
+            return event
+        answer.has_ended = True
+        response = answer.response
+        answer.calls = yield ToolCalls(response)
+        completeness.check(
+            answer.events,
+            response.response_json,
+            calls=len(answer.calls),
+            schema=self._schema,
+            json_object=bool(getattr(response.prompt.options, "json_object", None)),
+            local=candidate.local,
+        )
+        return None
 
     @property
     def _schema(self) -> Any:
@@ -208,6 +264,14 @@ class Exchange:
         )
         logger.warning("%s answers for %s. %s", candidate.model, request.decision.tier, why)
 
+    def _warn_of_limit(self, candidate: Candidate, inner: _BaseResponse) -> None:
+        """Say that the answer is cut off, unless whoever set a limit expects that."""
+        if completeness.is_cut_off(inner.response_json) and not max_tokens(inner.prompt.options):
+            logger.warning(
+                "the answer of %s is cut off at its limit of tokens (raise max_tokens)",
+                candidate.model,
+            )
+
     @contextmanager
     def _unspliced(self, candidate: Candidate) -> Iterator[None]:
         """Turn an error after the first output into BrokenAnswer.
@@ -217,8 +281,17 @@ class Exchange:
         try:
             yield
         except Exception as error:
-            reason = self._request.explain(error).reason
-            raise BrokenAnswer(f"{candidate.model} broke off its answer: {reason}") from error
+            problem = self._request.explain(error)
+            message = f"{candidate.model} broke off its answer: {problem.reason}"
+            raise BrokenAnswer(message, fix=problem.fix) from error
+
+    def _show_rejected(self, error: AllTiersFailed) -> None:
+        """Hand on what the last model wrote and what it cost, though it is not the answer."""
+        if self._rejected:
+            inner = self._rejected.response
+            error.rejected = self._rejected.text
+            finish(self._response, inner, [])
+            self._response.response_json = self._record(None).to_json(inner.response_json)
 
     def _finish_cached(self, answer: CachedAnswer, ttft_ms: int) -> None:
         """Fill the response for an answer from the log, which has no tokens and no cost."""
@@ -229,7 +302,7 @@ class Exchange:
         self._response.response_json = record.to_json(answer.response_json)
 
     def _record(
-        self, ttft_ms: int, *, cache_key: str | None = None, cached_from: str | None = None
+        self, ttft_ms: int | None, *, cache_key: str | None = None, cached_from: str | None = None
     ) -> Record:
         request, decision = self._request, self._request.decision
         return Record(
@@ -247,8 +320,6 @@ class Exchange:
         )
 
 
-def _empty(inner: _BaseResponse) -> EmptyAnswer:
-    """The error for an answer without content, with the reason that the service gave."""
-    reply = inner.response_json
-    reason = gemini.block_reason(reply) or gemini.finish_reason(reply)
-    return EmptyAnswer("answered with nothing" + (f" ({reason})" if reason else ""))
+def _is_live(event: StreamEvent) -> bool:
+    """Whether an event can be shown before it is known whether there will be an answer."""
+    return event.type == "reasoning" or event.server_executed or not event.chunk

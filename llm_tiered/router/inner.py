@@ -13,6 +13,7 @@ import llm
 from llm.parts import TextPart
 
 from .. import gemini, instructions
+from .thinking import with_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +47,7 @@ def inner_response(  # noqa: PLR0913 - facts of the outer response that the inne
 
     It is an llm.AsyncResponse for an async model, else an llm.Response.
     """
+    inner = gemini.attentive(inner)
     asynchronous = isinstance(inner, (llm.AsyncModel, llm.AsyncKeyModel))
     kind: Any = llm.AsyncResponse if asynchronous else llm.Response
     shadow = _shadow(conversation, inner)
@@ -80,18 +82,31 @@ def inner_options(
 ) -> llm.Options:
     """The inner model's options: the tier's, overridden by the request's sampling options.
 
-    Sampling options that the model does not have are left out. Raises pydantic.ValidationError
-    if the tier's options are wrong for the model.
+    Sampling options that the model does not have are left out. `max_tokens` is the length of the
+    answer, so that a model which counts its thoughts as output gets room for them; an option by
+    the model's own name is left as it is. Raises pydantic.ValidationError if the tier's options
+    are wrong for the model.
     """
     known = inner.Options.model_fields
     values: dict[str, Any] = {}
+    limit = None
     for name, value in (*tier_options.items(), *sampling.items()):
         spellings = [spelling for spelling in SAMPLING.get(name, (name,)) if spelling in known]
         if spellings:
             values[spellings[0]] = value
+            limit = spellings[0] if name == "max_tokens" else limit
         elif name not in SAMPLING:
             values[name] = value
-    return inner.Options(**values)
+    options = inner.Options(**values)
+    if limit is None or (tokens := getattr(options, limit)) is None:
+        return options
+    return options.model_copy(update={limit: with_room(tokens, options)})
+
+
+def max_tokens(options: llm.Options) -> int | None:
+    """The limit of output tokens in a model's options, or None if none is set."""
+    limits = (getattr(options, name, None) for name in SAMPLING["max_tokens"])
+    return next((limit for limit in limits if limit), None)
 
 
 def _prompt(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import json_schema
-from ..errors import EmptyAnswer, RequestError
+from ..errors import IncompleteAnswer, RequestError
 from ..log.record import ESCALATED
 from .failures import Problem
 
@@ -92,9 +92,9 @@ def problem_with_attempt(
 ) -> Problem:
     """The problem of an attempt that raised an error after this much text.
 
-    An empty answer, or one that does not fit the schema, escalates like a weak one.
+    An answer that is not whole, or does not fit the schema, escalates like a weak one.
     """
-    if not isinstance(error, (EmptyAnswer, RequestError)):
+    if not isinstance(error, (IncompleteAnswer, RequestError)):
         return problem
     retry = correction(problem.reason) if text and schema else None
     return replace(problem, reason=ESCALATED + problem.reason, escalates=True, correction=retry)

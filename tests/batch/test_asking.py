@@ -57,12 +57,21 @@ async def test_answer_of_a_fallback(echoes: Echoes, config_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [('{"a": [1]}', {"a": [1]}), ('{"a": [1', None), ('{"a": 1e999}', None)]
+    ("text", "value"), [('{"a": [1]}', {"a": [1]}), ('{"a": 1e999}', None)], ids=str
 )
 async def test_answer_with_a_schema(echoes: Echoes, text: str, value: Any) -> None:
-    """With a schema, the answer is included as JSON as well; null if it is not valid JSON."""
-    [answer] = await Run({"prompt": text, "schema": "a", "complexity": 2})()
+    """With a schema, the answer is included as JSON as well; null if JSON can't express it."""
+    row = {"prompt": text, "schema": {"type": "object"}, "complexity": 2}
+    [answer] = await Run(row)()
     assert (answer["response"], answer["json"]) == (text, value)
+
+
+@pytest.mark.parametrize("text", ['{"a": [1', '{"a": 1}'])
+async def test_answer_that_does_not_fit_the_schema(echoes: Echoes, text: str) -> None:
+    """What does not fit the schema is a failure, which the next run asks again."""
+    [answer] = await Run({"prompt": text, "schema": "a", "complexity": 2})()
+    assert "response" not in answer
+    assert "not JSON" in answer["error"] or "does not fit" in answer["error"]
 
 
 async def test_request(echoes: Echoes) -> None:

@@ -131,7 +131,8 @@ def test_pipe_as_output(echoes: Echoes, tmp_path: Path) -> None:
 
 def test_options_for_all(echoes: Echoes, tmp_path: Path) -> None:
     """Options, system prompt and schema apply to rows without their own."""
-    rows = [{"prompt": "a"}, {"prompt": "b", "complexity": 9, "system": "own", "schema": "y"}]
+    own = {"prompt": '{"y": ""}', "complexity": 9, "system": "own", "schema": "y"}
+    rows = [{"prompt": '{"x": ""}'}, own]
     options = ("--option", "complexity", "2", "--option", "temperature", "0.5", "-s", "all")
     batch(write_rows(tmp_path, *rows), *options, "--schema", "x")
     assert [model for model, _ in echoes.requests] == [SMALL, CLOUD]
@@ -152,7 +153,7 @@ def test_schema(echoes: Echoes, tmp_path: Path, form: str) -> None:
         "longer than a file's name": f"name, {' ' * 5000}age int",
         "file": str(tmp_path / "schema.json"),
     }
-    batch(write_rows(tmp_path, *small("{}")), "--schema", forms[form])
+    batch(write_rows(tmp_path, *small('{"name": "Rex", "age": 3}')), "--schema", forms[form])
     [prompt] = echoes.prompts
     assert prompt.schema == schema
 

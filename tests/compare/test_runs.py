@@ -85,6 +85,9 @@ def test_schema(toys: Toys, httpx_mock: HTTPXMock, text: str, mistake: str | Non
     assert small.failures == ["skipped: can't do schemas"]
     assert cloud.schema_mistakes == [mistake]
     assert cloud.as_dict()["valid"] == [mistake is None]
+    [answer] = cloud.answers
+    assert (answer.text, answer.input_tokens, answer.output_tokens) == (text, 7, 5)
+    assert answer.cost
 
 
 def test_local_only(toys: Toys) -> None:

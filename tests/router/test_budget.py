@@ -76,8 +76,9 @@ def skipped(response: Any) -> str:
 
 
 def cloud(toys: Toys, **limits: Any) -> None:
-    """Make a model with a known price the cloud tier, under this budget."""
-    tiers = [*toys.keys["tiers"][:2], toys.keys["tiers"][2] | {"model": FLASH}]
+    """Make a model with a known price the cloud tier, without thoughts, under this budget."""
+    own = {"model": FLASH, "options": {"thinking_budget": 0}}
+    tiers = [*toys.keys["tiers"][:2], toys.keys["tiers"][2] | own]
     toys.configure(tiers=tiers, budget=limits)
 
 
@@ -102,6 +103,16 @@ async def test_within_budget(
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     response = await ask("Hello", complexity=9, max_tokens=8000)
     assert response.resolved_model == FLASH
+
+
+async def test_room_for_thoughts_is_counted(
+    ask: Ask, toys: Toys, spend: Callable[..., Decimal]
+) -> None:
+    """What a model may think beside max_tokens is part of what the request may cost."""
+    cloud(toys, day=1)
+    toys.configure(tiers=[*toys.keys["tiers"][:2], toys.keys["tiers"][2] | {"options": {}}])
+    spend(A_DOLLAR * 97 // 100)
+    assert "this may cost $0.081" in skipped(await ask("Hello", complexity=9, max_tokens=8000))
 
 
 async def test_warning_at_four_fifths(
@@ -231,7 +242,7 @@ print([spender.exitcode for spender in spenders])
 def test_processes_that_spend_at_once(toys: Toys, logged: Callable[[], list[Any]]) -> None:
     """Eight processes overshoot a budget by no more than the requests in flight."""
     cloud(toys, day=1)
-    toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10"}])
+    toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10", "options": {}}])
     command = [sys.executable, "-c", SPENDERS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr.count("Error")) == (f"{[0] * 8}\n", 0), done.stderr

@@ -12,6 +12,7 @@ from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
 from llm_tiered.router.inner import finish, inner_options, inner_response
+from llm_tiered.router.thinking import MOST_THOUGHTS
 from tests import gemini
 from tests.stand_in import StandIn
 
@@ -65,7 +66,7 @@ def test_names_of_options() -> None:
     options: Any = inner_options(llm.get_model(gemini.MODEL), {}, requested)
     assert options.model_dump(exclude_none=True) == {
         "temperature": 0.5,
-        "max_output_tokens": 50,
+        "max_output_tokens": 50 + MOST_THOUGHTS,
         "top_p": 0.9,
     }
     options = inner_options(toy_model(Options=NewOptions), {}, requested)
@@ -92,7 +93,8 @@ def test_request_beats_tier(name: str) -> None:
     options = inner_options(
         llm.get_model(gemini.MODEL), {name: 900, "top_k": 3}, {"max_tokens": 50}
     )
-    assert options.model_dump(exclude_none=True) == {"max_output_tokens": 50, "top_k": 3}
+    limit = 50 + MOST_THOUGHTS
+    assert options.model_dump(exclude_none=True) == {"max_output_tokens": limit, "top_k": 3}
 
 
 def test_zero_is_a_value() -> None:

@@ -15,6 +15,7 @@ import pytest
 import sqlite_utils
 from llm.logs import LogStore
 
+from llm_tiered.router.thinking import MOST_THOUGHTS
 from tests import gemini
 
 if TYPE_CHECKING:
@@ -117,13 +118,13 @@ async def test_request(ask: Ask, httpx_mock: HTTPXMock) -> None:
     assert body["contents"] == [{"role": "user", "parts": [{"text": "Say hello"}]}]
     sampling = {name: body["generationConfig"].get(name) for name in ("temperature", "topP")}
     assert sampling == {"temperature": 0.0, "topP": 0.5}
-    assert body["generationConfig"]["maxOutputTokens"] == 50
+    assert body["generationConfig"]["maxOutputTokens"] == 50 + MOST_THOUGHTS
     assert "seed" not in json.dumps(body)
 
 
 async def test_tier_options(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
     """The tier's options reach Gemini, under Gemini's names or the general ones."""
-    toys.configure_cloud(timeout=33, max_tokens=900, temperature=0.1, top_k=3)
+    toys.configure_cloud(timeout=33, max_output_tokens=900, temperature=0.1, top_k=3)
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8)
     (request,) = httpx_mock.get_requests()
@@ -139,7 +140,7 @@ async def test_request_beats_tier(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, n
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     await ask("Say hello", complexity=8, max_tokens=50)
     config = gemini.sent(httpx_mock)[0]["generationConfig"]
-    assert (config["maxOutputTokens"], config["temperature"]) == (50, 0.1)
+    assert (config["maxOutputTokens"], config["temperature"]) == (50 + MOST_THOUGHTS, 0.1)
 
 
 async def test_alias(ask: Ask, toys: Toys, httpx_mock: HTTPXMock, user_path: Path) -> None:
