@@ -178,8 +178,8 @@ def test_without_prompt_on_the_command_line(
     (tmp_path / "text.txt").write_text("Hello")
     for alone in (["-s", "Say hello."], ["-f", str(tmp_path / "text.txt")]):
         assert "answer" in run("-m", "tiered", *options, *alone).output
-    toys.small.does = toys.medium.does = ['{"name": "Rex"}']
-    assert "Rex" in run("-m", "tiered", *options, "--schema", "name").output
+    toys.small.does = toys.medium.does = ['{"name": "Rex", "age": "3"}']
+    assert "Rex" in run("-m", "tiered", *options, "--schema", "name, age").output
     assert len(logged()) == 3
 
 
