@@ -12,7 +12,7 @@ from tests.tiny_models import Family, build
 if TYPE_CHECKING:
     from pathlib import Path
 
-FAMILIES: tuple[Family, ...] = ("phi3", "qwen2", "qwen3")
+FAMILIES: tuple[Family, ...] = ("phi3", "qwen2", "qwen3", "qwen3_next", "gemma3_text")
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -28,6 +28,11 @@ QWEN_CHAT = (
     "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
     "<|im_start|>assistant\nHi!<|im_end|>\n<|im_start|>user\nWho are you?<|im_end|>\n"
     "<|im_start|>assistant\n"
+)
+GEMMA_CHAT = (
+    "<bos><start_of_turn>user\nBe brief.\n\nHello<end_of_turn>\n"
+    "<start_of_turn>model\nHi!<end_of_turn>\n<start_of_turn>user\nWho are you?<end_of_turn>\n"
+    "<start_of_turn>model\n"
 )
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
@@ -150,7 +155,8 @@ def test_a_high_eos_bias_ends_the_turn(family: Family, tmp_path: Path) -> None:
     token = generate(build(family, tmp_path, eos_bias=100.0), 1)[0]
 
     _, tokenizer = load(tmp_path)
-    assert tokenizer.decode([token]) == ("<|end|>" if family == "phi3" else "<|im_end|>")
+    ends = {"phi3": "<|end|>", "gemma3_text": "<end_of_turn>"}
+    assert tokenizer.decode([token]) == ends.get(family, "<|im_end|>")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +165,8 @@ def test_a_high_eos_bias_ends_the_turn(family: Family, tmp_path: Path) -> None:
         ("phi3", False, False, {"<|endoftext|>"}),
         ("qwen2", True, False, {"<|im_end|>", "<|endoftext|>"}),
         ("qwen3", True, True, {"<|im_end|>", "<|endoftext|>"}),
+        ("qwen3_next", True, True, {"<|im_end|>", "<|endoftext|>"}),
+        ("gemma3_text", False, False, {"<eos>", "<end_of_turn>"}),
     ],
 )
 def test_capabilities(
@@ -173,7 +181,14 @@ def test_capabilities(
 
 
 @pytest.mark.parametrize(
-    ("family", "expected"), [("phi3", PHI_CHAT), ("qwen2", QWEN_CHAT), ("qwen3", QWEN_CHAT)]
+    ("family", "expected"),
+    [
+        ("phi3", PHI_CHAT),
+        ("qwen2", QWEN_CHAT),
+        ("qwen3", QWEN_CHAT),
+        ("qwen3_next", QWEN_CHAT),
+        ("gemma3_text", GEMMA_CHAT),
+    ],
 )
 def test_chat_format(family: Family, expected: str, folders: Folders) -> None:
     """A chat with a system prompt is rendered in the family's format."""
@@ -186,7 +201,7 @@ def test_chat_format(family: Family, expected: str, folders: Folders) -> None:
 
 
 def test_default_system_prompt(folders: Folders) -> None:
-    """Without a system prompt, Qwen 2.5 uses its own, Qwen 3 and Phi none."""
+    """Without a system prompt, Qwen 2.5 uses its own, the others none."""
     user = [{"role": "user", "content": "Hello"}]
     texts = {family: render(load(folders[family])[1], user) for family in FAMILIES}
 
@@ -195,6 +210,8 @@ def test_default_system_prompt(folders: Folders) -> None:
         "phi3": "<|user|>\nHello<|end|>\n<|assistant|>\n",
         "qwen2": f"{QWEN2_SYSTEM}<|im_end|>\n{turns}",
         "qwen3": turns,
+        "qwen3_next": turns,
+        "gemma3_text": "<bos><start_of_turn>user\nHello<end_of_turn>\n<start_of_turn>model\n",
     }
 
 

@@ -11,10 +11,17 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tests.chat_templates import (
+    GEMMA3_TEMPLATE,
+    PHI3_TEMPLATE,
+    QWEN2_TEMPLATE,
+    QWEN3_TEMPLATE,
+)
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-Family = Literal["phi3", "qwen2", "qwen3"]
+Family = Literal["phi3", "qwen2", "qwen3", "qwen3_next", "gemma3_text"]
 
 NEVER = -1000.0
 """An `eos_bias` so low that the model never ends its turn."""
@@ -61,114 +68,6 @@ class _Format:
     rope_theta: float
 
 
-PHI3_TEMPLATE = r"""
-{%- for message in messages if message.role in ["system", "user", "assistant"] %}
-    {%- if message.content or message.role != "system" %}
-        {{- "<|" ~ message.role ~ "|>\n" ~ message.content ~ "<|end|>\n" }}
-    {%- endif %}
-{%- endfor %}
-{{- "<|assistant|>\n" if add_generation_prompt else eos_token }}"""
-
-_QWEN_MACROS = r"""
-{%- macro turn(role, text) %}
-    {{- "<|im_start|>" ~ role ~ "\n" ~ text ~ "<|im_end|>\n" }}
-{%- endmacro %}
-{%- macro tool_section() %}
-    {{- "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n" }}
-    {{- "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n" }}
-    {%- for tool in tools %}
-        {{- tool | tojson ~ "\n" }}
-    {%- endfor %}
-    {{- "</tools>\n\nFor each function call, return a json object with function name and " }}
-    {{- "arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n" }}
-    {{- '{"name": <function-name>, "arguments": <args-json-object>}' ~ "\n</tool_call>" }}
-{%- endmacro %}
-{%- macro tool_calls(message, content) %}
-    {%- for call in message.tool_calls or [] %}
-        {%- set tool_call = call.function or call %}
-        {{- "\n" if content or not loop.first }}
-        {{- '<tool_call>\n{"name": "' ~ tool_call.name ~ '", "arguments": ' }}
-        {{- arguments(tool_call.arguments) ~ "}\n</tool_call>" }}
-    {%- endfor %}
-{%- endmacro %}
-{%- macro tool_result(message, before, after) %}
-    {{- "<|im_start|>user" if before.role != "tool" }}
-    {{- "\n<tool_response>\n" ~ message.content ~ "\n</tool_response>" }}
-    {{- "<|im_end|>\n" if after.role != "tool" }}
-{%- endmacro %}"""
-
-QWEN2_TEMPLATE = (
-    r"""
-{%- macro arguments(value) %}
-    {{- value | tojson }}
-{%- endmacro %}"""
-    + _QWEN_MACROS
-    + r"""
-{%- set system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant." %}
-{%- if messages[0].role == "system" %}
-    {%- set system = messages[0].content %}
-{%- endif %}
-{{- turn("system", system ~ ("\n\n" ~ tool_section() if tools else "")) }}
-{%- for message in messages %}
-    {%- if message.role == "tool" %}
-        {{- tool_result(message, loop.previtem or {}, loop.nextitem or {}) }}
-    {%- elif message.role == "assistant" %}
-        {%- set content = message.content or "" %}
-        {{- turn("assistant", content ~ tool_calls(message, content)) }}
-    {%- elif not (loop.first and message.role == "system") %}
-        {{- turn(message.role, message.content) }}
-    {%- endif %}
-{%- endfor %}
-{{- "<|im_start|>assistant\n" if add_generation_prompt }}"""
-)
-
-QWEN3_TEMPLATE = (
-    r"""
-{%- macro arguments(value) %}
-    {{- value if value is string else value | tojson }}
-{%- endmacro %}"""
-    + _QWEN_MACROS
-    + r"""
-{%- set system = [messages[0].content] if messages[0].role == "system" else [] %}
-{%- set system = system + ([tool_section()] if tools else []) %}
-{{- turn("system", system | join("\n\n")) if system }}
-{#- Thinking stays only in the turns after the last question, that is, between tool calls. #}
-{%- set last = namespace(question=messages | length - 1) %}
-{%- for message in messages %}
-    {%- if message.role == "user" %}
-        {%- set result = message.content.startswith("<tool_response>") %}
-        {%- if not (result and message.content.endswith("</tool_response>")) %}
-            {%- set last.question = loop.index0 %}
-        {%- endif %}
-    {%- endif %}
-{%- endfor %}
-{%- for message in messages %}
-    {%- if message.role == "tool" %}
-        {{- tool_result(message, loop.previtem or {}, loop.nextitem or {}) }}
-    {%- elif message.role == "assistant" %}
-        {%- set content = message.content or "" %}
-        {%- set thinking = message.reasoning_content or "" %}
-        {%- if not thinking and "</think>" in content %}
-            {%- set thinking = content.split("</think>")[0].split("<think>")[-1].strip("\n") %}
-            {%- set content = content.split("</think>")[-1].lstrip("\n") %}
-        {%- endif %}
-        {%- set calls = tool_calls(message, content) %}
-        {%- if loop.index0 > last.question and (loop.last or thinking) %}
-            {%- set thinking = "<think>\n" ~ thinking.strip("\n") ~ "\n</think>\n\n" %}
-            {%- set content = thinking ~ content.lstrip("\n") %}
-        {%- endif %}
-        {{- turn("assistant", content ~ calls) }}
-    {%- elif not (loop.first and message.role == "system") %}
-        {{- turn(message.role, message.content) }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- "<|im_start|>assistant\n" }}
-    {{- "<think>\n\n</think>\n\n" if enable_thinking is defined and not enable_thinking }}
-{%- endif %}"""
-)
-
-
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _FORMATS: dict[Family, _Format] = {
     "phi3": _Format(
@@ -206,6 +105,51 @@ _FORMATS: dict[Family, _Format] = {
         template=QWEN3_TEMPLATE,
         rope_theta=1e6,
     ),
+    "qwen3_next": _Format(
+        architecture="Qwen3NextForCausalLM",
+        special=_CHATML,
+        added=(
+            "<tool_call>",
+            "</tool_call>",
+            "<tool_response>",
+            "</tool_response>",
+            "<think>",
+            "</think>",
+        ),
+        turn_end="<|im_end|>",
+        eos=("<|im_end|>", "<|endoftext|>"),
+        template=QWEN3_TEMPLATE,
+        rope_theta=1e7,
+    ),
+    "gemma3_text": _Format(
+        architecture="Gemma3ForCausalLM",
+        special=("<|endoftext|>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
+        added=(),
+        turn_end="<end_of_turn>",
+        eos=("<eos>", "<end_of_turn>"),
+        template=GEMMA3_TEMPLATE,
+        rope_theta=1e6,
+    ),
+}
+
+# Of each two layers, the first one has linear attention or a short sliding window.
+_LAYERS: dict[Family, dict[str, Any]] = {
+    "qwen3_next": {
+        "full_attention_interval": 2,
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_conv_kernel_dim": 4,
+        "partial_rotary_factor": 0.25,
+        "num_experts": 0,
+        "num_experts_per_tok": 0,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 64,
+        "shared_expert_intermediate_size": 64,
+    },
+    "gemma3_text": {"sliding_window": 24, "sliding_window_pattern": 2},
 }
 
 
@@ -300,9 +244,9 @@ def _config(
         # Padded beyond the tokenizer's last token, as in real models.
         "vocab_size": (len(tokenizer) // 64 + 1) * 64,
     }
-    if family == "qwen3":
+    if family not in ("phi3", "qwen2"):
         config["head_dim"] = hidden // 4
-    return config
+    return config | _LAYERS.get(family, {})
 
 
 def _random_model(config: dict[str, Any], seed: int) -> Any:
@@ -336,7 +280,9 @@ def _bias_tokens(model: Any, tokenizer: Any, turn_end: str, eos_bias: float) -> 
 
     model.model.embed_tokens.weight[:, 0] = 1.0
     for layer in model.layers:
-        layer.self_attn.o_proj.weight[0] = 0.0
+        is_linear = getattr(layer, "is_linear", False)
+        output = layer.linear_attn.out_proj if is_linear else layer.self_attn.o_proj
+        output.weight[0] = 0.0
         layer.mlp.down_proj.weight[0] = 0.0
     head = model.lm_head.weight
     head[:, 0] = 0.0

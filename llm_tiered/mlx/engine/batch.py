@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..tokens.logprobs import StepLogprobs
@@ -50,8 +51,11 @@ class Batch:
 
     @property
     def has_one_left(self) -> bool:
-        """Whether a single sequence is left, which is faster outside of a batch."""
-        return self.is_joinable and len(self._running) == 1
+        """Whether a single sequence is left, and can continue faster outside of a batch.
+
+        A KV cache that can't be trimmed would have to be computed again for that.
+        """
+        return self.is_joinable and self.model.trims_caches and len(self._running) == 1
 
     @property
     def kv_bytes(self) -> int:
@@ -62,11 +66,12 @@ class Batch:
         """Let a sequence join. Raises TieredError if it can't be served."""
         cache, unread = sequence.prepare()
         tokens = sequence.tokens
-        (uid,) = self._batch_generator().insert(
-            [unread],
+        known = len(tokens) - len(unread)
+        (uid,) = self._batch_generator().insert_segments(
+            [_split(unread, [length - known for length in sequence.checkpoints])],
             max_tokens=[sequence.tokens_left],
             caches=[cache] if cache else None,
-            all_tokens=[tokens[: len(tokens) - len(unread)]],
+            all_tokens=[tokens[:known]],
             samplers=[sequence.sampler],
             logits_processors=[sequence.processors or _no_processors()],
         )
@@ -98,8 +103,8 @@ class Batch:
         self._running.clear()
         # Without the cache, its tokens are processed again.
         with suppress(Exception):
-            kv_cache, _ = self._batch_generator().extract_cache([uid])[uid]
-            sequence.cache.carry(kv_cache)
+            kv_cache, tokens = self._batch_generator().extract_cache([uid])[uid]
+            sequence.cache.carry(tokens, kv_cache)
         self.close()
         return sequence
 
@@ -136,11 +141,21 @@ class Batch:
         for response in prompts:
             if response.uid in self._running and not response.end_of_prompt:
                 self._running[response.uid].report_prefill(*response.progress)
+                if response.end_of_segment:
+                    self._keep_checkpoint(response.uid)
         if answers:
             step = StepLogprobs([one.token for one in answers], [one.logprobs for one in answers])
             for row, response in enumerate(answers):
                 if response.uid in self._running:
                     self._push(response, step, row)
+
+    def _keep_checkpoint(self, uid: int) -> None:
+        """Keep the KV cache of a sequence whose prompt was processed up to a checkpoint."""
+        sequence = self._running[uid]
+        if sequence.checkpoints:
+            kv_cache, tokens = self._batch_generator().extract_cache([uid])[uid]
+            if len(tokens) in sequence.checkpoints:
+                sequence.cache.checkpoint(list(tokens), kv_cache)
 
     def _push(self, response: Any, step: StepLogprobs, row: int) -> None:
         """Pass a generated token to its sequence, and remove the sequence when it has ended."""
@@ -197,6 +212,12 @@ class Batch:
             for sequence in sequences:
                 sequence.fail(error)
         self._has_failed = True
+
+
+def _split(tokens: list[int], positions: list[int]) -> list[list[int]]:
+    """Return the tokens in segments that end at these positions, as far as they lie inside."""
+    cuts = [0, *(position for position in positions if 0 < position < len(tokens)), len(tokens)]
+    return [tokens[start:end] for start, end in pairwise(cuts)]
 
 
 @cache

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from array import array
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ..tokens.prefix import common_length
+from . import layer_caches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,82 +20,77 @@ MAX_ENTRIES = 64
 PLAIN = ""
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A KV cache that holds exactly these tokens."""
+
+    kind: str
+    tokens: array[int]
+    cache: list[Any]
+    nbytes: int
+
+
 class PrefixCache:
     """The KV caches of a model's latest prompts and answers, limited in bytes.
 
-    The least recently stored is evicted first. Since an answer is stored with its prompt, using an
-    entry renews it. Entries are found by token ids, because a reply can tokenise differently when
-    it comes back as text. A cache of one kind, such as a quantised one, is never used for another.
+    The least recently used is evicted first. Entries are found by token ids, because a reply can
+    tokenise differently when it comes back as text. A cache of one kind, such as a quantised one,
+    is never used for another.
+
+    mlx-lm's LRUPromptCache is not used: there, a lookup takes a time that grows with the square of
+    what an entry has beyond the common prefix, and does not count as a use.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        from mlx_lm.models.cache import LRUPromptCache
-
-        self._cache = LRUPromptCache(max_size=MAX_ENTRIES, max_bytes=max_bytes)
+        self._max_bytes = max_bytes
+        # The least recently used first.
+        self._entries: list[_Entry] = []
 
     @property
     def nbytes(self) -> int:
         """The size of all entries, in bytes."""
-        return int(self._cache.nbytes)
+        return sum(entry.nbytes for entry in self._entries)
 
     def fetch(self, tokens: Sequence[int], kind: str = PLAIN) -> tuple[Any, list[int]]:
         """Return a copy of the cache of the longest known prefix, or None, and the tokens left.
 
-        At least one token is left to process.
+        At least one token is left to process. A cache that can't be trimmed is known only as a
+        whole.
         """
-        cache, _ = self._cache.fetch_nearest_cache(kind, list(tokens))
-        return trim_to_prefix(cache, tokens) if cache else (None, list(tokens))
+        prefix = array("i", tokens[:-1])
+        best, longest = None, 0
+        for entry in self._entries:
+            common = common_length(entry.tokens, prefix) if entry.kind == kind else 0
+            whole = common == len(entry.tokens)
+            if common > longest and (whole or layer_caches.can_trim(entry.cache)):
+                best, longest = entry, common
+        if best is None:
+            return None, list(tokens)
+        self._entries.remove(best)
+        self._entries.append(best)
+        # The copy shares its memory until one of both changes: MLX copies on write.
+        cache = copy.deepcopy(best.cache)
+        layer_caches.trim(cache, len(best.tokens) - longest)
+        return cache, list(tokens[longest:])
 
-    def store(self, tokens: Sequence[int], cache: Any, kind: str = PLAIN) -> None:
-        """Keep the cache of these tokens; it may lack the last of them."""
+    def store(self, tokens: Sequence[int], cache: list[Any], kind: str = PLAIN) -> None:
+        """Keep the cache of these tokens, and evict others to stay within the limits."""
         import mlx.core as mx
 
-        length = cached_length(cache)
-        if length is not None and 0 < length <= len(tokens):
-            # Before it is computed, it would keep the whole batch that it was cut out of in memory.
-            mx.eval([layer.state for layer in cache])
-            self._cache.insert_cache(kind, list(tokens[:length]), cache)
+        nbytes = sum(layer.nbytes for layer in cache)
+        if not tokens or nbytes > self._max_bytes:
+            return
+        # Before it is computed, it would keep the whole batch that it was cut out of in memory.
+        mx.eval([layer.state for layer in cache])
+        new = _Entry(kind, array("i", tokens), cache, nbytes)
+        self._entries = [entry for entry in self._entries if not _replaces(new, entry)]
+        self._entries.append(new)
+        while self.nbytes > self._max_bytes or len(self._entries) > MAX_ENTRIES:
+            del self._entries[0]
 
 
-def trim_to_prefix(cache: Any, tokens: Sequence[int]) -> tuple[Any, list[int]]:
-    """Trim a cache so that it holds a prefix of the tokens, and return it with the tokens left.
-
-    At least one token is left to process. If the cache can't be trimmed, returns None and all
-    tokens.
-    """
-    from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
-
-    length = cached_length(cache)
-    if length is None:
-        return None, list(tokens)
-    most = len(tokens) - 1
-    if length > most:
-        if not can_trim_prompt_cache(cache):
-            return None, list(tokens)
-        trim_prompt_cache(cache, length - most)
-    return cache, list(tokens[min(length, most) :])
-
-
-def compact(cache: Any) -> None:
-    """Free the memory that a cache reserves for more tokens: it grows by 256 at a time.
-
-    This also computes it, which releases the batch that it was cut out of.
-    """
-    import mlx.core as mx
-    from mlx.utils import tree_map
-    from mlx_lm.models.cache import KVCache, QuantizedKVCache
-
-    for layer in cache:
-        if isinstance(layer, (KVCache, QuantizedKVCache)):
-            length = layer.offset
-            layer.keys, layer.values = tree_map(
-                lambda part, length=length: mx.contiguous(part[..., :length, :]),
-                (layer.keys, layer.values),
-            )
-    mx.eval([layer.state for layer in cache])
-
-
-def cached_length(cache: Any) -> int | None:
-    """Return the number of tokens in a cache, or None if its kind does not say."""
-    offset = getattr(cache[0], "offset", None) if cache else None
-    return offset if isinstance(offset, int) else None
+def _replaces(new: _Entry, old: _Entry) -> bool:
+    """Return whether the new entry serves every prompt that the old one does."""
+    if new.kind != old.kind or common_length(new.tokens, old.tokens) < len(old.tokens):
+        return False
+    return len(new.tokens) == len(old.tokens) or layer_caches.can_trim(new.cache)

@@ -9,6 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..tokens.prefix import common_length
+from . import layer_caches
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -31,29 +34,33 @@ class KvStore:
     def find(self, model: str, tokens: Sequence[int]) -> tuple[Any, int]:
         """Return the KV cache with the longest common prefix and its length, or None and 0.
 
-        At least one token is left to process.
+        At least one token is left to process. A cache that can't be trimmed counts only as a whole.
         """
-        best: tuple[Path, int, int] | None = None
-        for ids in self._entries(model):
-            cached = _read_ids(ids)
-            common = min(_common_length(cached, tokens), len(tokens) - 1)
-            if common >= MIN_TOKENS and (best is None or common > best[1]):
-                best = (ids, common, len(cached))
-        return self._load(*best) if best else (None, 0)
+        prefix = array("i", tokens[:-1])
+        known = [(ids, self._read_ids(model, ids)) for ids in self._entries(model)]
+        candidates = [(common_length(cached, prefix), len(cached), ids) for ids, cached in known]
+        # The longest prefix first; among equals the shortest cache, which needs the least trimming.
+        candidates.sort(key=lambda entry: (-entry[0], entry[1]))
+        for common, length, ids in candidates:
+            if common < MIN_TOKENS:
+                break
+            cache = self._load(ids, length, length - common)
+            if cache:
+                return cache, common
+        return None, 0
 
-    def save(self, model: str, tokens: Sequence[int], cache: Any) -> None:
+    def save(self, model: str, tokens: Sequence[int], cache: list[Any]) -> None:
         """Write a KV cache, and remove the least recently used ones to stay within the limit.
 
         A cache that can't be written is left out.
         """
         from mlx_lm.models.cache import save_prompt_cache
 
-        if len(tokens) < MIN_TOKENS:
+        if len(tokens) < MIN_TOKENS or not layer_caches.can_load(cache):
             return
-        ids = array("i", tokens).tobytes()
-        name = hashlib.sha256(model.encode() + b"\0" + ids).hexdigest()[:32]
-        target = self._model_folder(model) / f"{name}.safetensors"
-        unfinished = target.with_name(f".{name}.{os.getpid()}.safetensors")
+        cached = array("i", tokens)
+        target = self._model_folder(model) / f"{_name(model, cached)}.safetensors"
+        unfinished = target.with_name(f".{target.stem}.{os.getpid()}.safetensors")
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.chmod(0o700)
@@ -62,8 +69,9 @@ class KvStore:
             unfinished.replace(target)
             ids_file = target.with_suffix(".ids")
             ids_file.touch(mode=0o600)
-            ids_file.write_bytes(ids)
-            self._remove_prefixes(model, target, tokens)
+            ids_file.write_bytes(cached.tobytes())
+            if layer_caches.can_trim(cache):
+                self._remove_prefixes(model, target, cached)
             self._shrink()
         except (OSError, RuntimeError, ValueError):
             unfinished.unlink(missing_ok=True)
@@ -78,36 +86,43 @@ class KvStore:
             # The folder belongs to another user, as after sudo. The prompt is processed instead.
             return []
 
-    def _load(self, ids: Path, common: int, length: int) -> tuple[Any, int]:
-        """Load an entry of `length` tokens, trimmed to those in common."""
+    def _read_ids(self, model: str, file: Path) -> array[int]:
+        """Return the token ids of an entry, or none if they can't be read or are not all there."""
+        ids = array("i")
+        with suppress(OSError, ValueError):
+            ids.frombytes(file.read_bytes())
+        return ids if file.stem == _name(model, ids) else array("i")
+
+    def _load(self, ids: Path, length: int, surplus: int) -> list[Any] | None:
+        """Return an entry of `length` tokens without its last ones, or None if it can't be trimmed.
+
+        An entry that is damaged is removed.
+        """
         import mlx.core as mx
-        from mlx_lm.models.cache import (
-            can_trim_prompt_cache,
-            load_prompt_cache,
-            trim_prompt_cache,
-        )
+        from mlx_lm.models.cache import load_prompt_cache
 
         file = ids.with_suffix(".safetensors")
         try:
-            cache: Any = load_prompt_cache(str(file))
+            # This reads only the file's header.
+            cache: list[Any] = load_prompt_cache(str(file))
+            if layer_caches.length(cache) not in (None, length):
+                return None
+            if not layer_caches.trim(cache, surplus):
+                return None
             mx.eval([layer.state for layer in cache])
             os.utime(file)
         except Exception:
             # Whatever is wrong with the file, the prompt can be processed instead.
-            return None, 0
-        if getattr(cache[0], "offset", length) != length:
-            return None, 0
-        if common < length:
-            if not can_trim_prompt_cache(cache):
-                return None, 0
-            trim_prompt_cache(cache, length - common)
-        return cache, common
+            with suppress(OSError):
+                _remove(ids)
+            return None
+        return cache
 
-    def _remove_prefixes(self, model: str, target: Path, tokens: Sequence[int]) -> None:
+    def _remove_prefixes(self, model: str, target: Path, tokens: array[int]) -> None:
         """Remove the entries whose tokens are a prefix of the new entry's."""
         for ids in self._entries(model):
-            cached = _read_ids(ids)
-            if ids.stem != target.stem and list(cached) == list(tokens[: len(cached)]):
+            cached = self._read_ids(model, ids)
+            if ids.stem != target.stem and common_length(cached, tokens) == len(cached):
                 _remove(ids)
 
     def _shrink(self) -> None:
@@ -121,18 +136,8 @@ class KvStore:
             total -= stat.st_size
 
 
-def _read_ids(file: Path) -> array[int]:
-    """Return the token ids of an entry, or none if they can't be read."""
-    ids = array("i")
-    with suppress(OSError, ValueError):
-        ids.frombytes(file.read_bytes())
-    return ids
-
-
-def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return the length of the common prefix of two sequences."""
-    pairs = zip(left, right, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+def _name(model: str, ids: array[int]) -> str:
+    return hashlib.sha256(model.encode() + b"\0" + ids.tobytes()).hexdigest()[:32]
 
 
 def _remove(ids: Path) -> None:

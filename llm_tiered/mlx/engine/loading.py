@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import DamagedModel, EngineError, ModelUnavailable
 from ..tokens import structured
 from ..weights.inspect import WEIGHTS_PATTERN
+from . import layer_caches
 from .kv import PrefixCache
 
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ class LoadedModel:
     """A model in memory, with its tokenizer, the facts from its files and its prefix cache.
 
     `version` distinguishes it from other models that had or will have the same name.
+    `trims_caches` says whether KV caches can be trimmed to any length, and `batches` whether
+    several sequences can be generated together.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any, files: ModelFiles, request: GenerationRequest
     ) -> None:
+        from mlx_lm.models.cache import make_prompt_cache
+
         self.name = request.name
         self.model = model
         self.tokenizer = tokenizer
@@ -41,6 +46,9 @@ class LoadedModel:
         self.sampling = _sampling_defaults(files.path)
         self.prefixes = PrefixCache(int(request.budget * PREFIX_CACHE_SHARE))
         self.version = f"{self.name} {files.path} {_last_modified(files.path, request.adapter)}"
+        empty = make_prompt_cache(model)
+        self.trims_caches = layer_caches.always_trims(empty)
+        self.batches = layer_caches.can_batch(empty)
         self.vocabulary_size = len(tokenizer.get_vocab())
         # Logits are padded beyond the vocabulary.
         self.logits_width = int(getattr(model.args, "vocab_size", None) or self.vocabulary_size)

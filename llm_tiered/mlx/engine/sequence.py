@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError, PromptTooLong, RequestError
-from ..tokens import messages, sampling
+from ..tokens import checkpoints, messages, sampling
 from ..tokens.decoding import Decoder, ToolText
 from ..tokens.structured import compile_schema, make_constraint
 from ..tokens.tools import parse_call
@@ -45,12 +45,14 @@ class RunningSequence:
         options = _sampling_options(request, model)
         self.sampler = _make_sampler(request, options)
         self._penalties = sampling.make_penalties(options)
-        # Masks and penalties can't follow a draft model's guesses. Such requests do without it,
-        # which changes nothing about the answer.
-        has_processors = bool(self._penalties or request.schema)
-        self.draft_request = None if has_processors else request.draft_request
+        # Masks and penalties can't follow a draft model's guesses, and a KV cache that can't be
+        # trimmed can't forget them. Such requests do without it, which changes nothing about the
+        # answer.
+        guesses = model.trims_caches and not (self._penalties or request.schema)
+        self.draft_request = request.draft_request if guesses else None
         self.constraint: Constraint | None = None
         self.cache = SequenceCache(request, model)
+        self.checkpoints = self._find_checkpoints()
         self._cached_tokens: int | None = None
         self._opens_thinking = messages.opens_thinking(model.tokenizer, self.prompt)
         self._decoder = Decoder(
@@ -66,10 +68,13 @@ class RunningSequence:
 
     @property
     def needs_solo(self) -> bool:
-        """Whether no batch can serve it: it has a seed, a quantised KV cache or a draft model."""
+        """Whether no batch can serve it.
+
+        It has a seed, a quantised KV cache or a draft model, or the model knows no batches.
+        """
         request = self.request
         own_state = request.seed is not None or request.kv_bits is not None
-        return own_state or self.draft_request is not None
+        return own_state or self.draft_request is not None or not self.model.batches
 
     @property
     def processors(self) -> list[Callable[[Any, Any], Any]]:
@@ -145,6 +150,20 @@ class RunningSequence:
         if not self._has_ended:
             self._has_ended = True
             self._job.release()
+
+    def _find_checkpoints(self) -> list[int]:
+        """Return the lengths of the prompt's parts whose KV caches are kept."""
+        if self.model.trims_caches or not self.cache.is_enabled:
+            # Nothing is kept, or the final cache serves every part.
+            return []
+        request = self.request
+        return checkpoints.find(
+            self.model.tokenizer,
+            request.chat,
+            self.prompt,
+            tools=request.tools,
+            thinking=_thinking(request),
+        )
 
     def _make_constraint(self) -> Constraint | None:
         """Return the schema's constraint, in the state that follows the tokens so far."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .kv import PLAIN, cached_length, compact, trim_to_prefix
+from . import layer_caches
+from .kv import PLAIN
 
 if TYPE_CHECKING:
     from .loading import LoadedModel
@@ -20,23 +21,28 @@ class SequenceCache:
 
     def __init__(self, request: GenerationRequest, model: LoadedModel) -> None:
         self.kind = PLAIN
-        self._model = model
-        self._store = request.kv_store
         # With a seed, results are the same to the last bit only if the whole prompt is processed
         # in the same way each time.
-        self._is_enabled = request.seed is None
-        self._carried: Any = None
+        self.is_enabled = request.seed is None
+        self._model = model
+        self._store = request.kv_store
+        self._carried: tuple[list[Any], int] | None = None
+        # Checkpoints are written to disk when the answer is complete: it should not wait for them.
+        self._unwritten: list[tuple[list[int], list[Any]]] = []
 
     def fetch(self, tokens: list[int]) -> tuple[Any, list[int]]:
         """Return the cache of the longest known prefix, or None, and the tokens left to process.
 
         At least one token is left.
         """
-        if not self._is_enabled:
+        if not self.is_enabled:
             return None, tokens
         carried, self._carried = self._carried, None
         if carried:
-            return trim_to_prefix(carried, tokens)
+            cache, length = carried
+            kept = min(length, len(tokens) - 1)
+            if layer_caches.trim(cache, length - kept):
+                return cache, tokens[kept:]
         cache, unread = self._model.prefixes.fetch(tokens, self.kind)
         if self._store is not None:
             stored, length = self._store.find(self._source, tokens)
@@ -44,24 +50,46 @@ class SequenceCache:
                 return stored, tokens[length:]
         return cache, unread
 
-    def store(self, tokens: list[int], cache: Any) -> None:
-        """Keep the cache of these tokens for later requests, unless that fails."""
-        if not self._is_enabled:
+    def checkpoint(self, tokens: list[int], cache: list[Any]) -> None:
+        """Keep the cache of a part of the prompt, unless that fails. Nothing else may change it."""
+        with suppress(Exception):
+            cached = self._keep(tokens, cache)
+            if self._store is not None:
+                self._unwritten.append((cached, cache))
+
+    def store(self, tokens: list[int], cache: list[Any]) -> None:
+        """Keep the cache of these tokens for later requests, unless that fails.
+
+        With a draft model, it may lack the last ones.
+        """
+        if not self.is_enabled:
             return
         with suppress(Exception):
-            cached = tokens[: cached_length(cache)]
-            compact(cache)
-            self._model.prefixes.store(cached, cache, self.kind)
+            cached = self._keep(tokens, cache)
             if self._store is not None:
-                self._store.save(self._source, cached, cache)
+                for each in [*self._unwritten, (cached, cache)]:
+                    self._store.save(self._source, *each)
+        self._unwritten.clear()
 
-    def carry(self, cache: Any) -> None:
-        """Keep a cache for the runner that continues this sequence, unless that fails."""
+    def carry(self, tokens: list[int], cache: list[Any]) -> None:
+        """Keep the cache of these tokens for the runner that continues, unless that fails."""
         with suppress(Exception):
-            compact(cache)
-            self._carried = cache
+            layer_caches.compact(cache)
+            self._carried = cache, len(_cached(tokens, cache))
+
+    def _keep(self, tokens: list[int], cache: list[Any]) -> list[int]:
+        """Keep a cache in memory, and return the tokens in it."""
+        cached = _cached(tokens, cache)
+        layer_caches.compact(cache)
+        self._model.prefixes.store(cached, cache, self.kind)
+        return cached
 
     @property
     def _source(self) -> str:
         """The name of the model and the kind of cache on disk."""
         return f"{self._model.version} {self.kind}" if self.kind else self._model.version
+
+
+def _cached(tokens: list[int], cache: list[Any]) -> list[int]:
+    """Return those of the tokens that are in the cache, all if it does not say."""
+    return tokens[: layer_caches.length(cache)]

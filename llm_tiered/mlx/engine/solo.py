@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -74,6 +75,7 @@ class Solo:
                 self._prefill()
                 return
             token, logprobs, *_ = next(self._steps)
+            self._unread = []
             step = StepLogprobs([token], [logprobs])
             ended = sequence.push(token, self._finish_reason(token), step)
         except Exception as error:
@@ -92,15 +94,15 @@ class Solo:
         """End the sequence, store its KV cache and release its state."""
         if not self._has_ended:
             self._sequence.end()
-            self._release(lambda cache: self._sequence.cache.store(self._sequence.tokens, cache))
+            self._release(self._sequence.cache.store)
 
     def hand_over(self) -> RunningSequence:
         """Return the sequence, with its KV cache, for a batch to continue. Only while joinable."""
         self._release(self._sequence.cache.carry)
         return self._sequence
 
-    def _release(self, keep: Callable[[Any], None]) -> None:
-        """Stop generating, and pass the KV cache to `keep`."""
+    def _release(self, keep: Callable[[list[int], list[Any]], None]) -> None:
+        """Stop generating, and pass the tokens that were processed and their cache to `keep`."""
         self._has_ended = True
         # No request depends on this, and the thread has others to serve.
         with suppress(Exception):
@@ -109,8 +111,9 @@ class Solo:
                 self._steps.close()
             if self._caches:
                 cache = [layer for layers in self._caches for layer in layers]
-                _trim_to_shortest(cache)
-                keep(cache)
+                if len(self.models) > 1:
+                    _trim_to_shortest(cache)
+                keep(self._processed(), cache)
         self._caches = []
 
     def _prefill(self) -> None:
@@ -122,7 +125,9 @@ class Solo:
         if not self._caches:
             self._prepare()
         most = QUANTISED_PREFILL_STEP if sequence.request.kv_bits else PREFILL_STEP
-        count = min(most, len(self._unread) - 1)
+        known = len(self._processed())
+        stops = [length - known for length in sequence.checkpoints if length > known]
+        count = min(most, len(self._unread) - 1, *stops)
         if count:
             with mx.stream(generation_stream):
                 tokens = mx.array(self._unread[:count])[None]
@@ -134,8 +139,15 @@ class Solo:
             self._unread = self._unread[count:]
             done = self._prefill_tokens - len(self._unread)
             sequence.report_prefill(done, self._prefill_tokens)
+            if count in stops:
+                sequence.cache.checkpoint(self._processed(), copy.deepcopy(self._caches[0]))
         if len(self._unread) == 1:
             self._steps = self._generate()
+
+    def _processed(self) -> list[int]:
+        """Return the tokens that the KV caches hold."""
+        tokens = self._sequence.tokens
+        return tokens[: len(tokens) - len(self._unread)]
 
     def _prepare(self) -> None:
         """Get the KV caches, with what is known of the tokens so far."""
@@ -146,7 +158,8 @@ class Solo:
         kind += [model.version for model in self.models[1:]]
         cache, self._unread = self._sequence.prepare(" ".join(kind))
         self._prefill_tokens = len(self._unread)
-        self._caches = _split(cache, self.models) if cache else _new_caches(self.models, bits)
+        new = _new_caches(self.models, bits)
+        self._caches = _split(cache, len(new[0])) if cache else new
 
     def _generate(self) -> Steps:
         """Return mlx-lm's generator of tokens, with or without a draft model."""
@@ -181,23 +194,23 @@ def _new_caches(models: tuple[LoadedModel, ...], bits: int | None) -> list[list[
     They are quantised from the first token on. mlx-lm itself would start with a plain cache, and
     the answer would then depend on how much of the prompt was known before.
     """
-    from mlx_lm.models.cache import make_prompt_cache
+    from mlx_lm.models.cache import KVCache, make_prompt_cache
 
     first, *others = [make_prompt_cache(model.model) for model in models]
     if bits is not None:
+        # mlx-lm can't quantise a sliding window.
         first = [
             layer.to_quantized(group_size=KV_GROUP_SIZE, bits=bits)
-            if hasattr(layer, "to_quantized")
+            if isinstance(layer, KVCache)
             else layer
             for layer in first
         ]
     return [first, *others]
 
 
-def _split(cache: list[Any], models: tuple[LoadedModel, ...]) -> list[list[Any]]:
-    """Return the layers of a cache, model by model."""
-    layers = len(models[0].model.layers)
-    return [cache[:layers], cache[layers:]][: len(models)]
+def _split(cache: list[Any], layers: int) -> list[list[Any]]:
+    """Return the layers of a cache, model by model; the first model has this number of them."""
+    return [part for part in (cache[:layers], cache[layers:]) if part]
 
 
 def _trim_to_shortest(cache: list[Any]) -> None:

@@ -156,7 +156,8 @@ class Worker(threading.Thread):
             raise RequestError(
                 f"{draft.name} can't be the draft model of {model.name}: their vocabularies differ"
             )
-        return draft
+        # Without it, the answer is the same.
+        return draft if draft.trims_caches else None
 
     def _shut_down(self) -> None:
         """End all jobs, unload all models and release MLX."""

@@ -109,15 +109,29 @@ def encode(
     if not tokenizer.has_chat_template:
         text = "\n\n".join(message["content"] for message in chat)
         return list(tokenizer.encode(text))
+    return render(tokenizer, chat, tools=tools, thinking=thinking)
+
+
+def render(
+    tokenizer: Any,
+    chat: Sequence[ChatMessage],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    thinking: bool | None = None,
+    opened: bool = True,
+) -> list[int]:
+    """Return the chat in the model's template; `opened` adds what opens the answer."""
     from jinja2 import TemplateError
 
     options: dict[str, Any] = {"tools": list(tools)} if tools else {}
     if thinking is not None:
         options["enable_thinking"] = thinking
+    options["add_generation_prompt"] = opened
+    apply = tokenizer.apply_chat_template
     try:
-        return _apply(tokenizer, chat, options)
+        return list(apply(list(chat), **options))
     except TemplateError:
-        return _apply(tokenizer, _without_system(chat), options)
+        return list(apply(_without_system(chat), **options))
 
 
 def opens_thinking(tokenizer: Any, prompt: Sequence[int]) -> bool:
@@ -126,10 +140,6 @@ def opens_thinking(tokenizer: Any, prompt: Sequence[int]) -> bool:
         return False
     tail = tokenizer.decode(list(prompt[-8:]))
     return bool(tail.rstrip().endswith(tokenizer.think_start))
-
-
-def _apply(tokenizer: Any, chat: Sequence[ChatMessage], options: dict[str, Any]) -> list[int]:
-    return list(tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, **options))
 
 
 def _without_system(chat: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -159,7 +159,7 @@ async def test_insertion_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyP
 
     expected = await answers(model, 4)
     start_together(monkeypatch, 4)
-    FailingCalls(monkeypatch, BatchGenerator, "insert", at=[3])
+    FailingCalls(monkeypatch, BatchGenerator, "insert_segments", at=[3])
     calls = [ask(model, each, **GREEDY) for each in questions(4)]
     errors = failures(await asyncio.gather(*calls, return_exceptions=True), expected)
     assert errors == [f"{NAME}: Fault: out of memory"]

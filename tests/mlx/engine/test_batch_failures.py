@@ -14,6 +14,7 @@ import mlx.core as mx
 import pytest
 
 from llm_tiered.errors import EngineError
+from tests.chat_templates import QWEN3_TEMPLATE
 from tests.mlx.engine.batches import (
     GREEDY,
     Reader,
@@ -23,7 +24,7 @@ from tests.mlx.engine.batches import (
 )
 from tests.mlx.engine.faults import FailingCalls, Fault
 from tests.mlx.models import PATIENCE, ask, async_local_model, details
-from tests.tiny_models import QWEN3_TEMPLATE, build
+from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,9 @@ from pydantic import BaseModel, Field
 
 from llm_tiered.errors import RequestError
 from llm_tiered.mlx.tokens.structured import compile_schema, make_tokenizer
+from tests.chat_templates import QWEN3_TEMPLATE
 from tests.mlx.models import async_local_model, details, local_model
-from tests.tiny_models import QWEN3_TEMPLATE, Family, build
+from tests.tiny_models import Family, build
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
+from tests.chat_templates import QWEN3_TEMPLATE
 from tests.mlx.models import local_model
-from tests.tiny_models import QWEN3_TEMPLATE, build
+from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from pathlib import Path
