@@ -44,6 +44,9 @@ LONGEST = (
 )
 _HOMES = count()
 
+# Libraries and tests stay to the end, so collecting garbage while they are imported is in vain.
+gc.disable()
+
 WITHOUT_OPENAI = str(Path(__file__).parent / "without_openai")
 sys.path.insert(0, WITHOUT_OPENAI)
 
@@ -60,9 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector work: libraries and tests stay to the end, cycles can wait."""
+    """Collect garbage from now on, but seldom, and without what was imported."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 # The system's browser; without one, that of Playwright.
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 WIDE, MIDDLE, NARROW = (1280, 900), (1024, 768), (390, 844)
 PROMPT = "<b>Is this bold?</b>"
