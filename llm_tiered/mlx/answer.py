@@ -10,7 +10,7 @@ import llm
 from llm.parts import StreamEvent
 
 from .. import json_schema
-from ..errors import EngineError, RequestError
+from ..errors import EmptyAnswer, EngineError, RequestError
 from .engine.requests import BadToolCall, Done, Event, Failed, GenerationRequest, Prefill
 from .progress import PrefillBar
 from .tokens import messages
@@ -30,6 +30,7 @@ class AnswerStream:
         self._prompt = prompt
         self._response = response
         self._text = ""
+        self._thinks = False
         self._calls: list[ToolCall] = []
         self._bad_call: BadToolCall | None = None
         self._corrected: BadToolCall | None = None
@@ -48,6 +49,7 @@ class AnswerStream:
             self._text += event.text
             return [StreamEvent(type="text", chunk=event.text)]
         if isinstance(event, Reasoning):
+            self._thinks = True
             hidden = self._prompt.hide_reasoning
             return [] if hidden else [StreamEvent(type="reasoning", chunk=event.text)]
         if isinstance(event, ToolCall):
@@ -121,7 +123,10 @@ class AnswerStream:
             json_schema.validate(self._text, schema)
 
     def _check_complete(self, done: Done) -> None:
-        """Raise RequestError if a JSON answer ended before it was complete."""
+        """Raise RequestError if a JSON answer ended half way, EmptyAnswer after thoughts alone.
+
+        A text that is cut off at max_tokens is an answer.
+        """
         if done.cut_off_by == "length":
             raise RequestError(
                 f"the JSON was cut off after {done.generation_tokens} tokens",
@@ -132,6 +137,11 @@ class AnswerStream:
         if done.cut_off_by == "model":
             model = self._prompt.model.model_id
             raise RequestError(f"{model} ended its turn before it wrote any JSON")
+        if not self._thinks or self._calls or self._text.strip():
+            return
+        if done.finish_reason == "length":
+            raise EmptyAnswer("only thoughts, cut off at max_tokens", fix="raise max_tokens")
+        raise EmptyAnswer("only thoughts, and no answer after them")
 
 
 def _statistics(done: Done) -> dict[str, Any]:

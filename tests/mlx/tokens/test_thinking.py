@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
+from llm_tiered.errors import EmptyAnswer
 from tests.chat_templates import QWEN3_TEMPLATE
 from tests.mlx.models import local_model
 from tests.tiny_models import build
@@ -60,13 +62,17 @@ def models(folders: dict[str, Path]) -> dict[str, llm.Model]:
 
 
 def events(model: llm.Model, **options: Any) -> Events:
-    """Return the kinds and texts of an answer's events, with neighbours of one kind merged."""
+    """Return the kinds and texts of an answer's events, with neighbours of one kind merged.
+
+    An answer of thoughts alone ends with an error.
+    """
     events: Events = []
-    for event in model.prompt("Hello", **options).stream_events():
-        if events and events[-1][0] == event.type:
-            events[-1] = (event.type, events[-1][1] + event.chunk)
-        else:
-            events.append((event.type, event.chunk))
+    with suppress(EmptyAnswer):
+        for event in model.prompt("Hello", **options).stream_events():
+            if events and events[-1][0] == event.type:
+                events[-1] = (event.type, events[-1][1] + event.chunk)
+            else:
+                events.append((event.type, event.chunk))
     return events
 
 
@@ -110,19 +116,36 @@ async def test_async(case: str, scripts: Scripts) -> None:
     scripts.say(*pieces)
     response = llm.get_async_model(THINKER).prompt("Hello")
     texts = {"reasoning": "", "text": ""}
-    async for event in response.astream_events():
-        texts[event.type] += event.chunk
+    with suppress(EmptyAnswer):
+        async for event in response.astream_events():
+            texts[event.type] += event.chunk
     assert list(texts.items()) == [*expected, ("text", "")][:2]
-    assert await response.text() == texts["text"]
 
 
-def test_reasoning_cut_off(models: dict[str, llm.Model], scripts: Scripts) -> None:
-    """If max_tokens cuts off the reasoning, the answer is empty, and its finish reason says why."""
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("name", [THINKER, OPENING])
+def test_reasoning_cut_off(
+    name: str, hidden: bool, models: dict[str, llm.Model], scripts: Scripts
+) -> None:
+    """If max_tokens cuts off the reasoning, the error says so; the tokens are counted."""
     scripts.say("<think>He greets, and so on and on")
-    response = models[THINKER].prompt("Hello", max_tokens=5)
-    assert response.text() == ""
+    response = models[name].prompt("Hello", max_tokens=5, hide_reasoning=hidden)
+    with pytest.raises(EmptyAnswer) as error:
+        response.text()
+    assert str(error.value) == "only thoughts, cut off at max_tokens (raise max_tokens)"
+    assert response.output_tokens == 5
     details: Any = response.response_json
     assert details["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    "script", ["<think>He greets", "<think>He greets.</think>", "<think>He greets.</think>\n\n"]
+)
+def test_reasoning_alone(script: str, models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """Reasoning without an answer after it is an error."""
+    scripts.say(script)
+    with pytest.raises(EmptyAnswer, match=r"^only thoughts, and no answer after them$"):
+        models[THINKER].prompt("Hello").text()
 
 
 def test_hide_reasoning(models: dict[str, llm.Model], scripts: Scripts) -> None:
