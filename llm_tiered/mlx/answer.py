@@ -119,7 +119,7 @@ class AnswerStream:
         )
         self._response.response_json = _statistics(done)
         self._check_complete(done)
-        if schema and done.schema_level != "strict":
+        if schema:
             json_schema.validate(self._text, schema)
 
     def _check_complete(self, done: Done) -> None:

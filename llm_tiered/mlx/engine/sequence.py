@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...errors import EngineError, PromptTooLong, RequestError
+from ...errors import PromptTooLong, RequestError
 from ..tokens import checkpoints, messages, sampling
 from ..tokens.decoding import Decoder, ToolText
 from ..tokens.structured import compile_schema, make_constraint
@@ -125,8 +125,7 @@ class RunningSequence:
         self._generated.append(token)
         self._statistics.add_token(step, row)
         if self.constraint and self.constraint.error:
-            problem = self.constraint.error
-            raise EngineError(f"{self.request.model}: masking tokens for the schema: {problem}")
+            raise self.constraint.error
         # The token that ends the turn is not part of the answer.
         pieces = [] if finish_reason == "stop" else self._decoder.push(token)
         if finish_reason:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import RequestError
+from ... import json_schema
+from ...errors import EngineError, RequestError, TieredError
+from ...schema_drafts import inner, modern
+from . import mask_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,26 +53,38 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
     """
     from llguidance import LLMatcher
 
-    number = _rounded_integer(schema)
-    if number is not None:
-        raise RequestError(
-            f"this schema can't be used to guide a local model: the mask would round {number}"
-        )
+    try:
+        json_schema.check(schema)
+    except ValueError as problem:
+        raise RequestError(f"the schema is {problem}") from None
+    try:
+        mask = _mask(json.dumps(schema))
+    except ValueError as problem:
+        raise _refusal(str(problem)) from None
     error = ""
     for level, overrides in LEVELS.items():
-        text = json.dumps(schema)
-        try:
-            options: Any = COMPACT | overrides
-            grammar = LLMatcher.grammar_from_json_schema(text, overrides=options)
-        except ValueError as problem:
-            error = str(problem)
-            continue
+        options: Any = COMPACT | overrides
+        grammar = LLMatcher.grammar_from_json_schema(mask.schema, overrides=options)
         matcher = LLMatcher(tokenizer, grammar)
         if not matcher.is_error():
-            return Grammar(level, matcher)
+            return Grammar(level if mask.is_exact else "lenient", matcher)
         error = matcher.get_error()
-    reason = " ".join(error.split())[:200]
-    raise RequestError(f"this schema can't be used to guide a local model: {reason}")
+    raise _refusal(error)
+
+
+def _refusal(reason: str) -> RequestError:
+    reason = " ".join(reason.split())[:200]
+    return RequestError(f"this schema can't be used to guide a local model: {reason}")
+
+
+@functools.lru_cache(maxsize=64)
+def _mask(text: str) -> mask_schema.Mask:
+    """Return what a mask can hold of a schema, written as JSON. Raises ValueError."""
+    schema = modern(json.loads(text))
+    number = _rounded_integer(schema)
+    if number is not None:
+        raise ValueError(f"the mask would round {number}")
+    return mask_schema.build(schema)
 
 
 def _rounded_integer(schema: Mapping[str, Any]) -> int | None:
@@ -77,18 +93,9 @@ def _rounded_integer(schema: Mapping[str, Any]) -> int | None:
     llguidance reads numbers as 64-bit floats, so its mask would force another number than the
     schema's (findings/llguidance-large-integers.sh).
     """
-    numbers = (number for value in _fixed_values(schema) for number in _integers(value))
-    return next((number for number in numbers if not _is_exact(number)), None)
-
-
-def _fixed_values(schema: Any) -> Iterator[Any]:
-    """Yield the values of every enum and const, at any depth."""
-    if isinstance(schema, dict):
-        yield from (schema[keyword] for keyword in ("enum", "const") if keyword in schema)
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for part in schema:
-            yield from _fixed_values(part)
+    schemas = [each for each in inner(schema) if isinstance(each, dict)]
+    fixed = [each[word] for each in schemas for word in ("enum", "const") if word in each]
+    return next((number for number in _integers(fixed) if not _is_exact(number)), None)
 
 
 def _integers(value: Any) -> Iterator[int]:
@@ -112,12 +119,13 @@ class Constraint:
     """A logits processor that masks every token the grammar does not allow next.
 
     `after` is the token that ends the reasoning; nothing is masked before it. A failure is kept in
-    `error`, because an exception in a logits processor would end the whole batch.
+    `error`, because an exception in a logits processor would end the whole batch: a RequestError
+    if it is the schema's, else an EngineError.
     """
 
     def __init__(self, grammar: Grammar, after: int | None = None) -> None:
         self.grammar = grammar
-        self.error: str | None = None
+        self.error: TieredError | None = None
         self._after = after
         self._started = False
         self._mask: Any = None
@@ -133,8 +141,11 @@ class Constraint:
         if self.error is None:
             try:
                 return self._constrain(tokens, logits)
+            except TieredError as error:
+                self.error = error
             except Exception as error:
-                self.error = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
+                self.error = EngineError(f"masking tokens for the schema: {reason}")
         return logits
 
     def _constrain(self, tokens: Any, logits: Any) -> Any:
@@ -152,7 +163,7 @@ class Constraint:
                 # Still reasoning: the token that ends it is not part of the JSON.
                 self._after = None if token == self._after else self._after
             elif not matcher.is_stopped() and not matcher.consume_token(token):
-                self.error = _first_line(matcher.get_error())
+                raise _dead_end(matcher)
         self._started = True
         if self._after is not None:
             return logits
@@ -169,6 +180,9 @@ class Constraint:
         llguidance.numpy.fill_next_token_bitmask(self.grammar.matcher, self._mask)
         # Twice as fast as shifts in MLX, which can't unpack bits in one operation.
         bits = np.unpackbits(self._mask[0].view(np.uint8), count=width, bitorder="little")
+        # Of logits that are all minus infinity, a sampler would make any token.
+        if not bits.any() or self.grammar.matcher.is_error():
+            raise _dead_end(self.grammar.matcher)
         allowed = mx.array(bits.view(np.bool_))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
@@ -188,6 +202,8 @@ def make_constraint(
     return Constraint(grammar, after=think_end)
 
 
-def _first_line(error: str) -> str:
-    """Return what went wrong, without the parser state that llguidance appends."""
-    return error.partition("\n")[0] or "the grammar rejected a token that it had allowed"
+def _dead_end(matcher: Any) -> RequestError:
+    """Return the error of a grammar that allows no token, or has become too complex."""
+    # Without the parser state that llguidance appends.
+    reason = matcher.get_error().partition("\n")[0] or "no token of this model continues the JSON"
+    return RequestError(f"the schema can't guide this model to its end: {reason}")

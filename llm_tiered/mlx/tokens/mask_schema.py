@@ -1,0 +1,291 @@
+"""The part of a JSON Schema that a mask can hold; checking the answer has to do the rest."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, NamedTuple
+
+from ... import patterns
+from ...schema_drafts import LISTS, MAPS, SCHEMAS, Schema
+from . import formats
+
+# Keywords that no grammar can express.
+_LEFT_OUT = frozenset(
+    (
+        *("not", "if", "then", "else", "contains", "minContains", "maxContains", "uniqueItems"),
+        *("dependentRequired", "dependentSchemas", "propertyNames"),
+        *("unevaluatedItems", "unevaluatedProperties"),
+    )
+)
+# What applies in the same place as its neighbours.
+_IN_PLACE = frozenset(("allOf", "anyOf", "oneOf", "$ref", "if", "dependentSchemas"))
+# What says which properties an object may have besides those that it declares.
+_OTHERS = frozenset(
+    ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties")
+)
+_LENGTHS = ("minLength", "maxLength")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_COUNTS = ("minProperties", "maxProperties")
+# The depth at which a schema is moved into `$defs`: llguidance reads no JSON deeper than 127.
+_DEEP = 24
+
+
+class Mask(NamedTuple):
+    """A schema for llguidance, and whether it holds every keyword of the one it came from."""
+
+    schema: dict[str, Any]
+    is_exact: bool
+
+
+def build(schema: dict[str, Any]) -> Mask:
+    """Return what a mask can hold of a schema in draft 2020-12.
+
+    An object that declares `properties` and says nothing of others gets no others, so that small
+    models come to an end: what fits the closed object fits the open one. Raises ValueError if
+    only JSON without end would fit.
+    """
+    builder = _Builder(schema)
+    if not _can_end(builder.schema, builder.definitions):
+        raise ValueError("only JSON without end would fit it")
+    return Mask(builder.schema | {"$defs": builder.definitions}, builder.is_exact)
+
+
+class _Builder:
+    """Builds the mask's schema of one document."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self.definitions: dict[str, Any] = {}
+        self.is_exact = True
+        self.schema: dict[str, Any] = {"$ref": self._reference("#", alone=True)}
+
+    def _reference(self, pointer: str, *, alone: bool) -> str:
+        """Return the reference to a schema: closed in one place, part of an `allOf` in another."""
+        source = pointer.removeprefix("#/$defs/").removeprefix("#")
+        name = f"{'closed' if alone else 'open'}-{source}"
+        if name not in self.definitions:
+            self.definitions[name] = True
+            target = self._root["$defs"][source] if source else self._root
+            self.definitions[name] = self._schema(target, alone=alone)
+        return f"#/$defs/{name}"
+
+    def _schema(self, schema: Schema, *, alone: bool, depth: int = 0) -> Schema:
+        """Return a schema's mask. `alone` says that no other schema applies in its place."""
+        if isinstance(schema, bool):
+            return schema
+        if schema.get("not") in (True, {}):
+            return False
+        if depth == _DEEP:
+            name = f"deep-{len(self.definitions)}"
+            self.definitions[name] = True
+            self.definitions[name] = self._schema(schema, alone=alone)
+            return {"$ref": f"#/$defs/{name}"}
+        schema = self._number(self._text(self._object(schema, alone=alone)))
+        # What stands beside other keywords is not alone, unless these only name types.
+        in_place = alone and len(schema.keys() - {"type", "$defs"}) == 1
+        # A property may have to fit the schema of a pattern too.
+        alone = alone and not schema.keys() >= {"properties", "patternProperties"}
+        out: dict[str, Any] = {}
+        for keyword, value in schema.items():
+            if keyword == "$ref":
+                out[keyword] = self._reference(value, alone=in_place)
+            elif keyword in LISTS:
+                is_one = keyword != "allOf" or len(value) == 1
+                inside = alone if keyword == "prefixItems" else in_place and is_one
+                out[keyword] = [self._schema(each, alone=inside, depth=depth + 1) for each in value]
+            elif keyword in MAPS:
+                out[keyword] = {
+                    name: self._schema(each, alone=alone, depth=depth + 1)
+                    for name, each in value.items()
+                }
+            elif keyword in SCHEMAS:
+                out[keyword] = self._schema(value, alone=alone, depth=depth + 1)
+            elif keyword != "$defs":
+                out[keyword] = value
+        return out
+
+    def _object(self, schema: dict[str, Any], *, alone: bool) -> dict[str, Any]:
+        """Return a schema whose keywords for objects can be masked."""
+        is_closed = alone and _is_closed(schema)
+        schema = _named_properties(schema)
+        lost = _LEFT_OUT & schema.keys()
+        if not all(_is_idle(keyword, schema) for keyword in lost):
+            self.is_exact = False
+        schema = _without(schema, *lost)
+        if is_closed:
+            schema["additionalProperties"] = False
+        if "patternProperties" in schema:
+            named = {
+                patterns.translate(pattern): value
+                for pattern, value in schema["patternProperties"].items()
+            }
+            schema["patternProperties"] = named
+            if _problem({"type": "object", "patternProperties": dict.fromkeys(named, True)}):
+                # Names that match would be forbidden as additional ones.
+                schema = _without(schema, "patternProperties", "additionalProperties")
+                self.is_exact = False
+        return self._counts(schema, alone=alone)
+
+    def _counts(self, schema: dict[str, Any], *, alone: bool) -> dict[str, Any]:
+        """Return a schema whose `minProperties` and `maxProperties` can be masked."""
+        declared = schema.get("properties", {})
+        required = schema.get("required", ())
+        has_others = schema.get("additionalProperties") is not False
+        if schema.get("minProperties", 0) <= len(required):
+            schema = _without(schema, "minProperties")
+        if not has_others and schema.get("maxProperties", 0) >= len(declared):
+            schema = _without(schema, "maxProperties")
+        if not schema.keys() & _COUNTS:
+            return schema
+        # A grammar counts the properties that are not declared alone: with a minimum, a model
+        # would have to invent some, though declared ones would do. llguidance refuses that.
+        probe = {
+            "type": "object",
+            "properties": dict.fromkeys(declared, True),
+            "required": required,
+            "additionalProperties": has_others,
+            **{name: schema[name] for name in _COUNTS if name in schema},
+        }
+        if alone and not schema.keys() & _IN_PLACE and _is_possible(probe):
+            # Of several undeclared properties, two may have the same name, and count as one.
+            if schema.get("minProperties", 0) > len(required) + 1:
+                self.is_exact = False
+            return schema
+        self.is_exact = False
+        return _without(schema, *_COUNTS)
+
+    def _text(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema whose keywords for text can be masked."""
+        lengths = {name: schema[name] for name in _LENGTHS if name in schema}
+        pattern = schema.get("pattern")
+        rest = _without(schema, "pattern", "format", *_LENGTHS)
+        if len(rest) == len(schema):
+            return schema
+        strict = dict(lengths)
+        weaker = dict(lengths)
+        if pattern is not None:
+            strict["pattern"] = patterns.translate(pattern)
+            weaker["pattern"] = patterns.without_assertions(pattern)
+        format_ = {} if schema.keys() & {"enum", "const"} else formats.as_keyword(schema)
+        # A format is an annotation: it is left out if it contradicts the rest.
+        both = strict | format_
+        if format_.keys().isdisjoint(strict) and _problem({"type": "string", **both}) is None:
+            return rest | both
+        return rest | self._first("string", strict, weaker, lengths, {})
+
+    def _number(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema whose keywords for numbers can be masked."""
+        bounds = {name: schema[name] for name in _BOUNDS if name in schema}
+        rest = _without(schema, "multipleOf", *_BOUNDS)
+        if len(rest) == len(schema):
+            return schema
+        strict = bounds | ({"multipleOf": schema["multipleOf"]} if "multipleOf" in schema else {})
+        kind = "integer" if schema.get("type") == "integer" else "number"
+        return rest | self._first(kind, strict, bounds, {})
+
+    def _first(self, kind: str, *choices: dict[str, Any]) -> dict[str, Any]:
+        """Return the first of these keywords that llguidance can do; the first is exact."""
+        chosen = next(each for each in choices if not each or _is_possible({"type": kind, **each}))
+        if chosen != choices[0]:
+            self.is_exact = False
+        return chosen
+
+
+def _without(schema: dict[str, Any], *keywords: str) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name not in keywords}
+
+
+def _is_closed(schema: dict[str, Any]) -> bool:
+    """Whether an object has the properties that it declares, and no others."""
+    if "properties" not in schema or schema.keys() & (_OTHERS | _IN_PLACE):
+        return False
+    declared = schema["properties"]
+    return schema.get("minProperties", 0) <= len(declared) and all(
+        name in declared for name in schema.get("required", ())
+    )
+
+
+def _is_idle(keyword: str, schema: dict[str, Any]) -> bool:
+    """Whether a keyword that is left out makes no difference."""
+    if keyword in ("then", "else"):
+        return "if" not in schema
+    if keyword == "if":
+        return not schema.keys() & {"then", "else"}
+    if keyword in ("minContains", "maxContains"):
+        return "contains" not in schema
+    return keyword == "uniqueItems" and schema[keyword] is False
+
+
+def _named_properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that says the same with properties and patterns, where that is possible."""
+    others = schema.get("unevaluatedProperties")
+    if others is not None and not schema.keys() & _IN_PLACE:
+        schema = {"additionalProperties": others} | _without(schema, "unevaluatedProperties")
+    names = schema.get("propertyNames")
+    if not isinstance(names, dict) or schema.keys() & {"patternProperties", "properties"}:
+        return schema
+    kinds = names.keys() - {"type"}
+    value = schema.get("additionalProperties", True)
+    if kinds == {"enum"}:
+        named = [name for name in names["enum"] if isinstance(name, str)]
+        closed = {"properties": dict.fromkeys(named, value), "additionalProperties": False}
+    elif kinds == {"pattern"}:
+        closed = {"patternProperties": {names["pattern"]: value}, "additionalProperties": False}
+    else:
+        return schema
+    return _without(schema, "propertyNames") | closed
+
+
+def _is_possible(schema: dict[str, Any]) -> bool:
+    """Whether llguidance can do a schema, if only to find that nothing fits it."""
+    problem = _problem(schema)
+    return problem is None or "nsatisfiable" in problem
+
+
+def _problem(schema: dict[str, Any]) -> str | None:
+    """Return why llguidance can't do a schema, or None if it can."""
+    return _problem_with(json.dumps(schema))
+
+
+@functools.lru_cache(maxsize=1024)
+def _problem_with(schema: str) -> str | None:
+    from llguidance import LLMatcher
+
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(schema)
+    except ValueError as error:
+        return str(error)
+    return LLMatcher.validate_grammar(grammar) or None
+
+
+def _can_end(root: Schema, definitions: dict[str, Any]) -> bool:
+    """Whether some JSON that ends can fit a schema."""
+    ending: set[str] = set()
+    while True:
+        more = {f"#/$defs/{name}" for name, each in definitions.items() if _ends(each, ending)}
+        if more == ending:
+            return _ends(root, ending)
+        ending = more
+
+
+def _ends(schema: Schema, ending: set[str]) -> bool:
+    """Whether JSON that fits a schema can end, if that of these references can."""
+    if isinstance(schema, bool):
+        return True
+    if "$ref" in schema and schema["$ref"] not in ending:
+        return False
+    if not all(_ends(each, ending) for each in schema.get("allOf", ())):
+        return False
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in schema and not any(_ends(each, ending) for each in schema[keyword]):
+            return False
+    if schema.get("type") in ("array", ["array"]):
+        least = schema.get("minItems", 0)
+        items = schema.get("prefixItems", [])[:least]
+        items += [schema.get("items", True)] * (least > len(items))
+        return all(_ends(item, ending) for item in items)
+    if schema.get("type") in ("object", ["object"]):
+        declared = schema.get("properties", {})
+        return all(_ends(declared.get(name, True), ending) for name in schema.get("required", ()))
+    return True
