@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import datetime, time, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .strict_http import with_strict_clients
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
+    from datetime import tzinfo
 
     import llm
+
+PLUGIN = "llm_gemini"
+"""Module of llm-gemini."""
+
 PREFIX = "gemini/"
 """Beginning of the ids of llm-gemini's models."""
 
@@ -28,7 +35,6 @@ KEY_VARIABLE = "LLM_GEMINI_KEY"
 
 INSTALL = "llm install llm-gemini"
 SET_KEY = f"llm keys set {KEY_NAME}"
-KEY_FIX = f"{SET_KEY}, or {KEY_VARIABLE}"
 
 DEFAULT_TEMPERATURE = 1.0
 """Temperature of a request without one."""
@@ -55,17 +61,11 @@ _FINISH = "finishReason"
 # The attribute of a response with the finish reason that came last.
 _NOTED = "_gemini_finish_reason"
 
-# llm-gemini passes on the message of Google's error, not its status code. These are the words of
-# 429, 500, 502, 503 and 504 (https://ai.google.dev/gemini-api/docs/troubleshooting).
-_TRANSIENT = re.compile(
-    r"overloaded|rate.?limit|quota|exhausted|too many requests|try again|unavailable"
-    r"|internal error|deadline|timed? ?out|high demand",
-    re.IGNORECASE,
-)
-_WRONG_KEY = re.compile(
-    r"api.?key|authentication credential|unauthenticated|permission denied", re.IGNORECASE
-)
-_KEY = re.compile(r"AIza[\w-]{20,}")
+# Types of the details of an error (https://cloud.google.com/apis/design/errors).
+_RETRY_INFO = "google.rpc.RetryInfo"
+
+# Daily quotas start anew at midnight here (https://ai.google.dev/gemini-api/docs/rate-limits).
+_QUOTA_ZONE = "America/Los_Angeles"
 
 
 def is_gemini(model_id: str) -> bool:
@@ -154,14 +154,55 @@ def block_reason(response_json: Any) -> str | None:
     return str(reason)
 
 
-def is_transient(message: str) -> bool:
-    """Whether an error with this message is worth a retry."""
-    return bool(_TRANSIENT.search(message))
+def error_in_stream(error: Exception) -> dict[str, Any] | None:
+    """Return the element of the stream that made llm-gemini raise this error, or None.
+
+    llm-gemini raises an error with the message alone, or a KeyError if there is none, but the
+    element with the status and the details is still in the frame that raised it.
+    """
+    traceback = error.__traceback__
+    while traceback:
+        frame = traceback.tb_frame
+        event = frame.f_locals.get("event")
+        if frame.f_globals.get("__name__") == PLUGIN and isinstance(event, dict):
+            return event if "error" in event else None
+        traceback = traceback.tb_next
+    return None
 
 
-def is_wrong_key(message: str) -> bool:
-    """Whether an error with this message means that the API key was not accepted."""
-    return bool(_WRONG_KEY.search(message))
+def error_names(error: dict[str, Any]) -> list[str]:
+    """Return what the details of an error call its reason and the quotas that it names."""
+    names: list[str] = []
+    for detail in _details(error):
+        names += [detail[key] for key in ("reason", "quotaId", "quotaMetric") if key in detail]
+        for violation in detail.get("violations") or ():
+            names += [violation[key] for key in ("quotaId", "quotaMetric") if key in violation]
+    return [name for name in names if isinstance(name, str)]
+
+
+def retry_delay(error: dict[str, Any]) -> float | None:
+    """Return the seconds in the RetryInfo of an error, or None without it."""
+    for detail in _details(error):
+        delay = detail.get("retryDelay")
+        if str(detail.get("@type", _RETRY_INFO)).endswith(_RETRY_INFO) and delay is not None:
+            try:
+                return float(str(delay).removesuffix("s"))
+            except ValueError:
+                return None
+    return None
+
+
+def quotas_begin_anew(now: datetime) -> datetime:
+    """Return when the quotas of the current day end: the next midnight on the Pacific coast."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        zone: tzinfo = ZoneInfo(_QUOTA_ZONE)
+    except ZoneInfoNotFoundError:
+        # Without a database of time zones, an hour late in summer.
+        zone = timezone(timedelta(hours=-8))
+    tomorrow = now.astimezone(zone).date() + timedelta(days=1)
+    return datetime.combine(tomorrow, time(), zone)
 
 
 def is_broken_stream(error: Exception) -> bool:
@@ -170,19 +211,17 @@ def is_broken_stream(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] == "ijson" or isinstance(error, IndexError)
 
 
-def hide_keys(text: str) -> str:
-    """Return the text with everything that looks like one of Google's API keys replaced."""
-    return _KEY.sub("[key]", text)
-
-
 def attentive(model: Any) -> Any:
     """Return a copy of a model of llm-gemini that sees how its answers end; others as they are.
 
     llm-gemini keeps the last event of a reply, which need not be the one with the finish reason.
     Without a model version in it, it raises KeyError after a whole answer; without candidates,
-    IndexError. It would also make a function call that is part of the thoughts.
+    IndexError. It would also make a function call that is part of the thoughts. Of an error it
+    hands on the message at most, so that it runs with clients that raise for an error status.
     """
-    if not (is_gemini(model.model_id) and hasattr(model, "process_candidates")):
+    is_own = is_gemini(model.model_id) and hasattr(model, "process_candidates")
+    # A model with an `execute` of its own is attentive already, or wraps one that is.
+    if not is_own or "execute" in vars(model):
         return model
     copied = copy.copy(model)
     execute = _execute_async if inspect.isasyncgenfunction(type(model).execute) else _execute
@@ -196,7 +235,8 @@ def attentive(model: Any) -> Any:
 
 def _execute(model: Any, *args: Any, response: Any, **kwargs: Any) -> Iterator[Any]:
     try:
-        yield from type(model).execute(model, *args, response=response, **kwargs)
+        execute = with_strict_clients(type(model).execute)
+        yield from execute(model, *args, response=response, **kwargs)
     except KeyError as error:
         _finish_without_version(model, response, error)
 
@@ -205,7 +245,8 @@ async def _execute_async(
     model: Any, *args: Any, response: Any, **kwargs: Any
 ) -> AsyncGenerator[Any, None]:
     try:
-        events = type(model).execute(model, *args, response=response, **kwargs)
+        execute = with_strict_clients(type(model).execute)
+        events = execute(model, *args, response=response, **kwargs)
         async with aclosing(events) as stream:
             async for event in stream:
                 yield event
@@ -246,3 +287,10 @@ def _set_usage(model: Any, response: Any) -> None:
     if reason := getattr(response, _NOTED, None):
         reply["candidates"][0].setdefault(_FINISH, reason)
     model.set_usage(response)
+
+
+def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
+    details = error.get("details")
+    if not isinstance(details, list):
+        return []
+    return [detail for detail in details if isinstance(detail, dict)]

@@ -64,6 +64,15 @@ def seconds(milliseconds: float | None) -> str:
     return "unknown" if milliseconds is None else f"{milliseconds / 1000:,.2f} s"
 
 
+def span(seconds: float) -> str:
+    """Return a length of time as "7.2 s", "45 s", "12 min" or "3 h"."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} h"
+
+
 def number(value: float | None) -> str:
     """Return a number with thousands separators, and None as "unknown"."""
     return "unknown" if value is None else f"{value:,}"

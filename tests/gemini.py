@@ -158,10 +158,13 @@ class Failure:
         mock.add_callback(fail, url=URL, method="POST", **matching)
 
 
-def refused(code: int, status: str, message: str) -> Failure:
+def refused(
+    code: int, status: str, message: str, *details: dict[str, Any], as_list: bool = True
+) -> Failure:
     """The API's own answer to a request that it does not serve."""
-    error = {"error": {"code": code, "message": message, "status": status}}
-    return Failure(code, json.dumps([error], indent=2).encode())
+    error: dict[str, Any] = {"code": code, "message": message, "status": status}
+    answer: Any = {"error": error | ({"details": list(details)} if details else {})}
+    return Failure(code, json.dumps([answer] if as_list else answer, indent=2).encode())
 
 
 WRONG_KEY = refused(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.")
@@ -189,6 +192,24 @@ QUOTA = refused(
     "information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits.\n"
     "* Quota exceeded for metric: generativelanguage.googleapis.com/"
     "generate_content_free_tier_requests, limit: 20\nPlease retry in 36.6s.",
+)
+DAILY_QUOTA = refused(
+    429,
+    "RESOURCE_EXHAUSTED",
+    "You exceeded your current quota, please check your plan and billing details.\n"
+    "Please retry in 7.6s.",
+    {
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}],
+    },
+    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"},
+)
+NO_CREDIT = refused(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.")
+TOO_LARGE = refused(
+    413,
+    "INVALID_ARGUMENT",
+    "Request payload size exceeds the limit: 20971520 bytes.",
+    as_list=False,
 )
 INTERNAL = refused(
     500,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import llm
@@ -11,6 +12,7 @@ from llm.parts import AttachmentPart, ToolCallPart
 from llm_tiered import gemini
 
 STAND_IN = {"thoughtSignature": "skip_thought_signature_validator"}
+GOOGLE = "type.googleapis.com"
 
 BLOCKED = {"promptFeedback": {"blockReason": "SAFETY"}}
 
@@ -49,11 +51,6 @@ def test_how_a_reply_ended(
 def test_the_version_that_answered(reply: Any, version: str | None) -> None:
     """The version is text, or unknown."""
     assert gemini.model_version(reply) == version
-
-
-def test_keys_are_hidden() -> None:
-    """What looks like one of Google's keys is replaced."""
-    assert gemini.hide_keys(f"wrong key AIza{'x' * 35}.") == "wrong key [key]."
 
 
 def call(signature: str | None = None, **fields: Any) -> ToolCallPart:
@@ -112,3 +109,49 @@ def test_calls_that_the_service_made_itself() -> None:
 def test_models_that_want_signatures(model_id: str, wants: bool) -> None:
     """Gemini 3 and later, and the names that may mean them."""
     assert gemini.wants_signatures(model_id) is wants
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        ({"details": [{"@type": f"{GOOGLE}/google.rpc.RetryInfo", "retryDelay": "36.5s"}]}, 36.5),
+        ({"details": [{"retryDelay": "7s"}]}, 7),
+        ({"details": [{"retryDelay": "soon"}]}, None),
+        ({"details": [{"@type": f"{GOOGLE}/google.rpc.Help", "links": []}]}, None),
+        ({"details": "none"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_delay(error: dict[str, Any], seconds: float | None) -> None:
+    """The details of an error may say after how many seconds a retry helps."""
+    assert gemini.retry_delay(error) == seconds
+
+
+def test_names_in_details() -> None:
+    """The names of the error and of the quotas are in its details."""
+    quota = {"quotaMetric": "requests", "quotaId": "RequestsPerDay-FreeTier"}
+    error = {"details": [{"reason": "RATE_LIMIT_EXCEEDED"}, {"violations": [quota]}, None]}
+    assert gemini.error_names(error) == [
+        "RATE_LIMIT_EXCEEDED",
+        "RequestsPerDay-FreeTier",
+        "requests",
+    ]
+    assert gemini.error_names({}) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "midnight"),
+    [("2026-11-28T17:00", "2026-11-29T08:00"), ("2026-07-01T06:59", "2026-07-01T07:00")],
+)
+def test_quotas_begin_anew(now: str, midnight: str) -> None:
+    """Quotas of a day end at midnight in California, in summer and in winter."""
+    then = gemini.quotas_begin_anew(datetime.fromisoformat(f"{now}+00:00"))
+    assert then == datetime.fromisoformat(f"{midnight}+00:00")
+
+
+def test_error_of_another_program_in_a_stream() -> None:
+    """Only llm-gemini's own frames hold an element of its stream."""
+    event = {"error": {"message": "not llm-gemini's"}}
+    with pytest.raises(KeyError) as caught:
+        event["candidates"]
+    assert gemini.error_in_stream(caught.value) is None

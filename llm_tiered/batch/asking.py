@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     import llm
+    from llm.models import _BaseModel
 
     from .limits import AsyncModel
     from .rows import Row
@@ -87,9 +88,12 @@ def needs_logging(model: AsyncModel) -> bool:
     return writer.must_log(log_api=load_settings().config.log_api)
 
 
-def reason(error: Exception) -> str:
-    """Return why there is no answer, with the fix if there is one."""
-    return str(error) if isinstance(error, TieredError) else explain(error).reason
+def reason(error: Exception, model: _BaseModel | None = None) -> str:
+    """Return why the model gave no answer, with the fix if there is one, and without any key."""
+    if isinstance(error, TieredError):
+        return str(error)
+    problem = explain(error, model=model)
+    return f"{problem.reason} ({problem.fix})" if problem.fix else problem.reason
 
 
 async def _describe(row: Row, response: llm.AsyncResponse) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class BatchRun:
         self.interrupted = False
         self._stopped = False
         self._strict = settings.strict
+        self._model = settings.model
         self._output, self._journal, self._progress = output, journal, progress
         self._asker = RowAsker(settings.model, settings.concurrency, log=settings.log)
         self._order = RowOrder() if settings.ordered else None
@@ -118,7 +119,7 @@ class BatchRun:
             answer, price = await self._asker.ask(row, lambda answer: self._keep(row, answer))
         except Exception as error:
             if self._write_error is None:
-                self._fail(place, row, reason(error))
+                self._fail(place, row, reason(error, self._model))
             return
         self._progress.add_answer(answer, price)
         self._place(place, answer)

@@ -192,5 +192,5 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
         )
         return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
     except Exception as error:
-        problem = explain(error)
+        problem = explain(error, model=inner)
         return Finding(part, "fail", problem.reason, problem.fix)

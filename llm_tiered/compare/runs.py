@@ -98,7 +98,7 @@ def _column(model: TieredModel, tier: Tier, request: CompareRequest) -> Column:
         try:
             answers.append(_ask(model, tier, request))
         except Exception as error:
-            failures.append(reason(error))
+            failures.append(reason(error, model))
     schema = request.schema
     mistakes = [] if schema is None else [schema_mistake(answer.text, schema) for answer in answers]
     name = answers[0].model if answers else tier.model

@@ -119,7 +119,8 @@ class QuestionAsker:
         except _JournalError:
             raise
         except Exception as error:
-            self.failures.add(question.addressee, reason(error), question.row.line)
+            why = reason(error, question.model)
+            self.failures.add(question.addressee, why, question.row.line)
             return None
 
     async def _ask(self, question: Question) -> TierAnswer:

@@ -17,7 +17,7 @@ from ..router.request import prepare
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llm.models import _BaseResponse
+    from llm.models import _BaseModel, _BaseResponse
 
     from ..config.sections import Tier
 
@@ -108,9 +108,9 @@ def broken_answer(tier: Tier, text: str, ms: int) -> TierAnswer:
     return TierAnswer(tier.model, text, ms, None, None, None, Decimal(0) if tier.local else None)
 
 
-def reason(error: Exception) -> str:
-    """Return why a tier gave no answer, in one line, without its name and model."""
+def reason(error: Exception, model: _BaseModel | None = None) -> str:
+    """Return why a tier or a judge gave no answer, in one line, without its name and model."""
     if isinstance(error, AllTiersFailed):
         # The message lists the attempts: "  small (mlx/…) skipped: no key → …". Here it is one.
         return error.message.splitlines()[-1].partition(") ")[2]
-    return asking.reason(error)
+    return asking.reason(error, model)

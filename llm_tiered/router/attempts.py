@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import AllTiersFailed
 from ..log.record import Attempt
+from ..wording import span
 from .failures import Problem
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ RETRY_DELAYS = (1.0, 4.0)
 
 # Seconds for which a model that keeps failing is not tried again by this process.
 COOLDOWN = 60.0
+
+# Seconds for which a key that was refused is not used again: its account may get credit.
+KEY_COOLDOWN = 300.0
+
+# The longest cooldown, in seconds, whatever a service says.
+LONGEST_COOLDOWN = 25 * 3600.0
+
+# Seconds that a request waits in all for a model that says when it will answer again.
+PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,32 +64,53 @@ class Try:
 
 @dataclass(frozen=True)
 class Wait:
-    """Let `seconds` pass."""
+    """Let `seconds` pass. They are longer than usual where the model asks for it."""
 
     seconds: float
+    asked_by: Candidate | None = None
 
+
+# The id of a model → what tells the key that it would use from others.
+KeyInUse: TypeAlias = "Callable[[str], str | None]"
 
 Step: TypeAlias = "Recall | Check | Try | Wait"
 
 
 class Cooldowns:
-    """The models that failed recently in this process, and are left alone for a while."""
+    """The models that failed recently in this process, and are left alone for a while.
+
+    A model that refused a key is left alone only with that key.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[str, tuple[float, str]] = {}
+        self._until: dict[str, tuple[float, Problem]] = {}
+        self._refused: dict[tuple[str, str | None], tuple[float, Problem]] = {}
 
-    def check(self, model: str) -> Problem | None:
+    def check(self, model: str, key_in_use: KeyInUse = lambda _: None) -> Problem | None:
         """Why the model is left alone for now, or None."""
-        until, reason = self._until.get(model, (0.0, ""))
+        cooling = self._until.get(model)
+        if cooling is None or cooling[0] <= self._clock():
+            refused = any(name == model for name, _ in self._refused)
+            cooling = self._refused.get((model, key_in_use(model))) if refused else None
+        until, problem = cooling or (0.0, None)
         left = until - self._clock()
-        if left <= 0:
+        if problem is None or left <= 0:
             return None
-        return Problem(f"cooling down for {left:.0f} s more after: {reason}")
+        return Problem(f"cooling down for {span(left)} more after: {problem.reason}", problem.fix)
 
-    def start(self, model: str, reason: str) -> None:
-        """Leave the model alone for COOLDOWN seconds."""
-        self._until[model] = (self._clock() + COOLDOWN, reason)
+    def start(self, model: str, problem: Problem, key_in_use: KeyInUse = lambda _: None) -> None:
+        """Leave the model alone for as long as it asks, if no request would wait that long.
+
+        Else it is COOLDOWN seconds, or KEY_COOLDOWN seconds with a key that it refused.
+        """
+        asked = min(problem.retry_after or 0.0, LONGEST_COOLDOWN)
+        if problem.refuses_key:
+            until = self._clock() + KEY_COOLDOWN
+            self._refused[model, key_in_use(model)] = (until, problem)
+        else:
+            seconds = asked if asked > PATIENCE else COOLDOWN
+            self._until[model] = (self._clock() + seconds, problem)
 
 
 def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
@@ -90,13 +121,15 @@ def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
     *,
     ladder: Sequence[Candidate] = (),
     recall: bool = False,
+    key_in_use: KeyInUse = lambda _: None,
 ) -> Generator[Step, Problem | None, Candidate]:
     """Try one model after the other until one produces output, and return that one.
 
     After a weak answer the models above it on the `ladder` are tried; if none of them answers, the
     weak one is used after all, provided it is usable. With `recall`, each model's earlier answers
-    are searched first. Each attempt is appended to `attempts` as it ends. If nothing answers,
-    raises AllTiersFailed, which lists all attempts with the commands that fix them.
+    are searched first. `key_in_use` tells the key that a model would use from others. Each attempt
+    is appended to `attempts` as it ends. If nothing answers, raises AllTiersFailed, which lists all
+    attempts with the commands that fix them.
     """
     queue = list(candidates)
     fixes: list[str | None] = []
@@ -104,7 +137,7 @@ def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
     while queue:
         candidate = queue.pop(0)
         started = clock()
-        outcome, problem = yield from _attempt(candidate, cooldowns, recall=recall)
+        outcome, problem = yield from _attempt(candidate, cooldowns, key_in_use, recall=recall)
         reason = problem.reason if problem else None
         ms = round((clock() - started) * 1000)
         attempts.append(Attempt(candidate.tier, candidate.model, outcome, reason, ms))
@@ -112,7 +145,7 @@ def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
             return candidate
         fixes.append(problem.fix)
         if outcome == "failed" and problem.cools_down:
-            cooldowns.start(candidate.model, problem.reason)
+            cooldowns.start(candidate.model, problem, key_in_use)
         if problem.escalates:
             above = _above(candidate, ladder, attempts)
             weak = candidate if problem.usable else weak
@@ -124,12 +157,16 @@ def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
 
 
 def _attempt(
-    candidate: Candidate, cooldowns: Cooldowns, *, recall: bool
+    candidate: Candidate,
+    cooldowns: Cooldowns,
+    key_in_use: KeyInUse,
+    *,
+    recall: bool,
 ) -> Generator[Step, Problem | None, tuple[Outcome, Problem | None]]:
     """Try one model: its outcome, and the problem unless it answered."""
     if recall and (yield Recall(candidate)) is None:
         return "ok", None
-    problem = cooldowns.check(candidate.model) or (yield Check(candidate))
+    problem = cooldowns.check(candidate.model, key_in_use) or (yield Check(candidate))
     if problem:
         return "skipped", problem
     problem = yield from _try(candidate)
@@ -138,10 +175,15 @@ def _attempt(
 
 def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None]:
     problem = yield Try(candidate)
+    patience = PATIENCE
     for delay in RETRY_DELAYS:
         if problem is None or not problem.transient:
             break
-        yield Wait(delay)
+        seconds = max(delay, problem.retry_after or 0.0)
+        patience -= seconds
+        if patience < 0:
+            break
+        yield Wait(seconds, candidate if seconds > delay else None)
         problem = yield Try(candidate)
     if problem and problem.escalates and problem.correction:
         problem = yield Try(candidate, problem.correction)

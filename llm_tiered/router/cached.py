@@ -56,7 +56,7 @@ class RequestCache:
         try:
             cache_key = self.key(candidate, find(candidate.model))
         except (llm.ModelError, ValueError) as error:
-            return request.explain(error)
+            return request.explain(error, candidate)
         ttl = request.settings.config.cache.ttl
         newer_than = datetime.now(timezone.utc) - ttl if ttl else None
         answer = find_answer(cache_key, newer_than=newer_than) if cache_key else None

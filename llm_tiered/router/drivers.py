@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm.parts import StreamEvent
@@ -16,12 +15,14 @@ from .inner import inner_response
 from .request import request_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     import llm
+    from llm.models import _BaseConversation
 
     from .exchange import Operation, Steps
     from .registry import Registry
+    from .request import TieredRequest
 
 
 def answer(  # noqa: PLR0913 - what llm passes to a model's execute
@@ -37,9 +38,7 @@ def answer(  # noqa: PLR0913 - what llm passes to a model's execute
     request = request_for(response, prompt, conversation, key)
     if writer.must_log(log_api=request.settings.config.log_api):
         response.on_done(writer.write)
-    respond = partial(
-        inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key
-    )
+    respond = _responder(request, prompt, conversation, stream=stream)
     steps = Exchange(request, response, registry.get, respond).steps()
     with closing(steps), ExitStack() as streams:
         step = next(steps, None)
@@ -69,9 +68,7 @@ async def answer_async(  # noqa: PLR0913 - as above
     request = request_for(response, prompt, conversation, key)
     if writer.must_log(log_api=request.settings.config.log_api):
         await response.on_done(_write_in_thread)
-    respond = partial(
-        inner_response, prompt=prompt, stream=stream, conversation=conversation, key=key
-    )
+    respond = _responder(request, prompt, conversation, stream=stream)
     steps = Exchange(request, response, registry.get_async, respond).steps()
     async with AsyncExitStack() as streams:
         streams.enter_context(closing(steps))
@@ -87,6 +84,29 @@ async def answer_async(  # noqa: PLR0913 - as above
                 step = _resume(steps, error=error)
             else:
                 step = _resume(steps, result)
+
+
+def _responder(
+    request: TieredRequest,
+    prompt: llm.Prompt,
+    conversation: _BaseConversation | None,
+    *,
+    stream: bool,
+) -> Callable[[Any, llm.Options, Sequence[llm.Message]], Any]:
+    """What makes the inner response for a model, its options and further messages."""
+
+    def respond(inner: Any, options: llm.Options, more: Sequence[llm.Message]) -> Any:
+        return inner_response(
+            inner,
+            options,
+            more,
+            prompt=prompt,
+            stream=stream,
+            conversation=conversation,
+            key=request.key_for(inner),
+        )
+
+    return respond
 
 
 def _perform(step: Operation, streams: ExitStack) -> Any:

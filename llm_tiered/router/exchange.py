@@ -18,6 +18,7 @@ import llm
 
 from ..errors import AllTiersFailed, BrokenAnswer, RequestError
 from ..log.record import Record
+from ..wording import span
 from . import completeness
 from .attempts import Check, Recall, Step, Wait, run
 from .cached import RequestCache
@@ -150,6 +151,7 @@ class Exchange:
             request.attempts,
             ladder=request.ladder,
             recall=self._cached.enabled,
+            key_in_use=request.key_in_use,
         )
         problem: Problem | None = None
         while True:
@@ -170,6 +172,10 @@ class Exchange:
         elif isinstance(step, Check):
             problem = yield Call(partial(self._request.check, step.candidate, self._find))
         elif isinstance(step, Wait):
+            if step.asked_by:
+                logger.warning(
+                    "waiting %s for %s, as it asks", span(step.seconds), step.asked_by.model
+                )
             yield step
         else:
             problem = yield from self._try(step.candidate, step.correction)
@@ -194,7 +200,7 @@ class Exchange:
         answer = self._answers.get(candidate.model)
         text = answer.text if answer else ""
         self._rejected = answer if text and isinstance(error, RequestError) else None
-        problem = self._request.explain(error)
+        problem = self._request.explain(error, candidate)
         if self._request.judges(candidate):
             return problem_with_attempt(problem, error, text, self._schema)
         return problem
@@ -281,7 +287,7 @@ class Exchange:
         try:
             yield
         except Exception as error:
-            problem = self._request.explain(error)
+            problem = self._request.explain(error, candidate)
             message = f"{candidate.model} broke off its answer: {problem.reason}"
             raise BrokenAnswer(message, fix=problem.fix) from error
 

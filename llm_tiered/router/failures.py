@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import llm
@@ -10,12 +13,64 @@ from pydantic import ValidationError
 
 from .. import gemini
 from ..errors import EngineError, ModelUnavailable, TieredError
+from ..wording import span
+from . import refusals
+from .keys import key_fix
+from .redaction import known_keys, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from llm.models import _BaseModel
+
+    from .refusals import Refusal
+
 # Longest reason, in characters.
 _LONGEST = 300
+
+# The statuses of a service that is busy or broken for a moment; 529 is Anthropic's.
+_OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+_NOT_PASSING = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+# The words of services, in their messages and in the names of their errors. Several hand on only
+# the message, and some use one status for different errors.
+_NO_CREDIT = re.compile(
+    r"insufficient[_ ](?:quota|credit|balance|funds)|credit balance|out of credits?"
+    r"|credits? (?:are|is|have been|has been) (?:depleted|exhausted|used up)|payment[_ ]required"
+    r"|billing_(?:error|disabled|hard_limit|not_active)|requires billing|billing account"
+    r"|billing is (?:disabled|not)"
+    r"|(?:spend|spending|billing hard) (?:cap|limit)|\blimit: 0\b",
+    re.IGNORECASE,
+)
+_WRONG_KEY = re.compile(
+    r"api[-_ ]?key|authentication[_ ](?:credential|error|fail)|unauthenticated|unauthori[sz]ed"
+    r"|invalid[_ ]token|permission[_ ](?:denied|error)|CONSUMER_(?:SUSPENDED|INVALID)"
+    r"|SERVICE_DISABLED"
+    r"|has not been used in project|insufficient permission",
+    re.IGNORECASE,
+)
+_PER_DAY = re.compile(
+    r"per[-_ ]?day|\bdaily\b|/day\b|\b[RT]PD\b|per[-_ ]?month|\bmonthly\b", re.IGNORECASE
+)
+_LIMIT = re.compile(
+    r"rate.?limit|quota|exhausted|too many requests|overloaded|high demand|at capacity"
+    r"|(?:currently|temporarily|service|is) unavailable|^unavailable|try again later",
+    re.IGNORECASE,
+)
+_BROKEN_FOR_NOW = re.compile(
+    r"try again|unavailable|internal.?(?:server.?)?error|api_error|server_error|deadline"
+    r"|timed? ?out|timeout_error|bad gateway",
+    re.IGNORECASE,
+)
+
+_NO_NETWORK = "check the network"
+_TIMEOUT = "timeout in the tier's options"
+_NO_ANSWER = "the service sent no usable answer"
+
+# Google says of a spent daily quota that a retry helps in less than a minute.
+_TOO_SOON = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -26,6 +81,9 @@ class Problem:
     `cools_down` would hit the next request too, so the model is left alone for a while. One that
     `escalates` is an answer that is too weak: the same model gets the `correction`, if there is
     one, and then larger models are tried. If none of them answers, a `usable` one is shown.
+
+    A service that is `at_limit` will answer whoever waits: after `retry_after` seconds, if it
+    says so. One that `refuses_key` will answer this request with another key, or never.
     """
 
     reason: str
@@ -35,65 +93,125 @@ class Problem:
     escalates: bool = False
     usable: bool = False
     correction: str | None = None
+    at_limit: bool = False
+    retry_after: float | None = None
+    refuses_key: bool = False
 
 
-def explain(error: Exception, *, secrets: Iterable[str | None] = ()) -> Problem:
-    """The problem behind an error, its reason in one line and without any of the secrets."""
-    problem = _explain(error)
-    return Problem(
-        reason=" ".join(redact(problem.reason, secrets).split())[:_LONGEST],
-        fix=problem.fix,
-        transient=problem.transient,
-        cools_down=problem.cools_down or problem.transient,
+def explain(
+    error: Exception,
+    *,
+    model: _BaseModel | None = None,
+    secrets: Iterable[str | None] | None = None,
+    now: datetime | None = None,
+) -> Problem:
+    """The problem behind an error of a model, its reason in one line and without any secret.
+
+    By default the secrets are all keys that are stored, and the model's own. The fix names the
+    key of that model's provider.
+    """
+    problem = _explain(error, model, now or datetime.now(timezone.utc))
+    if secrets is None:
+        secrets = known_keys([model] if model else [])
+    return replace(
+        problem,
+        reason=_line(redact(problem.reason, secrets), problem.retry_after),
+        cools_down=problem.cools_down or problem.transient or problem.refuses_key,
     )
 
 
-def redact(text: str, secrets: Iterable[str | None] = ()) -> str:
-    """The text without the secrets, and without anything that looks like a Google API key."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[key]")
-    return gemini.hide_keys(text)
+def _line(reason: str, retry_after: float | None) -> str:
+    """The reason on one short line. Services tell the time to wait last, so it is not cut off."""
+    line = " ".join(reason.split())
+    end = "" if retry_after is None else f"… (retry in {span(retry_after)})"
+    return line if len(line) <= _LONGEST else line[: _LONGEST - len(end)] + end
 
 
-def _explain(error: Exception) -> Problem:
+def _explain(error: Exception, model: _BaseModel | None, now: datetime) -> Problem:
     if isinstance(error, TieredError):
         cools_down = isinstance(error, (EngineError, ModelUnavailable))
         return Problem(error.message, error.fix, cools_down=cools_down)
     if isinstance(error, llm.NeedsKeyException):
         return Problem("no key", str(error).removeprefix("No key found - "))
-    if isinstance(error, llm.ModelError):
-        return _model_error(str(error) or "the service gave no reason")
     if isinstance(error, ValidationError):
         wrong = ", ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
         )
         return Problem(f"wrong options: {wrong}")
-    package = type(error).__module__.partition(".")[0]
-    if package in ("httpx", "httpcore", "httpx2", "httpcore2"):
-        return _http_error(error)
+    if problem := _connection_problem(error, model):
+        return problem
+    if refusal := refusals.read(error, now):
+        return _refusal_problem(refusal, model, now)
     if gemini.is_broken_stream(error):
-        return Problem("the service sent no usable answer", transient=True)
+        return Problem(f"{_NO_ANSWER}{_quoted(error)}", transient=True)
     return Problem(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
-def _model_error(message: str) -> Problem:
-    if gemini.is_wrong_key(message):
-        return Problem(message, gemini.KEY_FIX)
-    return Problem(message, transient=gemini.is_transient(message))
+def _refusal_problem(refusal: Refusal, model: _BaseModel | None, now: datetime) -> Problem:
+    """What a service's own words and its status mean."""
+    reason, status, told = refusal.reason, refusal.status, refusal.retry_after
+    words = " ".join([refusal.message, *refusal.names])
+    fix = key_fix(model)
+    limited = status == HTTPStatus.TOO_MANY_REQUESTS or (
+        (status is None or status in _OVERLOADED | _REFUSED) and _LIMIT.search(words)
+    )
+    # Google's words for a limit of any kind are "check your plan and billing details".
+    if status == HTTPStatus.PAYMENT_REQUIRED or _NO_CREDIT.search(words):
+        return Problem(reason, fix and f"add credit, or {fix}", refuses_key=True)
+    if limited and _PER_DAY.search(words):
+        return _daily_limit(refusal, model, now)
+    if limited or status in _OVERLOADED:
+        return Problem(reason, transient=True, at_limit=True, retry_after=told)
+    if status in _REFUSED or (status in (None, 400) and _WRONG_KEY.search(words)):
+        return Problem(reason, fix, refuses_key=True)
+    if status is None:
+        passing = bool(_BROKEN_FOR_NOW.search(words))
+    else:
+        passing = status in _PASSING or (status >= 500 and status not in _NOT_PASSING)
+    return Problem(reason, transient=passing, retry_after=told if passing else None)
 
 
-def _http_error(error: Exception) -> Problem:
+def _daily_limit(refusal: Refusal, model: _BaseModel | None, now: datetime) -> Problem:
+    """The problem with a quota that no retry brings back today."""
+    ends = gemini.quotas_begin_anew(now)
+    told = refusal.retry_after
+    google = model is not None and gemini.is_gemini(model.model_id)
+    if told is not None and (not google or told >= _TOO_SOON.total_seconds()):
+        ends = now + timedelta(seconds=told)
+    until = f"{ends.astimezone():%Y-%m-%d %H:%M}"
+    return Problem(
+        f"the daily quota is used up until {until}: {refusal.reason}",
+        cools_down=True,
+        retry_after=(ends - now).total_seconds(),
+    )
+
+
+def _connection_problem(error: Exception, model: _BaseModel | None) -> Problem | None:
+    """What went wrong on the way to a service, whichever library noticed, or None."""
+    if type(error).__module__.partition(".")[0] == "filelock":
+        return None
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "TimeoutException" in kinds:
-        return Problem("no answer in time", "timeout in the tier's options", transient=True)
-    if "ConnectError" in kinds:
-        return Problem(f"can't be reached: {error}", "check the network", transient=True)
+    if kinds & {"APIConnectionError", "APITimeoutError"} and isinstance(error.__cause__, Exception):
+        # The libraries of OpenAI and Anthropic say less than the one below them.
+        return _connection_problem(error.__cause__, model) or _unreachable(error.__cause__)
+    if kinds & {"TimeoutException", "APITimeoutError", "TimeoutError", "Timeout"}:
+        return Problem("no answer in time", _TIMEOUT, transient=True)
+    if kinds & {"ConnectError", "ConnectionRefusedError", "APIConnectionError", "gaierror"}:
+        return _unreachable(error)
     if "LocalProtocolError" in kinds:
         # The message quotes the header that was rejected, which may hold the key.
-        return Problem(
-            "the request can't be sent: is there a line break in the key?", gemini.KEY_FIX
-        )
-    if "TransportError" in kinds:
+        reason = "the request can't be sent: is there a line break in the key?"
+        return Problem(reason, key_fix(model))
+    if kinds & {"TransportError", "ConnectionError"}:
         return Problem(f"the connection broke: {error}", transient=True)
-    return Problem(f"{type(error).__name__}: {error}")
+    return None
+
+
+def _unreachable(error: Exception) -> Problem:
+    return Problem(f"can't be reached: {error}", _NO_NETWORK, transient=True)
+
+
+def _quoted(error: Exception) -> str:
+    """What ijson quotes of an answer that is not JSON."""
+    said, _, quoted = str(error).partition("\n")
+    return f": {quoted.splitlines()[0].strip()}" if said.startswith("lexical error") else ""

@@ -43,6 +43,10 @@ class Registry:
             raise ModelUnavailable("its plugin has no async version of it")
         return entry.async_model
 
+    def models(self) -> Iterator[Inner]:
+        """All models, in their sync version."""
+        return (entry.model for entry in self._models if entry.model)
+
     def _unknown(self, name: str) -> ModelUnavailable:
         from .. import gemini
         from ..wording import did_you_mean

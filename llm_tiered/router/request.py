@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -11,7 +11,6 @@ import llm
 from .. import instructions
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
-from ..gemini import KEY_VARIABLE
 from ..log.conversation import last_turn
 from . import checks
 from .attempts import Cooldowns
@@ -19,6 +18,8 @@ from .candidates import ladder, order
 from .decision import DecisionInput, decide
 from .failures import Problem, explain
 from .inner import SAMPLING, inner_options, last_user_text
+from .keys import fingerprint, request_key
+from .redaction import known_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ..log.record import Attempt
     from .candidates import Candidate
     from .decision import Decision
+    from .keys import RequestKey
+    from .registry import Registry
 
 COOLDOWNS = Cooldowns()
 
@@ -69,7 +72,8 @@ class TieredRequest:
         self, candidate: Candidate, find: Callable[[str], _BaseModel]
     ) -> Problem | None:
         """Why the candidate would be skipped now, a cooldown included, or None."""
-        return self.cooldowns.check(candidate.model) or self.check(candidate, find)
+        cooling = self.cooldowns.check(candidate.model, self.key_in_use)
+        return cooling or self.check(candidate, find)
 
     def check(self, candidate: Candidate, find: Callable[[str], _BaseModel]) -> Problem | None:
         """Why the candidate is known not to work, or None. `find` looks a model up by name."""
@@ -83,20 +87,50 @@ class TieredRequest:
             options = self.options(candidate, inner)
             if veto := hooks.veto(candidate.tier, candidate.model, self.prompt):
                 return Problem(veto)
-            checks.check(inner, self.prompt, self.settings.config, self.api_key)
+            checks.check(inner, self.prompt, self.settings.config, self.key_for(inner))
             if not candidate.local:
                 budget.check(self.settings.config.budget, inner, self.prompt, options)
         except (llm.ModelError, ValueError) as error:
-            return self.explain(error)
+            return self.explain(error, candidate)
         return None
 
     def judges(self, candidate: Candidate) -> bool:
         """Whether the candidate's whole answer is checked before any of it is shown."""
         return self.escalates and candidate.local
 
-    def explain(self, error: Exception) -> Problem:
-        """What went wrong, without any API key in it."""
-        return explain(error, secrets=_secrets(self.api_key))
+    def explain(self, error: Exception, candidate: Candidate) -> Problem:
+        """What went wrong with a candidate, without any API key in it."""
+        return explain(error, model=self._model(candidate.model), secrets=self._secrets)
+
+    def key_for(self, inner: _BaseModel) -> str | None:
+        """The key that came with the request if it is meant for this model, else None."""
+        return self._key.for_model(inner) if self._key else None
+
+    def key_in_use(self, model_id: str) -> str | None:
+        """What tells the key that the model would use for this request from other keys."""
+        inner = self._model(model_id)
+        return fingerprint(inner, self.key_for(inner)) if inner else None
+
+    @cached_property
+    def _key(self) -> RequestKey | None:
+        if self.api_key is None:
+            return None
+        models = [self._model(candidate.model) for candidate in self.candidates]
+        return request_key(self.api_key, models, self._registry.models() if self._registry else ())
+
+    @property
+    def _secrets(self) -> list[str]:
+        return known_keys(self._registry.models() if self._registry else (), self.api_key)
+
+    @property
+    def _registry(self) -> Registry | None:
+        registry: Registry | None = getattr(self.prompt.model, "registry", None)
+        return registry
+
+    def _model(self, model_id: str) -> _BaseModel | None:
+        """The sync version of a model, or None if llm does not know it."""
+        registry = self._registry
+        return registry.get(model_id) if registry and model_id in registry else None
 
     def _decision_input(self) -> DecisionInput:
         options: Any = self.prompt.options
@@ -157,7 +191,8 @@ def prepare(response: _BaseResponse, api_key: str | None = None) -> TieredReques
     Running the response uses this decision: estimates and hooks are not asked a second time.
     Raises RequestError or ConfigError.
     """
-    request = TieredRequest(response.prompt, response.conversation, api_key)
+    key = api_key or response._key
+    request = TieredRequest(response.prompt, response.conversation, key)
     _prepared[response] = request
     return request
 
@@ -176,14 +211,3 @@ def request_for(
     if not instructions.as_sent(prompt):
         raise RequestError("the prompt is empty")
     return _prepared.pop(response, None) or TieredRequest(prompt, conversation, api_key)
-
-
-def _secrets(api_key: str | None) -> list[str | None]:
-    """The API keys that must never be shown: the request's, the environment's, the stored ones."""
-    try:
-        stored: dict[str, str] = llm.load_keys()
-    except (OSError, ValueError):
-        stored = {}
-    # `--key` also takes the name of a stored key, and a name is not a secret.
-    own = None if api_key in stored else api_key
-    return [own, os.environ.get(KEY_VARIABLE), *stored.values()]

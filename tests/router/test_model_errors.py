@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from tests.toys import Ask, Toys
 
 PASSING = [
-    pytest.param(gemini.QUOTA, "exceeded your current quota", id="429"),
     pytest.param(gemini.INTERNAL, "internal error", id="500"),
     pytest.param(gemini.OVERLOADED, "The model is overloaded", id="503"),
     pytest.param(gemini.HIGH_DEMAND, "high demand", id="503 high demand"),
     pytest.param(gemini.DEADLINE, "Deadline expired", id="504"),
     pytest.param(gemini.NOTHING, "the service sent no usable answer", id="empty body"),
-    pytest.param(gemini.HTML, "the service sent no usable answer", id="HTML"),
+    pytest.param(gemini.HTML, "HTTP 502: Error 502 (Server Error)!!1", id="HTML"),
+    pytest.param(gemini.refused(503, "UNAVAILABLE", ""), "HTTP 503", id="503 without a message"),
+    pytest.param(gemini.refused(500, "INTERNAL", "", as_list=False), "HTTP 500", id="object"),
+    pytest.param(gemini.Failure(503, b"upstream connect error"), "upstream", id="text"),
     pytest.param(gemini.TIMEOUT, "no answer in time", id="timeout"),
     pytest.param(gemini.UNREACHABLE, "can't be reached", id="no network"),
     pytest.param(gemini.HUNG_UP, "Server disconnected", id="hung up"),
@@ -37,6 +39,9 @@ LASTING = [
     pytest.param(gemini.WRONG_PLACE, "location is not supported", id="wrong place"),
     pytest.param(gemini.DISABLED, "has not been used in project", id="disabled API"),
     pytest.param(gemini.NO_SUCH_MODEL, "is not found for API version", id="no such model"),
+    pytest.param(gemini.TOO_LARGE, "payload size exceeds the limit", id="object"),
+    pytest.param(gemini.DAILY_QUOTA, "the daily quota is used up until", id="daily quota"),
+    pytest.param(gemini.Failure(404, b"<title>Not here</title>"), "HTTP 404: Not here", id="page"),
 ]
 
 
@@ -83,6 +88,65 @@ async def test_lasting_error(
     assert response.text_or_raise() == "medium answer"
     assert attempts(response) == [(gemini.MODEL, "failed"), ("mlx/toy-medium", "ok")]
     assert reason in response.response_json["tiered"]["attempts"][0]["reason"]
+
+
+async def test_long_wait(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model that asks to wait longer than a prompt waits is left alone for as long as it asks."""
+    gemini.QUOTA.answer(httpx_mock)
+    first = await ask("Say hello", complexity=8)
+    second = await ask("Say hello", complexity=8)
+    assert toys.delays == []
+    assert attempts(first) == [(gemini.MODEL, "failed"), ("mlx/toy-medium", "ok")]
+    assert attempts(second) == [(gemini.MODEL, "skipped"), ("mlx/toy-medium", "ok")]
+    assert "retry in 37 s" in warnings(caplog)[0]
+    assert "cooling down for 37 s more after" in warnings(caplog)[1]
+
+
+async def test_short_wait(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model that asks to wait a little is waited for, with a warning, and asked again."""
+    gemini.refused(429, "RESOURCE_EXHAUSTED", "Quota. Please retry in 7.2s.").answer(httpx_mock)
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Say hello", complexity=8)
+    assert response.text_or_raise() == "Hello"
+    assert toys.delays == [7.2]
+    assert warnings(caplog) == [f"waiting 7.2 s for {gemini.MODEL}, as it asks"]
+
+
+async def test_error_in_a_stream_keeps_its_status(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock
+) -> None:
+    """An error without a message, in a stream that began, is retried by its status."""
+    for error in ({"code": 503, "message": ""}, {"code": 503}):
+        reasoning = gemini.chunk(gemini.thought(""))
+        gemini.answer(httpx_mock, reasoning, {"error": error})
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Say hello", complexity=8)
+    assert response.text_or_raise() == "Hello"
+    assert toys.delays == [1, 4]
+
+
+@pytest.mark.parametrize("failure", [gemini.WRONG_KEY, gemini.DISABLED, gemini.NO_CREDIT])
+async def test_refused_key_is_not_used_again(
+    ask: Ask,
+    httpx_mock: HTTPXMock,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: gemini.Failure,
+) -> None:
+    """A key that was refused is not sent with every prompt; another one is tried at once."""
+    failure.answer(httpx_mock)
+    first = await ask("Say hello", complexity=8)
+    second = await ask("Say hello", complexity=8)
+    assert [attempts(each)[0][1] for each in (first, second)] == ["failed", "skipped"]
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    with_another = await ask("Say hello", complexity=8, key="AQ.another-key-of-nobody")
+    assert with_another.text_or_raise() == "Hello"
+    gemini.answer(httpx_mock, *gemini.says("Hello again"))
+    monkeypatch.setenv("LLM_GEMINI_KEY", "AQ.corrected-key-of-nobody")
+    assert (await ask("Say hello", complexity=8)).text_or_raise() == "Hello again"
 
 
 @pytest.mark.parametrize("failures", [1, 2])

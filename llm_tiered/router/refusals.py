@@ -1,0 +1,198 @@
+"""An exception of any provider's library → what the service said: status, message, time to wait."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import llm
+
+from .. import gemini
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Units of time, in seconds, as services write them.
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AMOUNT = (
+    r"\d+(?:\.\d+)?\s*"
+    r"(?:ms|milliseconds?|d(?:ays?)?|h(?:ours?|rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)(?![a-z])"
+)
+_TOLD = re.compile(
+    r"\b(?:retry(?:ing)?|try(?:ing)?(?: your request)? again|wait|resets?|retry-?delay)\b"
+    rf"(?:\s+your\s+request)?[\s'\":=]*(?:\b(?:in|after|for|at\s+least)\b)?[\s'\":=-]*"
+    rf"((?:{_AMOUNT}[\s,]*(?:and\s+)?)+)",
+    re.IGNORECASE,
+)
+_TOLD_IN_SECONDS = re.compile(r"\bretry[-_ ]after\b\W{0,3}(\d+(?:\.\d+)?)\b", re.IGNORECASE)
+_PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|mil|d|h|m|s)", re.IGNORECASE)
+
+# Longest part of a page that is not JSON, in characters.
+_LONGEST = 200
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a service said instead of an answer.
+
+    `status` is the HTTP status, or None where the library does not hand it on. `names` are what
+    the service calls the error, such as "RESOURCE_EXHAUSTED" or "insufficient_quota". After
+    `retry_after` seconds the service will answer again, as it says itself.
+    """
+
+    message: str
+    status: int | None = None
+    names: tuple[str, ...] = ()
+    retry_after: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """The message, or the name of the status if the service gave none."""
+        if self.message:
+            return self.message
+        if self.status is None:
+            return " ".join(self.names) or "the service gave no reason"
+        try:
+            return f"HTTP {self.status} {HTTPStatus(self.status).phrase}"
+        except ValueError:
+            return f"HTTP {self.status}"
+
+
+def read(error: Exception, now: datetime | None = None) -> Refusal | None:
+    """Return what the service said, or None if the error is not its answer.
+
+    The libraries of most providers raise errors with a `status_code`, and a `response` or at least
+    a `body`. llm-gemini raises ModelError with nothing but the message.
+    """
+    body: Any
+    response = getattr(error, "response", None)
+    headers: Mapping[str, str] = getattr(response, "headers", None) or {}
+    status = _status(error, response)
+    event = gemini.error_in_stream(error)
+    if event is not None:
+        body = event
+    elif isinstance(error, llm.ModelError):
+        body = str(error)
+    elif status is None and not hasattr(error, "body"):
+        return None
+    else:
+        body = getattr(error, "body", None) or _content(response) or getattr(error, "message", "")
+    return _refusal(body, status, headers, now or datetime.now(timezone.utc))
+
+
+def _refusal(body: Any, status: int | None, headers: Mapping[str, str], now: datetime) -> Refusal:
+    said = _parse(body)
+    fields = _fields(said)
+    message = _message(fields) if fields else _plain(said, status)
+    names = [str(name) for key in ("status", "type", "code") if (name := fields.get(key))]
+    names += gemini.error_names(fields)
+    told = [gemini.retry_delay(fields), _told_in(message), *_told_in_headers(headers, now)]
+    seconds = [each for each in told if each is not None and math.isfinite(each)]
+    if status == HTTPStatus.OK:
+        # The stream began well, and then there was an error in it.
+        status = None
+    code = fields.get("code")
+    if status is None and isinstance(code, int):
+        status = code
+    return Refusal(message, status, tuple(names), max(0.0, *seconds) if seconds else None)
+
+
+def _status(error: Exception, response: Any) -> int | None:
+    for each in (error, response):
+        for name in ("status_code", "status", "code"):
+            status = getattr(each, name, None)
+            if isinstance(status, int) and HTTPStatus.OK <= status < 600:
+                return int(status)
+    return None
+
+
+def _content(response: Any) -> Any:
+    """The body of the response; nothing if it was not read before the connection was closed."""
+    try:
+        return getattr(response, "content", None)
+    except Exception:
+        return None
+
+
+def _parse(body: Any) -> Any:
+    if isinstance(body, bytes):
+        body = body.decode("utf-8", "replace")
+    if not isinstance(body, str):
+        return body
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    return value if isinstance(value, (dict, list)) else body
+
+
+def _fields(said: Any) -> dict[str, Any]:
+    """The object that describes the error, whatever it is wrapped in."""
+    if isinstance(said, list):
+        return next((fields for each in said if (fields := _fields(each))), {})
+    if not isinstance(said, dict):
+        return {}
+    for key in ("error", "detail"):
+        inner = said.get(key)
+        if isinstance(inner, (dict, list)) and (fields := _fields(inner)):
+            return fields
+        if isinstance(inner, str):
+            return said | {"message": said.get("message") or inner}
+    return said
+
+
+def _message(fields: Mapping[str, Any]) -> str:
+    for key in ("message", "msg", "detail", "error_description", "title"):
+        if isinstance(fields.get(key), str) and fields[key].strip():
+            return str(fields[key]).strip()
+    return ""
+
+
+def _plain(said: Any, status: int | None) -> str:
+    """The text of a body that is not JSON, such as the page of a proxy."""
+    if not isinstance(said, str):
+        return ""
+    if not re.match(r"\s*<(?:!doctype|html|\?xml|head|title)", said, re.IGNORECASE):
+        return said.strip()
+    title = re.search(r"<title>(.*?)</title>", said, re.IGNORECASE | re.DOTALL)
+    text = title[1] if title else re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", said)
+    text = " ".join(text.split())[:_LONGEST]
+    return f"HTTP {status}: {text}" if status and text else text
+
+
+def _told_in(message: str) -> float | None:
+    """The seconds that a message tells, such as "Please retry in 1m3.5s"."""
+    seconds = [_seconds(match[1]) for match in _TOLD.finditer(message)]
+    seconds += [float(match[1]) for match in _TOLD_IN_SECONDS.finditer(message)]
+    return max(seconds) if seconds else None
+
+
+def _seconds(duration: str) -> float:
+    units = _SECONDS | {"mil": 0.001}
+    return sum(float(number) * units[unit.lower()] for number, unit in _PIECE.findall(duration))
+
+
+def _told_in_headers(headers: Mapping[str, str], now: datetime) -> Iterator[float]:
+    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name) or headers.get(name.title())
+        if value is None:
+            continue
+        try:
+            yield float(value) * factor
+        except ValueError:
+            yield from _seconds_until(value, now)
+
+
+def _seconds_until(date: str, now: datetime) -> Iterator[float]:
+    """The seconds until an HTTP date; nothing if it is none."""
+    try:
+        then = parsedate_to_datetime(date)
+    except ValueError:
+        return
+    yield (then.replace(tzinfo=then.tzinfo or timezone.utc) - now).total_seconds()
