@@ -6,11 +6,13 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from .. import gemini
 from ..config.settings import load_settings
 from ..costs.charges import cost_of_response
 from ..errors import TieredError
 from ..log import writer
 from ..log.record import Record
+from ..router import completeness
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
 from ..router.request import prepare
@@ -53,6 +55,7 @@ class RowAsker:
         response = start(self._model, row)
 
         async def when_complete(_: llm.AsyncResponse) -> None:
+            check_whole(response)
             answers.append(await _describe(row, response))
             keep(answers[0])
             if not self._log:
@@ -75,10 +78,18 @@ class RowAsker:
 
 def start(model: AsyncModel, row: Row) -> llm.AsyncResponse:
     """Return the response to a row, not awaited yet."""
-    response: llm.AsyncResponse = model.prompt(
+    response: llm.AsyncResponse = gemini.attentive(model).prompt(
         row.prompt, system=row.system, schema=row.schema, options=row.options
     )
     return response
+
+
+def check_whole(response: llm.AsyncResponse) -> None:
+    """Raise an error if a finished answer is not whole; `tiered` raises that itself."""
+    model: Any = response.model
+    if not isinstance(model, AsyncTieredModel):
+        calls = len(response._tool_calls)
+        completeness.check(response, response._stream_events, calls=calls, local=is_local(model))
 
 
 def needs_logging(model: AsyncModel) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 
+from .. import gemini
 from ..router.model import AsyncTieredModel
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def is_local(model: AsyncModel) -> bool:
 
 
 def _limited(model: AsyncModel, gate: Gate) -> AsyncModel:
+    # First, since it replaces `execute` too.
+    model = gemini.attentive(model)
     limited = copy.copy(model)
 
     async def execute(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:

@@ -1,4 +1,4 @@
-"""An answer → what it lacks to be whole. Pure."""
+"""A response that has ended → what it lacks to be a whole answer."""
 
 from __future__ import annotations
 
@@ -6,58 +6,55 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import json_schema
-from ..endings import ending
+from ..endings import Ending, ending
 from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
-from .inner import text_of
+from .inner import max_tokens, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from llm.models import _BaseResponse
     from llm.parts import StreamEvent
 
-    from ..endings import Ending
     from ..errors import TieredError
 
 RAISE_LIMIT = "raise max_tokens"
 
 
-def check(  # noqa: PLR0913 - everything that an answer consists of
-    events: Sequence[StreamEvent],
-    reply: Any,
-    *,
-    calls: int = 0,
-    schema: Mapping[str, Any] | None = None,
-    json_object: bool = False,
-    local: bool = False,
+def check(
+    response: _BaseResponse, events: Sequence[StreamEvent], *, calls: int, local: bool
 ) -> None:
-    """Raise IncompleteAnswer or RequestError if an answer that has ended is not whole.
+    """Raise IncompleteAnswer or RequestError if a model's answer is not whole.
 
-    `reply` is the model's response_json, `calls` the number of its tool calls. A text that is cut
-    off at the limit of tokens is an answer, but JSON or a tool call is not. A `local` model has
-    raised an error if it cut off either of them. The text fits the schema unless tools are called.
+    `events` are all those of the response, `calls` is the number of its tool calls. A text that is
+    cut off at the limit of tokens is an answer, but JSON or a tool call is not; a `local` model has
+    raised an error itself if it cut off either of them. With a schema, the text has to fit it
+    unless tools are called.
     """
     text = text_of(events)
-    ended = ending(reply)
+    ended = _ending(response)
     if not text.strip() and not calls:
         raise _nothing(events, ended)
     if ended and ended.how == "broken":
         raise IncompleteAnswer(_stopped(ended))
     if ended and ended.calls_tools and not calls:
         raise IncompleteAnswer("its tool call is missing")
-    cut_off = is_cut_off(reply) and not local
+    cut_off = is_cut_off(response) and not local
     if calls:
         if cut_off:
             raise RequestError("its tool calls were cut off at max_tokens", fix=RAISE_LIMIT)
         return
-    if cut_off and (schema is not None or json_object) and not _is_whole_json(text):
+    schema: Any = response.prompt.schema
+    wants_json = schema is not None or getattr(response.prompt.options, "json_object", None)
+    if cut_off and wants_json and not _is_whole_json(text):
         raise RequestError("the JSON was cut off at max_tokens", fix=RAISE_LIMIT)
     if schema is not None:
         json_schema.validate(text, schema)
 
 
-def is_cut_off(reply: Any) -> bool:
-    """Whether a limit on the number of tokens ended the answer with this response_json."""
-    ended = ending(reply)
+def is_cut_off(response: _BaseResponse) -> bool:
+    """Whether a limit on the number of tokens ended the response."""
+    ended = _ending(response)
     return ended is not None and ended.how == "limit"
 
 
@@ -67,6 +64,21 @@ def cut_off_call(events: Sequence[StreamEvent], error: Exception) -> TieredError
     if arguments and isinstance(error, json.JSONDecodeError):
         return RequestError("a tool call was cut off, or is not JSON", fix=RAISE_LIMIT)
     return None
+
+
+def _ending(response: _BaseResponse) -> Ending | None:
+    """How the response ended, or None if that is not known."""
+    if response.response_json is None and _is_of_openai(response.model):
+        # llm's plugin keeps the reply of OpenAI's Responses API only if its last event says
+        # "completed"; at the limit of tokens it says "incomplete".
+        limited = max_tokens(response.prompt.options) is not None
+        return Ending("limit" if limited else "broken", None)
+    return ending(response.response_json)
+
+
+def _is_of_openai(model: Any) -> bool:
+    """Whether a model comes from llm's own plugin, which keeps every whole reply."""
+    return any(kind.__module__ == "llm.default_plugins.openai_models" for kind in type(model).mro())
 
 
 def _nothing(events: Sequence[StreamEvent], ended: Ending | None) -> EmptyAnswer:

@@ -137,10 +137,13 @@ class Exchange:
                     yield event
         inner = answer.response
         finish(self._response, inner, answer.calls)
-        cache_key = self._cached.key_of_answer(candidate, inner.model)
+        cut_off = completeness.is_cut_off(inner)
+        cache_key = None if cut_off else self._cached.key_of_answer(candidate, inner.model)
         record = self._record(ttft_ms, cache_key=cache_key)
         self._response.response_json = record.to_json(inner.response_json)
-        self._warn_of_limit(candidate, inner)
+        if cut_off and not max_tokens(inner.prompt.options):
+            # Whoever set a limit expects this.
+            logger.warning("the answer of %s is cut off (raise max_tokens)", candidate.model)
 
     def _first_output(self) -> Generator[Any, Any, Candidate]:
         """Try the candidates until one begins its answer, and return that one."""
@@ -244,15 +247,9 @@ class Exchange:
             answer.events.append(event)
             return event
         answer.has_ended = True
-        response = answer.response
-        answer.calls = yield ToolCalls(response)
+        answer.calls = yield ToolCalls(answer.response)
         completeness.check(
-            answer.events,
-            response.response_json,
-            calls=len(answer.calls),
-            schema=self._schema,
-            json_object=bool(getattr(response.prompt.options, "json_object", None)),
-            local=candidate.local,
+            answer.response, answer.events, calls=len(answer.calls), local=candidate.local
         )
         return None
 
@@ -269,14 +266,6 @@ class Exchange:
             for attempt in request.attempts[:-1]
         )
         logger.warning("%s answers for %s. %s", candidate.model, request.decision.tier, why)
-
-    def _warn_of_limit(self, candidate: Candidate, inner: _BaseResponse) -> None:
-        """Say that the answer is cut off, unless whoever set a limit expects that."""
-        if completeness.is_cut_off(inner.response_json) and not max_tokens(inner.prompt.options):
-            logger.warning(
-                "the answer of %s is cut off at its limit of tokens (raise max_tokens)",
-                candidate.model,
-            )
 
     @contextmanager
     def _unspliced(self, candidate: Candidate) -> Iterator[None]:

@@ -14,11 +14,14 @@ import yaml
 
 from llm_tiered import hooks
 from llm_tiered.hooks import hookimpl
+from tests import gemini
 from tests.batch.echo import MEDIUM, OTHER, SMALL, Echoes, config
 from tests.batch.running import Run, prompts
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
 
 
 async def test_answer(echoes: Echoes) -> None:
@@ -72,6 +75,27 @@ async def test_answer_that_does_not_fit_the_schema(echoes: Echoes, text: str) ->
     [answer] = await Run({"prompt": text, "schema": "a", "complexity": 2})()
     assert "response" not in answer
     assert "not JSON" in answer["error"] or "does not fit" in answer["error"]
+
+
+@pytest.mark.parametrize("model", ["tiered", gemini.MODEL])
+async def test_half_an_answer(
+    config_file: Path, httpx_mock: HTTPXMock, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """Half an answer is a failure, whether the row goes to `tiered` or to a model directly."""
+    monkeypatch.setenv("LLM_GEMINI_KEY", gemini.KEY)
+    tiers = [{"name": "cloud", "complexity": "1-10", "model": gemini.MODEL}]
+    config_file.write_text(yaml.safe_dump(config(tiers=tiers)))
+    chunks = {
+        "stopped by the service (RECITATION)": gemini.last(gemini.text("x"), finish="RECITATION"),
+        "without a finish reason": gemini.chunk(gemini.text("Half an")),
+        "only thoughts": gemini.last(gemini.thought("Hm."), finish="MAX_TOKENS"),
+        "answered with nothing": gemini.last(),
+    }
+    for chunk in chunks.values():
+        gemini.answer(httpx_mock, chunk)
+    answers = await Run(*({"prompt": why} for why in chunks), model=model, concurrency=1)()
+    for why, answer in zip(chunks, answers, strict=True):
+        assert why in answer["error"]
 
 
 async def test_request(echoes: Echoes) -> None:

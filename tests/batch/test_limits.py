@@ -10,10 +10,13 @@ import pytest
 import yaml
 
 from llm_tiered.batch.limits import LOCAL_CONCURRENCY, limit
+from tests import gemini
 from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
 
 
 @pytest.fixture
@@ -54,6 +57,29 @@ async def test_concurrency_behind_tiered(echoes: Echoes) -> None:
     """The cloud has its limit behind `tiered` as well."""
     await ask("tiered", 20, complexity=9)
     assert (echoes.peaks[CLOUD], len(echoes.requests)) == (3, 20)
+
+
+@pytest.mark.parametrize("name", [gemini.MODEL, "tiered"])
+async def test_gemini_has_limits(
+    pauses: list[float],
+    config_file: Path,
+    httpx_mock: HTTPXMock,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """The limits hold for a model that is watched for how its answers end, and it still is."""
+    config_file.write_text(yaml.safe_dump({"log_api": False}))
+    monkeypatch.setenv("LLM_GEMINI_KEY", gemini.KEY)
+    for _ in range(3):
+        last = gemini.last(gemini.text("Hello"))
+        tokens = {"usageMetadata": last["usageMetadata"], "modelVersion": gemini.VERSION}
+        gemini.answer(httpx_mock, last, tokens)
+    options: dict[str, Any] = {"complexity": 9} if name == "tiered" else {}
+    model: Any = limit(llm.get_async_model(name), 3, 60)
+    prompts = [model.prompt(f"Prompt {number}", **options) for number in range(3)]
+    assert await asyncio.gather(*(prompt.text() for prompt in prompts)) == ["Hello"] * 3
+    assert len(pauses) == 2
+    assert {prompt.output_tokens for prompt in prompts} == {5}
 
 
 async def test_fallback_to_the_cloud(echoes: Echoes, config_file: Path) -> None:
