@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
+from llm.parts import StreamEvent
 
 from ..errors import AllTiersFailed, BrokenAnswer, RequestError
 from ..log.record import Record
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from llm.models import _BaseModel, _BaseResponse
-    from llm.parts import StreamEvent
 
     from ..cache.answers import CachedAnswer
     from .candidates import Candidate
@@ -193,8 +193,10 @@ class Exchange:
             problem: Problem | None = yield from self._ask(candidate, correction)
         except Exception as error:
             problem = self._problem(candidate, error)
-        if problem:
-            # Thoughts that were shown as they came are no part of the next model's answer.
+        if problem and len(shown) > before:
+            # What comes next is on a line of its own, and thoughts that were shown as they came
+            # are no part of the next model's answer.
+            yield StreamEvent(type="reasoning", chunk="\n")
             del shown[before:]
         return problem
 
