@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, time, timedelta, timezone
 from functools import partial
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from .strict_http import with_strict_clients
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
     from datetime import tzinfo
+    from types import CodeType, FrameType
 
     import llm
 
@@ -57,9 +57,17 @@ _WITHOUT_SIGNATURES = (f"{PREFIX}gemini-1", f"{PREFIX}gemini-2", f"{PREFIX}gemma
 
 _VERSION = "modelVersion"
 _FINISH = "finishReason"
+_USAGE = "usageMetadata"
+
+# Models before Gemini 3 are charged for by the prompt with searches, all others by the search
+# (https://ai.google.dev/gemini-api/docs/pricing).
+_CHARGED_BY_PROMPT = ("gemini-1", "gemini-2")
 
 # The attribute of a response with the finish reason that came last.
 _NOTED = "_gemini_finish_reason"
+
+# The attribute with the number of searches.
+_SEARCHES = "_gemini_searches"
 
 # Types of the details of an error (https://cloud.google.com/apis/design/errors).
 _RETRY_INFO = "google.rpc.RetryInfo"
@@ -216,7 +224,8 @@ def attentive(model: Any) -> Any:
 
     llm-gemini keeps the last event of a reply, which need not be the one with the finish reason.
     Without a model version in it, it raises KeyError after a whole answer; without candidates,
-    IndexError. It would also make a function call that is part of the thoughts. Of an error it
+    IndexError. It would also make a function call that is part of the thoughts. It counts tokens
+    only once a reply is complete, and searches never; Google charges for both. Of an error it
     hands on the message at most, so that it runs with clients that raise for an error status.
     """
     is_own = is_gemini(model.model_id) and hasattr(model, "process_candidates")
@@ -234,31 +243,62 @@ def attentive(model: Any) -> Any:
 
 
 def _execute(model: Any, *args: Any, response: Any, **kwargs: Any) -> Iterator[Any]:
+    execute = with_strict_clients(type(model).execute)
+    stream = execute(model, *args, response=response, **kwargs)
     try:
-        execute = with_strict_clients(type(model).execute)
-        yield from execute(model, *args, response=response, **kwargs)
-    except KeyError as error:
-        _finish_without_version(model, response, error)
+        # Not `yield from`: that would close the stream before it can be looked into.
+        for event in stream:  # noqa: UP028
+            yield event
+    except BaseException as error:
+        if not _lacks_version(error, response):
+            _keep_usage(model, response, _locals(stream.gi_frame, stream.gi_code, error))
+            raise
+        model.set_usage(response)
+    finally:
+        stream.close()
 
 
 async def _execute_async(
     model: Any, *args: Any, response: Any, **kwargs: Any
 ) -> AsyncGenerator[Any, None]:
+    execute = with_strict_clients(type(model).execute)
+    stream = execute(model, *args, response=response, **kwargs)
     try:
-        execute = with_strict_clients(type(model).execute)
-        events = execute(model, *args, response=response, **kwargs)
-        async with aclosing(events) as stream:
-            async for event in stream:
-                yield event
-    except KeyError as error:
-        _finish_without_version(model, response, error)
+        async for event in stream:
+            yield event
+    except BaseException as error:
+        if not _lacks_version(error, response):
+            _keep_usage(model, response, _locals(stream.ag_frame, stream.ag_code, error))
+            raise
+        model.set_usage(response)
+    finally:
+        await stream.aclose()
 
 
-def _finish_without_version(model: Any, response: Any, error: KeyError) -> None:
-    """Do what is left to do once llm-gemini has raised this error for want of a model version."""
-    if error.args != (_VERSION,) or response.response_json is None:
-        raise error
-    model.set_usage(response)
+def _lacks_version(error: BaseException, response: Any) -> bool:
+    """Whether llm-gemini raised this after a whole answer, for want of a model version."""
+    missing = isinstance(error, KeyError) and error.args == (_VERSION,)
+    return missing and response.response_json is not None
+
+
+def _locals(frame: FrameType | None, code: CodeType, error: BaseException) -> dict[str, Any]:
+    """Return the variables of llm-gemini's function where it waits, or raised the error."""
+    trace = error.__traceback__
+    while frame is None and trace:
+        if trace.tb_frame.f_code is code:
+            frame = trace.tb_frame
+        trace = trace.tb_next
+    return dict(frame.f_locals) if frame else {}
+
+
+def _keep_usage(model: Any, response: Any, variables: Mapping[str, Any]) -> None:
+    """Count the tokens of a reply that was broken off, from the last event that says how many."""
+    for event in reversed([*variables.get("gathered", ()), variables.get("event")]):
+        if response.input_tokens is None and isinstance(event, dict) and _USAGE in event:
+            response.response_json = copy.deepcopy(event)
+            if version := model_version(event):
+                response.set_resolved_model(version)
+            model.set_usage(response)
 
 
 def _process_candidates(model: Any, candidates: Any, response: Any) -> Iterator[Any]:
@@ -268,6 +308,8 @@ def _process_candidates(model: Any, candidates: Any, response: Any) -> Iterator[
         return
     if reason := candidate.get(_FINISH):
         setattr(response, _NOTED, reason)
+    queries = (candidate.get("groundingMetadata") or {}).get("webSearchQueries") or ()
+    setattr(response, _SEARCHES, max(len(queries), getattr(response, _SEARCHES, 0)))
     content = candidate.get("content") or {}
     parts = [
         part
@@ -287,6 +329,15 @@ def _set_usage(model: Any, response: Any) -> None:
     if reason := getattr(response, _NOTED, None):
         reply["candidates"][0].setdefault(_FINISH, reason)
     model.set_usage(response)
+    if searches := getattr(response, _SEARCHES, 0):
+        if (model_version(reply) or "").startswith(_CHARGED_BY_PROMPT):
+            searches = 1
+        details = dict(response.token_details or {}) | {
+            "server_tool_use": {"web_search_requests": searches}
+        }
+        response.set_usage(
+            input=response.input_tokens, output=response.output_tokens, details=details
+        )
 
 
 def _details(error: dict[str, Any]) -> list[dict[str, Any]]:

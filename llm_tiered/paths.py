@@ -40,6 +40,11 @@ def cache_index_path() -> Path:
     return _user_file("tiered", "cache.db")
 
 
+def ledger_path() -> Path:
+    """What requests to the cloud cost, an SQLite database."""
+    return _user_file("tiered", "costs.db")
+
+
 def feedback_path() -> Path:
     """The user's marks on answers, an SQLite database."""
     return _user_file("tiered", "feedback.db")

@@ -92,8 +92,8 @@ def _budget(limits: Budget) -> list[dict[str, Any]]:
         {
             "name": limit.name,
             "limit": str(limit.limit),
-            "spent": str(limit.spent),
-            "left": str(limit.left),
+            "spent": f"{limit.spent.normalize():f}",
+            "left": f"{limit.left.normalize():f}",
         }
         for limit in used
     ]

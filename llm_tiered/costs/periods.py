@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from typing import NamedTuple
 
 from ..errors import RequestError
@@ -58,8 +58,8 @@ def span(text: str, now: datetime) -> tuple[datetime, datetime]:
             return moment, moment
         if text in days or re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             day = days.get(text) or date.fromisoformat(text)
-            return _midnight(day), _midnight(day + timedelta(days=1))
-        moment = datetime.fromisoformat(text).astimezone()
+            return start_of_day(day), start_of_day(day + timedelta(days=1))
+        moment = _aware(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         raise RequestError(
             f"{text!r} is not a time",
@@ -68,5 +68,18 @@ def span(text: str, now: datetime) -> tuple[datetime, datetime]:
     return moment, moment
 
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time()).astimezone()
+def start_of_day(day: date) -> datetime:
+    """Return the first moment of a day in this machine's time zone: the one meaning of a day.
+
+    Where clocks change at midnight, that may be one o'clock, or the first of two midnights.
+    SQLite's `date(…, 'localtime')` puts all moments from there on into that day.
+    """
+    return _aware(datetime.combine(day, time()))
+
+
+def _aware(moment: datetime) -> datetime:
+    """Return a time, local unless it says otherwise, with its offset; the first if there are two.
+
+    `astimezone` alone is an hour wrong for a time that the clocks leave out.
+    """
+    return datetime.fromtimestamp(moment.timestamp(), timezone.utc).astimezone()

@@ -2,167 +2,147 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from functools import lru_cache
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..log.database import as_logged, reading, select_from
+from ..log.database import reading, select_from
 from ..log.record import sql, sql_at
-from .charges import LoggedUsage, cost_of_usage
+from ..paths import ledger_path
+from .charges import LoggedUsage, charge_for_usage
+from .ledger import CopiedTo, Entry, Ledger, Spent
+from .periods import start_of_day
 from .prices import IS_LOCAL_SQL, VERSION_PATHS
-from .requests import DETAILS
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
 
 # The id of a turn has the time when its response was created, `datetime_utc` when the model was
 # asked. They are close, unless the clock was set in between.
 _SLACK = timedelta(days=1)
 
-# Text that sorts after any id.
-_NO_ID = "~"
+# The log is read again from the mark with each request, so the mark follows after some turns.
+_AT_MOST = 100
 
-# A request waits for this query, so it selects rows by their ids, which are in order of time, and
-# lets the database add them up. A request that must be priced on its own is its own group.
-_SPENT = f"""
-select datetime_utc >= :day and datetime_utc < :end, datetime_utc >= :month and datetime_utc < :end,
-    substr(datetime_utc, 1, 10) as utc_day, resolved_model,
+# Turns that came into the log after the mark. Rowids are in the order of logging, unlike ids, which
+# a turn brings along from another log.
+_NEW = f"""
+select id from (select rowid as place, {{columns}}) where place > :rowid and id >= :first_id
+    and model = 'tiered' and (resolved_model is null or not {IS_LOCAL_SQL})
+"""  # noqa: S608 - our own words
+
+_LAST = "select rowid, id from turns order by rowid desc limit 1"
+
+_TURN = f"""
+select datetime_utc, resolved_model,
     coalesce({", ".join(sql_at(path) for path in VERSION_PATHS)}) as version,
-    {DETAILS.strip()} as details,
-    typeof(input_tokens) = 'integer' and typeof(output_tokens) = 'integer'
-        and input_tokens >= 0 and output_tokens >= 0 as counted,
-    count(*), sum(input_tokens), sum(output_tokens)
-from ({{source}})
-where id >= :first_id and id < :end_id and model = 'tiered'
-    and (resolved_model is null or not {IS_LOCAL_SQL})
-    and {sql("cached_from")} is null
-group by 1, 2, utc_day, resolved_model, version, counted, case when details is not null then id end
+    input_tokens, output_tokens, token_details, {sql("cached_from")}
+from ({{source}}) where id = ?
 """  # noqa: S608 - our own words
 
 
-@dataclass(frozen=True)
-class Spent:
-    """Dollars spent on the cloud since the start of the day and of the month.
+class _Turn(NamedTuple):
+    """A turn in the log; text, unless it is damaged."""
 
-    `unpriced` is the number of requests that are not included, because the price of the model, the
-    tokens or the time is unknown.
-    """
-
-    day: Decimal = Decimal(0)
-    month: Decimal = Decimal(0)
-    unpriced: int = 0
-
-
-class _Selection(NamedTuple):
-    """The rows to add up; times and ids are written as in the log."""
-
-    database_path: Path
-    day: str
-    month: str
-    end: str
-    first_id: str
-    end_id: str
-
-
-class _Group(NamedTuple):
-    """A row of the query: requests that can be priced together."""
-
-    today: int | None
-    this_month: int | None
-    utc_day: Any
+    datetime_utc: Any
     model: str | None
     version: str | None
+    input_tokens: Any
+    output_tokens: Any
     token_details: str | None
-    counted: int
-    requests: int
-    input_tokens: int
-    output_tokens: int
+    cached_from: str | None
 
-    @property
-    def cost(self) -> Decimal | None:
-        """Dollars, or None if unknown."""
-        if not self.counted:
-            return None
-        return cost_of_usage(
+    def entry(self, turn_id: str) -> Entry:
+        """Return the entry that stands for this turn."""
+        charge = charge_for_usage(
             LoggedUsage(
-                model=self.model,
-                version=self.version,
-                datetime_utc=self.utc_day,
-                input_tokens=self.input_tokens,
-                output_tokens=self.output_tokens,
-                token_details=self.token_details,
-                requests=self.requests,
+                self.model,
+                self.version,
+                self.datetime_utc,
+                self.input_tokens,
+                self.output_tokens,
+                self.token_details,
             )
         )
+        at = _time(self.datetime_utc) or _time_of_id(turn_id)
+        amount = charge.dollars if charge else None
+        complete = charge is not None and not charge.unpriced
+        return Entry(turn_id, 0, at, str(self.model), amount, complete, answer=True)
 
 
 def period_starts(now: datetime | None = None) -> tuple[datetime, datetime]:
     """Return when this day and this month began, in this machine's time zone."""
     today = (now or datetime.now(timezone.utc)).astimezone().date()
-    day, month = (datetime.combine(on, time()).astimezone() for on in (today, today.replace(day=1)))
-    return day, month
+    return start_of_day(today), start_of_day(today.replace(day=1))
 
 
-def read_spent(database_path: Path, *, day: datetime, month: datetime) -> Spent:
-    """Return what was spent since each of two aware times; nothing if there is no log yet.
+def read_spent(log: Path, *, day: datetime, month: datetime) -> Spent:
+    """Return what was spent since each of two aware times, by requests in the log or in no log.
 
-    Only logged requests are counted. Requests dated later than the day after `day` are left out:
-    a clock must have been wrong. Raises TieredError if the log can't be read.
+    Raises TieredError if the log or the ledger can't be read.
     """
-    if not database_path.exists():
-        return Spent()
-    first, recent = _id_at(min(day, month) - _SLACK), _id_at(day - _SLACK)
-    selection = _Selection(
-        database_path,
-        day=as_logged(day),
-        month=as_logged(month),
-        end=as_logged(day + 2 * _SLACK),
-        first_id=max(first, recent),
-        end_id=_NO_ID,
-    )
-    latest = _add_up(selection)
-    if first >= recent:
-        return latest
-    past_days = selection._replace(first_id=first, end_id=recent)
-    earlier = _add_up_once(past_days, database_path.stat().st_ino)
-    return Spent(
-        latest.day + earlier.day, latest.month + earlier.month, latest.unpriced + earlier.unpriced
-    )
+    with Ledger(ledger_path()) as ledger:
+        copy_log(log, ledger, since=min(day, month))
+        return ledger.spent(day, month)
 
 
-@lru_cache(maxsize=4)
-def _add_up_once(selection: _Selection, _inode: int) -> Spent:
-    """Add up days that are over, once: nothing more is logged for them."""
-    return _add_up(selection)
-
-
-def _add_up(selection: _Selection) -> Spent:
-    day = month = Decimal(0)
-    unpriced = 0
-    with reading(selection.database_path) as database:
+def copy_log(log: Path, ledger: Ledger, *, since: datetime) -> None:
+    """Copy the turns since then that the ledger does not have. Raises TieredError."""
+    if not log.exists():
+        return
+    first_id = _id_at(since - _SLACK)
+    with reading(log) as database:
         source = select_from(database, "turns")
-        query = _SPENT.format(source=source)
-        rows = database.execute(query, selection._asdict()) if source else ()
-        for group in map(_Group._make, rows):
-            if not group.today and not group.this_month and _is_day(group.utc_day):
-                continue
-            cost = group.cost
-            if cost is None:
-                unpriced += group.requests
-                continue
-            day += cost if group.today else 0
-            month += cost if group.this_month else 0
-    return Spent(day, month, unpriced)
+        if source is None:
+            return
+        mark = ledger.copied_to()
+        if mark and (mark.first_id > first_id or not _is_there(database, mark)):
+            mark = None
+        values = mark._asdict() if mark else {"rowid": -1, "first_id": first_id}
+        query = _NEW.format(columns=source.removeprefix("select "))
+        turns = [turn_id for (turn_id,) in database.execute(query, values)]
+        new = [turn_id for turn_id in turns if not ledger.has_answer(turn_id)]
+        entries = []
+        for turn_id in new:
+            turn = _Turn(*database.execute(_TURN.format(source=source), (turn_id,)).fetchone())
+            if turn.cached_from is None:
+                entries.append(turn.entry(turn_id))
+        last = database.execute(_LAST).fetchone()
+    if not entries and mark and last[0] - mark.rowid < _AT_MOST:
+        return
+    with ledger.writing():
+        for entry in entries:
+            if not ledger.has_answer(entry.response_id):
+                ledger.drop(entry.response_id)
+                ledger.put([entry])
+        if last:
+            first_id = min(first_id, mark.first_id) if mark else first_id
+            rowid, turn_id = last
+            ledger.set_copied_to(CopiedTo(rowid, turn_id, first_id), datetime.now(timezone.utc))
 
 
-def _is_day(text: Any) -> bool:
+def _is_there(database: sqlite3.Connection, mark: CopiedTo) -> bool:
+    """Whether the log is still the one that was marked: not replaced, nor its last turn deleted."""
+    row = database.execute("select id from turns where rowid = ?", (mark.rowid,)).fetchone()
+    return row is not None and row[0] == mark.turn_id
+
+
+def _time(datetime_utc: Any) -> datetime | None:
     try:
-        date.fromisoformat(text)
+        time = datetime.fromisoformat(datetime_utc)
     except (ValueError, TypeError):
-        return False
-    return True
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _time_of_id(turn_id: str) -> datetime:
+    from ulid import ULID
+
+    try:
+        time: datetime = ULID.from_str(turn_id.upper()).datetime
+    except ValueError:
+        return datetime.now(timezone.utc)
+    return time
 
 
 def _id_at(moment: datetime) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm.models import _BaseModel
 
     from ..config.sections import Budget
+    from ..costs.ledger import Spent
 
 logger = logging.getLogger("llm_tiered")
 
@@ -54,10 +55,18 @@ class Limit(NamedTuple):
         return max(self.limit - self.spent, Decimal(0))
 
 
+def is_set(budget: Budget) -> bool:
+    """Whether there is any limit."""
+    return budget.day is not None or budget.month is not None
+
+
 def used(budget: Budget) -> list[Limit]:
-    """Each limit and how much of it all processes have spent, from the log. Raises TieredError."""
+    """Each limit and how much of it all processes have spent. Raises TieredError."""
     day, month = spending.period_starts()
-    spent = spending.read_spent(log_path(), day=day, month=month)
+    return _limits(budget, spending.read_spent(log_path(), day=day, month=month))
+
+
+def _limits(budget: Budget, spent: Spent) -> list[Limit]:
     sums = {"day": spent.day, "month": spent.month}
     return [
         Limit(name, limit, sums[name])
@@ -68,7 +77,7 @@ def used(budget: Budget) -> list[Limit]:
 
 def check(budget: Budget, inner: _BaseModel, prompt: llm.Prompt, options: llm.Options) -> None:
     """Raise OverBudget, with the numbers, if this request might cost more than is left."""
-    if budget.day is None and budget.month is None:
+    if not is_set(budget):
         return
     cost = expected_cost(inner.model_id, prompt, options)
     if cost is None:
@@ -78,14 +87,20 @@ def check(budget: Budget, inner: _BaseModel, prompt: llm.Prompt, options: llm.Op
             f"the price of {inner.model_id} is unknown, but there is a budget",
             fix="unpriced: allow under budget in the config",
         )
-    for limit in used(budget):
-        if limit.spent + cost > limit.limit:
+    day, month = spending.period_starts()
+    check_limits(budget, spending.read_spent(log_path(), day=day, month=month), cost)
+
+
+def check_limits(budget: Budget, spent: Spent, cost: Decimal | None) -> None:
+    """Raise OverBudget if so much more than was spent would exceed a limit; None is unknown."""
+    for limit in _limits(budget, spent):
+        if cost is not None and limit.spent + cost > limit.limit:
             raise OverBudget(
                 f"over budget: {dollars(limit.spent)} of {dollars(limit.limit)} spent this "
                 f"{limit.name}, and this may cost {dollars(cost)}",
                 fix="raise budget in the config",
             )
-        if limit.spent + cost >= WARNING * limit.limit:
+        if cost is not None and limit.spent + cost >= WARNING * limit.limit:
             _warn(limit)
 
 
@@ -93,6 +108,14 @@ def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> De
     """The expected cost of a request in dollars, or None if the model's price is unknown."""
     answer = max_tokens(options) or ANSWER_TOKENS
     return prices.highest_cost(model_id, sum(_tokens(prompt)), answer)
+
+
+def cost_of_output(model_id: str, prompt: llm.Prompt, characters: int) -> Decimal | None:
+    """The cost of an answer of this length in dollars, or None if the model's price is unknown.
+
+    It is rounded up: other scripts than English have fewer characters per token.
+    """
+    return prices.highest_cost(model_id, sum(_tokens(prompt)), characters // 2)
 
 
 def _tokens(prompt: llm.Prompt) -> Iterator[int]:

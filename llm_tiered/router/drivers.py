@@ -39,8 +39,11 @@ def answer(  # noqa: PLR0913 - what llm passes to a model's execute
     if writer.must_log(log_api=request.settings.config.log_api):
         response.on_done(writer.write)
     respond = _responder(request, prompt, conversation, stream=stream)
-    steps = Exchange(request, response, registry.get, respond).steps()
+    exchange = Exchange(request, response, registry.get, respond)
+    steps = exchange.steps()
     with closing(steps), ExitStack() as streams:
+        # Called last, since a stream that is closed says what it has cost.
+        streams.callback(exchange.billing.close)
         step = next(steps, None)
         while step is not None:
             if isinstance(step, StreamEvent):
@@ -69,8 +72,10 @@ async def answer_async(  # noqa: PLR0913 - as above
     if writer.must_log(log_api=request.settings.config.log_api):
         await response.on_done(_write_in_thread)
     respond = _responder(request, prompt, conversation, stream=stream)
-    steps = Exchange(request, response, registry.get_async, respond).steps()
+    exchange = Exchange(request, response, registry.get_async, respond)
+    steps = exchange.steps()
     async with AsyncExitStack() as streams:
+        streams.callback(exchange.billing.close)
         streams.enter_context(closing(steps))
         step = next(steps, None)
         while step is not None:

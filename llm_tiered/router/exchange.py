@@ -22,6 +22,7 @@ from ..log.record import Record
 from ..wording import span
 from . import completeness
 from .attempts import Check, Recall, Step, Wait, run
+from .billing import Billing
 from .cached import RequestCache
 from .inner import finish, max_tokens, text_of
 from .quality import problem_with_answer, problem_with_attempt
@@ -118,6 +119,7 @@ class Exchange:
         self._cached = RequestCache(request)
         self._answers: dict[str, InnerAnswer] = {}
         self._rejected: InnerAnswer | None = None
+        self.billing = Billing(response.id, request.settings.config.budget)
 
     def steps(self) -> Steps:
         """Yield the answer, and what has to be done for it. Raises TieredError."""
@@ -136,6 +138,7 @@ class Exchange:
                 if event is not None:
                     yield event
         inner = answer.response
+        yield Call(partial(self.billing.answered, inner))
         finish(self._response, inner, answer.calls)
         cut_off = completeness.is_cut_off(inner)
         cache_key = None if cut_off else self._cached.key_of_answer(candidate, inner.model)
@@ -192,7 +195,10 @@ class Exchange:
         try:
             problem: Problem | None = yield from self._ask(candidate, correction)
         except Exception as error:
+            yield Call(partial(self.billing.settle, error))
             problem = self._problem(candidate, error)
+        if problem:
+            yield Call(partial(self.billing.settle, None))
         if problem and len(shown) > before:
             # What comes next is on a line of its own, and thoughts that were shown as they came
             # are no part of the next model's answer.
@@ -223,6 +229,8 @@ class Exchange:
         more = self._answers[candidate.model].corrected(correction) if correction else ()
         self._answers.pop(candidate.model, None)
         response = self._respond(inner, request.options(candidate, inner), more)
+        if not candidate.local:
+            yield Call(partial(self.billing.hold, inner, response))
         answer = InnerAnswer(response, (yield Open(response)))
         self._answers[candidate.model] = answer
         while (event := (yield from self._read(candidate, answer))) is not None:

@@ -7,6 +7,7 @@ outer one.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
@@ -59,9 +60,26 @@ def finish(outer: _BaseResponse, inner: _BaseResponse, tool_calls: list[llm.Tool
     for call in tool_calls:
         outer.add_tool_call(call)
     outer.set_usage(
-        input=inner.input_tokens, output=inner.output_tokens, details=inner.token_details
+        input=inner.input_tokens, output=inner.output_tokens, details=usage_details(inner)
     )
     outer.set_resolved_model(inner.model.model_id)
+
+
+def usage_details(inner: _BaseResponse) -> dict[str, Any] | None:
+    """The model's token details, with the tools that the service ran and charges for by the call.
+
+    Anthropic and Gemini count them there themselves, and the rest is in this form, too.
+    """
+    details: dict[str, Any] | None = inner.token_details
+    tools = "server_tool_use"
+    if gemini.is_gemini(inner.model.model_id) or tools in (details or {}):
+        return details
+    calls = Counter(
+        f"{event.chunk}_requests"
+        for event in inner._stream_events
+        if event.type == "tool_call_name" and event.server_executed
+    )
+    return {**(details or {}), tools: dict(calls)} if calls else details
 
 
 def text_of(events: Iterable[StreamEvent]) -> str:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.costs import spending
+from llm_tiered.costs.ledger import Entry, Ledger, Spent
 from llm_tiered.costs.periods import Period
 from llm_tiered.costs.savings import Comparison, savings_report
-from llm_tiered.costs.spending import Spent, period_starts, read_spent
+from llm_tiered.costs.spending import period_starts, read_spent
 from llm_tiered.errors import TieredError
 from llm_tiered.log import database as log_database
+from llm_tiered.paths import ledger_path
 from tests.make_log import END, MODELS, add, empty_log, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 FLASH = "gemini/gemini-2.5-flash"
@@ -29,14 +29,6 @@ TODAY = datetime(2026, 11, 22, tzinfo=timezone.utc)
 MONTH = datetime(2026, 11, 1, tzinfo=timezone.utc)
 # The cost of one request of `cloud`.
 ONE = Decimal("0.00055")
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """Clear the sums of past days before and after each test."""
-    spending._add_up_once.cache_clear()
-    yield
-    spending._add_up_once.cache_clear()
 
 
 def cloud(when: datetime = TODAY + HOUR, **fields: Any) -> dict[str, Any]:
@@ -134,21 +126,72 @@ def test_an_id_from_before_midnight(log: Path) -> None:
 
 
 def test_new_requests(log: Path) -> None:
-    """Past days are read once; new requests of today are counted by the next call."""
+    """Requests that come into the log later are counted by the next call, whatever their day."""
     add(log, [cloud(MONTH + DAY), cloud()])
     assert spent(log) == Spent(ONE, 2 * ONE)
     add(log, [cloud(), cloud(TODAY - HOUR)])
     assert spent(log) == Spent(2 * ONE, 4 * ONE)
-    assert spending._add_up_once.cache_info().hits == 1
 
 
-def test_replaced_log(log: Path) -> None:
-    """A log that replaced another is read from the start."""
-    add(log, [cloud(MONTH + DAY)])
+def test_many_requests(log: Path) -> None:
+    """The log is copied on from the place that was reached, with local requests in between."""
+    for _ in range(3):
+        add(log, [cloud(), *(turn(TODAY + HOUR) for _ in range(150)), cloud()])
+        spent(log)
+    assert spent(log) == Spent(6 * ONE, 6 * ONE)
+
+
+def test_an_earlier_month(log: Path) -> None:
+    """Requests from before the first call's month are counted once they are asked for."""
+    add(log, [cloud(MONTH - 5 * DAY), cloud()])
     assert spent(log).month == ONE
+    assert read_spent(log, day=TODAY, month=MONTH - 10 * DAY).month == 2 * ONE
+
+
+def test_no_refunds(log: Path) -> None:
+    """Turns that are deleted, and a log that is replaced by an empty one, were paid for."""
+    add(log, [cloud(MONTH + DAY), cloud(), cloud()])
+    assert spent(log).month == 3 * ONE
+    with closing(sqlite3.connect(log)) as database, database:
+        database.execute("delete from turns where rowid > 1")
+    assert spent(log).month == 3 * ONE
+    add(log, [cloud()])
+    assert spent(log).month == 4 * ONE
     log.rename(log.with_suffix(".old"))
     empty_log(log)
-    assert spent(log).month == 0
+    add(log, [cloud()])
+    assert spent(log).month == 5 * ONE
+
+
+def test_a_log_that_comes_back(log: Path) -> None:
+    """Turns that are deleted and imported again are counted once, in any order."""
+    turns = [cloud(), cloud(), cloud(MONTH + DAY)]
+    add(log, turns)
+    assert spent(log).month == 3 * ONE
+    with closing(sqlite3.connect(log)) as database, database:
+        database.execute("delete from turns")
+    add(log, [cloud(), *reversed(turns)])
+    assert spent(log).month == 4 * ONE
+
+
+def test_what_the_ledger_has_counts_once(log: Path) -> None:
+    """A turn whose answer is in the ledger counts as it was written there, failed attempts too."""
+    row = cloud()
+    failed = Entry(row["id"], 1, TODAY + HOUR, FLASH, Decimal(2))
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([failed, failed._replace(attempt=2, amount=Decimal(1), answer=True)])
+    add(log, [row])
+    assert spent(log) == Spent(Decimal(3), Decimal(3))
+
+
+def test_an_answer_that_could_not_be_settled(log: Path) -> None:
+    """What was held for an answer gives way to what the log says about it."""
+    row = cloud()
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([Entry(row["id"], 1, TODAY + HOUR, FLASH, Decimal(2), held=True)])
+    assert spent(log).day == 2
+    add(log, [row])
+    assert spent(log).day == ONE
 
 
 def test_sums_are_those_of_the_report(logs: Path) -> None:

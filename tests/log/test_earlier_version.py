@@ -20,9 +20,10 @@ import pytest
 from llm_tiered.cache.index import Index
 from llm_tiered.cache.key import cache_key
 from llm_tiered.cache.lookup import find
+from llm_tiered.costs.ledger import Spent
 from llm_tiered.costs.prices import Tokens, cost
 from llm_tiered.costs.savings import Comparison, savings_report
-from llm_tiered.costs.spending import Spent, read_spent
+from llm_tiered.costs.spending import read_spent
 from llm_tiered.dashboard.requests import find_request
 from llm_tiered.log.answers import LoggedPrompt, latest
 from llm_tiered.log.conversation import Past, last_turn

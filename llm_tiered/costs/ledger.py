@@ -1,0 +1,246 @@
+"""What requests to the cloud cost, written down while they are made: a database beside llm's log.
+
+llm logs a response when it is complete, and a chain of tools when all of it is; what fails or is
+broken off, it never logs. The service charges for all of that. Each attempt is held here with its
+expected cost before it is sent, and settled when it is over. What only the log has, such as turns
+from before this database, is copied from there, so that every request is here once.
+
+It holds times, ids, numbers and names of models, no text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import TieredError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+# Seconds to wait for another process that is writing.
+PATIENCE = 5.0
+
+# How long entries are kept. Budgets need a month, reports have the rest from the log.
+KEPT = timedelta(days=400)
+
+# Amounts are whole numbers of this part of a dollar, so that the database can add them up exactly.
+_PART = Decimal("1e-12")
+
+_VERSION = 1
+_SCHEMA = """
+create table entries (
+    response_id text not null,
+    attempt integer not null,
+    at integer not null,
+    model text not null,
+    amount integer,
+    complete integer not null,
+    answer integer not null,
+    held integer not null,
+    primary key (response_id, attempt)
+) without rowid;
+create index amounts on entries (at, amount, complete);
+create table mark (turn_rowid integer not null, turn_id text not null, first_id text not null);
+"""
+
+_PUT = """
+insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+_SUM = """
+select
+    (select sum(amount) from entries where at >= :day and at < :until),
+    (select sum(amount) from entries where at >= :month and at < :until),
+    (select count(*) from entries
+    where at >= min(:day, :month) and at < :until and (amount is null or not complete))
+"""
+
+_BETWEEN = """
+select * from entries where at >= ? and at < ? order by at, response_id, attempt
+"""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Dollars spent on the cloud since the start of the day and of the month.
+
+    `unpriced` is the number of requests that are not included, or not with all that they cost,
+    because the price of the model, the tokens or the time is unknown.
+    """
+
+    day: Decimal = Decimal(0)
+    month: Decimal = Decimal(0)
+    unpriced: int = 0
+
+
+class Entry(NamedTuple):
+    """One attempt of a request to the cloud.
+
+    `attempt` counts from 1; 0 is an entry copied from the log. `amount` is in dollars, None if
+    unknown; unless it is `complete`, more was used than has a known price. `answer` is whether its
+    usage is that of the response, which llm may log. It is `held` while it runs, with the expected
+    amount, and for good if the process was killed.
+    """
+
+    response_id: str
+    attempt: int
+    at: datetime
+    model: str
+    amount: Decimal | None
+    complete: bool = True
+    answer: bool = False
+    held: bool = False
+
+
+class CopiedTo(NamedTuple):
+    """The last turn up to which the log was copied, and the first id that was looked at."""
+
+    rowid: int
+    turn_id: str
+    first_id: str
+
+
+class Ledger:
+    """The database in a file, as a context manager; creates the file if necessary.
+
+    Every method raises TieredError if the file can't be used: what was spent is unknown then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Ledger:
+        with self._errors_explained():
+            if not self.path.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.touch(mode=0o600)
+            self._database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Let nobody else write during the block; undo what it wrote if it raises."""
+        with self._errors_explained():
+            self._database.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("rollback")
+                raise
+            self._database.execute("commit")
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Write entries; one with the same id and attempt is replaced."""
+        with self._errors_explained():
+            self._database.executemany(_PUT, map(_row, entries))
+
+    def remove(self, response_id: str, attempt: int) -> None:
+        """Remove an entry: the attempt cost nothing."""
+        with self._errors_explained():
+            query = "delete from entries where response_id = ? and attempt = ?"
+            self._database.execute(query, (response_id, attempt))
+
+    def spent(self, day: datetime, month: datetime) -> Spent:
+        """Return what was spent since each of two aware times.
+
+        Entries dated later than the day after `day` are left out: a clock must have been wrong.
+        """
+        until = day + timedelta(days=2)
+        values = {"day": _stamp(day), "month": _stamp(month), "until": _stamp(until)}
+        with self._errors_explained():
+            today, this_month, unpriced = self._database.execute(_SUM, values).fetchone()
+        return Spent((today or 0) * _PART, (this_month or 0) * _PART, unpriced)
+
+    def between(self, since: datetime | None, until: datetime | None) -> list[Entry]:
+        """Return the entries of a period, in order of time; None is open."""
+        bounds = (_stamp(since) if since else 0, _stamp(until) if until else 1 << 62)
+        with self._errors_explained():
+            return [_entry(*row) for row in self._database.execute(_BETWEEN, bounds)]
+
+    def has_answer(self, response_id: str) -> bool:
+        """Return whether there is an entry for what llm logs of a response."""
+        query = "select 1 from entries where response_id = ? and answer"
+        with self._errors_explained():
+            return self._database.execute(query, (response_id,)).fetchone() is not None
+
+    def drop(self, response_id: str) -> None:
+        """Remove all attempts of a response that are still held."""
+        query = "delete from entries where response_id = ? and held"
+        with self._errors_explained():
+            self._database.execute(query, (response_id,))
+
+    def copied_to(self) -> CopiedTo | None:
+        """Return how far the log was copied."""
+        with self._errors_explained():
+            row = self._database.execute("select * from mark").fetchone()
+        return CopiedTo(*row) if row else None
+
+    def set_copied_to(self, mark: CopiedTo, now: datetime) -> None:
+        """Note how far the log was copied, and forget entries that are too old."""
+        with self._errors_explained():
+            self._database.execute("delete from mark")
+            self._database.execute("insert into mark values (?, ?, ?)", mark)
+            self._database.execute("delete from entries where at < ?", (_stamp(now - KEPT),))
+
+    def _prepare(self) -> None:
+        if self._version() == _VERSION:
+            return
+        with self.writing():
+            # Another process may have prepared it in the meantime.
+            if self._version() != _VERSION:
+                for statement in _SCHEMA.split(";"):
+                    self._database.execute(statement)
+                self._database.execute(f"pragma user_version = {_VERSION}")
+
+    def _version(self) -> int:
+        with self._errors_explained():
+            version: int = self._database.execute("pragma user_version").fetchone()[0]
+        return version
+
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            damaged = "malformed" in str(error) or "not a database" in str(error)
+            fix = "delete it; what llm's log has is counted again" if damaged else None
+            raise TieredError(
+                f"{self.path}, where costs are counted, can't be used: {error}", fix=fix
+            ) from error
+
+
+def _row(entry: Entry) -> tuple[object, ...]:
+    amount = entry.amount
+    parts = None if amount is None else int((amount / _PART).to_integral_value(ROUND_CEILING))
+    return (*entry[:2], _stamp(entry.at), entry.model, parts, *entry[5:])
+
+
+def _entry(
+    response_id: str,
+    attempt: int,
+    at: int,
+    model: str,
+    amount: int | None,
+    *flags: int,
+) -> Entry:
+    when = datetime.fromtimestamp(at / 1000, timezone.utc)
+    dollars = None if amount is None else amount * _PART
+    return Entry(response_id, attempt, when, model, dollars, *map(bool, flags))
+
+
+def _stamp(time: datetime) -> int:
+    return int(time.timestamp() * 1000)

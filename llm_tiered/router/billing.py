@@ -1,0 +1,154 @@
+"""What the attempts of one request cost, written into the ledger while they run.
+
+An attempt is held with its expected cost before it is sent. When it is over, it is settled at what
+the model reports; if it broke off without any report, at an estimate; and if nothing was sent, or
+the service refused it, at nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from ..costs.charges import LoggedUsage, charge_for_usage
+from ..costs.ledger import Entry, Ledger
+from ..costs.prices import version_of
+from ..costs.spending import period_starts
+from ..errors import TieredError
+from ..paths import ledger_path
+from . import budget
+from .inner import usage_details
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from llm.models import _BaseModel, _BaseResponse
+
+    from ..config.sections import Budget
+
+logger = logging.getLogger("llm_tiered")
+
+# What this process has already warned about.
+_warned: set[str] = set()
+
+
+@dataclass
+class _Attempt:
+    """An attempt in the ledger, and the response that the model fills."""
+
+    entry: Entry
+    response: _BaseResponse
+    is_open: bool = True
+
+
+class Billing:
+    """The attempts of the request whose response has this id, in the ledger."""
+
+    def __init__(self, response_id: str, limits: Budget) -> None:
+        self._response_id = response_id
+        self._limits = limits
+        self._attempts: list[_Attempt] = []
+
+    def hold(self, inner: _BaseModel, response: _BaseResponse) -> None:
+        """Write down an attempt that is about to be sent. Raises TieredError if there is a budget.
+
+        That is OverBudget if others have spent the rest since it was checked.
+        """
+        prompt = response.prompt
+        cost = budget.expected_cost(inner.model_id, prompt, prompt.options)
+        now = datetime.now(timezone.utc)
+        number = len(self._attempts) + 1
+        entry = Entry(self._response_id, number, now, inner.model_id, cost, held=True)
+        try:
+            with Ledger(ledger_path()) as ledger, ledger.writing():
+                budget.check_limits(self._limits, ledger.spent(*period_starts()), cost)
+                ledger.put([entry])
+        except TieredError as error:
+            if budget.is_set(self._limits):
+                raise
+            _warn(f"what this costs can't be counted: {error}")
+        self._attempts.append(_Attempt(entry, response))
+
+    def settle(self, error: BaseException | None) -> None:
+        """Write down what the latest attempt cost, which gave no answer, because of the error."""
+        if self._attempts and self._attempts[-1].is_open:
+            attempt = self._attempts[-1]
+            self._write(attempt, _settled(attempt, unfinished=_may_be_charged(error)))
+
+    def answered(self, response: _BaseResponse) -> None:
+        """Write down what the answer cost, which llm may log."""
+        for attempt in self._attempts:
+            if attempt.response is response:
+                self._write(attempt, _settled(attempt, unfinished=True), answer=True)
+
+    def close(self) -> None:
+        """Settle what is still open, because the answer broke off or was given up."""
+        for attempt in self._attempts:
+            if attempt.is_open:
+                self._write(attempt, _settled(attempt, unfinished=True))
+
+    def _write(self, attempt: _Attempt, entry: Entry | None, *, answer: bool = False) -> None:
+        attempt.is_open = False
+        try:
+            with Ledger(ledger_path()) as ledger, ledger.writing():
+                if entry is None:
+                    ledger.remove(attempt.entry.response_id, attempt.entry.attempt)
+                else:
+                    ledger.put([entry._replace(answer=answer)])
+        except TieredError as error:
+            _warn(f"what this cost can't be counted: {error}")
+
+
+def _settled(attempt: _Attempt, *, unfinished: bool) -> Entry | None:
+    """Return the entry with what the attempt cost, or None if it cost nothing.
+
+    Without any output, that depends on whether the service was `unfinished`.
+    """
+    response, held = attempt.response, attempt.entry
+    if response.input_tokens is None and response.output_tokens is None:
+        if not response._stream_events and not unfinished:
+            return None
+        return held._replace(amount=_estimate(attempt), held=False)
+    details = usage_details(response)
+    charge = charge_for_usage(
+        LoggedUsage(
+            model=held.model,
+            version=version_of(response.response_json),
+            datetime_utc=held.at.date(),
+            input_tokens=response.input_tokens or 0,
+            output_tokens=response.output_tokens or 0,
+            token_details=json.dumps(details) if details else None,
+        )
+    )
+    if charge is None:
+        return held._replace(amount=None, complete=False, held=False)
+    if charge.unpriced:
+        _warn(f"the price of {', '.join(charge.unpriced)} of {held.model} is unknown: not counted")
+    complete = not charge.unpriced
+    return held._replace(amount=charge.dollars, complete=complete, held=False)
+
+
+def _estimate(attempt: _Attempt) -> Decimal | None:
+    """Return what was expected, or more if more came before the answer broke off."""
+    response, expected = attempt.response, attempt.entry.amount
+    characters = sum(len(event.chunk or "") for event in response._stream_events)
+    cost = budget.cost_of_output(attempt.entry.model, response.prompt, characters)
+    return expected if cost is None or expected is None else max(cost, expected)
+
+
+def _may_be_charged(error: BaseException | None) -> bool:
+    """Whether an attempt that failed without any output is charged for: the service was at it.
+
+    It does not charge for requests that it refuses, or never got.
+    """
+    return any(kind.__name__ in {"ReadTimeout", "APITimeoutError"} for kind in type(error).__mro__)
+
+
+def _warn(message: str) -> None:
+    """Warn once in each process."""
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning("%s", message)

@@ -1,0 +1,145 @@
+"""The ledger: a small database of what requests to the cloud cost."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.costs import ledger as ledger_module
+from llm_tiered.costs.ledger import CopiedTo, Entry, Ledger, Spent
+from llm_tiered.errors import TieredError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = datetime(2026, 11, 22, 18, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the ledger will be."""
+    return tmp_path / "tiered" / "costs.db"
+
+
+def entry(response_id: str = "a", attempt: int = 1, amount: str | None = "0.25") -> Entry:
+    """Return an entry of now."""
+    dollars = None if amount is None else Decimal(amount)
+    return Entry(response_id, attempt, NOW, "gemini/gemini-2.5-flash", dollars)
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    """Entries come back as they were, the earliest first, to a millionth of a millionth dollar."""
+    entries = [
+        entry(amount="0.000000000001"),
+        entry("b", amount=None)._replace(complete=False),
+        entry("b", 2)._replace(answer=True, at=NOW + DAY),
+        entry("c")._replace(held=True, at=NOW - DAY),
+    ]
+    with Ledger(path) as ledger:
+        ledger.put(entries)
+        assert ledger.between(None, None) == [entries[3], *entries[:3]]
+        assert ledger.between(NOW, NOW + DAY) == entries[:2]
+        assert [ledger.has_answer(each) for each in "abcd"] == [False, True, False, False]
+
+
+def test_sums(path: Path) -> None:
+    """Sums are exact; unknown and incomplete amounts are counted, later days left out."""
+    with Ledger(path) as ledger:
+        ledger.put([entry(str(place), amount="0.1") for place in range(30)])
+        ledger.put([entry("x", amount=None), entry("y")._replace(complete=False)])
+        ledger.put([entry("z")._replace(at=NOW + 3 * DAY), entry("old")._replace(at=NOW - 5 * DAY)])
+        spent = ledger.spent(NOW - DAY / 2, NOW - 10 * DAY)
+    assert spent == Spent(Decimal("3.25"), Decimal("3.5"), unpriced=2)
+
+
+def test_replace_and_remove(path: Path) -> None:
+    """An attempt is written once, and what is held for a response can be dropped."""
+    with Ledger(path) as ledger:
+        ledger.put([entry(amount="1"), entry(amount="2"), entry("a", 2)._replace(held=True)])
+        ledger.drop("a")
+        assert ledger.between(None, None) == [entry(amount="2")]
+        ledger.remove("a", 1)
+        assert ledger.between(None, None) == []
+
+
+def test_old_entries_are_forgotten(path: Path) -> None:
+    """Entries of more than a year ago make room."""
+    with Ledger(path) as ledger:
+        ledger.put([entry("old")._replace(at=NOW - 401 * DAY), entry("new")])
+        ledger.set_copied_to(CopiedTo(5, "b", "a"), NOW)
+        assert [each.response_id for each in ledger.between(None, None)] == ["new"]
+        assert ledger.copied_to() == CopiedTo(5, "b", "a")
+
+
+def test_private(path: Path) -> None:
+    """Only the user can read the file."""
+    with Ledger(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, None])
+def test_a_file_that_cannot_be_used(path: Path, content: bytes | None) -> None:
+    """What was spent is unknown then, and not nothing: the error says how to begin again."""
+    path.parent.mkdir()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with (
+        pytest.raises(TieredError, match=r"costs\.db, where costs are counted") as error,
+        Ledger(path),
+    ):
+        pass
+    assert bool(error.value.fix) == (content is not None)
+
+
+def test_damage_inside(path: Path) -> None:
+    """Damage that shows only when a page is read is the same error."""
+    with Ledger(path) as ledger:
+        ledger.put([entry(str(place)) for place in range(1000)])
+    content = bytearray(path.read_bytes())
+    content[5000:] = b"\xff" * (len(content) - 5000)
+    path.write_bytes(content)
+    with Ledger(path) as ledger, pytest.raises(TieredError, match="delete it"):
+        ledger.spent(NOW - DAY, NOW - DAY)
+
+
+def test_a_locked_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another process keeps locked is one clear error."""
+    monkeypatch.setattr(ledger_module, "PATIENCE", 0.05)
+    with Ledger(path), closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(TieredError, match="locked"), Ledger(path) as ledger:
+            ledger.put([entry()])
+
+
+def test_an_error_undoes_the_block(path: Path) -> None:
+    """Nothing of a block that raises is written."""
+    with Ledger(path) as ledger:
+        with suppress(ZeroDivisionError), ledger.writing():
+            ledger.put([entry()])
+            _ = 1 / 0
+        assert ledger.between(None, None) == []
+
+
+def test_many_writers(path: Path) -> None:
+    """Writers wait for each other, from the first one on, which creates the file."""
+
+    def write(place: int) -> None:
+        with Ledger(path) as ledger, ledger.writing():
+            before = ledger.spent(NOW - DAY, NOW - DAY).day
+            ledger.put([entry(str(place), amount="1")])
+            assert ledger.spent(NOW - DAY, NOW - DAY).day == before + 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+    with Ledger(path) as ledger:
+        assert ledger.spent(NOW - DAY, NOW - DAY).day == 40
