@@ -18,6 +18,8 @@ from .schema_drafts import inner, modern
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from jsonschema.exceptions import ValidationError
+
 # Longest message about a value, in characters: it quotes the value.
 _LONGEST = 200
 
@@ -61,14 +63,28 @@ def mismatch(value: Any, schema: Mapping[str, Any]) -> Mismatch | None:
     """
     from jsonschema.exceptions import best_match
 
+    error = best_match(iter(_errors(value, schema)))
+    return error and Mismatch(error.json_path, error.message[:_LONGEST])
+
+
+def wrong_members(value: Mapping[str, Any], schema: Mapping[str, Any]) -> set[str]:
+    """Return the names of an object's members whose values don't fit the schema.
+
+    Raises ValueError like `mismatch`.
+    """
+    paths = [error.absolute_path for error in _errors(dict(value), schema)]
+    return {str(path[0]) for path in paths if path}
+
+
+def _errors(value: Any, schema: Mapping[str, Any]) -> list[ValidationError]:
+    """Return everything that keeps a value from fitting the schema. Raises ValueError."""
     validator = _validator(_dump(schema))
     try:
-        error = best_match(validator.iter_errors(value))
+        return list(validator.iter_errors(value))
     except RecursionError:
         raise ValueError("not usable: it refers to itself without end") from None
     except re.error as problem:
         raise ValueError(f"not usable: it has an invalid regular expression: {problem}") from None
-    return error and Mismatch(error.json_path, error.message[:_LONGEST])
 
 
 def validate(text: str, schema: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import llm
 from llm.parts import StreamEvent
 
 from .. import json_schema
-from ..errors import EmptyAnswer, EngineError, RequestError
+from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
 from .engine.requests import BadToolCall, Done, Event, Failed, GenerationRequest, Prefill
 from .progress import PrefillBar
 from .tokens import messages
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llm.models import _BaseResponse
+
+    from .engine.requests import Limit
+
+THINK_NOT = "ask again, or set thinking to 0"
 
 
 class AnswerStream:
@@ -67,13 +71,16 @@ class AnswerStream:
     def correction(self, request: GenerationRequest) -> GenerationRequest | None:
         """Return the request that hands a bad tool call back to the model, or None without one.
 
-        Raises EngineError the second time.
+        Raises IncompleteAnswer the second time, or if a limit cut the call off, as it would again.
         """
         bad, self._bad_call = self._bad_call, None
         if bad is None:
             return None
+        self._set_usage(bad)
+        if bad.limit:
+            raise _cut_off("a tool call", bad.limit)
         if self._corrected:
-            raise EngineError(f"{request.model} wrote a bad tool call twice: {bad.reason}")
+            raise IncompleteAnswer(f"{request.model} wrote a bad tool call twice: {bad.reason}")
         self._corrected = bad
         turn: dict[str, Any] = {"role": "assistant", "content": f"{self._text}{bad.text}"}
         if self._calls:
@@ -110,20 +117,24 @@ class AnswerStream:
 
     def _finish(self, done: Done) -> None:
         schema: Any = self._prompt.schema
-        parts = [part for part in (self._corrected, done) if part]
+        self._set_usage(done)
+        self._response.response_json = _statistics(done)
+        self._check_content(done)
+        self._check_complete(done)
+        if schema:
+            json_schema.validate(self._text, schema)
+
+    def _set_usage(self, last: Done | BadToolCall) -> None:
+        parts = [part for part in (self._corrected, last) if part]
         cached = sum(part.cached_tokens for part in parts)
         self._response.set_usage(
             input=sum(part.prompt_tokens for part in parts),
             output=sum(part.generation_tokens for part in parts),
             details={"cached_tokens": cached} if cached else None,
         )
-        self._response.response_json = _statistics(done)
-        self._check_complete(done)
-        if schema:
-            json_schema.validate(self._text, schema)
 
     def _check_complete(self, done: Done) -> None:
-        """Raise RequestError if a JSON answer ended half way, EmptyAnswer after thoughts alone.
+        """Raise RequestError if a JSON answer ended half way, EmptyAnswer if there is no answer.
 
         A text that is cut off at max_tokens is an answer.
         """
@@ -137,11 +148,29 @@ class AnswerStream:
         if done.cut_off_by == "model":
             model = self._prompt.model.model_id
             raise RequestError(f"{model} ended its turn before it wrote any JSON")
-        if not self._thinks or self._calls or self._text.strip():
+
+    def _check_content(self, done: Done) -> None:
+        """Raise EmptyAnswer if there is no answer, unless a stop string may have ended it."""
+        options: Any = self._prompt.options
+        if self._calls or self._text.strip():
             return
-        if done.finish_reason == "length":
-            raise EmptyAnswer("only thoughts, cut off at max_tokens", fix="raise max_tokens")
-        raise EmptyAnswer("only thoughts, and no answer after them")
+        if done.called_in_thoughts:
+            raise EmptyAnswer(
+                "only thoughts, with a tool call in them, where none is made", fix=THINK_NOT
+            )
+        if done.limit:
+            raise _cut_off("only thoughts" if self._thinks else "no answer", done.limit)
+        if self._thinks:
+            raise EmptyAnswer("only thoughts, and no answer after them")
+        if not options.stop:
+            raise EmptyAnswer("answered with nothing")
+
+
+def _cut_off(what: str, limit: Limit) -> EmptyAnswer:
+    """Return the error for a limit that left no answer, only something else."""
+    if limit == "max_tokens":
+        return EmptyAnswer(f"{what}, cut off at max_tokens", fix="raise max_tokens")
+    return EmptyAnswer(f"{what}, cut off where the context is full", fix="shorten the prompt")
 
 
 def _statistics(done: Done) -> dict[str, Any]:

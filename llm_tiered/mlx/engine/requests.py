@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .kv_disk import KvStore
 
 
+Limit: TypeAlias = Literal["max_tokens", "context"]
 CutOff: TypeAlias = Literal["length", "stop string", "model"]
 
 Event: TypeAlias = "Prefill | Text | Reasoning | ToolCall | BadToolCall | Done | Failed"
@@ -85,11 +86,13 @@ class Prefill:
 class BadToolCall:
     """A tool call that can't be parsed or doesn't fit the tool, and the reason.
 
-    The counts are those of the request up to this point, in tokens.
+    `limit` is what cut it off, if it is not whole. The counts are those of the request up to this
+    point, in tokens.
     """
 
     text: str
     reason: str
+    limit: Limit | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generation_tokens: int = 0
@@ -103,7 +106,9 @@ class Done:
     `peak_memory` is in bytes. `finish_reason` is `stop` (the model ended its turn, or a stop
     string did) or `length` (max_tokens or the context did). Log-probabilities are natural
     logarithms over the sampled tokens: their mean, the lowest, and the mean of the lowest tenth.
-    `cut_off_by` is what ended a JSON answer before it was complete.
+    `limit` is what ended it if the finish reason is `length`; `cut_off_by` is what ended a JSON
+    answer before it was complete. `in_thoughts` is whether it ended inside the thoughts,
+    `called_in_thoughts` whether a tool call began there.
     """
 
     finish_reason: str
@@ -118,6 +123,9 @@ class Done:
     decile_logprob: float | None = None
     schema_level: str | None = None
     cut_off_by: CutOff | None = None
+    limit: Limit | None = None
+    in_thoughts: bool = False
+    called_in_thoughts: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import PromptTooLong, RequestError
 from ..tokens import checkpoints, messages, sampling
+from ..tokens.call_formats import call_format
 from ..tokens.decoding import Decoder, ToolText
 from ..tokens.structured import compile_schema, make_constraint
-from ..tokens.tools import parse_call
+from ..tokens.thinking import thinking_after
+from ..tokens.tools import parse_calls
 from .kv import PLAIN
 from .requests import BadToolCall, Prefill
 from .sequence_cache import SequenceCache
@@ -17,12 +20,13 @@ from .statistics import Statistics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..tokens.decoding import Piece
     from ..tokens.logprobs import StepLogprobs
     from ..tokens.structured import Constraint
-    from ..tokens.tools import ToolCall
+    from ..tokens.thinking import Thinking
     from .job import Job
     from .loading import LoadedModel
-    from .requests import CutOff, Done, GenerationRequest
+    from .requests import CutOff, Done, Event, GenerationRequest, Limit
 
 
 class RunningSequence:
@@ -54,9 +58,13 @@ class RunningSequence:
         self.cache = SequenceCache(request, model)
         self.checkpoints = self._find_checkpoints()
         self._cached_tokens: int | None = None
-        self._opens_thinking = messages.opens_thinking(model.tokenizer, self.prompt)
+        self._thinking = _thinking_in_answer(request, model, self.prompt)
         self._decoder = Decoder(
-            model.tokenizer, request.stop, tools=bool(request.tools), opened=self._opens_thinking
+            model.tokenizer,
+            request.stop,
+            thinking=self._thinking,
+            once=request.schema is not None,
+            calls=call_format(model.tokenizer) if request.tools else None,
         )
         self._generated: list[int] = []
         self._statistics = Statistics()
@@ -131,7 +139,8 @@ class RunningSequence:
         if finish_reason:
             pieces += self._decoder.finish()
         for piece in pieces:
-            self._job.emit(self._parse(piece) if isinstance(piece, ToolText) else piece)
+            for event in self._events(piece, finish_reason):
+                self._job.emit(event)
         reason = "stop" if self._decoder.stopped else finish_reason
         if reason:
             self._job.emit(self._summary(reason))
@@ -170,31 +179,49 @@ class RunningSequence:
             return None
         grammar = compile_schema(self.request.schema, self.model.grammar_tokenizer())
         tokenizer = self.model.tokenizer
-        thinks = tokenizer.has_thinking and (self._opens_thinking or self.request.thinking)
-        think_end = tokenizer.think_end_id if thinks else None
-        return make_constraint(grammar, self._generated, think_end)
+        if self._thinking == "never":
+            return make_constraint(grammar, self._generated)
+        start = tokenizer.think_start_tokens if self._thinking == "possible" else ()
+        return make_constraint(grammar, self._generated, tokenizer.think_end_tokens, start)
 
-    def _parse(self, written: ToolText) -> ToolCall | BadToolCall:
-        parser = self.model.tokenizer.tool_parser
+    def _events(self, piece: Piece, finish_reason: str | None) -> list[Event]:
+        """Return what to report of a piece: a text may hold several tool calls, or a bad one."""
+        if not isinstance(piece, ToolText):
+            return [piece]
         try:
-            return parse_call(parser, written.text, self.request.tools)
+            form = call_format(self.model.tokenizer)
+            return [*parse_calls(form, piece.text, self.request.tools)]
         except ValueError as error:
-            return BadToolCall(
-                text=written.text,
+            bad_call = BadToolCall(
+                text=piece.text,
                 reason=str(error),
+                limit=None if piece.closed else self._limit(finish_reason),
                 prompt_tokens=len(self.prompt),
                 cached_tokens=self._cached_tokens or 0,
                 generation_tokens=len(self._generated),
             )
+            return [bad_call]
 
     def _summary(self, finish_reason: str) -> Done:
-        return self._statistics.summary(
+        done = self._statistics.summary(
             finish_reason,
             prompt_tokens=len(self.prompt),
             cached_tokens=self._cached_tokens or 0,
             schema_level=self.constraint.grammar.level if self.constraint else None,
             cut_off_by=self._cut_off_by(finish_reason),
         )
+        return replace(
+            done,
+            limit=self._limit(finish_reason),
+            in_thoughts=self._decoder.is_thinking,
+            called_in_thoughts=self._decoder.called_in_thoughts,
+        )
+
+    def _limit(self, finish_reason: str | None) -> Limit | None:
+        """Return the limit of tokens that has been reached, or None."""
+        if finish_reason != "length":
+            return None
+        return "context" if self.max_tokens < self.request.max_tokens else "max_tokens"
 
     def _cut_off_by(self, finish_reason: str) -> CutOff | None:
         """Return what ended a JSON answer before it was complete, or None."""
@@ -217,6 +244,16 @@ def _thinking(request: GenerationRequest) -> bool | None:
     """Return whether the model reasons first, or None to leave it to the chat template."""
     # By default, a schema covers the whole answer: no reasoning comes before it.
     return False if request.thinking is None and request.schema else request.thinking
+
+
+def _thinking_in_answer(
+    request: GenerationRequest, model: LoadedModel, prompt: list[int]
+) -> Thinking:
+    """Return whether the answer begins with thoughts."""
+    thinking = thinking_after(model.tokenizer, prompt)
+    if thinking == "possible" and request.schema and not request.thinking:
+        return "never"
+    return thinking
 
 
 def _tokens_left(request: GenerationRequest, model: LoadedModel, prompt_tokens: int) -> int:

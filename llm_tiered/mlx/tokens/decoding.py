@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .call_formats import CallFormat
+    from .thinking import Thinking
 
 Channel = Literal["text", "reasoning", "tool", "end"]
 
@@ -29,23 +32,35 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class ToolText:
-    """A tool call as the model wrote it, without its markers."""
+    """A tool call as the model wrote it, without its markers.
+
+    `closed` is whether the marker that ends it is there.
+    """
 
     text: str
+    closed: bool = True
 
 
 class MarkerSplitter:
     """Splits streamed text at markers, each of which switches to another channel.
 
-    `markers` maps a channel to the markers that are looked for in it, each with the channel it
-    switches to. Text at the end is held back as long as it may be the beginning of a marker.
+    `markers` maps a channel to the markers that are looked for in its text, each with the channel
+    it switches to. Text at the end is held back as long as it may be the beginning of a marker.
+    `is_inside_value` is whether a text in the channel `tool` ends inside a value, where no marker
+    counts.
     """
 
     def __init__(
-        self, markers: dict[Channel, dict[str, Channel]], channel: Channel = "text"
+        self,
+        markers: dict[Channel, dict[str, Channel]],
+        channel: Channel = "text",
+        is_inside_value: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._markers = markers
+        self._is_inside_value = is_inside_value
         self._pending = ""
+        # What the channel `tool` holds so far.
+        self._tool_text = ""
         self.channel = channel
 
     def push(self, text: str) -> list[tuple[Channel, str]]:
@@ -55,15 +70,10 @@ class MarkerSplitter:
         """
         text = self._pending + text
         pieces: list[tuple[Channel, str]] = []
-        while self.channel != "end":
-            markers = self._markers.get(self.channel, {})
-            hits = [(start, marker) for marker in markers if (start := text.find(marker)) >= 0]
-            if not hits:
-                break
-            # The marker that ends first: character by character, it would have been seen first.
-            start, marker = min(hits, key=lambda hit: (hit[0] + len(hit[1]), hit[0]))
-            pieces.append((self.channel, text[:start]))
-            self.channel = markers[marker]
+        while self.channel != "end" and (hit := self._find(text)):
+            start, marker = hit
+            pieces.append(self._piece(text[:start]))
+            self._enter(self._markers[self.channel][marker])
             text = text[start + len(marker) :]
         if self.channel == "end":
             self._pending = ""
@@ -71,12 +81,53 @@ class MarkerSplitter:
         markers = self._markers.get(self.channel, {})
         overlap = max((_overlap(text, marker) for marker in markers), default=0)
         self._pending = text[len(text) - overlap :]
-        return [*pieces, (self.channel, text[: len(text) - overlap])]
+        return [*pieces, self._piece(text[: len(text) - overlap])]
+
+    def switch(self, marker: str, channel: Channel) -> list[tuple[Channel, str]]:
+        """Add a marker that is a token of its own, and return the pieces that are now certain."""
+        if self.channel == "end":
+            return []
+        if self._is_protected(self._pending):
+            return self.push(marker)
+        piece = self.flush()
+        self._enter(channel)
+        return [piece]
 
     def flush(self) -> tuple[Channel, str]:
         """Return the text that was held back. Call it when no more text follows."""
         pending, self._pending = self._pending, ""
-        return self.channel, pending
+        return self._piece(pending)
+
+    def _find(self, text: str) -> tuple[int, str] | None:
+        """Return where the first marker begins, and the marker."""
+        hits = [
+            (start, marker)
+            for marker in self._markers.get(self.channel, {})
+            for start in _occurrences(marker, text)
+            if not self._is_protected(text[:start])
+        ]
+        # The marker that ends first: character by character, it would have been seen first.
+        return min(hits, key=lambda hit: (hit[0] + len(hit[1]), hit[0]), default=None)
+
+    def _is_protected(self, text: str) -> bool:
+        return self.channel == "tool" and self._is_inside_value(self._tool_text + text)
+
+    def _enter(self, channel: Channel) -> None:
+        self.channel = channel
+        self._tool_text = ""
+
+    def _piece(self, text: str) -> tuple[Channel, str]:
+        if self.channel == "tool":
+            self._tool_text += text
+        return self.channel, text
+
+
+def _occurrences(marker: str, text: str) -> Iterator[int]:
+    """Yield where the marker begins in the text, overlapping occurrences included."""
+    start = text.find(marker)
+    while start >= 0:
+        yield start
+        start = text.find(marker, start + 1)
 
 
 def _overlap(text: str, marker: str) -> int:
@@ -85,33 +136,78 @@ def _overlap(text: str, marker: str) -> int:
     return next((n for n in range(longest, 0, -1) if text.endswith(marker[:n])), 0)
 
 
+class Markers:
+    """What switches from one channel to another: tokens, and texts that are no single token."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self.texts: dict[Channel, dict[str, Channel]] = {"text": dict.fromkeys(stop, "end")}
+        self.tokens: dict[Channel, dict[int, tuple[str, Channel]]] = {}
+
+    def add(self, where: Channel, to: Channel, marker: str, tokens: Sequence[int]) -> None:
+        """Add a marker and the tokens it consists of. An empty one is left out."""
+        if len(tokens) == 1:
+            self.tokens.setdefault(where, {})[tokens[0]] = marker, to
+        elif marker:
+            self.texts.setdefault(where, {})[marker] = to
+
+
 class Decoder:
     """Detokenises one answer and sorts it into text, reasoning and tool calls.
 
-    `stop` holds the stop strings; `tools` says whether tool calls are to be recognised. `opened`
-    says that the prompt itself opened the reasoning, as some chat templates do.
+    A marker that the model has as a token counts only as that token: written in several others,
+    it is text. `stop` holds the stop strings; `thinking` is whether the answer may begin with
+    thoughts, and `once` whether they come only there; `calls` is the format of tool calls, if they
+    are to be recognised.
     """
 
     def __init__(
-        self, tokenizer: Any, stop: Sequence[str], *, tools: bool, opened: bool = False
+        self,
+        tokenizer: Any,
+        stop: Sequence[str],
+        *,
+        thinking: Thinking = "never",
+        once: bool = False,
+        calls: CallFormat | None = None,
     ) -> None:
+        self.called_in_thoughts = False
+        """Whether a tool call began inside the thoughts, where it is not carried out."""
         self._detokenizer = tokenizer.detokenizer
-        self._splitter = MarkerSplitter(
-            _markers(tokenizer, stop, tools=tools), "reasoning" if opened else "text"
-        )
+        self._think_start = tokenizer.think_start
+        self._call_start = tokenizer.tool_call_start_tokens if calls else None
+        self._markers = _markers(tokenizer, stop, thinking, once=once, tools=calls is not None)
+        channel: Channel = "reasoning" if thinking == "open" else "text"
+        protection = [calls.is_inside_value] if calls else []
+        self._splitter = MarkerSplitter(self._markers.texts, channel, *protection)
         self._tool_text: str | None = None
+        self._is_answering = False
+        # Thoughts in the middle of an answer, until they end.
+        self._aside: str | None = None
         # Models write line breaks around reasoning and tool calls: they don't belong to the answer.
-        self._strip_next = opened
+        self._strip_next = thinking == "open"
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string has ended the answer."""
         return self._splitter.channel == "end"
 
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the answer is still to come, after the thoughts."""
+        return self._splitter.channel == "reasoning" and not self._is_answering
+
     def push(self, token: int) -> list[Piece]:
         """Return the pieces that a token completes."""
         self._detokenizer.add_token(token)
-        return self._pieces(self._splitter.push(self._detokenizer.last_segment))
+        text = self._detokenizer.last_segment
+        channel = self._splitter.channel
+        if channel == "reasoning" and (token,) == self._call_start:
+            self.called_in_thoughts = True
+        if token not in self._markers.tokens.get(channel, {}):
+            return self._pieces(self._splitter.push(text))
+        marker, to = self._markers.tokens[channel][token]
+        # What comes before it are characters that were incomplete until now.
+        parts = self._splitter.push(text.removesuffix(marker))
+        return self._pieces([*parts, *self._splitter.switch(marker, to)])
 
     def finish(self) -> list[Piece]:
         """Return the remaining pieces. Call it when no more tokens follow."""
@@ -121,7 +217,10 @@ class Decoder:
         parts = self._splitter.push(self._detokenizer.last_segment)
         pieces = self._pieces([*parts, self._splitter.flush()])
         if self._tool_text is not None:
-            pieces.append(ToolText(self._tool_text))
+            pieces.append(ToolText(self._tool_text, closed=False))
+        if self._aside is not None:
+            # They never ended, so the answer only mentions the marker.
+            pieces.append(Text(f"{self._think_start}{self._aside}"))
         return pieces
 
     def _pieces(self, parts: list[tuple[Channel, str]]) -> list[Piece]:
@@ -130,7 +229,13 @@ class Decoder:
             if channel != "tool" and self._tool_text is not None:
                 pieces.append(ToolText(self._tool_text))
                 self._tool_text, self._strip_next = None, True
-            if channel == "reasoning":
+            if channel != "reasoning" and self._aside is not None:
+                if self._aside:
+                    pieces.append(Reasoning(self._aside))
+                self._aside, self._strip_next = None, True
+            if channel == "reasoning" and self._is_answering:
+                self._aside = (self._aside or "") + text
+            elif channel == "reasoning":
                 self._strip_next = True
                 if text:
                     pieces.append(Reasoning(text))
@@ -140,19 +245,20 @@ class Decoder:
                 answer = text.lstrip() if self._strip_next else text
                 if answer:
                     self._strip_next = False
+                    self._is_answering = self._is_answering or not answer.isspace()
                     pieces.append(Text(answer))
         return pieces
 
 
 def _markers(
-    tokenizer: Any, stop: Sequence[str], *, tools: bool
-) -> dict[Channel, dict[str, Channel]]:
-    in_text: dict[str, Channel] = dict.fromkeys(stop, "end")
-    markers: dict[Channel, dict[str, Channel]] = {"text": in_text}
-    if tokenizer.has_thinking:
-        in_text[tokenizer.think_start] = "reasoning"
-        markers["reasoning"] = {tokenizer.think_end: "text"}
+    tokenizer: Any, stop: Sequence[str], thinking: Thinking, *, once: bool, tools: bool
+) -> Markers:
+    markers = Markers(stop)
+    if thinking == "possible" or (thinking == "open" and not once):
+        markers.add("text", "reasoning", tokenizer.think_start, tokenizer.think_start_tokens)
+    if thinking != "never":
+        markers.add("reasoning", "text", tokenizer.think_end, tokenizer.think_end_tokens)
     if tools:
-        in_text[tokenizer.tool_call_start] = "tool"
-        markers["tool"] = {tokenizer.tool_call_end: "text"}
+        markers.add("text", "tool", tokenizer.tool_call_start, tokenizer.tool_call_start_tokens)
+        markers.add("tool", "text", tokenizer.tool_call_end, tokenizer.tool_call_end_tokens)
     return markers

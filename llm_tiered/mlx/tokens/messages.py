@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llm.parts import TextPart, ToolCallPart, ToolResultPart
 
 from ...errors import RequestError
+from .control_tokens import encode_chat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,19 +128,10 @@ def render(
     if thinking is not None:
         options["enable_thinking"] = thinking
     options["add_generation_prompt"] = opened
-    apply = tokenizer.apply_chat_template
     try:
-        return list(apply(list(chat), **options))
+        return encode_chat(tokenizer, chat, options)
     except TemplateError:
-        return list(apply(_without_system(chat), **options))
-
-
-def opens_thinking(tokenizer: Any, prompt: Sequence[int]) -> bool:
-    """Return whether the prompt ends with an open reasoning block, which the model continues."""
-    if not tokenizer.has_thinking:
-        return False
-    tail = tokenizer.decode(list(prompt[-8:]))
-    return bool(tail.rstrip().endswith(tokenizer.think_start))
+        return encode_chat(tokenizer, _without_system(chat), options)
 
 
 def _without_system(chat: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -118,15 +118,20 @@ def _is_exact(number: int) -> bool:
 class Constraint:
     """A logits processor that masks every token the grammar does not allow next.
 
-    `after` is the token that ends the reasoning; nothing is masked before it. A failure is kept in
-    `error`, because an exception in a logits processor would end the whole batch: a RequestError
-    if it is the schema's, else an EngineError.
+    `after` are the tokens that end the reasoning; nothing is masked before them. If the model may
+    skip the reasoning, `first` are those that begin it. A failure is kept in `error`, because an
+    exception in a logits processor would end the whole batch: a RequestError if it is the
+    schema's, else an EngineError.
     """
 
-    def __init__(self, grammar: Grammar, after: int | None = None) -> None:
+    def __init__(
+        self, grammar: Grammar, after: Sequence[int] = (), first: Sequence[int] = ()
+    ) -> None:
         self.grammar = grammar
         self.error: TieredError | None = None
-        self._after = after
+        self._after = list(after)
+        self._first = list(first[:1])
+        self._reasoning: list[int] = []
         self._started = False
         self._mask: Any = None
 
@@ -134,7 +139,7 @@ class Constraint:
     def complete(self) -> bool:
         """Whether the JSON is complete, so that only the end of the turn may follow."""
         matcher = self.grammar.matcher
-        return self._after is None and matcher.is_stopped() and not matcher.is_error()
+        return not self._after and matcher.is_stopped() and not matcher.is_error()
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
         """Return the logits with every token that is not allowed next at minus infinity."""
@@ -156,20 +161,28 @@ class Constraint:
         # computes the logits while this thread waits for it.
         for array in (last, logits):
             mx.async_eval(array)  # type: ignore[no-untyped-call]  # its stub has no types
-        matcher = self.grammar.matcher
         if self._started:
-            token = int(last.item())
-            if self._after is not None:
-                # Still reasoning: the token that ends it is not part of the JSON.
-                self._after = None if token == self._after else self._after
-            elif not matcher.is_stopped() and not matcher.consume_token(token):
-                raise _dead_end(matcher)
+            self.add(int(last.item()))
         self._started = True
-        if self._after is not None:
+        if self._after and not self._first:
             return logits
-        return self._masked(logits)
+        return self._masked(logits, also=self._first)
 
-    def _masked(self, logits: Any) -> Any:
+    def add(self, token: int) -> None:
+        """Take note of the answer's next token. Raises RequestError if it can't be the next one."""
+        if self._first and token not in self._first:
+            self._after = []
+        self._first = []
+        matcher = self.grammar.matcher
+        if self._after:
+            # Still reasoning: the tokens that end it are not part of the JSON.
+            self._reasoning = [*self._reasoning, token][-len(self._after) :]
+            self._after = [] if self._reasoning == self._after else self._after
+        elif not matcher.is_stopped() and not matcher.consume_token(token):
+            raise _dead_end(matcher)
+
+    def _masked(self, logits: Any, also: list[int]) -> Any:
+        """Return the logits of what the grammar allows next and of the tokens in `also`."""
         import llguidance.numpy
         import mlx.core as mx
         import numpy as np
@@ -183,23 +196,26 @@ class Constraint:
         # Of logits that are all minus infinity, a sampler would make any token.
         if not bits.any() or self.grammar.matcher.is_error():
             raise _dead_end(self.grammar.matcher)
+        bits[also] = 1
         allowed = mx.array(bits.view(np.bool_))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
 
 def make_constraint(
-    grammar: Grammar, generated: Sequence[int], think_end: int | None = None
+    grammar: Grammar,
+    generated: Sequence[int],
+    think_end: Sequence[int] = (),
+    think_start: Sequence[int] = (),
 ) -> Constraint:
     """Return the constraint for an answer of which these tokens have been generated already.
 
-    `think_end` is the token that ends the reasoning, if the answer begins with it.
+    `think_end` are the tokens that end the reasoning, if the answer may begin with it; if it may
+    also do without, `think_start` are those that begin it.
     """
-    if think_end is not None and think_end in generated:
-        generated = generated[generated.index(think_end) + 1 :]
-        think_end = None
-    if think_end is None:
-        grammar.matcher.consume_tokens(list(generated))
-    return Constraint(grammar, after=think_end)
+    constraint = Constraint(grammar, think_end, think_start)
+    for token in generated:
+        constraint.add(token)
+    return constraint
 
 
 def _dead_end(matcher: Any) -> RequestError:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ...json_schema import mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import llm
+
+    from .call_formats import CallFormat, WrittenCall
 
 
 @dataclass(frozen=True)
@@ -31,27 +33,30 @@ def specification(tool: llm.Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def parse_call(
-    parser: Callable[[str, Any], Any], text: str, specifications: Sequence[Mapping[str, Any]]
-) -> ToolCall:
-    """Return the tool call that a model wrote. `parser` is the one for the model's family.
+def parse_calls(
+    call_format: CallFormat, text: str, specifications: Sequence[Mapping[str, Any]]
+) -> list[ToolCall]:
+    """Return the tool calls that a model wrote between two markers, at least one.
 
-    Raises ValueError, with a reason that the model can act on, if the text is not a tool call,
-    the tool is not among the specifications, or the arguments don't fit the tool's schema.
+    Raises ValueError, with a reason that the model can act on, if the text is not in the model's
+    format, a tool is not among the specifications, or arguments don't fit the tool's schema.
     """
-    try:
-        call = parser(text, list(specifications))
-    except Exception as error:
-        raise ValueError(f"this is not a valid tool call: {error}") from None
-    name = call.get("name") if isinstance(call, dict) else None
-    arguments = call.get("arguments", {}) if isinstance(call, dict) else None
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError('a tool call needs a "name" and an object of "arguments"')
     schemas = {spec["function"]["name"]: spec["function"]["parameters"] for spec in specifications}
-    if name not in schemas:
-        raise ValueError(f"there is no tool {name!r}, only {_listed(schemas)}")
-    _check_arguments(arguments, schemas[name])
-    return ToolCall(name, arguments)
+    try:
+        written = call_format.read(text, schemas)
+    except ValueError as error:
+        raise ValueError(f"this is not a valid tool call: {error}") from None
+    return [_checked(call, schemas) for call in written]
+
+
+def _checked(call: WrittenCall, schemas: Mapping[str, Mapping[str, Any]]) -> ToolCall:
+    """Return the call. Raises ValueError if there is no such tool or the arguments don't fit it."""
+    if not isinstance(call.name, str) or not isinstance(call.arguments, dict):
+        raise ValueError('a tool call needs a "name" and an object of "arguments"')
+    if call.name not in schemas:
+        raise ValueError(f"there is no tool {call.name!r}, only {_listed(schemas)}")
+    _check_arguments(call.arguments, schemas[call.name])
+    return ToolCall(call.name, call.arguments)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -55,7 +55,7 @@ def model(folder: Path) -> AsyncMlxModel:
 @pytest.fixture(scope="module")
 def terse(tmp_path_factory: pytest.TempPathFactory) -> AsyncMlxModel:
     """A model that ends its turn."""
-    folder = build("phi3", tmp_path_factory.mktemp("terse"), layers=1, eos_bias=32.0)
+    folder = build("phi3", tmp_path_factory.mktemp("terse"), layers=1, eos_bias=24.0)
     return async_local_model(folder, "mlx/batch-terse")
 
 

@@ -44,7 +44,7 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
         "wider": build("phi3", root / "wider", hidden=384),
         "plain": build("qwen2", root / "plain", context=4096),
         "draft": build("qwen2", root / "draft", layers=1, seed=1),
-        "terse": build("qwen2", root / "terse", layers=1, eos_bias=24.0),
+        "terse": build("qwen2", root / "terse", layers=1, eos_bias=20.0),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny_models, "CORPUS", "a b c\n")

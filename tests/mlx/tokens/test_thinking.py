@@ -83,10 +83,16 @@ CASES: dict[str, tuple[tuple[str, ...], Events]] = {
     ),
     "markers in several tokens": (
         ("<th", "ink>He greets.</", "thi", "nk>Hi!"),
-        [("reasoning", "He greets."), ("text", "Hi!")],
+        [("text", "<think>He greets.</think>Hi!")],
     ),
-    "never closed": (("<think>\nHe greets, and",), [("reasoning", "\nHe greets, and")]),
-    "closed at the end": (("<think>He greets.</think>",), [("reasoning", "He greets.")]),
+    "end in several tokens": (
+        ("<think>It ends with </", "think", ">.</think>So it is."),
+        [("reasoning", "It ends with </think>."), ("text", "So it is.")],
+    ),
+    "only mentioned": (
+        ("Write <think>", " first, then think."),
+        [("text", "Write <think> first, then think.")],
+    ),
     "empty reasoning": (("<think>\n\n</think>\n\nHi!",), [("reasoning", "\n\n"), ("text", "Hi!")]),
     "no markers": (("Hi!",), [("text", "Hi!")]),
     "twice": (
@@ -109,17 +115,68 @@ def test_reasoning_is_separate(case: str, models: dict[str, llm.Model], scripts:
     assert events(models[THINKER]) == expected
 
 
-@pytest.mark.parametrize("case", ["reasoning and an answer", "never closed"])
+@pytest.mark.parametrize("case", ["reasoning and an answer", "twice"])
 async def test_async(case: str, scripts: Scripts) -> None:
     """An async model separates reasoning and answer in the same way."""
     pieces, expected = CASES[case]
     scripts.say(*pieces)
     response = llm.get_async_model(THINKER).prompt("Hello")
-    texts = {"reasoning": "", "text": ""}
-    with suppress(EmptyAnswer):
-        async for event in response.astream_events():
-            texts[event.type] += event.chunk
-    assert list(texts.items()) == [*expected, ("text", "")][:2]
+    received = [(event.type, event.chunk) async for event in response.astream_events()]
+    for kind in ("reasoning", "text"):
+        assert _texts(received, kind) == _texts(expected, kind)
+    assert await response.text() == _texts(expected, "text")
+
+
+def _texts(pieces: Events, kind: str) -> str:
+    return "".join(text for each, text in pieces if each == kind)
+
+
+NO_ANSWER = {
+    "cut off": ("<think>\n\nand", 2, "only thoughts, cut off at max_tokens (raise max_tokens)"),
+    "cut off after them": (
+        "<think></think>\n and",
+        2,
+        "no answer, cut off at max_tokens (raise max_tokens)",
+    ),
+    "nothing at all": ("", 9, "answered with nothing"),
+    "white space": ("\n \n", 9, "answered with nothing"),
+}
+
+
+@pytest.mark.parametrize("case", NO_ANSWER)
+def test_no_answer(case: str, models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """An answer without any text is an error that says what is missing; its tokens count."""
+    script, limit, reason = NO_ANSWER[case]
+    scripts.say(script)
+    response = models[THINKER].prompt("Hello", max_tokens=limit)
+    with pytest.raises(EmptyAnswer) as failed:
+        response.text()
+    assert str(failed.value) == reason
+    assert response.input_tokens == scripts.prompt_tokens[0]
+
+
+def test_context_is_full(models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """If it is the context that cuts off the thoughts, raising max_tokens is not the advice."""
+    scripts.say("<think>", free=True)
+    with pytest.raises(EmptyAnswer, match=r"cut off where the context is full \(shorten"):
+        models[THINKER].prompt("Hello " * 100, max_tokens=1000).text()
+
+
+def test_call_inside_the_thoughts(models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """A model that calls a tool only inside its thoughts gets no answer, and the error says so."""
+
+    def greet() -> str:
+        return "Hi!"
+
+    scripts.say('<think>Now: <tool_call>{"name": "greet", "arguments": {}}</tool_call>')
+    with pytest.raises(EmptyAnswer, match="only thoughts, with a tool call in them"):
+        models[THINKER].chain("Hello", tools=[greet]).text()
+
+
+def test_stop_string_leaves_nothing(models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """An answer that a stop string leaves empty is what was asked for."""
+    scripts.say("None.")
+    assert models[THINKER].prompt("Which?", stop="None").text() == ""
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -197,8 +254,10 @@ def test_thinking_off_without_reasoning(models: dict[str, llm.Model], scripts: S
     ("pieces", "expected"),
     [
         (("He greets.\n</think>\n\nHi!",), [("reasoning", "He greets.\n"), ("text", "Hi!")]),
-        (("He greets.</th", "ink>Hi!"), [("reasoning", "He greets."), ("text", "Hi!")]),
-        (("He greets, and",), [("reasoning", "He greets, and")]),
+        (
+            ("No </th", "ink> yet.</think>Hi!"),
+            [("reasoning", "No </think> yet."), ("text", "Hi!")],
+        ),
         (("</think>\n\nHi!",), [("text", "Hi!")]),
     ],
     ids=str,

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
-from llm_tiered.errors import EngineError
-from tests.mlx.models import async_local_model, local_model
+from tests.chat_templates import QWEN2_TEMPLATE
+from tests.mlx.models import local_model
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -165,14 +165,17 @@ async def test_async_calls(scripts: Scripts, calculator: Calculator) -> None:
     assert results in scripts.prompts[1]
 
 
-def test_call_in_pieces(
-    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+def test_markers_that_are_no_tokens(
+    tmp_path: Path, scripts: Scripts, calculator: Calculator
 ) -> None:
-    """A call is recognised even if its markers consist of several tokens."""
+    """A call is recognised by its text if the model has no tokens for the markers."""
+    folder = build("phi3", tmp_path / "phi3", layers=1, context=2048)
+    (folder / "chat_template.jinja").write_text(QWEN2_TEMPLATE)
     arguments = '"arguments": {"number": 3}}'
     scripts.say("Now: <to", "ol_c", 'all>{"name": "double", ', arguments, "</tool", "_call>")
     scripts.say("6.")
-    first, second = models[QWEN2].chain("2 * 3?", tools=calculator.tools).responses()
+    model = local_model(folder, "mlx/tools-text")
+    first, second = model.chain("2 * 3?", tools=calculator.tools).responses()
     assert (first.text(), second.text()) == ("Now: ", "6.")
     assert calculator.numbers == [3]
 
@@ -232,102 +235,6 @@ def test_tool_that_raises(models: dict[str, llm.Model], scripts: Scripts) -> Non
     scripts.say("It has no paper.")
     assert models[QWEN2].chain("Print.", tools=[fail]).text() == "It has no paper."
     assert "<tool_response>\nError: out of paper\n</tool_response>" in scripts.prompts[1]
-
-
-BAD = {
-    "no JSON": ("<tool_call>double it</tool_call>", "this is not a valid tool call"),
-    "nothing": ("<tool_call></tool_call>", "this is not a valid tool call"),
-    "a list": ("<tool_call>[1]</tool_call>", 'needs a "name"'),
-    "no name": ('<tool_call>{"arguments": {}}</tool_call>', 'needs a "name"'),
-    "arguments as a text": (
-        '<tool_call>{"name": "double", "arguments": "{}"}</tool_call>',
-        'object of "arguments"',
-    ),
-    "unknown tool": (call("triple", number=2), "there is no tool 'triple', only 'double'"),
-    "wrong type": (call("double", number="two"), "'two' is not of type 'integer'"),
-    "empty arguments": (call("double"), "'number' is a required property"),
-    "no arguments": ('<tool_call>{"name": "double"}</tool_call>', "'number' is a required"),
-    "never closed": ('<tool_call>{"name": "double", "argum', "this is not a valid tool call"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_call_is_returned(
-    case: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
-) -> None:
-    """A bad call is returned to the model with the reason, and the corrected call is made."""
-    bad_call, reason = BAD[case]
-    scripts.say(bad_call)
-    scripts.say(call("double", number=2))
-    scripts.say("4.")
-    chain = models[QWEN2].chain("2 * 2?", tools=calculator.tools)
-    assert chain.text() == "4."
-    assert reason in scripts.prompts[1]
-    assert calculator.numbers == [2]
-    assert reason not in scripts.prompts[2]
-
-
-def test_bad_call_counts(
-    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
-) -> None:
-    """The usage includes the tokens of the bad call."""
-    scripts.say(call("double", number="two"))
-    scripts.say("4.")
-    response = models[QWEN2].prompt("2 * 2?", tools=calculator.tools)
-    assert response.text() == "4."
-    usage = response.usage()
-    assert usage.input == sum(scripts.prompt_tokens)
-    assert len(scripts.prompt_tokens) == 2
-    assert (usage.output or 0) > 10
-
-
-@pytest.mark.parametrize("case", BAD)
-async def test_bad_call_twice(
-    case: str,
-    folders: dict[str, Path],
-    models: dict[str, llm.Model],
-    scripts: Scripts,
-    calculator: Calculator,
-) -> None:
-    """A second bad call is an error that says why, sync and async."""
-    bad_call, reason = BAD[case]
-    for _ in range(4):
-        scripts.say(bad_call)
-    with pytest.raises(EngineError) as failed:
-        models[QWEN2].chain("2 * 2?", tools=calculator.tools).text()
-    assert QWEN2 in str(failed.value)
-    assert "twice" in str(failed.value)
-    assert reason in str(failed.value)
-    chain = async_local_model(folders[QWEN2], QWEN2).chain("2 * 2?", tools=calculator.tools)
-    with pytest.raises(EngineError) as failed_async:
-        await chain.text()
-    assert str(failed_async.value) == str(failed.value)
-    assert calculator.numbers == []
-
-
-def test_good_call_before_a_bad_one(
-    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
-) -> None:
-    """A good call is made once, even if the model repeats it when it corrects another."""
-    scripts.say("Well. ", call("double", number=2), call("double", number="five"))
-    scripts.say(call("double", number=2), call("double", number=5))
-    scripts.say("4 and 10.")
-    chain = models[QWEN2].chain("2 * 2 and 2 * 5?", tools=calculator.tools)
-    assert chain.text() == "Well. 4 and 10."
-    assert calculator.numbers == [2, 5]
-    assert call("double", number=2) in scripts.prompts[1]
-
-
-def test_same_call_twice(
-    models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
-) -> None:
-    """Two equal calls are both made, also in a corrected answer."""
-    twice = (call("double", number=2), call("double", number=2))
-    scripts.say(*twice, call("double", number="two"))
-    scripts.say(*twice)
-    scripts.say("4, and 4.")
-    assert models[QWEN2].chain("2 * 2, twice?", tools=calculator.tools).text() == "4, and 4."
-    assert calculator.numbers == [2, 2]
 
 
 def test_tool_schema_asks_no_network(

@@ -1,0 +1,154 @@
+"""The formats in which model families write tool calls between their markers.
+
+mlx_lm has a parser for each format. The two most common ones are read here instead, because its
+parsers for them lose what is needed: `qwen3_coder` guesses the types of values and keeps one of
+several calls, `json_tools` rejects more than one call and raw line breaks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .arguments import read_json, refuse_constant, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Schemas = Mapping[str, Mapping[str, Any]]
+
+_FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>")
+_PARAMETER = re.compile(r"\s*<parameter=([^<>\n]+)>")
+_END = re.compile(r"\s*</function>")
+# A tag inside a value ends nothing: after the one that does, only the next tag or nothing follows.
+_VALUE_END = re.compile(
+    r"</parameter>(?=\s*(?:<parameter=|</function>\s*(?:<function=|\Z)))", re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class WrittenCall:
+    """A tool call as a model wrote it, with arguments of any kind."""
+
+    name: Any
+    arguments: Any
+
+
+@dataclass(frozen=True)
+class CallFormat:
+    """How a model family writes tool calls.
+
+    `read` returns the calls in a text, given the schemas of the tools by name; it raises ValueError
+    if it is not in this format. `is_inside_value` is whether a text ends within a value, where
+    a marker is part of the value.
+    """
+
+    read: Callable[[str, Schemas], list[WrittenCall]]
+    is_inside_value: Callable[[str], bool]
+
+
+def call_format(tokenizer: Any) -> CallFormat:
+    """Return the format of a model that supports tools, by its mlx_lm tokenizer."""
+    parser = tokenizer.tool_parser
+    name = parser.__module__.rpartition(".")[2]
+    return _FORMATS.get(name) or CallFormat(_reader(parser), lambda _: False)
+
+
+def read_json_calls(text: str, _: Schemas) -> list[WrittenCall]:
+    """Return the calls that a text holds as JSON: one object after the other, or lists of them."""
+    decoder = json.JSONDecoder(strict=False, parse_constant=refuse_constant)
+    calls: list[WrittenCall] = []
+    rest = text.strip()
+    while rest:
+        try:
+            value, end = decoder.raw_decode(rest)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        calls += [_json_call(call) for call in (value if isinstance(value, list) else [value])]
+        rest = rest[end:].lstrip().removeprefix(",").lstrip()
+    if not calls:
+        raise ValueError("it is empty")
+    return calls
+
+
+def read_tagged_calls(text: str, schemas: Schemas) -> list[WrittenCall]:
+    """Return the calls that a text holds as <function=…> with a <parameter=…> for each argument."""
+    calls: list[WrittenCall] = []
+    rest = text
+    while rest.strip():
+        start = _FUNCTION.match(rest)
+        if start is None:
+            raise ValueError(f"expected <function=name>, not {_beginning(rest)}")
+        name, rest = start[1].strip(), rest[start.end() :]
+        arguments, rest = _tagged_arguments(rest)
+        calls.append(WrittenCall(name, typed(arguments, schemas.get(name, {}))))
+    if not calls:
+        raise ValueError("it is empty")
+    return calls
+
+
+def _tagged_arguments(text: str) -> tuple[dict[str, str], str]:
+    """Return the arguments of a call as texts, and what follows the call."""
+    arguments: dict[str, str] = {}
+    while not (end := _END.match(text)):
+        start = _PARAMETER.match(text)
+        if start is None:
+            raise ValueError(f"expected <parameter=name> or </function>, not {_beginning(text)}")
+        value_end = _VALUE_END.search(text, start.end())
+        if value_end is None:
+            raise ValueError(f"the parameter {start[1]!r} is not closed by </parameter>")
+        name, value = start[1].strip(), text[start.end() : value_end.start()]
+        if name in arguments:
+            raise ValueError(f"the parameter {name!r} is there twice")
+        arguments[name] = value.removeprefix("\n").removesuffix("\n")
+        text = text[value_end.end() :]
+    return arguments, text[end.end() :]
+
+
+def _beginning(text: str) -> str:
+    return repr(text.strip()[:40]) if text.strip() else "the end"
+
+
+def _json_call(value: Any) -> WrittenCall:
+    """Return the call in a JSON value; some models write the arguments as a JSON string."""
+    if not isinstance(value, dict):
+        return WrittenCall(None, None)
+    arguments = value.get("arguments")
+    if isinstance(arguments, str):
+        arguments = read_json(arguments) if arguments.strip() else None
+    return WrittenCall(value.get("name"), {} if arguments is None else arguments)
+
+
+def _is_inside_json_string(text: str) -> bool:
+    """Whether the last quotation mark of a text opens a string."""
+    return re.sub(r"\\.", "", text, flags=re.DOTALL).count('"') % 2 == 1
+
+
+def _is_inside_parameter(text: str) -> bool:
+    return "<parameter=" in text and not text.rstrip().endswith(("</parameter>", "</function>"))
+
+
+def _reader(parser: Callable[[str, Any], Any]) -> Callable[[str, Schemas], list[WrittenCall]]:
+    """Return a reader that uses mlx_lm's parser for the format."""
+
+    def read(text: str, schemas: Schemas) -> list[WrittenCall]:
+        specifications = [
+            {"type": "function", "function": {"name": name, "parameters": schema}}
+            for name, schema in schemas.items()
+        ]
+        try:
+            found = parser(text, specifications)
+        except Exception as error:
+            # Parsers fail in all kinds of ways on text that is not in their format.
+            raise ValueError(str(error)) from None
+        return [_json_call(call) for call in (found if isinstance(found, list) else [found])]
+
+    return read
+
+
+_FORMATS = {
+    "json_tools": CallFormat(read_json_calls, _is_inside_json_string),
+    "qwen3_coder": CallFormat(read_tagged_calls, _is_inside_parameter),
+}
