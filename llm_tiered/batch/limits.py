@@ -1,4 +1,4 @@
-"""How many requests run at the same time, and how many start each minute.
+"""How many requests run at the same time, how many start each minute, and when all of them wait.
 
 The limits apply to the models that do the work, not to rows: a fallback of `tiered` from a local
 model to the cloud counts, and so does a retry in the cloud.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,10 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import llm
 
 from .. import gemini
+from ..router.failures import explain
 from ..router.model import AsyncTieredModel
+from .waiting import Pause
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+logger = logging.getLogger("llm_tiered")
 
 AsyncModel: TypeAlias = "llm.AsyncModel | llm.AsyncKeyModel"
 
@@ -46,15 +51,24 @@ class Gate:
             yield
 
 
-def limit(model: AsyncModel, concurrency: int, rate: float | None) -> AsyncModel:
+def limit(
+    model: AsyncModel,
+    concurrency: int,
+    rate: float | None,
+    wait: float = 0.0,
+    tell: Callable[[str], None] = logger.warning,
+) -> AsyncModel:
     """Return the model with limits; `concurrency` and `rate` (per minute) apply to the cloud.
 
-    The limits of `tiered` are those of the models behind it.
+    A model in the cloud that is at the limit of its service is waited for, up to `wait` seconds;
+    `tell` receives a line about that. The limits of `tiered` are those of the models behind it.
     """
     cloud, local = Gate(concurrency, rate), Gate(LOCAL_CONCURRENCY)
 
     def limited(inner: AsyncModel) -> Any:
-        return _limited(inner, local if is_local(inner) else cloud)
+        if is_local(inner):
+            return _limited(inner, local, Pause(inner.model_id, 0.0, tell))
+        return _limited(inner, cloud, Pause(inner.model_id, wait, tell))
 
     if not isinstance(model, AsyncTieredModel):
         alone: AsyncModel = limited(model)
@@ -71,15 +85,40 @@ def is_local(model: AsyncModel) -> bool:
     return getattr(model, "runs_here", False)
 
 
-def _limited(model: AsyncModel, gate: Gate) -> AsyncModel:
+def _limited(model: AsyncModel, gate: Gate, pause: Pause) -> AsyncModel:
     # First, since it replaces `execute` too.
     model = gemini.attentive(model)
     limited = copy.copy(model)
 
     async def execute(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        async with gate.passing(), aclosing(model.execute(*args, **kwargs)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        again = True
+        while again:
+            # Reasoning is held back until the answer begins, so that it is not there twice if the
+            # service breaks off and is asked again.
+            held: list[Any] = []
+            begun = again = False
+            async with pause.turn() as turn, gate.passing():
+                try:
+                    async with aclosing(model.execute(*args, **kwargs)) as chunks:
+                        async for chunk in chunks:
+                            pause.accept(turn)
+                            held.append(chunk)
+                            begun = begun or _begins(chunk)
+                            while begun and held:
+                                yield held.pop(0)
+                except Exception as error:
+                    again = pause.refuse(explain(error, model=model)) and not begun
+                    if not again:
+                        raise
+                while held and not again:
+                    yield held.pop(0)
 
     limited.execute = execute  # type: ignore[method-assign]  # this object only, not its class
     return limited
+
+
+def _begins(chunk: Any) -> bool:
+    """Whether the answer begins with this event; a plain string is a piece of it."""
+    if isinstance(chunk, str):
+        return bool(chunk)
+    return bool(chunk.chunk) and chunk.type != "reasoning"

@@ -24,6 +24,7 @@ from ..batch.runner import BatchRun, BatchSettings
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from .options import (
+    DURATION,
     WrongUsage,
     concurrency_option,
     number_option,
@@ -35,6 +36,7 @@ from .output import echo_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
     from ..batch.formats import Format
     from ..batch.limits import AsyncModel
@@ -71,6 +73,13 @@ STDIN = "-"
     metavar="N",
     help="Maximum number of cloud requests per minute",
 )
+@click.option(
+    "--wait",
+    type=DURATION,
+    default="10m",
+    show_default=True,
+    help="How long to wait for a cloud model that is at its limit before others answer; 0: not",
+)
 @number_option("number", "--limit", text="Number of rows to answer, starting with the first")
 @click.option(
     "--unordered",
@@ -92,6 +101,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     schema: str | None,
     concurrency: int,
     rate: float | None,
+    wait: timedelta,
     number: int | None,
     unordered: bool,
     strict: bool,
@@ -132,7 +142,11 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         progress = Progress(_count(file, form, number))
         stack.callback(progress.close)
         settings = BatchSettings(
-            limit(model, concurrency, rate), concurrency, not unordered, strict, not no_log
+            limit(model, concurrency, rate, wait.total_seconds(), progress.print),
+            concurrency,
+            not unordered,
+            strict,
+            not no_log,
         )
         batch = BatchRun(settings, answers, journal, progress)
         stack.enter_context(_warnings_once())

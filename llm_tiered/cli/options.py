@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,24 @@ class WrongUsage(click.ClickException):
 
     exit_code = 2
 
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # older versions are not generic
+    """A length of time: a number with a unit, such as 90s, 10m or 2h; without one, seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> timedelta:
+        """Return the length of time; a mistake ends the command."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
+        if match is None:
+            self.fail(f"found {value!r}, expected a duration such as 90s, 10m or 2h")
+        units = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+        return timedelta(**{units[match[2]]: float(match[1])})
+
+
+DURATION = _Duration()
 
 schema_option = click.option(
     "schema", "--schema", help="JSON schema, llm's concise form of one, or a file with either"

@@ -28,12 +28,12 @@ class Run:
     def __init__(
         self,
         *rows: dict[str, Any],
-        model: str = "tiered",
+        model: Any = "tiered",
         journal: Journal | None = None,
         output: Output | None = None,
         **settings: Any,
     ) -> None:
-        self.model: Any = llm.get_async_model(model)
+        self.model: Any = llm.get_async_model(model) if isinstance(model, str) else model
         self.rows = rows
         self.file = io.BytesIO()
         self.progress = Progress(None)

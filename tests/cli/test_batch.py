@@ -222,6 +222,7 @@ def test_closed_stream(
         (("{rows}", "--schema", "{folder}/schema"), "--schema: there is no file "),
         (("{rows}", "--concurrency", "0"), "--concurrency"),
         (("{rows}", "--rate", "0"), "--rate"),
+        (("{rows}", "--wait", "soon"), "'--wait': found 'soon', expected a duration such as 90s"),
         (("{rows}", "--limit", "0"), "--limit"),
         (("{rows}", "-o", "{rows}"), "rows.jsonl is the input"),
         (("{rows}", "-o", "{folder}/none/out.jsonl"), "there is no folder "),
