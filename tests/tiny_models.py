@@ -132,10 +132,10 @@ _FORMATS: dict[Family, _Format] = {
     ),
 }
 
-# Of each two layers, the first one has linear attention or a short sliding window.
+# Only the last one of each two or four layers has full attention. The others have linear attention,
+# or a short sliding window.
 _LAYERS: dict[Family, dict[str, Any]] = {
     "qwen3_next": {
-        "full_attention_interval": 2,
         "linear_num_value_heads": 4,
         "linear_num_key_heads": 2,
         "linear_key_head_dim": 16,
@@ -149,7 +149,7 @@ _LAYERS: dict[Family, dict[str, Any]] = {
         "moe_intermediate_size": 64,
         "shared_expert_intermediate_size": 64,
     },
-    "gemma3_text": {"sliding_window": 24, "sliding_window_pattern": 2},
+    "gemma3_text": {"sliding_window": 24},
 }
 
 
@@ -246,6 +246,9 @@ def _config(
     }
     if family not in ("phi3", "qwen2"):
         config["head_dim"] = hidden // 4
+    interval = {"qwen3_next": "full_attention_interval", "gemma3_text": "sliding_window_pattern"}
+    if family in interval:
+        config[interval[family]] = min(layers, 4)
     return config | _LAYERS.get(family, {})
 
 

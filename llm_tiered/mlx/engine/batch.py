@@ -152,7 +152,10 @@ class Batch:
     def _keep_checkpoint(self, uid: int) -> None:
         """Keep the KV cache of a sequence whose prompt was processed up to a checkpoint."""
         sequence = self._running[uid]
-        if sequence.checkpoints:
+        if not sequence.checkpoints:
+            return
+        # No answer depends on it.
+        with suppress(Exception):
             kv_cache, tokens = self._batch_generator().extract_cache([uid])[uid]
             if len(tokens) in sequence.checkpoints:
                 sequence.cache.checkpoint(list(tokens), kv_cache)

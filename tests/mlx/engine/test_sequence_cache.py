@@ -161,6 +161,17 @@ def test_batch(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert answer.matches(ask(engine, folder, *turns[number], max_tokens=10, seed=0))
 
 
+def test_model_without_batches(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If mlx-lm can't merge a model's caches, as in Llama 4, requests are served one by one."""
+    monkeypatch.setattr("llm_tiered.mlx.engine.layer_caches.can_batch", lambda _: False)
+    monkeypatch.delattr("mlx_lm.generate.BatchGenerator")
+    calls = [Call(make_request(folder, each), engine).submit() for each in (QUESTION, REPLY)]
+    for question, answer in zip((QUESTION, REPLY), [call.answer() for call in calls], strict=True):
+        assert answer.matches(ask(engine, folder, question, max_tokens=10, seed=0))
+
+
 def test_second_request_joins(engine: Engine, folder: Path) -> None:
     """A running answer is the same when another request joins and leaves."""
     expected = ask(engine, folder, QUESTION, max_tokens=80, seed=0)
@@ -199,8 +210,9 @@ def test_draft_of_another_kind(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_bounded_memory(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caches stay within their limit, and use no more memory than they report."""
+    """The caches stay within their limit, use what they report, and are let go with the model."""
     limit_prefixes(monkeypatch, ROOM)
+    without = mx.get_active_memory()
     ask(engine, folder, "Hi")
     before = mx.get_active_memory()
     for number in range(12):
@@ -211,6 +223,8 @@ def test_bounded_memory(engine: Engine, folder: Path, monkeypatch: pytest.Monkey
     [model] = worker.pool._models.values()
     assert 0 < model.prefixes.nbytes <= ROOM
     assert mx.get_active_memory() - before < 2 * ROOM
+    engine.close()
+    assert mx.get_active_memory() - without < ROOM / 10
 
 
 @pytest.mark.parametrize("room", [PLENTY, ROOM], ids=["room", "hardly any room"])
