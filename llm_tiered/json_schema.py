@@ -82,7 +82,7 @@ def _errors(value: Any, schema: Mapping[str, Any]) -> list[ValidationError]:
     try:
         return list(validator.iter_errors(value))
     except RecursionError:
-        raise ValueError("not usable: it refers to itself without end") from None
+        raise ValueError("not usable: it, or the value, is nested too deeply") from None
     except re.error as problem:
         raise ValueError(f"not usable: it has an invalid regular expression: {problem}") from None
 
@@ -128,6 +128,8 @@ def _validator(text: str) -> Any:
         validator.check_schema(schema, format_checker=FormatChecker(formats=()))
     except SchemaError as error:
         raise ValueError(f"not a valid JSON Schema: {error.message}") from None
+    except RecursionError:
+        raise ValueError("not usable: it is nested too deeply") from None
     for each in inner(schema):
         if isinstance(each, dict):
             for pattern in (each.get("pattern"), *each.get("patternProperties", ())):

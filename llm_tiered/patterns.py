@@ -220,5 +220,6 @@ def _ranges(ranges: list[tuple[int, int]]) -> str:
 def _character(character: str) -> str:
     """Return one character, so that it stands for itself inside a class and outside."""
     if character.isascii() and not character.isalnum() and character.isprintable():
-        return f"\\{character}" if character not in " _" else character
+        # In Rust, an escaped angle bracket is the border of a word.
+        return character if character in " _<>" else f"\\{character}"
     return character

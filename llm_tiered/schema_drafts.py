@@ -35,6 +35,8 @@ VALUES = frozenset(
 # These apply to null too, unlike those for strings, numbers, arrays and objects.
 APPLY_TO_NULL = ("enum", "const", "allOf", "anyOf", "oneOf", "$ref", "not", "if")
 
+# The depth at which a schema becomes one of `$defs`: readers of schemas are recursive.
+_DEEP = 24
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 # The keywords whose values are data, in which nothing is a schema.
 _DATA = ("enum", "const", "default", "example", "examples")
@@ -83,10 +85,12 @@ class _Modernizer:
         if self._defs:
             self.root["$defs"] = self._defs
 
-    def _schema(self, schema: Any) -> Any:
+    def _schema(self, schema: Any, depth: int = 0) -> Any:
         """Return a schema in draft 2020-12. What is not a schema is returned as it is."""
         if not isinstance(schema, dict):
             return schema
+        if depth == _DEEP:
+            return {"$ref": self._define("deep", schema)}
         out: dict[str, Any] = {}
         # Up to draft 7, nothing beside a reference counts.
         is_reference = self._draft in _OLD_DRAFTS and "$ref" in schema
@@ -96,16 +100,17 @@ class _Modernizer:
                     self._places.check_static(value)
                 self._refer(out, value, self._places.base(schema))
             elif not is_reference:
-                self._add(out, keyword, value)
+                self._add(out, keyword, value, depth + 1)
         return _with_null(out) if schema.get("nullable") is True else out
 
-    def _add(self, out: dict[str, Any], keyword: str, value: Any) -> None:
+    def _add(self, out: dict[str, Any], keyword: str, value: Any, depth: int) -> None:
         if keyword in SCHEMAS:
-            out[keyword] = self._schema(value)
+            out[keyword] = self._schema(value, depth)
         elif keyword in LISTS and isinstance(value, list):
-            out[keyword] = [*out.get(keyword, ()), *map(self._schema, value)]
+            inside = [self._schema(each, depth) for each in value]
+            out[keyword] = [*out.get(keyword, ()), *inside]
         elif keyword in MAPS and isinstance(value, dict):
-            out[keyword] = {name: self._schema(each) for name, each in value.items()}
+            out[keyword] = {name: self._schema(each, depth) for name, each in value.items()}
         elif keyword in VALUES | LISTS | MAPS:
             out[keyword] = value
 
@@ -114,18 +119,20 @@ class _Modernizer:
         if not isinstance(reference, str):
             raise ValueError(f"not usable: it refers to {reference}, which is not text")
         target = self._places.find(reference, base)
-        pointer = self._pointers.get(id(target))
-        if pointer is None:
-            name = self._new_name(reference)
-            pointer = f"#/$defs/{name}"
-            if isinstance(target, dict):
-                self._pointers[id(target)] = pointer
-            self._defs[name] = True
-            self._defs[name] = self._schema(target)
+        pointer = self._pointers.get(id(target)) or self._define(reference, target)
         if "$ref" in out:
             out.setdefault("allOf", []).append({"$ref": pointer})
         else:
             out["$ref"] = pointer
+
+    def _define(self, reference: str, target: Schema) -> str:
+        """Add a schema to `$defs`, and return the pointer to it."""
+        name = self._new_name(reference)
+        if isinstance(target, dict):
+            self._pointers[id(target)] = f"#/$defs/{name}"
+        self._defs[name] = True
+        self._defs[name] = self._schema(target)
+        return f"#/$defs/{name}"
 
     def _new_name(self, reference: str) -> str:
         name = re.sub(r"\W+", "_", re.split(r"[/#]", reference)[-1], flags=re.ASCII) or "schema"

@@ -85,3 +85,82 @@ def test_an_answer_that_does_not_fit(text: str, schema: dict[str, Any], message:
     """The error says whether the answer is not JSON, does not fit, or the schema is at fault."""
     with pytest.raises(RequestError, match=message):
         validate(text, schema)
+
+
+MULTIPLES = [
+    *((4.35, 0.01), (19.99, 0.01), (0.07, 0.01), (1.1, 0.1), (-2.3, 0.1), (1e300, 0.5)),
+    *((3, 1.0), (3.0, 1), (2**70, 2), (12345678.91, 0.01), (0.3, 0.1), (1e-9, 1e-9), (0, 0.3)),
+]
+
+
+def test_multiples_are_exact() -> None:
+    """A number is a multiple if it is one as it is written, in decimal."""
+    wrong = [each for each in MULTIPLES if mismatch(each[0], {"multipleOf": each[1]})]
+    assert wrong == []
+    for value, factor in [(4.355, 0.01), (0.35, 0.1), (7, 2), (float("inf"), 0.5)]:
+        assert mismatch(value, {"multipleOf": factor}), value
+    assert mismatch("a", {"multipleOf": 0.01}) is None
+
+
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    """1.0 is an integer and equals 1, in every draft; true is neither."""
+    draft_4 = {"$schema": "http://json-schema.org/draft-04/schema#", "type": "integer"}
+    assert mismatch(1.0, draft_4) is None
+    assert mismatch(1.0, {"enum": [1]}) is None
+    assert mismatch(True, {"enum": [1]})
+
+
+def test_a_format_is_an_annotation() -> None:
+    """A text of another format fits."""
+    assert mismatch("today", {"type": "string", "format": "date"}) is None
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}'])
+def test_what_is_no_json_although_python_reads_it(text: str) -> None:
+    """Python reads these constants, and other readers of JSON do not."""
+    with pytest.raises(RequestError, match=r"the answer is not JSON: .* is not a value of JSON"):
+        validate(text, {})
+
+
+def test_the_last_of_equal_keys_counts() -> None:
+    """A key that occurs twice counts once, with its last value."""
+    schema = {"additionalProperties": {"type": "integer"}, "minProperties": 2}
+    validate('{"a": "x", "a": 1, "b": 2}', schema)
+    with pytest.raises(RequestError, match="does not have enough properties"):
+        validate('{"a": 1, "a": 2}', schema)
+
+
+def test_a_pattern_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern that can't be checked in time is an error, and does not hang."""
+    monkeypatch.setattr("llm_tiered.patterns.TIME_LIMIT", 0.05)
+    with pytest.raises(RequestError, match=r"the schema is not usable: .* takes too long"):
+        validate(json.dumps("a" * 60 + "b"), {"pattern": "^(a|a|aa)*$"})
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "nested too deeply"),
+        ({"pattern": "("}, "not usable: the pattern"),
+        ({"patternProperties": {"(": {}}}, "not usable: the pattern"),
+        ({"enum": [{1, 2}]}, "not a valid JSON Schema"),
+    ],
+    ids=["loop", "pattern", "name", "set"],
+)
+def test_a_schema_that_can_not_be_checked(schema: dict[str, Any], message: str) -> None:
+    """A schema that would go wrong in the check is an error that says what it is about."""
+    with pytest.raises(ValueError, match=message):
+        mismatch({}, schema)
+
+
+def test_additional_properties() -> None:
+    """What no property and no pattern names is additional, and named in the message."""
+    schema = {
+        "properties": {"a": {}},
+        "patternProperties": {r"^\p{Lu}$": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    assert mismatch({"a": 1, "É": 2}, schema) is None
+    assert "'b' is not among" in str(mismatch({"b": 1}, schema))
+    assert mismatch({"É": "x"}, schema)
+    assert mismatch({"b": 1}, {**schema, "additionalProperties": {"type": "null"}})

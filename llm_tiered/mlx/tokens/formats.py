@@ -24,6 +24,11 @@ _TIME = (
     r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
     "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?"
 )
+# With few enough digits for Python's timedelta, and its fractions of a second.
+_N = "[0-9]{1,6}"
+_DAYS = f"(?:{_N}Y(?:{_N}M)?(?:{_N}D)?|{_N}M(?:{_N}D)?|{_N}D)"
+_SECONDS = rf"{_N}(?:\.[0-9]{{1,6}})?S"
+_HOURS = f"T(?:{_N}H(?:{_N}M)?(?:{_SECONDS})?|{_N}M(?:{_SECONDS})?|{_SECONDS})"
 
 
 def _uuid(version: int) -> str:
@@ -37,10 +42,11 @@ _PATTERNS = {
     "date": f"^{_DATE}$",
     "time": f"^{_TIME}$",
     "date-time": f"^{_DATE}T{_TIME}$",
+    "duration": f"^P(?:{_DAYS}(?:{_HOURS})?|{_HOURS}|{_N}W)$",
     **{f"uuid{version}": _uuid(version) for version in (1, 3, 4, 5, 6, 7, 8)},
 }
 # Those that llguidance has patterns of its own for.
-_BUILT_IN = ("duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid")
+_BUILT_IN = ("email", "hostname", "ipv4", "ipv6", "uri", "uuid")
 
 
 def as_keyword(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,8 +27,6 @@ _OTHERS = frozenset(
 _LENGTHS = ("minLength", "maxLength")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _COUNTS = ("minProperties", "maxProperties")
-# The depth at which a schema is moved into `$defs`: llguidance reads no JSON deeper than 127.
-_DEEP = 24
 
 
 class Mask(NamedTuple):
@@ -38,14 +36,17 @@ class Mask(NamedTuple):
     is_exact: bool
 
 
-def build(schema: dict[str, Any]) -> Mask:
+def build(schema: dict[str, Any], *, merges: bool = True) -> Mask:
     """Return what a mask can hold of a schema in draft 2020-12.
+
+    With `merges` False, only one of the schemas that apply in the same place is held: llguidance
+    can't merge some that refer to themselves, and some that give very many combinations.
 
     An object that declares `properties` and says nothing of others gets no others, so that small
     models come to an end: what fits the closed object fits the open one. Raises ValueError if
     only JSON without end would fit.
     """
-    builder = _Builder(schema)
+    builder = _Builder(schema, merges=merges)
     if not _can_end(builder.schema, builder.definitions):
         raise ValueError("only JSON without end would fit it")
     return Mask(builder.schema | {"$defs": builder.definitions}, builder.is_exact)
@@ -54,8 +55,9 @@ def build(schema: dict[str, Any]) -> Mask:
 class _Builder:
     """Builds the mask's schema of one document."""
 
-    def __init__(self, root: dict[str, Any]) -> None:
+    def __init__(self, root: dict[str, Any], *, merges: bool) -> None:
         self._root = root
+        self._merges = merges
         self.definitions: dict[str, Any] = {}
         self.is_exact = True
         self.schema: dict[str, Any] = {"$ref": self._reference("#", alone=True)}
@@ -66,22 +68,22 @@ class _Builder:
         name = f"{'closed' if alone else 'open'}-{source}"
         if name not in self.definitions:
             self.definitions[name] = True
-            target = self._root["$defs"][source] if source else self._root
-            self.definitions[name] = self._schema(target, alone=alone)
+            self.definitions[name] = self._schema(self._target(pointer), alone=alone)
         return f"#/$defs/{name}"
 
-    def _schema(self, schema: Schema, *, alone: bool, depth: int = 0) -> Schema:
+    def _target(self, pointer: str) -> Any:
+        source = pointer.removeprefix("#/$defs/")
+        return self._root if pointer == "#" else self._root["$defs"][source]
+
+    def _schema(self, schema: Schema, *, alone: bool) -> Schema:
         """Return a schema's mask. `alone` says that no other schema applies in its place."""
         if isinstance(schema, bool):
             return schema
         if schema.get("not") in (True, {}):
             return False
-        if depth == _DEEP:
-            name = f"deep-{len(self.definitions)}"
-            self.definitions[name] = True
-            self.definitions[name] = self._schema(schema, alone=alone)
-            return {"$ref": f"#/$defs/{name}"}
         schema = self._number(self._text(self._object(schema, alone=alone)))
+        if not self._merges:
+            schema = self._one_of_several(schema)
         # What stands beside other keywords is not alone, unless these only name types.
         in_place = alone and len(schema.keys() - {"type", "$defs"}) == 1
         # A property may have to fit the schema of a pattern too.
@@ -93,21 +95,40 @@ class _Builder:
             elif keyword in LISTS:
                 is_one = keyword != "allOf" or len(value) == 1
                 inside = alone if keyword == "prefixItems" else in_place and is_one
-                out[keyword] = [self._schema(each, alone=inside, depth=depth + 1) for each in value]
+                out[keyword] = [self._schema(each, alone=inside) for each in value]
             elif keyword in MAPS:
                 out[keyword] = {
-                    name: self._schema(each, alone=alone, depth=depth + 1)
-                    for name, each in value.items()
+                    name: self._schema(each, alone=alone) for name, each in value.items()
                 }
             elif keyword in SCHEMAS:
-                out[keyword] = self._schema(value, alone=alone, depth=depth + 1)
+                out[keyword] = self._schema(value, alone=alone)
             elif keyword != "$defs":
                 out[keyword] = value
         return out
 
+    def _one_of_several(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema that holds one thing in its place."""
+        merged = [keyword for keyword in schema if keyword in ("allOf", "anyOf", "oneOf", "$ref")]
+        if schema.keys() - {"type", "$defs"} - set(merged):
+            return self._left(schema, *merged)
+        schema = self._left(schema, *merged[1:])
+        if len(schema.get("allOf", ())) > 1:
+            self.is_exact = False
+            schema = schema | {"allOf": schema["allOf"][:1]}
+        return schema
+
+    def _left(self, schema: dict[str, Any], *keywords: str) -> dict[str, Any]:
+        """Return a schema without these keywords, which the check has to hold."""
+        if schema.keys() & set(keywords):
+            self.is_exact = False
+        return _without(schema, *keywords)
+
     def _object(self, schema: dict[str, Any], *, alone: bool) -> dict[str, Any]:
         """Return a schema whose keywords for objects can be masked."""
         is_closed = alone and _is_closed(schema)
+        names = schema.get("propertyNames")
+        if isinstance(names, dict) and names.keys() == {"$ref"}:
+            schema = schema | {"propertyNames": self._target(names["$ref"])}
         schema = _named_properties(schema)
         lost = _LEFT_OUT & schema.keys()
         if not all(_is_idle(keyword, schema) for keyword in lost):
@@ -123,8 +144,7 @@ class _Builder:
             schema["patternProperties"] = named
             if _problem({"type": "object", "patternProperties": dict.fromkeys(named, True)}):
                 # Names that match would be forbidden as additional ones.
-                schema = _without(schema, "patternProperties", "additionalProperties")
-                self.is_exact = False
+                schema = self._left(schema, "patternProperties", "additionalProperties")
         return self._counts(schema, alone=alone)
 
     def _counts(self, schema: dict[str, Any], *, alone: bool) -> dict[str, Any]:
@@ -152,8 +172,7 @@ class _Builder:
             if schema.get("minProperties", 0) > len(required) + 1:
                 self.is_exact = False
             return schema
-        self.is_exact = False
-        return _without(schema, *_COUNTS)
+        return self._left(schema, *_COUNTS)
 
     def _text(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return a schema whose keywords for text can be masked."""
@@ -182,6 +201,8 @@ class _Builder:
             return schema
         strict = bounds | ({"multipleOf": schema["multipleOf"]} if "multipleOf" in schema else {})
         kind = "integer" if schema.get("type") == "integer" else "number"
+        if kind == "number" and _includes_a_bound(bounds):
+            self.is_exact = False
         return rest | self._first(kind, strict, bounds, {})
 
     def _first(self, kind: str, *choices: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +236,19 @@ def _is_idle(keyword: str, schema: dict[str, Any]) -> bool:
     if keyword in ("minContains", "maxContains"):
         return "contains" not in schema
     return keyword == "uniqueItems" and schema[keyword] is False
+
+
+def _includes_a_bound(bounds: dict[str, Any]) -> bool:
+    """Whether llguidance lets through a whole number that is an exclusive bound.
+
+    It does if the other bound is at most 1 away (findings/llguidance-exclusive-bounds.sh).
+    """
+    low = bounds.get("exclusiveMinimum", bounds.get("minimum"))
+    high = bounds.get("exclusiveMaximum", bounds.get("maximum"))
+    if low is None or high is None or high - low > 1:
+        return False
+    exclusive = [bounds[name] for name in _BOUNDS[2:] if name in bounds]
+    return any(bound == int(bound) for bound in exclusive)
 
 
 def _named_properties(schema: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ LEVELS: dict[str, dict[str, Any]] = {
 }
 # JSON without optional white space, which would cost tokens.
 COMPACT = {"whitespace_flexible": False}
+# The states that a grammar may be in at once: an optional property makes four of them, and
+# llguidance's own limit is 2,000.
+MOST_ITEMS = 50_000
 
 
 @dataclass
@@ -51,40 +54,46 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
 
     `tokenizer` comes from `make_tokenizer`. Raises RequestError if no level does, with the reason.
     """
-    from llguidance import LLMatcher
-
     try:
         json_schema.check(schema)
     except ValueError as problem:
         raise RequestError(f"the schema is {problem}") from None
-    try:
-        mask = _mask(json.dumps(schema))
-    except ValueError as problem:
-        raise _refusal(str(problem)) from None
+    text = json.dumps(schema)
+    reason = ""
+    for merges in (True, False):
+        try:
+            mask = _mask(text, merges)
+            return _compile(mask, tokenizer)
+        except ValueError as problem:
+            reason = reason or " ".join(str(problem).split())[:200]
+            if "nsatisfiable" in reason:
+                break
+    raise RequestError(f"this schema can't be used to guide a local model: {reason}")
+
+
+def _compile(mask: mask_schema.Mask, tokenizer: Any) -> Grammar:
+    """Compile a mask's schema at the strictest level. Raises ValueError."""
+    from llguidance import LLMatcher, LLParserLimits
+
     error = ""
     for level, overrides in LEVELS.items():
         options: Any = COMPACT | overrides
         grammar = LLMatcher.grammar_from_json_schema(mask.schema, overrides=options)
-        matcher = LLMatcher(tokenizer, grammar)
+        matcher = LLMatcher(tokenizer, grammar, limits=LLParserLimits(max_items_in_row=MOST_ITEMS))
         if not matcher.is_error():
             return Grammar(level if mask.is_exact else "lenient", matcher)
         error = matcher.get_error()
-    raise _refusal(error)
-
-
-def _refusal(reason: str) -> RequestError:
-    reason = " ".join(reason.split())[:200]
-    return RequestError(f"this schema can't be used to guide a local model: {reason}")
+    raise ValueError(error)
 
 
 @functools.lru_cache(maxsize=64)
-def _mask(text: str) -> mask_schema.Mask:
+def _mask(text: str, merges: bool) -> mask_schema.Mask:
     """Return what a mask can hold of a schema, written as JSON. Raises ValueError."""
     schema = modern(json.loads(text))
     number = _rounded_integer(schema)
     if number is not None:
         raise ValueError(f"the mask would round {number}")
-    return mask_schema.build(schema)
+    return mask_schema.build(schema, merges=merges)
 
 
 def _rounded_integer(schema: Mapping[str, Any]) -> int | None:
