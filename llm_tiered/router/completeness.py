@@ -58,12 +58,17 @@ def is_cut_off(response: _BaseResponse) -> bool:
     return ended is not None and ended.how == "limit"
 
 
-def cut_off_call(events: Sequence[StreamEvent], error: Exception) -> TieredError | None:
+def cut_off_call(
+    response: _BaseResponse, events: Sequence[StreamEvent], error: Exception
+) -> TieredError | None:
     """The error to raise if a plugin could not parse the arguments of a tool call, else None."""
-    arguments = any(event.type == "tool_call_args" for event in events)
-    if arguments and isinstance(error, json.JSONDecodeError):
-        return RequestError("a tool call was cut off, or is not JSON", fix=RAISE_LIMIT)
-    return None
+    if not isinstance(error, json.JSONDecodeError):
+        return None
+    ended = _ending(response)
+    calls = ended is not None and (ended.how == "limit" or ended.calls_tools)
+    if not calls and not any(event.type == "tool_call_args" for event in events):
+        return None
+    return RequestError("a tool call was cut off, or is not JSON", fix=RAISE_LIMIT)
 
 
 def _ending(response: _BaseResponse) -> Ending | None:
@@ -84,10 +89,11 @@ def _is_of_openai(model: Any) -> bool:
 def _nothing(events: Sequence[StreamEvent], ended: Ending | None) -> EmptyAnswer:
     thoughts = any(event.type == "reasoning" for event in events)
     what = "only thoughts" if thoughts else "answered with nothing"
-    if thoughts and ended and ended.how == "limit":
-        return EmptyAnswer(f"{what}, cut off at max_tokens", fix=RAISE_LIMIT)
+    fix = RAISE_LIMIT if ended and ended.how == "limit" else None
+    if thoughts and fix:
+        return EmptyAnswer(f"{what}, cut off at max_tokens", fix=fix)
     if ended and ended.reason:
-        return EmptyAnswer(f"{what} ({ended.reason})")
+        return EmptyAnswer(f"{what} ({ended.reason})", fix=fix)
     return EmptyAnswer(f"{what}: {_stopped(ended)}" if ended else what)
 
 

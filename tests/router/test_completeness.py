@@ -75,6 +75,7 @@ WHOLE: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
 LACKING: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ((), {}, "EmptyAnswer: answered with nothing"),
     ((" \n",), {"reply": STOP}, "EmptyAnswer: answered with nothing (stop)"),
+    ((), {"reply": LENGTH}, "EmptyAnswer: answered with nothing (length) (raise max_tokens)"),
     ((THOUGHT,), {}, "EmptyAnswer: only thoughts"),
     ((THOUGHT, "\n"), {"reply": STOP}, "EmptyAnswer: only thoughts (stop)"),
     (
@@ -166,6 +167,11 @@ def test_arguments_that_are_not_json() -> None:
     named = [StreamEvent(type="tool_call_name", chunk="clock", tool_call_id="c-1")]
     arguments = StreamEvent(type="tool_call_args", chunk='{"a', tool_call_id="c-1")
     error = json.JSONDecodeError("Unterminated string", '{"a', 1)
-    assert isinstance(cut_off_call([*named, arguments], error), RequestError)
-    assert cut_off_call(named, error) is None
-    assert cut_off_call([arguments], ValueError("other")) is None
+    response: Any = StandIn("toy").prompt("Go")
+    assert isinstance(cut_off_call(response, [*named, arguments], error), RequestError)
+    assert cut_off_call(response, named, error) is None
+    assert cut_off_call(response, [arguments], ValueError("other")) is None
+    # Without a stream there are no events yet, but a reply.
+    for reason in ("length", "tool_calls"):
+        response.response_json = {"choices": [{"finish_reason": reason}]}
+        assert isinstance(cut_off_call(response, [], error), RequestError)
