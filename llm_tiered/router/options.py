@@ -45,7 +45,9 @@ class TieredOptions(llm.Options):
         description="Randomness of the answer; 0 always picks the most likely token.",
     )
     max_tokens: int | None = Field(
-        default=None, ge=1, description="Maximum number of tokens to generate."
+        default=None,
+        ge=1,
+        description="Maximum number of tokens of the answer; a cloud model's thoughts come on top.",
     )
     top_p: float | None = Field(
         default=None,
