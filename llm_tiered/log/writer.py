@@ -5,67 +5,148 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import threading
 import time
+from collections import deque
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+import llm
 
 from ..paths import log_path, logs_off_path
+from . import callers
+from .database import has_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from llm.models import _BaseResponse
 
 logger = logging.getLogger("llm_tiered")
 
-# Seconds to wait for another process that is writing to the log.
+# Seconds to wait for whoever is writing to the log.
 PATIENCE = 30.0
+
+# Seconds of these that the caller spends, who may be the one that has locked it.
+PATIENCE_OF_CALLER = 1.0
 
 
 def must_log(*, log_api: bool) -> bool:
-    """Return whether a prompt made now has to be logged here: llm's own commands log theirs.
+    """Return whether prompts are logged at all; `log_api` is the setting of that name."""
+    return log_api and not logs_off_path().exists()
 
-    `log_api` is the setting of that name.
+
+def destination(response: _BaseResponse, *, log_api: bool) -> Path | None:
+    """Return the log that the response has to be written to once it is done, or None.
+
+    llm's own commands log what they asked for, but not what their tools and models ask for.
     """
-    if not log_api or logs_off_path().exists():
-        return False
-    context = click.get_current_context(silent=True)
-    return context is None or not _logs_itself(context)
+    command = callers.llm_command()
+    if command is None:
+        return log_path() if must_log(log_api=log_api) else None
+    if command.no_log or command.logs(response) or not log_api:
+        return None
+    off = logs_off_path().exists() and not command.log
+    return None if off else Path(command.database or log_path())
 
 
-def _logs_itself(context: click.Context) -> bool:
-    import sys
+def write(response: _BaseResponse, path: Path | None = None) -> None:
+    """Add a finished response to the log, after a while in the background if it stays locked.
 
-    llm_cli: Any = sys.modules.get("llm.cli")
-    return llm_cli is not None and context.command in (llm_cli.prompt, llm_cli.chat)
-
-
-def write(response: _BaseResponse) -> None:
-    """Add a finished response to the log, waiting for other writers if necessary.
+    `path` is that of the log, if it is not the usual one.
 
     If the log can't be written, log a warning: the caller still gets the answer.
     """
-    path = log_path()
-    deadline = time.monotonic() + PATIENCE
+    path = path or log_path()
+    if callers.is_logging(response):
+        _BACKLOG.add(response, path)
+        return
+    if response.conversation is None:
+        # Otherwise each who logs the response makes a thread for it, and only the last keeps it.
+        response.conversation = _conversation(response)
+    if _BACKLOG or not _written(response, path, PATIENCE_OF_CALLER, last=False):
+        _BACKLOG.add(response, path)
+
+
+class _Backlog:
+    """Responses that are written in their order, in the background, once the log is unlocked.
+
+    The interpreter does not exit before that.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[_BaseResponse, Path]] = deque()
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, response: _BaseResponse, path: Path) -> None:
+        with self._lock:
+            self._waiting.append((response, path))
+            if len(self._waiting) == 1:
+                threading.Thread(target=self._write, name="llm-tiered log", daemon=False).start()
+
+    def _write(self) -> None:
+        while True:
+            _written(*self._waiting[0], PATIENCE, last=True)
+            with self._lock:
+                self._waiting.popleft()
+                if not self._waiting:
+                    return
+
+
+_BACKLOG = _Backlog()
+
+
+def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool) -> bool:
+    """Write the response, and return whether it is settled: written, or given up with a warning.
+
+    If the log stays locked, it is given up only at the `last` attempt.
+    """
+    deadline = time.monotonic() + patience
     while True:
         try:
-            _write(path, response)
+            _write(response, path)
         except Exception as error:
-            if "locked" in str(error) and time.monotonic() < deadline:
+            locked = "locked" in str(error) or isinstance(error, TimeoutError)
+            if locked and time.monotonic() < deadline:
                 # Two transactions that both began by reading block each other: retry this one.
                 time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - not cryptographic
                 continue
+            if locked and not last:
+                return False
             logger.warning("the answer could not be logged in %s: %s", path, error)
-        return
+        return True
 
 
-def _write(path: Path, response: _BaseResponse) -> None:
+def _write(response: _BaseResponse, path: Path) -> None:
     import filelock
     import sqlite_utils
 
     # llm migrates a log when it opens it; two processes doing so at the same time would damage it.
-    lock = filelock.FileLock(path.with_name("logs.db.lock"), timeout=PATIENCE)
-    with lock, closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
+    # Nobody keeps this lock for long, not even while SQLite's own is taken.
+    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=PATIENCE)
+    with lock, closing(sqlite3.connect(path, timeout=PATIENCE_OF_CALLER)) as connection:
+        if response.conversation is None:
+            response.conversation = _conversation(response, _thread(connection, response.id))
         response.log_to_db(sqlite_utils.Database(connection))
+
+
+def _thread(connection: sqlite3.Connection, turn_id: str) -> str | None:
+    """Return the thread in which somebody else has logged the turn, or None."""
+    # They may be about to commit it: this waits for them.
+    connection.execute("begin immediate")
+    try:
+        if not has_table(connection, "turns"):
+            return None
+        query = "select thread_id from turns where id = ?"
+        row = connection.execute(query, (turn_id,)).fetchone()
+    finally:
+        connection.rollback()
+    return row[0] if row else None
+
+
+def _conversation(response: _BaseResponse, thread_id: str | None = None) -> Any:
+    asynchronous = isinstance(response, llm.AsyncResponse)
+    kind: Any = llm.AsyncConversation if asynchronous else llm.Conversation
+    return kind(response.model, **({"id": thread_id} if thread_id else {}))

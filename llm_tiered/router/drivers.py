@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm.parts import StreamEvent
@@ -36,8 +37,9 @@ def answer(  # noqa: PLR0913 - what llm passes to a model's execute
 ) -> Iterator[StreamEvent]:
     """Yield the answer of the chosen model. Raises TieredError."""
     request = request_for(response, prompt, conversation, key)
-    if writer.must_log(log_api=request.settings.config.log_api):
-        response.on_done(writer.write)
+    log = writer.destination(response, log_api=request.settings.config.log_api)
+    if log:
+        response.on_done(partial(writer.write, path=log))
     respond = _responder(request, prompt, conversation, stream=stream)
     exchange = Exchange(request, response, registry.get, respond)
     steps = exchange.steps()
@@ -69,8 +71,9 @@ async def answer_async(  # noqa: PLR0913 - as above
 ) -> AsyncGenerator[StreamEvent, None]:
     """Async counterpart of `answer`."""
     request = request_for(response, prompt, conversation, key)
-    if writer.must_log(log_api=request.settings.config.log_api):
-        await response.on_done(_write_in_thread)
+    log = writer.destination(response, log_api=request.settings.config.log_api)
+    if log:
+        await response.on_done(lambda done: asyncio.to_thread(writer.write, done, log))
     respond = _responder(request, prompt, conversation, stream=stream)
     exchange = Exchange(request, response, registry.get_async, respond)
     steps = exchange.steps()
@@ -146,7 +149,3 @@ def _resume(
         return steps.send(result) if error is None else steps.throw(error)
     except StopIteration:
         return None
-
-
-async def _write_in_thread(response: llm.AsyncResponse) -> None:
-    await asyncio.to_thread(writer.write, response)

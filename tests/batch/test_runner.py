@@ -187,7 +187,7 @@ async def test_interrupt_while_logging(
     loop = asyncio.get_running_loop()
     run = Run(*prompts(2))
 
-    def write(response: Any) -> None:
+    def write(*_: Any) -> None:
         loop.call_soon_threadsafe(run.batch.interrupt)
 
     monkeypatch.setattr(writer, "write", write)

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
+def wait_for_backlog() -> None:
+    """Wait until everything is written that is written in the background."""
+    for thread in threading.enumerate():
+        if thread.name == "llm-tiered log":
+            thread.join(timeout=60)
+
+
 def verify(logs: Path) -> list[str]:
     """Return what llm finds damaged in the log."""
     with closing(sqlite3.connect(logs)) as database:
@@ -246,8 +253,10 @@ async def test_locked_log(
 ) -> None:
     """If the log stays locked, there is one warning, and the answer is given."""
     monkeypatch.setattr(writer, "PATIENCE", 0.01)
+    monkeypatch.setattr(writer, "PATIENCE_OF_CALLER", 0)
     response = await ask("Hello", complexity=2)
     assert response.text_or_raise() == "small answer"
+    wait_for_backlog()
     (warning,) = warned(caplog)
     assert warning.endswith("database is locked")
     lock.rollback()
@@ -273,6 +282,7 @@ async def test_log_that_is_unlocked(
         reached.wait(timeout=60)
         lock.rollback()
 
+    monkeypatch.setattr(writer, "PATIENCE_OF_CALLER", 60)
     with monkeypatch.context() as patch:
         patch.setattr("llm_tiered.log.writer.sqlite3.connect", connecting)
         other = threading.Thread(target=unlock)

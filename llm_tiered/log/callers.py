@@ -1,0 +1,72 @@
+"""Who is waiting for a response: whether that is somebody who logs it.
+
+Neither llm's commands nor `log_to_db` leave a sign other than being on the stack.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from llm.models import _BaseResponse
+
+
+class LlmCommand(NamedTuple):
+    """The `llm prompt` or `llm chat` that is running in this process.
+
+    `conversation` is the one whose responses it logs. It logs nothing with `no_log`, and with `log`
+    even if logging is off; `database` replaces the usual log.
+    """
+
+    conversation: Any
+    database: str | None
+    no_log: bool
+    log: bool
+
+    def logs(self, response: _BaseResponse) -> bool:
+        """Whether the command asked for this response itself, so that it also logs it."""
+        return response.conversation is not None and response.conversation is self.conversation
+
+
+def llm_command() -> LlmCommand | None:
+    """Return the command of llm that is running, also for the threads of its tools, or None."""
+    llm_cli: Any = sys.modules.get("llm.cli")
+    if llm_cli is None:
+        return None
+    commands = {command.callback.__code__ for command in (llm_cli.prompt, llm_cli.chat)}
+    for thread in (threading.current_thread(), threading.main_thread()):
+        for frame in _stack(thread):
+            if frame.f_code in commands:
+                said = frame.f_locals
+                return LlmCommand(
+                    said.get("conversation"),
+                    said.get("database"),
+                    bool(said.get("no_log")),
+                    bool(said.get("log")),
+                )
+    return None
+
+
+def is_logging(response: _BaseResponse) -> bool:
+    """Whether this thread is in the middle of logging the response, in an open transaction.
+
+    A response that has not been read is run by `log_to_db`, which asks for its duration.
+    """
+    from llm.logs import LogStore
+
+    return any(
+        frame.f_code is LogStore.log.__code__ and frame.f_locals.get("response") is response
+        for frame in _stack(threading.current_thread())
+    )
+
+
+def _stack(thread: threading.Thread) -> Iterator[FrameType]:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame:
+        yield frame
+        frame = frame.f_back
