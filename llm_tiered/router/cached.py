@@ -83,7 +83,7 @@ class RequestCache:
     def _fits(self, answer: CachedAnswer) -> bool:
         """Whether the answer fits the schema: earlier versions logged some that do not."""
         schema: Any = self._request.prompt.schema
-        if schema is None:
+        if not schema:
             return True
         try:
             json_schema.validate(text_of(answer.events), schema)
@@ -92,7 +92,7 @@ class RequestCache:
         return True
 
     def _is_weak(self, answer: CachedAnswer) -> bool:
-        schema: Any = self._request.prompt.schema
+        schema: Any = self._request.prompt.schema or None
         return judge(text_of(answer.events), answer.response_json or {}, schema) is not None
 
     def _temperature(self) -> float:

@@ -44,7 +44,8 @@ def check(
         if cut_off:
             raise RequestError("its tool calls were cut off at max_tokens", fix=RAISE_LIMIT)
         return
-    schema: Any = response.prompt.schema
+    # To llm and its plugins, an empty schema is none.
+    schema: Any = response.prompt.schema or None
     wants_json = schema is not None or getattr(response.prompt.options, "json_object", None)
     if cut_off and wants_json and not _is_whole_json(text):
         raise RequestError("the JSON was cut off at max_tokens", fix=RAISE_LIMIT)

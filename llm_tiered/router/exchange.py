@@ -267,7 +267,7 @@ class Exchange:
 
     @property
     def _schema(self) -> Any:
-        return self._request.prompt.schema
+        return self._request.prompt.schema or None
 
     def _warn_of_fallback(self, candidate: Candidate) -> None:
         request = self._request

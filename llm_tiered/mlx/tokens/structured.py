@@ -79,7 +79,9 @@ def _compile(mask: mask_schema.Mask, tokenizer: Any) -> Grammar:
     for level, overrides in LEVELS.items():
         options: Any = COMPACT | overrides
         grammar = LLMatcher.grammar_from_json_schema(mask.schema, overrides=options)
-        matcher = LLMatcher(tokenizer, grammar, limits=LLParserLimits(max_items_in_row=MOST_ITEMS))
+        limits = LLParserLimits(max_items_in_row=MOST_ITEMS)
+        # Not logged: what goes wrong is raised.
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
         if not matcher.is_error():
             return Grammar(level if mask.is_exact else "lenient", matcher)
         error = matcher.get_error()
