@@ -37,7 +37,10 @@ def check(
         raise _nothing(events, ended)
     if ended and ended.how == "broken":
         raise IncompleteAnswer(_stopped(ended))
-    if ended and ended.calls_tools and not calls:
+    schema: Any = response.prompt.schema
+    # Some plugins ask for JSON by way of a tool of their own.
+    may_call = response.prompt.tools and schema is None
+    if ended and ended.calls_tools and may_call and not calls:
         raise IncompleteAnswer("its tool call is missing")
     cut_off = is_cut_off(response) and not local
     if calls:

@@ -57,6 +57,11 @@ def _problem(model: Any, *, local: bool = False, **said: Any) -> str | None:
     return None
 
 
+def clock() -> str:
+    """The current time."""
+    return "noon"
+
+
 LENGTH, STOP = {"finish_reason": "length"}, {"finish_reason": "stop"}
 
 WHOLE: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
@@ -69,6 +74,7 @@ WHOLE: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
     (("Hello", CALL), {"reply": {"stop_reason": "tool_use"}}),
     (('{"age": 3}',), {"schema": SCHEMA}),
     (('{"age": 3}\n',), {"schema": SCHEMA, "reply": LENGTH}),
+    (('{"age": 3}',), {"schema": SCHEMA, "reply": {"stop_reason": "tool_use"}}),
     (("7",), {"schema": {"type": "integer"}, "reply": LENGTH, "local": True}),
     ((CALL,), {"schema": SCHEMA}),
 ]
@@ -95,7 +101,7 @@ LACKING: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ),
     (
         ("I'll look.",),
-        {"reply": {"stop_reason": "tool_use"}},
+        {"reply": {"stop_reason": "tool_use"}, "tools": [clock]},
         "IncompleteAnswer: its tool call is missing",
     ),
     (
