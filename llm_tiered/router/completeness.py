@@ -37,7 +37,8 @@ def check(
         raise _nothing(events, ended)
     if ended and ended.how == "broken":
         raise IncompleteAnswer(_stopped(ended))
-    schema: Any = response.prompt.schema
+    # To llm and its plugins, an empty schema is none.
+    schema: Any = response.prompt.schema or None
     # Some plugins ask for JSON by way of a tool of their own.
     may_call = response.prompt.tools and schema is None
     if ended and ended.calls_tools and may_call and not calls:
@@ -47,8 +48,6 @@ def check(
         if cut_off:
             raise RequestError("its tool calls were cut off at max_tokens", fix=RAISE_LIMIT)
         return
-    # To llm and its plugins, an empty schema is none.
-    schema: Any = response.prompt.schema or None
     wants_json = schema is not None or getattr(response.prompt.options, "json_object", None)
     if cut_off and wants_json and not _is_whole_json(text):
         raise RequestError("the JSON was cut off at max_tokens", fix=RAISE_LIMIT)
