@@ -86,8 +86,9 @@ QWEN3_TEMPLATE = (
         {{- tool_result(message, loop.previtem or {}, loop.nextitem or {}) }}
     {%- elif message.role == "assistant" %}
         {%- set content = message.content or "" %}
-        {%- set thinking = message.reasoning_content or "" %}
-        {%- if not thinking and "</think>" in content %}
+        {%- set told = message.reasoning_content is string %}
+        {%- set thinking = message.reasoning_content if told else "" %}
+        {%- if not told and "</think>" in content %}
             {%- set thinking = content.split("</think>")[0].split("<think>")[-1].strip("\n") %}
             {%- set content = content.split("</think>")[-1].lstrip("\n") %}
         {%- endif %}
@@ -106,6 +107,33 @@ QWEN3_TEMPLATE = (
     {{- "<think>\n\n</think>\n\n" if enable_thinking is defined and not enable_thinking }}
 {%- endif %}"""
 )
+
+CODER_TEMPLATE = r"""
+{%- if tools %}
+    {{- "<|im_start|>system\n# Tools\n\n<tools>\n" }}
+    {%- for tool in tools %}
+        {{- tool | tojson ~ "\n" }}
+    {%- endfor %}
+    {{- "</tools>\n\nCall a function like this:\n\n<tool_call>\n<function=name>\n" }}
+    {{- "<parameter=name>\nvalue\n</parameter>\n</function>\n</tool_call><|im_end|>\n" }}
+{%- endif %}
+{%- for message in messages %}
+    {{- "<|im_start|>" ~ ("user" if message.role == "tool" else message.role) ~ "\n" }}
+    {{- "<tool_response>\n" if message.role == "tool" }}
+    {{- message.content }}
+    {%- for call in message.tool_calls or [] %}
+        {%- set tool_call = call.function %}
+        {{- "<tool_call>\n<function=" ~ tool_call.name ~ ">\n" }}
+        {%- for name, value in tool_call.arguments | items %}
+            {{- "<parameter=" ~ name ~ ">\n" ~ (value if value is string else value | tojson) }}
+            {{- "\n</parameter>\n" }}
+        {%- endfor %}
+        {{- "</function>\n</tool_call>" }}
+    {%- endfor %}
+    {{- "\n</tool_response>" if message.role == "tool" }}
+    {{- "<|im_end|>\n" }}
+{%- endfor %}
+{{- "<|im_start|>assistant\n" if add_generation_prompt }}"""
 
 GEMMA3_TEMPLATE = r"""
 {{- "<bos>" }}

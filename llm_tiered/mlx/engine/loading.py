@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import DamagedModel, EngineError, ModelUnavailable
 from ..tokens import structured
 from ..weights.inspect import WEIGHTS_PATTERN
+from ..weights.templates import tokenizer_settings
 from . import layer_caches
 from .kv import PrefixCache
 
@@ -88,10 +89,10 @@ def load_model(request: GenerationRequest, files: ModelFiles) -> LoadedModel:
     name, folder = request.name, request.folder
     adapter = str(request.adapter) if request.adapter else None
     # A prompt that is too long is an error of ours; transformers would also warn on stderr.
-    without_limit = {"model_max_length": sys.maxsize}
+    settings = {"model_max_length": sys.maxsize} | tokenizer_settings(folder)
     try:
         model, tokenizer = mlx_lm.load(
-            str(folder), tokenizer_config=without_limit, adapter_path=adapter, lazy=False
+            str(folder), tokenizer_config=settings, adapter_path=adapter, lazy=False
         )[:2]
     except FileNotFoundError as error:
         raise ModelUnavailable(f"{name}: a file is missing: {error.filename or error}") from None

@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from ...errors import RequestError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -32,8 +34,7 @@ def encode_chat(
     pattern = _control_tokens(tokenizer)
     if not any(pattern.search(text) for text in strings):
         return list(tokenizer.apply_chat_template(list(chat), **options))
-    used = set().union(*strings)
-    mark = next(character for character in map(chr, _PRIVATE) if character not in used)
+    mark, escaped = _unused(strings)
 
     def broken(token: re.Match[str]) -> str:
         return f"{token[0][0]}{mark}{token[0][1:]}"
@@ -41,12 +42,21 @@ def encode_chat(
     marked = _replaced([list(chat), dict(options)], pattern, broken)
     rendered = tokenizer.apply_chat_template(marked[0], tokenize=False, **marked[1])
     # Some templates escape what is not ASCII.
-    first, *others = rendered.replace(f"\\u{ord(mark):04x}", mark).split(mark)
+    first, *others = rendered.replace(escaped, mark).split(mark)
     places, text = set[int](), first
     for other in others:
         places.add(len(text) - 1)
         text += other
     return _encode(tokenizer._tokenizer, text, places)
+
+
+def _unused(strings: Sequence[str]) -> tuple[str, str]:
+    """Return a character that no string contains, and how JSON may escape it."""
+    for number in _PRIVATE:
+        forms = chr(number), f"\\u{number:04x}"
+        if not any(form in text for text in strings for form in forms):
+            return forms
+    raise RequestError("the prompt contains every character for private use")
 
 
 def _encode(tokenizer: Any, text: str, places: set[int]) -> list[int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from llm.parts import TextPart, ToolCallPart, ToolResultPart
+from llm.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
 from ...errors import RequestError
+from ..weights.templates import DEFAULT, TOOL_USE
 from .control_tokens import encode_chat
 
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ ChatMessage = dict[str, Any]
 def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMessage, ...]:
     """Return the messages in the form that chat templates expect.
 
-    Reasoning is left out, as templates require. `tools` says whether the template supports tool
-    calls and their results. Otherwise they become text: another model may have made them earlier
-    in the conversation. Raises RequestError if there is nothing to answer or a text is not valid
-    Unicode.
+    Reasoning is left out, as templates require, except between the tool calls that the last
+    question led to. `tools` says whether the template supports tool calls and their results.
+    Otherwise they become text: another model may have made them earlier in the conversation.
+    Raises RequestError if there is nothing to answer or a text is not valid Unicode.
     """
     chat: list[ChatMessage] = []
     for message in messages:
+        if message.role == "user":
+            for earlier in chat:
+                earlier.pop("reasoning_content", None)
         for entry in _with_tools(message) if tools else _as_text(message):
             _append(chat, entry)
     for entry in chat:
@@ -86,7 +90,9 @@ def _with_tools(message: Message) -> list[ChatMessage]:
         if isinstance(part, ToolCallPart) and not part.server_executed
     ]
     if calls:
-        return [{"role": message.role, "content": text, "tool_calls": calls}]
+        thoughts = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart))
+        reasoning = {"reasoning_content": thoughts} if thoughts else {}
+        return [{"role": message.role, "content": text, "tool_calls": calls} | reasoning]
     return [{"role": message.role, "content": text}] if text else []
 
 
@@ -124,14 +130,36 @@ def render(
     """Return the chat in the model's template; `opened` adds what opens the answer."""
     from jinja2 import TemplateError
 
-    options: dict[str, Any] = {"tools": list(tools)} if tools else {}
+    options: dict[str, Any] = _template(tokenizer, chat, tools)
+    if tools:
+        options["tools"] = list(tools)
     if thinking is not None:
         options["enable_thinking"] = thinking
     options["add_generation_prompt"] = opened
+    if tokenizer.has_thinking:
+        # Otherwise a template takes what comes before </think> for thoughts, and leaves it out.
+        chat = [_with_thoughts(message) for message in chat]
     try:
         return encode_chat(tokenizer, chat, options)
     except TemplateError:
         return encode_chat(tokenizer, _without_system(chat), options)
+
+
+def _template(
+    tokenizer: Any, chat: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Return the option that chooses among a model's chat templates, if there are several."""
+    templates = tokenizer.chat_template
+    if not isinstance(templates, dict):
+        return {}
+    called = any(message["role"] == "tool" or "tool_calls" in message for message in chat)
+    names = [TOOL_USE, DEFAULT] if tools or called else [DEFAULT]
+    name = next((name for name in names if name in templates), None)
+    return {"chat_template": name or next(iter(templates))}
+
+
+def _with_thoughts(message: ChatMessage) -> ChatMessage:
+    return {"reasoning_content": "", **message} if message["role"] == "assistant" else message
 
 
 def _without_system(chat: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 WEIGHTS_PATTERN = "model*.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
-TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
 OTHER_FORMATS = (".gguf", ".npz", ".bin")
 MLX_BUILD = "use an MLX build of the model, such as one from huggingface.co/mlx-community"
 
@@ -281,17 +280,3 @@ def _kv_bytes_per_token(config: JsonObject) -> int | None:
     if not (layers and kv_heads and head_dim):
         return None
     return 2 * layers * kv_heads * head_dim * CACHE_BYTES
-
-
-def template_has_tools(folder: Path) -> bool:
-    """Whether a model's chat template has tool calls in the format that we parse."""
-    texts = [_read_text(folder / name) for name in TEMPLATES]
-    return any("<tool_call>" in text and "tool_call.name" in text for text in texts)
-
-
-def _read_text(file: Path) -> str:
-    """Return the text of a file, or nothing if it can't be read."""
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -8,7 +8,8 @@ from ...errors import DownloadError, ModelUnavailable
 from .. import device
 from . import embedded, hub
 from .huggingface import offline
-from .inspect import ModelFiles, inspect_folder, template_has_tools
+from .inspect import ModelFiles, inspect_folder
+from .templates import template_has_tools
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -121,6 +121,28 @@ def test_reasoning_is_left_out() -> None:
     assert list(chat) == [message("user", "Hello"), message("assistant", "Hi!")]
 
 
+def test_reasoning_between_tool_calls() -> None:
+    """The reasoning that led to tool calls stays until the next question."""
+    thought = ReasoningPart(text="I need the weather.")
+    call = ToolCallPart(name="weather", arguments={})
+    result = Message("tool", [ToolResultPart(name="weather", output="21 degrees")])
+    turns = [user("How warm?"), assistant(thought, call), result]
+    chat = to_chat(turns, tools=True)
+    assert chat[1]["reasoning_content"] == "I need the weather."
+    turns += [assistant("21."), user("And now?"), assistant(thought, call)]
+    later = to_chat(turns, tools=True)
+    assert ["reasoning_content" in entry for entry in later] == [*[False] * 5, True]
+    assert not any("reasoning_content" in entry for entry in to_chat(turns))
+
+
+def test_answer_that_mentions_thoughts(tmp_path: Path) -> None:
+    """An earlier answer stays whole, whatever it says of </think>, and so does one that thought."""
+    tokenizer = load_tokenizer(build("qwen3", tmp_path))
+    answer = "<think>\n\n</think>\n\nIt ends with </think>, then comes the answer."
+    chat = to_chat([user("How?"), assistant(answer), user("And then?")])
+    assert f"<|im_start|>assistant\n{answer}<|im_end|>" in tokenizer.decode(encode(tokenizer, chat))
+
+
 def test_attachments_are_ignored() -> None:
     """Of a message with an attachment, only the text remains."""
     assert list(to_chat([user(TextPart("Hello"), PICTURE)])) == [message("user", "Hello")]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 
 from llm_tiered.errors import EmptyAnswer
-from tests.chat_templates import QWEN3_TEMPLATE
+from tests.chat_templates import QWEN2_TEMPLATE, QWEN3_TEMPLATE
 from tests.mlx.models import local_model
 from tests.tiny_models import build
 
@@ -26,6 +26,8 @@ pytest_plugins = ("tests.mlx.scripted",)
 
 # The template of `opening` opens the reasoning, like those of models that always reason.
 THINKER, OPENING, PLAIN = "mlx/thinking", "mlx/thinking-opening", "mlx/thinking-plain"
+# Has the markers in its vocabulary, but not in its template, like Qwen3-Coder.
+NEVER = "mlx/thinking-never"
 OPENED = QWEN3_TEMPLATE.replace(
     '"<|im_start|>assistant\\n"', '"<|im_start|>assistant\\n<think>\\n"'
 )
@@ -41,9 +43,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     thinker = build("qwen3", root / "qwen3", layers=1)
     opening = shutil.copytree(thinker, root / "opening")
     (opening / "chat_template.jinja").write_text(OPENED)
+    never = shutil.copytree(thinker, root / "never")
+    (never / "chat_template.jinja").write_text(QWEN2_TEMPLATE)
     return {
         THINKER: thinker,
         OPENING: opening,
+        NEVER: never,
         PLAIN: build("qwen2", root / "qwen2", layers=1),
     }
 
@@ -171,6 +176,44 @@ def test_call_inside_the_thoughts(models: dict[str, llm.Model], scripts: Scripts
     scripts.say('<think>Now: <tool_call>{"name": "greet", "arguments": {}}</tool_call>')
     with pytest.raises(EmptyAnswer, match="only thoughts, with a tool call in them"):
         models[THINKER].chain("Hello", tools=[greet]).text()
+
+
+@pytest.mark.parametrize("name", [NEVER, THINKER])
+def test_marker_as_an_answer(name: str, models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """A model that never thinks, or was told not to, means the marker's text."""
+    scripts.say("<think>")
+    scripts.say("It is ", "<think>", " and ", "</think>", ".")
+    options = {} if name == NEVER else {"thinking": 0}
+    assert events(models[name], **options) == [("text", "<think>")]
+    assert events(models[name], **options) == [("text", "It is <think> and </think>.")]
+
+
+def test_never_thinking_with_a_schema(models: dict[str, llm.Model]) -> None:
+    """A model that never thinks writes JSON from the first token on, even if it is to think."""
+    schema = {"type": "integer", "minimum": 0, "maximum": 9}
+    text = models[NEVER].prompt("A digit?", schema=schema, thinking=1, temperature=1).text()
+    assert json.loads(text) in range(10)
+
+
+def test_json_after_thoughts_may_mention_them(
+    models: dict[str, llm.Model], scripts: Scripts
+) -> None:
+    """After the thoughts, JSON may contain both markers as text."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    scripts.say("<think>Yes.</think>", '{"a":"<', "think", "> and </", "think", '>"}')
+    response = models[THINKER].prompt("How?", schema=schema, thinking=1)
+    assert json.loads(response.text()) == {"a": "<think> and </think>"}
+
+
+@pytest.mark.parametrize("stop", ["<think>", "think", "</"])
+def test_stop_string_like_a_marker(
+    stop: str, models: dict[str, llm.Model], scripts: Scripts
+) -> None:
+    """A stop string is looked for in the answer's text, not in markers."""
+    scripts.say("<think>Hm, think: </", "thi", "nk>.</think>So <", "think", "> and </", "think>.")
+    received = events(models[THINKER], stop=stop)
+    text = "So <think> and </think>."
+    assert received == [("reasoning", "Hm, think: </think>."), ("text", text[: text.index(stop)])]
 
 
 def test_stop_string_leaves_nothing(models: dict[str, llm.Model], scripts: Scripts) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
-from tests.chat_templates import QWEN2_TEMPLATE
+from tests.chat_templates import CODER_TEMPLATE, QWEN2_TEMPLATE
 from tests.mlx.models import local_model
 from tests.tiny_models import build
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 pytest_plugins = ("tests.mlx.scripted",)
 
 QWEN2, QWEN3, PHI = "mlx/tools-qwen2", "mlx/tools-qwen3", "mlx/tools-phi3"
+# Writes calls like Qwen3-Coder.
+CODER = "mlx/tools-coder"
 
 SYSTEM = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 SECTION = """\
@@ -68,9 +70,12 @@ Let me see.
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of two models that support tools, and of one that does not."""
     root = tmp_path_factory.mktemp("tools")
+    coder = build("qwen3", root / "coder", layers=1, context=2048)
+    (coder / "chat_template.jinja").write_text(CODER_TEMPLATE)
     return {
         QWEN2: build("qwen2", root / "qwen2", layers=1, context=2048),
         QWEN3: build("qwen3", root / "qwen3", layers=1, context=2048),
+        CODER: coder,
         PHI: build("phi3", root / "phi3", layers=1, context=2048),
     }
 
@@ -178,6 +183,72 @@ def test_markers_that_are_no_tokens(
     first, second = model.chain("2 * 3?", tools=calculator.tools).responses()
     assert (first.text(), second.text()) == ("Now: ", "6.")
     assert calculator.numbers == [3]
+
+
+SPELLED = ('{"name": "note", "arguments": {"text": "a </', "tool_call", '> b"}}')
+AS_A_TOKEN = ('{"name": "note", "arguments": {"text": "a </tool_call> b"}}',)
+AS_TAGS = ("<function=note>\n<parameter=text>\na </tool_call> b\n</parameter>\n</function>",)
+
+
+@pytest.mark.parametrize(
+    ("model", "pieces"),
+    [(QWEN2, SPELLED), (QWEN2, AS_A_TOKEN), (QWEN3, AS_A_TOKEN), (CODER, AS_TAGS)],
+    ids=["spelled", "token", "Qwen3", "tags"],
+)
+def test_closing_tag_inside_a_string(
+    model: str, pieces: tuple[str, ...], models: dict[str, llm.Model], scripts: Scripts
+) -> None:
+    """A call ends where it ends, not at a closing tag inside a string, in whatever tokens."""
+    noted: list[str] = []
+
+    def note(text: str) -> str:
+        noted.append(text)
+        return text
+
+    first = ("<tool_call>", *pieces, "</tool_call>")
+    scripts.say(*first, "\n", *first)
+    scripts.say("Noted.")
+    assert models[model].chain("Note it.", tools=[note]).text() == "Noted."
+    assert noted == ["a </tool_call> b"] * 2
+    # The prompt shows the model its calls and their results unchanged.
+    assert scripts.prompts[1].count("a </tool_call> b") == 4
+
+
+@pytest.mark.parametrize("model", [QWEN2, CODER])
+def test_several_calls_in_one_block(
+    model: str, models: dict[str, llm.Model], scripts: Scripts, calculator: Calculator
+) -> None:
+    """All calls between two markers are made."""
+    written = {
+        QWEN2: [f'{{"name": "double", "arguments": {{"number": {n}}}}}\n' for n in (1, 2)],
+        CODER: [
+            f"<function=double>\n<parameter=number>\n{n}\n</parameter>\n</function>\n"
+            for n in (1, 2)
+        ],
+    }
+    scripts.say("<tool_call>\n", *written[model], "</tool_call>")
+    scripts.say("2 and 4.")
+    assert models[model].chain("2 * 1 and 2 * 2?", tools=calculator.tools).text() == "2 and 4."
+    assert calculator.numbers == [1, 2]
+
+
+def test_optional_arguments_in_tags(models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """Arguments that a model writes as bare text reach Python with the annotated types."""
+    received: list[Any] = []
+
+    def search(query: str, limit: int | None = None, exact: bool = False) -> str:
+        received.append((query, limit, exact))
+        return "found"
+
+    for limit in ("5", "null"):
+        scripts.say(
+            "<tool_call>\n<function=search>\n<parameter=query>\n2026\n</parameter>\n"
+            f"<parameter=limit>\n{limit}\n</parameter>\n<parameter=exact>\nyes\n</parameter>\n"
+            "</function>\n</tool_call>"
+        )
+        scripts.say("Found.")
+        assert models[CODER].chain("Search.", tools=[search]).text() == "Found."
+    assert received == [("2026", 5, True), ("2026", None, True)]
 
 
 def test_text_that_looks_like_a_call(models: dict[str, llm.Model], scripts: Scripts) -> None:
