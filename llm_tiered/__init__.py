@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 
 
 @llm.hookimpl(trylast=True)
-def register_models(register: Callable[..., None], model_aliases: list[ModelWithAliases]) -> None:
-    """Register the local models and `tiered`, after all other plugins' models."""
+def register_models(
+    register: Callable[..., None], model_aliases: list[ModelWithAliases] | None = None
+) -> None:
+    """Register the local models and `tiered`, after all other plugins' models.
+
+    Some plugins call this hook themselves, with `register` alone.
+    """
     from . import plugin
 
     plugin.register(register, model_aliases)

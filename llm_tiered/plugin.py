@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from .mlx.engine.requests import Limits
 
 
-def register(register: Callable[..., None], models: list[ModelWithAliases]) -> None:
+def register(register: Callable[..., None], models: list[ModelWithAliases] | None) -> None:
     """Register the local models and `tiered` with llm.
 
-    An alias that already means something, to another plugin or to the user, keeps its meaning.
+    `models` are those that llm knows so far, or None if the caller does not say. An alias that
+    already means something, to another plugin or to the user, keeps its meaning.
     """
     taken = set(user_aliases())
-    for entry in models:
-        taken |= {entry.model.model_id, *entry.aliases}
+    for entry in models or ():
+        if entry.model:
+            taken.add(entry.model.model_id)
+        taken.update(entry.aliases)
     for spec in local_models():
         aliases = [alias for alias in spec.aliases if alias not in taken]
         parts = (spec, _limits, find_local_model)

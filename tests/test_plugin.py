@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.toys import Toys
+
 IDS = [spec.model_id for spec in CATALOG]
+PLUGGY_WARNS = pytest.mark.filterwarnings("ignore:Argument.s. 'model_aliases':UserWarning")
 ALIASES = [(alias, spec.model_id) for spec in CATALOG for alias in spec.aliases]
 
 
@@ -199,3 +202,44 @@ def test_broken_environment_does_not_break_llm(
 
 
 # Finding a model
+
+
+# Beside other plugins
+
+
+@PLUGGY_WARNS
+def test_registered_by_another_plugin(toys: Toys) -> None:
+    """A plugin that calls the hook itself, with `register` alone, gets models that work."""
+    models: list[llm.Model] = []
+
+    def register(model: llm.Model, *_: object, **__: object) -> None:
+        models.append(model)
+
+    pm.hook.register_models(register=register)
+    assert {*IDS, "tiered"} <= {model.model_id for model in models}
+    assert models[-1].prompt("Hello", complexity=2).text() == "small answer"
+
+
+@PLUGGY_WARNS
+def test_collecting_costs_no_prompt_its_answer(toys: Toys) -> None:
+    """A plugin that does so whenever llm asks for its models breaks no prompt."""
+
+    class Collector:
+        """It looks at the other plugins' models while it registers its own."""
+
+        busy = False
+
+        @llm.hookimpl
+        def register_models(self, register: Callable[..., None]) -> None:
+            """Look, once at a time."""
+            if not self.busy:
+                self.busy = True
+                pm.hook.register_models(register=lambda *_, **__: None)
+                self.busy = False
+
+    plugin = Collector()
+    pm.register(plugin)
+    try:
+        assert llm.get_model("tiered").prompt("Hello", complexity=2).text() == "small answer"
+    finally:
+        pm.unregister(plugin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import llm
 from llm import get_model_aliases
@@ -12,6 +12,7 @@ from .. import gemini
 from ..errors import RequestError, TieredError
 from ..mlx.models import MlxModel
 from ..paths import keys_path
+from ..router.names import plugin_of
 
 if TYPE_CHECKING:
     from ..mlx.catalog import ModelSpec
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
 def tiered_model() -> TieredModel:
     """Return the registered model `tiered`. Raises TieredError if there is none."""
-    model: Any = get_model_aliases().get("tiered")
+    from ..router.model import TieredModel
+
+    model = get_model_aliases().get("tiered")
     if model is None:
         raise TieredError("llm has not registered the model 'tiered'", fix="llm plugins")
-    tiered: TieredModel = model
-    return tiered
+    if not isinstance(model, TieredModel):
+        plugin = plugin_of(model)
+        raise TieredError(f"'tiered' means a model of {plugin}", fix=f"llm uninstall {plugin}")
+    return model
 
 
 def find_spec(name: str) -> ModelSpec | None:

@@ -17,7 +17,7 @@ from ..mlx.catalog import EMBEDDED, PREFIX
 from ..mlx.engine.engine import ENGINE
 from ..mlx.weights import store
 from ..paths import config_path
-from ..router import budget
+from ..router import budget, names
 from ..router.decision import EMBEDDED_TIER
 from ..wording import dollars, gigabytes
 from .config import in_force
@@ -46,6 +46,8 @@ def command(json_: bool) -> None:
         for tier in facts["tiers"]
     ]
     echo_table(rows, ["tier", "complexity", "model", "files"])
+    for conflict in facts["names"]:
+        click.echo(f"name: {conflict}")
     if facts["resident"]:
         click.echo(f"in memory: {', '.join(facts['resident'])}")
     for limit in facts["budget"]:
@@ -73,6 +75,7 @@ def gather() -> dict[str, Any]:
             | (file_facts(specs[model]) if model in specs else _other_facts(model))
             for name, complexity, model in rows
         ],
+        "names": [str(conflict) for conflict in names.conflicts(tiered_model().registry, settings)],
         "resident": list(ENGINE.resident()),
         "budget": _budget(settings.config.budget),
         "config_path": str(config_path()),

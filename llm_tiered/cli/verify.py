@@ -19,6 +19,7 @@ from ..mlx import device
 from ..mlx.models import MlxModel
 from ..mlx.weights import store
 from ..paths import config_path, log_path, logs_off_path
+from ..router import names
 from ..router.candidates import order
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
@@ -83,6 +84,7 @@ def check(*, generate: bool) -> Iterator[Finding]:
     yield Finding("plugin", "ok", "llm knows the model 'tiered'")
     path = config_path()
     yield Finding("config", "ok", f"{path}" if path.exists() else "no file; using the defaults")
+    yield _names(model, settings)
     yield _device()
     yield _gemini(model)
     yield _log()
@@ -106,6 +108,13 @@ def _candidates(settings: Settings) -> list[Candidate]:
             by_tier.setdefault(candidate.tier, candidate)
     names = [tier.name for tier in settings.tiers if tier.name in by_tier]
     return [by_tier.pop(name) for name in names] + list(by_tier.values())
+
+
+def _names(model: TieredModel, settings: Settings) -> Finding:
+    conflicts = "; ".join(map(str, names.conflicts(model.registry, settings)))
+    if conflicts:
+        return Finding("names", "warn", conflicts, "llm aliases set NAME MODEL")
+    return Finding("names", "ok", "no other plugin has the same names for its models")
 
 
 def _device() -> Finding:

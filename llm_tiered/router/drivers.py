@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm.parts import StreamEvent
 
 from ..log import writer
+from . import names
 from .exchange import Call, Exchange, Next, Open, ToolCalls
 from .inner import inner_response
 from .request import request_for
@@ -37,6 +38,7 @@ def answer(  # noqa: PLR0913 - what llm passes to a model's execute
 ) -> Iterator[StreamEvent]:
     """Yield the answer of the chosen model. Raises TieredError."""
     request = request_for(response, prompt, conversation, key)
+    names.warn(registry, request.settings)
     log = writer.destination(response, log_api=request.settings.config.log_api)
     if log:
         response.on_done(partial(writer.write, path=log))
@@ -71,6 +73,7 @@ async def answer_async(  # noqa: PLR0913 - as above
 ) -> AsyncGenerator[StreamEvent, None]:
     """Async counterpart of `answer`."""
     request = request_for(response, prompt, conversation, key)
+    names.warn(registry, request.settings)
     log = writer.destination(response, log_api=request.settings.config.log_api)
     if log:
         await response.on_done(lambda done: asyncio.to_thread(writer.write, done, log))

@@ -28,7 +28,7 @@ class _Shared:
     model_id = "tiered"
     can_stream = True
 
-    def __init__(self, models: list[ModelWithAliases]) -> None:
+    def __init__(self, models: list[ModelWithAliases] | None) -> None:
         self._models = models
 
     @property
@@ -36,6 +36,8 @@ class _Shared:
         """All models that llm knows."""
         from .registry import Registry
 
+        if self._models is None:
+            self._models = llm.get_models_with_aliases()
         return Registry(self._models)
 
     def get_key(self, explicit_key: str | None = None) -> str | None:

@@ -47,6 +47,14 @@ class Registry:
         """All models, in their sync version."""
         return (entry.model for entry in self._models if entry.model)
 
+    def claims(self, name: str) -> list[Inner]:
+        """All models with that id or alias, `tiered` included. The last one answers to it."""
+        return [
+            entry.model
+            for entry in self._models
+            if entry.model and (entry.model.model_id == name or name in entry.aliases)
+        ]
+
     def _unknown(self, name: str) -> ModelUnavailable:
         from .. import gemini
         from ..wording import did_you_mean

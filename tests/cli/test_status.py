@@ -55,6 +55,7 @@ def test_json_has_exactly_these_keys() -> None:
         "device",
         "gemini_key",
         "tiers",
+        "names",
         "resident",
         "budget",
         "config_path",

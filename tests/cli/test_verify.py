@@ -46,6 +46,7 @@ def test_all_is_well() -> None:
     assert states(verify()) == {
         "plugin": "ok",
         "config": "ok",
+        "names": "ok",
         "MLX": "ok",
         "llm-gemini": "ok",
         "log": "ok",
