@@ -24,7 +24,7 @@ from llm.plugins import load_plugins, pm
 from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.router import request
-from llm_tiered.router.attempts import Cooldowns
+from llm_tiered.router.cooldowns import Cooldowns
 from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
 from tests.make_log import empty_log
 

@@ -17,6 +17,7 @@ from llm_tiered.wording import (
     number,
     percent,
     seconds,
+    span,
     unknown,
     visible,
 )
@@ -102,3 +103,12 @@ def test_the_nearest_names() -> None:
     assert did_you_mean("xyz", tiers) == ""
     assert unknown("tier", "smal", tiers) == "unknown tier 'smal': did you mean small?"
     assert unknown("tier", "xyz", tiers) == "unknown tier 'xyz': known are small, medium, cloud"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "0.25 s"), (7.2, "7.2 s"), (42.4, "42 s"), (600, "10 min"), (36_000, "10 h")],
+)
+def test_spans(seconds: float, text: str) -> None:
+    """A length of time is given in the unit that suits it."""
+    assert span(seconds) == text

@@ -12,29 +12,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import AllTiersFailed
 from ..log.record import Attempt
-from ..wording import span
-from .failures import Problem
+from .cooldowns import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from ..log.record import Outcome
     from .candidates import Candidate
+    from .cooldowns import Cooldowns, KeyInUse
+    from .failures import Problem
 
 # Seconds before the first and the second retry of a transient error.
 RETRY_DELAYS = (1.0, 4.0)
-
-# Seconds for which a model that keeps failing is not tried again by this process.
-COOLDOWN = 60.0
-
-# Seconds for which a key that was refused is not used again: its account may get credit.
-KEY_COOLDOWN = 300.0
-
-# The longest cooldown, in seconds, whatever a service says.
-LONGEST_COOLDOWN = 25 * 3600.0
-
-# Seconds that a request waits in all for a model that says when it will answer again.
-PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -70,47 +59,7 @@ class Wait:
     asked_by: Candidate | None = None
 
 
-# The id of a model → what tells the key that it would use from others.
-KeyInUse: TypeAlias = "Callable[[str], str | None]"
-
 Step: TypeAlias = "Recall | Check | Try | Wait"
-
-
-class Cooldowns:
-    """The models that failed recently in this process, and are left alone for a while.
-
-    A model that refused a key is left alone only with that key.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until: dict[str, tuple[float, Problem]] = {}
-        self._refused: dict[tuple[str, str | None], tuple[float, Problem]] = {}
-
-    def check(self, model: str, key_in_use: KeyInUse = lambda _: None) -> Problem | None:
-        """Why the model is left alone for now, or None."""
-        cooling = self._until.get(model)
-        if cooling is None or cooling[0] <= self._clock():
-            refused = any(name == model for name, _ in self._refused)
-            cooling = self._refused.get((model, key_in_use(model))) if refused else None
-        until, problem = cooling or (0.0, None)
-        left = until - self._clock()
-        if problem is None or left <= 0:
-            return None
-        return Problem(f"cooling down for {span(left)} more after: {problem.reason}", problem.fix)
-
-    def start(self, model: str, problem: Problem, key_in_use: KeyInUse = lambda _: None) -> None:
-        """Leave the model alone for as long as it asks, if no request would wait that long.
-
-        Else it is COOLDOWN seconds, or KEY_COOLDOWN seconds with a key that it refused.
-        """
-        asked = min(problem.retry_after or 0.0, LONGEST_COOLDOWN)
-        if problem.refuses_key:
-            until = self._clock() + KEY_COOLDOWN
-            self._refused[model, key_in_use(model)] = (until, problem)
-        else:
-            seconds = asked if asked > PATIENCE else COOLDOWN
-            self._until[model] = (self._clock() + seconds, problem)
 
 
 def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests

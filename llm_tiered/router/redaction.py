@@ -46,7 +46,7 @@ _NAMED = re.compile(
     r"""(?P<key>[^\s&'"<>,;)\]}]+)""",
     re.IGNORECASE,
 )
-_MASKED = re.compile(r"[\w.~+/=-]*(?:\*{3,}|…|\.{3})[\w.~+/=-]*")
+_MASKED = re.compile(r"[\w.~+/=-]*(?:\*{3,}|…|\.{3})(?:[\w.~+/=-]*[\w~+/=-])?")
 
 
 def known_keys(models: Iterable[_BaseModel] = (), explicit: str | None = None) -> list[str]:
@@ -69,9 +69,10 @@ def redact(text: str, keys: Iterable[str | None] = ()) -> str:
     for key in sorted(known, key=len, reverse=True):
         for form in _spellings(key):
             text = _without(text, form)
+    text = _MASKED.sub(lambda match: _unmasked(match[0], known), text)
+    for key in known:
         if len(key) >= _LONG:
             text = _without_parts(text, key)
-    text = _MASKED.sub(lambda match: _unmasked(match[0], known), text)
     return _FORMS.sub(HIDDEN, _NAMED.sub(rf"\g<name>{HIDDEN}", text))
 
 

@@ -13,8 +13,8 @@ from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
 from ..log.conversation import last_turn
 from . import checks
-from .attempts import Cooldowns
 from .candidates import ladder, order
+from .cooldowns import Cooldowns
 from .decision import DecisionInput, decide
 from .failures import Problem, explain
 from .inner import SAMPLING, inner_options, last_user_text

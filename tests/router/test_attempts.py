@@ -2,91 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
 import pytest
 
 from llm_tiered.errors import AllTiersFailed
 from llm_tiered.log.record import Attempt
-from llm_tiered.router.attempts import COOLDOWN, Check, Cooldowns, Recall, Step, Try, Wait, run
+from llm_tiered.router.attempts import Check, Recall, Try, Wait, run
 from llm_tiered.router.candidates import Candidate
+from llm_tiered.router.cooldowns import Cooldowns
 from llm_tiered.router.failures import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-A = Candidate("small", "mlx/a", local=True)
-B = Candidate("cloud", "gemini/b", local=False)
-C = Candidate("embedded", "mlx/c", local=True)
-
-UNFIT = Problem("not downloaded", fix="llm tiered download mlx/a")
-BROKEN = Problem("wrong options")
-DOWN = Problem("MLX failed", cools_down=True)
-BUSY = Problem("overloaded", transient=True, cools_down=True)
-
-
-@dataclass
-class World:
-    """Everything outside the chain: what checks and tries meet, and the time.
-
-    `tries` holds what each try of a model meets, in order; without one it answers.
-    """
-
-    checks: dict[str, Problem] = field(default_factory=dict)
-    tries: dict[str, list[Problem | None]] = field(default_factory=dict)
-    remembered: set[str] = field(default_factory=set)
-    seconds_per_try: float = 0.0
-    now: float = 100.0
-    steps: list[Step] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.cooldowns = Cooldowns(self.clock)
-
-    def clock(self) -> float:
-        """The time, in seconds."""
-        return self.now
-
-    def answer(self, step: Step) -> Problem | None:
-        """Do what the chain asks for."""
-        self.steps.append(step)
-        if isinstance(step, Wait):
-            self.now += step.seconds
-            return None
-        if isinstance(step, Check):
-            return self.checks.get(step.candidate.model)
-        if isinstance(step, Recall):
-            return None if step.candidate.model in self.remembered else UNFIT
-        self.now += self.seconds_per_try
-        script = self.tries.get(step.candidate.model)
-        return script.pop(0) if script else None
-
-    def run(
-        self, *candidates: Candidate, ladder: Sequence[Candidate] = (), recall: bool = False
-    ) -> Candidate:
-        """Drive one run of the chain to its end."""
-        self.steps, self.attempts = [], []
-        chain = run(
-            candidates,
-            self.cooldowns,
-            self.attempts,
-            self.clock,
-            ladder=ladder,
-            recall=recall,
-        )
-        reply: Problem | None = None
-        while True:
-            try:
-                step = chain.send(reply)
-            except StopIteration as end:
-                answered: Candidate = end.value
-                return answered
-            reply = self.answer(step)
-
-
-def _outcomes(attempts: Sequence[Attempt]) -> list[tuple[str, str, str | None]]:
-    return [(attempt.model, attempt.outcome, attempt.reason) for attempt in attempts]
+from tests.router.chain import (
+    BROKEN,
+    BUSY,
+    DOWN,
+    UNFIT,
+    A,
+    B,
+    C,
+    World,
+    asks_to_wait,
+    outcomes,
+)
 
 
 def test_first_model_answers() -> None:
@@ -102,7 +37,7 @@ def test_unfit_model_is_skipped() -> None:
     world = World(checks={A.model: UNFIT})
     assert world.run(A, B, C) is B
     assert world.steps == [Check(A), Check(B), Try(B)]
-    assert _outcomes(world.attempts) == [
+    assert outcomes(world.attempts) == [
         ("mlx/a", "skipped", "not downloaded"),
         ("gemini/b", "ok", None),
     ]
@@ -113,7 +48,7 @@ def test_failing_model_is_followed_by_the_next() -> None:
     world = World(tries={A.model: [BROKEN]})
     assert world.run(A, B, C) is B
     assert world.steps == [Check(A), Try(A), Check(B), Try(B)]
-    assert _outcomes(world.attempts) == [
+    assert outcomes(world.attempts) == [
         ("mlx/a", "failed", "wrong options"),
         ("gemini/b", "ok", None),
     ]
@@ -126,7 +61,7 @@ def test_attempts_are_recorded_as_they_end() -> None:
     assert next(chain) == Check(A)
     assert attempts == []
     assert chain.send(UNFIT) == Check(B)
-    assert _outcomes(attempts) == [("mlx/a", "skipped", "not downloaded")]
+    assert outcomes(attempts) == [("mlx/a", "skipped", "not downloaded")]
     assert chain.send(None) == Try(B)
     assert len(attempts) == 1
     with pytest.raises(StopIteration) as end:
@@ -160,7 +95,7 @@ def test_transient_problem_is_retried_twice() -> None:
         *(Check(A), Try(A), Wait(1.0), Try(A), Wait(4.0), Try(A)),
         *(Check(B), Try(B)),
     ]
-    assert _outcomes(world.attempts) == [
+    assert outcomes(world.attempts) == [
         ("mlx/a", "failed", "overloaded"),
         ("gemini/b", "ok", None),
     ]
@@ -174,7 +109,7 @@ def test_retry_that_helps(problems: list[Problem | None], waited: list[float]) -
     world = World(tries={A.model: problems})
     assert world.run(A, B) is A
     assert [step.seconds for step in world.steps if isinstance(step, Wait)] == waited
-    assert _outcomes(world.attempts) == [("mlx/a", "ok", None)]
+    assert outcomes(world.attempts) == [("mlx/a", "ok", None)]
 
 
 def test_retry_that_meets_another_problem() -> None:
@@ -192,6 +127,36 @@ def test_lasting_problem_is_not_retried(problem: Problem) -> None:
     world.run(A, B)
     assert world.steps.count(Try(A)) == 1
     assert not any(isinstance(step, Wait) for step in world.steps)
+
+
+@pytest.mark.parametrize(
+    ("told", "waited"),
+    [
+        ([0.25, 0.25], [1.0, 4.0]),
+        ([2.5], [2.5]),
+        ([7.2], [7.2]),
+        ([7.2, 1.0], [7.2]),
+        ([10.0], [10.0]),
+        ([10.1], []),
+        ([3600.0], []),
+    ],
+)
+def test_wait_as_told(told: list[float], waited: list[float]) -> None:
+    """A model is waited for as long as it asks, not less than usual, and 10 seconds in all."""
+    world = World(tries={A.model: [*map(asks_to_wait, told)]})
+    answered = world.run(A, B)
+    assert [step.seconds for step in world.steps if isinstance(step, Wait)] == waited
+    assert answered is (A if len(waited) == len(told) else B)
+
+
+def test_wait_says_who_asks() -> None:
+    """A wait that is longer than usual names the model that asks for it."""
+    world = World(tries={A.model: [asks_to_wait(7.2)]})
+    world.run(A)
+    assert Wait(7.2, A) in world.steps
+    world = World(tries={A.model: [BUSY]})
+    world.run(A)
+    assert Wait(1.0) in world.steps
 
 
 def test_skip_is_not_retried() -> None:
@@ -220,96 +185,6 @@ def test_each_attempt_has_its_own_time() -> None:
     world = World(tries={A.model: [BROKEN]}, seconds_per_try=0.25)
     world.run(A, B)
     assert [attempt.ms for attempt in world.attempts] == [250, 250]
-
-
-# Cooling down
-
-
-def test_failed_model_cools_down() -> None:
-    """A model that would fail again is left alone for a minute; the reason says how long."""
-    world = World(tries={A.model: [DOWN]})
-    world.run(A, B)
-    world.now += 15
-    assert world.run(A, B) is B
-    assert world.steps == [Check(B), Try(B)]
-    assert _outcomes(world.attempts)[0] == (
-        "mlx/a",
-        "skipped",
-        "cooling down for 45 s more after: MLX failed",
-    )
-
-
-def test_cooldown_runs_out() -> None:
-    """After its minute the model is tried again, and not a second earlier."""
-    world = World(tries={A.model: [DOWN]})
-    world.run(A, B)
-    world.now += COOLDOWN - 1
-    assert world.run(A, B) is B
-    world.now += 1
-    assert world.run(A, B) is A
-
-
-def test_skip_of_a_cooling_model_does_not_prolong_it() -> None:
-    """Only a failure starts the minute; being skipped does not restart it."""
-    world = World(tries={A.model: [DOWN]})
-    world.run(A, B)
-    for _ in range(3):
-        world.now += 20
-        answered = world.run(A, B)
-    assert answered is A
-
-
-def test_retries_that_help_start_no_cooldown() -> None:
-    """A model that answered in the end is tried first the next time."""
-    world = World(tries={A.model: [BUSY, BUSY, None]})
-    assert world.run(A, B) is A
-    assert world.run(A, B) is A
-
-
-def test_failing_retries_start_a_cooldown() -> None:
-    """A model that is overloaded on every try is left alone."""
-    world = World(tries={A.model: [BUSY] * 3})
-    assert world.run(A, B) is B
-    assert world.cooldowns.check(A.model) is not None
-
-
-def test_problem_of_the_request_starts_no_cooldown() -> None:
-    """A problem with this request alone does not keep the next one from the model."""
-    world = World(tries={A.model: [BROKEN]})
-    assert world.run(A, B) is B
-    assert world.run(A, B) is A
-
-
-def test_skipped_model_does_not_cool_down() -> None:
-    """A model that was only checked is tried as soon as the check passes."""
-    world = World(checks={A.model: DOWN})
-    assert world.run(A, B) is B
-    world.checks.clear()
-    assert world.run(A, B) is A
-
-
-def test_cooldown_is_of_one_model() -> None:
-    """Each model that failed in a run cools down; the others do not."""
-    world = World(tries={A.model: [DOWN], B.model: [BROKEN]})
-    assert world.run(A, B, C) is C
-    assert world.cooldowns.check(A.model) is not None
-    assert world.cooldowns.check(B.model) is None
-    assert world.cooldowns.check(C.model) is None
-
-
-def test_last_model_cools_down_too() -> None:
-    """A model cools down even if it is the last: the next request must not wait for it."""
-    world = World(tries={A.model: [DOWN]})
-    with pytest.raises(AllTiersFailed):
-        world.run(A)
-    with pytest.raises(AllTiersFailed, match="cooling down for 60 s more after: MLX failed"):
-        world.run(A)
-    assert world.steps == []
-
-
-def test_model_that_never_failed_is_ready() -> None:
-    """Nothing cools down before its first failure, even when the clock starts at zero."""
-    assert Cooldowns(lambda: 0.0).check("mlx/a") is None
 
 
 # Earlier answers
@@ -350,7 +225,7 @@ def test_weak_answer_as_a_last_resort() -> None:
     """If no larger model answers, the weak answer of the largest one is used."""
     world = World(tries={A.model: [WEAK], M.model: [WEAK]}, checks={B.model: UNFIT})
     assert world.run(A, C, B, ladder=LADDER) is M
-    assert _outcomes(world.attempts)[-1] == ("mlx/m", "ok", "no higher tier answered")
+    assert outcomes(world.attempts)[-1] == ("mlx/m", "ok", "no higher tier answered")
 
 
 def test_empty_answer_escalates() -> None:
