@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from . import gemini
+from . import gemini, openai_plugin
 
 HowEnded: TypeAlias = Literal["whole", "limit", "broken", "unknown"]
 
@@ -63,7 +63,15 @@ def ending(reply: Any) -> Ending | None:
     reason = next((place[name] for name in _NAMES if place.get(name) is not None), None)
     if reason is None:
         return Ending("broken", None) if _always_says_why(reply) else None
+    # Why a reply of OpenAI's Responses API is incomplete.
+    details = reply.get("incomplete_details")
+    reason = (isinstance(details, dict) and details.get("reason")) or reason
     return Ending(_HOW.get(str(reason).lower(), "unknown"), str(reason))
+
+
+def attentive(model: Any) -> Any:
+    """Return a model that keeps how its answers end: a copy if its plugin would drop that."""
+    return openai_plugin.attentive(gemini.attentive(model))
 
 
 def _ending_of_gemini(reply: Any) -> Ending:

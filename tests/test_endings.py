@@ -60,6 +60,9 @@ CASES: list[tuple[Any, str | None]] = [
     ({"choices": [7]}, "broken"),
     ({"object": "response", "status": "completed"}, "whole"),
     ({"object": "response", "status": "incomplete"}, "limit"),
+    ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "limit"),
+    ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, "broken"),
+    ({"status": "completed", "incomplete_details": None}, "whole"),
     ({"object": "response", "status": "failed"}, "broken"),
     ({"object": "text_completion", "content": "x", "usage": {}}, None),
     # Anthropic, Bedrock, Ollama, Mistral, Cohere

@@ -6,9 +6,9 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from .. import gemini
 from ..config.settings import load_settings
 from ..costs.charges import cost_of_response
+from ..endings import attentive
 from ..errors import TieredError
 from ..log import writer
 from ..log.record import Record
@@ -78,7 +78,7 @@ class RowAsker:
 
 def start(model: AsyncModel, row: Row) -> llm.AsyncResponse:
     """Return the response to a row, not awaited yet."""
-    response: llm.AsyncResponse = gemini.attentive(model).prompt(
+    response: llm.AsyncResponse = attentive(model).prompt(
         row.prompt, system=row.system, schema=row.schema, options=row.options
     )
     return response

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 
-from .. import gemini
+from ..endings import attentive
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
 from .waiting import Pause
@@ -87,7 +87,7 @@ def is_local(model: AsyncModel) -> bool:
 
 def _limited(model: AsyncModel, gate: Gate, pause: Pause) -> AsyncModel:
     # First, since it replaces `execute` too.
-    model = gemini.attentive(model)
+    model = attentive(model)
     limited = copy.copy(model)
 
     async def execute(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .. import json_schema
+from .. import json_schema, openai_plugin
 from ..endings import Ending, ending
 from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
-from .inner import max_tokens, text_of
+from .inner import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,17 +76,9 @@ def cut_off_call(
 
 def _ending(response: _BaseResponse) -> Ending | None:
     """How the response ended, or None if that is not known."""
-    if response.response_json is None and _is_of_openai(response.model):
-        # llm's plugin keeps the reply of OpenAI's Responses API only if its last event says
-        # "completed"; at the limit of tokens it says "incomplete".
-        limited = max_tokens(response.prompt.options) is not None
-        return Ending("limit" if limited else "broken", None)
+    if response.response_json is None and openai_plugin.is_of_plugin(response.model):
+        return Ending("broken", None)
     return ending(response.response_json)
-
-
-def _is_of_openai(model: Any) -> bool:
-    """Whether a model comes from llm's own plugin, which keeps every whole reply."""
-    return any(kind.__module__ == "llm.default_plugins.openai_models" for kind in type(model).mro())
 
 
 def _nothing(events: Sequence[StreamEvent], ended: Ending | None) -> EmptyAnswer:

@@ -14,6 +14,7 @@ import llm
 from llm.parts import TextPart
 
 from .. import gemini, instructions
+from ..endings import attentive
 from .thinking import with_room
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def inner_response(  # noqa: PLR0913 - facts of the outer response that the inne
 
     It is an llm.AsyncResponse for an async model, else an llm.Response.
     """
-    inner = gemini.attentive(inner)
+    inner = attentive(inner)
     asynchronous = isinstance(inner, (llm.AsyncModel, llm.AsyncKeyModel))
     kind: Any = llm.AsyncResponse if asynchronous else llm.Response
     shadow = _shadow(conversation, inner)

@@ -1,0 +1,76 @@
+"""What is specific to llm's own plugin for OpenAI."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_PLUGIN = "llm.default_plugins.openai_models"
+
+# The events that end a streamed reply of the Responses API which is not complete
+# (https://platform.openai.com/docs/api-reference/responses-streaming).
+_ENDS = ("response.incomplete", "response.failed")
+_COMPLETED = "response.completed"
+
+
+def is_of_plugin(model: Any) -> bool:
+    """Whether a model comes from llm's own plugin, or from one that builds on it."""
+    return any(kind.__module__ == _PLUGIN for kind in type(model).mro())
+
+
+def attentive(model: Any) -> Any:
+    """Return a copy of a model of the Responses API that keeps all replies; others as they are.
+
+    The plugin keeps a streamed reply only if it is complete: at the limit of tokens, or after a
+    failure, neither the status is known nor the tokens, which are billed.
+    """
+    is_own = is_of_plugin(model) and any(
+        kind.__name__ in ("Responses", "AsyncResponses") for kind in type(model).mro()
+    )
+    if not is_own or "get_client" in vars(model):
+        return model
+    copied = copy.copy(model)
+
+    def get_client(*args: Any, **kwargs: Any) -> Any:
+        client = model.get_client(*args, **kwargs)
+        _keep_ends(client.responses, asynchronous=kwargs.get("async_", False))
+        return client
+
+    copied.get_client = get_client
+    return copied
+
+
+def _keep_ends(responses: Any, *, asynchronous: bool) -> None:
+    """Let a client's streams end as those of complete replies do, whose status says otherwise."""
+    create = responses.create
+
+    def keeping(**kwargs: Any) -> Any:
+        reply = create(**kwargs)
+        return _kept(reply) if kwargs.get("stream") else reply
+
+    async def keeping_async(**kwargs: Any) -> Any:
+        reply = await create(**kwargs)
+        return _kept_async(reply) if kwargs.get("stream") else reply
+
+    responses.create = keeping_async if asynchronous else keeping
+
+
+def _kept(events: Any) -> Iterator[Any]:
+    with events:
+        for event in events:
+            yield _renamed(event)
+
+
+async def _kept_async(events: Any) -> AsyncIterator[Any]:
+    async with events:
+        async for event in events:
+            yield _renamed(event)
+
+
+def _renamed(event: Any) -> Any:
+    if event.type in _ENDS:
+        event.type = _COMPLETED
+    return event

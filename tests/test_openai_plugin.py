@@ -1,0 +1,97 @@
+"""What llm's own plugin for OpenAI keeps of replies that are not complete."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from llm.default_plugins import openai_models
+
+from llm_tiered.endings import attentive, ending
+from tests.stand_in import StandIn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+class Events:
+    """The events of a streamed reply, which has to be closed."""
+
+    def __init__(self, *events: Any) -> None:
+        self.events = events
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[Any]:
+        """The events."""
+        return iter(self.events)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """The events."""
+        for event in self.events:
+            yield event
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_closed = True
+
+    async def __aenter__(self) -> Events:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.is_closed = True
+
+
+def reply(status: str | None) -> Events:
+    """Text, and the end of the reply if there is one."""
+    text = SimpleNamespace(type="response.output_text.delta", delta="Hello")
+    if status is None:
+        return Events(text)
+    reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
+    usage = {"input_tokens": 7, "output_tokens": 5}
+    dump = {"object": "response", "status": status, "incomplete_details": reason, "usage": usage}
+    response = SimpleNamespace(output=[], model_dump=lambda **_: dump)
+    return Events(text, SimpleNamespace(type=f"response.{status}", response=response))
+
+
+def model(events: Events, *, asynchronous: bool) -> Any:
+    """A model of the plugin whose client answers with these events."""
+
+    async def create_async(**_: Any) -> Events:
+        return events
+
+    create = create_async if asynchronous else lambda **_: events
+    client = SimpleNamespace(responses=SimpleNamespace(create=create))
+    kind = openai_models.AsyncResponses if asynchronous else openai_models.Responses
+
+    class Model(kind):  # type: ignore[valid-type, misc]  # one of two classes
+        def get_client(self, *_: Any, **__: Any) -> Any:
+            return client
+
+    return Model("gpt", key="k")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [("completed", "whole"), ("incomplete", "limit"), ("failed", "broken"), (None, None)],
+)
+async def test_replies(status: str | None, how: str | None, asynchronous: bool) -> None:
+    """Every reply is kept, with its status and its tokens; a lost one stays unknown."""
+    events = reply(status)
+    response = attentive(model(events, asynchronous=asynchronous)).prompt("Go")
+    assert (await response.text() if asynchronous else response.text()) == "Hello"
+    ended = ending(response.response_json)
+    assert (ended.how if ended else None) == how
+    assert response.output_tokens == (5 if status else None)
+    assert events.is_closed
+
+
+def test_others_are_left_alone() -> None:
+    """Models of the chat completions API and of other plugins need nothing."""
+    plain: list[Any] = [openai_models.Chat("gpt", key="k"), StandIn("toy")]
+    assert [attentive(each) is each for each in plain] == [True, True]
+    once = attentive(model(reply(None), asynchronous=False))
+    assert attentive(once) is once
