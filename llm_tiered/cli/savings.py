@@ -47,8 +47,8 @@ def command(
     that whole day.
 
     A request counts for the tier that it was sent to, even if another one answered. The cost in the
-    cloud is the price of the same tokens on the config's cloud tier. Failed requests are not in
-    llm's log.
+    cloud is the price of the same tokens on the config's cloud tier. What failed requests cost, and
+    those that are not logged, is a line of its own.
     """
     period = period_of(since, until)
     if plot and plot.suffix.lower() != ".svg":
@@ -73,6 +73,8 @@ def _echo(report: SavingsReport) -> None:
     if total.requests:
         click.echo()
         echo_table(_summary(report))
+    elif unlogged := _unlogged(report):
+        echo_table(unlogged)
     if report.groups:
         click.echo()
         headers = [report.by or "", "requests", "local", "cached", "fell back", "tokens in"]
@@ -113,12 +115,22 @@ def _summary(report: SavingsReport) -> list[tuple[str, str]]:
         ("fell back", percent(total.share(total.fallbacks.total()))),
         ("tokens", f"{total.input_tokens:,} in, {total.output_tokens:,} out{uncounted}"),
         ("spent", _money(total.spent)),
+        *_unlogged(report),
         ("all in the cloud", f"{_money(total.in_cloud)} ({report.cloud_model or 'no such tier'})"),
         ("saved", f"{_money(total.saved)}: {rate} at this rate"),
         ("answer after", _both(total.latency)),
         ("first token after", _both(total.first_output)),
         ("speed", f"{_number(total.tokens_per_second)} tokens/s"),
     ]
+
+
+def _unlogged(report: SavingsReport) -> list[tuple[str, str]]:
+    """What else the service charges for: attempts that failed or broke off, unlogged answers."""
+    more, logged = report.unlogged, report.total.spent
+    if not more.priced and not more.unpriced:
+        return []
+    both = dollars(more.known + logged.known)
+    return [("spent, but in no log", f"{_money(more)}; {both} in all")]
 
 
 def _row(key: str | None, tally: Tally) -> list[str]:

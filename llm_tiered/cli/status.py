@@ -10,16 +10,17 @@ import click
 
 from ..config.local_models import local_models
 from ..config.settings import load_settings
+from ..costs import spending
 from ..errors import TieredError
 from ..gemini import SET_KEY
 from ..mlx import device
 from ..mlx.catalog import EMBEDDED, PREFIX
 from ..mlx.engine.engine import ENGINE
 from ..mlx.weights import store
-from ..paths import config_path
+from ..paths import config_path, ledger_path, log_path
 from ..router import budget, names
 from ..router.decision import EMBEDDED_TIER
-from ..wording import dollars, gigabytes
+from ..wording import counted, dollars, gigabytes
 from .config import in_force
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, echo_table, json_option
@@ -50,6 +51,8 @@ def command(json_: bool) -> None:
         click.echo(f"name: {conflict}")
     if facts["resident"]:
         click.echo(f"in memory: {', '.join(facts['resident'])}")
+    if facts["spent"]:
+        click.echo(f"spent in the cloud: {_describe_spent(facts['spent'])}")
     for limit in facts["budget"]:
         click.echo(f"budget: {_describe_limit(limit)}")
     click.echo()
@@ -77,9 +80,26 @@ def gather() -> dict[str, Any]:
         ],
         "names": [str(conflict) for conflict in names.conflicts(tiered_model().registry, settings)],
         "resident": list(ENGINE.resident()),
+        "spent": _spent(),
         "budget": _budget(settings.config.budget),
         "config_path": str(config_path()),
         "config": in_force(),
+    }
+
+
+def _spent() -> dict[str, Any] | None:
+    """What was spent in the cloud, in dollars as text, or None if nothing is counted yet."""
+    if not ledger_path().exists():
+        return None
+    day, month = spending.period_starts()
+    try:
+        spent = spending.read_spent(log_path(), day=day, month=month)
+    except TieredError as error:
+        return {"error": str(error)}
+    return {
+        "day": f"{spent.day.normalize():f}",
+        "month": f"{spent.month.normalize():f}",
+        "unpriced_requests": spent.unpriced,
     }
 
 
@@ -145,6 +165,15 @@ def _describe_device(facts: dict[str, Any]) -> str:
         return str(facts["error"])
     memory, usable = gigabytes(facts["memory"]), gigabytes(facts["budget"])
     return f"{facts['kind']} ({facts['name']}), {memory} of memory, models may use {usable}"
+
+
+def _describe_spent(facts: dict[str, Any]) -> str:
+    if "error" in facts:
+        return str(facts["error"])
+    day, month = dollars(Decimal(facts["day"])), dollars(Decimal(facts["month"]))
+    unpriced = facts["unpriced_requests"]
+    more = f", and more for {counted(unpriced, 'request')} of unknown price" if unpriced else ""
+    return f"{day} today, {month} this month{more}"
 
 
 def _describe_limit(limit: dict[str, Any]) -> str:

@@ -110,6 +110,8 @@ class Ledger:
     """The database in a file, as a context manager; creates the file if necessary.
 
     Every method raises TieredError if the file can't be used: what was spent is unknown then.
+    Requests do not wait for the disk, which can take longer than all the rest: what is written
+    survives the process, but perhaps not a power cut.
     """
 
     def __init__(self, path: Path) -> None:
@@ -197,6 +199,8 @@ class Ledger:
             self._database.execute("delete from entries where at < ?", (_stamp(now - KEPT),))
 
     def _prepare(self) -> None:
+        with self._errors_explained():
+            self._database.execute("pragma synchronous = off")
         if self._version() == _VERSION:
             return
         with self.writing():

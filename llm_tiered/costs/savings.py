@@ -14,6 +14,7 @@ from .charges import cost_of_requests
 from .periods import ALWAYS
 from .prices import price_list, same_model, with_version
 from .requests import first_request_time, read_other_models, read_routes
+from .spending import read_unlogged
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .periods import Period
     from .prices import Energy, PriceList, Tokens
     from .requests import By, OtherModel, Requests, Route, Routes
+    from .tally import Money
 
 DAYS_A_YEAR = Decimal("365.25")
 
@@ -47,7 +49,8 @@ class SavingsReport:
 
     The rates per month and year are those between `start` and `end`; without any request there may
     be no start. `unreadable` is the number of damaged rows, which are in no sum. `future` is the
-    number of requests dated later than now, which are in the sums.
+    number of requests dated later than now, which are in the sums. `unlogged` is what was spent,
+    but is in no log, and so in no sum either.
     """
 
     period: Period
@@ -60,6 +63,7 @@ class SavingsReport:
     others: list[OtherModel]
     unreadable: int
     future: int
+    unlogged: Money
 
     @property
     def days(self) -> Decimal | None:
@@ -104,6 +108,7 @@ class SavingsReport:
             "other_models": [other._asdict() for other in self.others],
             "unreadable_rows": self.unreadable,
             "future_requests": self.future,
+            "unlogged": self.unlogged.as_dict(),
         }
 
 
@@ -152,6 +157,7 @@ def savings_reports(
             now,
             others=read_other_models(database, period),
             first_request=first_request_time(database),
+            unlogged=read_unlogged(database_path, database, period),
         )
     return [_report(scope, by, each) for by, each in zip(groupings, routes, strict=True)]
 
@@ -165,6 +171,7 @@ class _Scope:
     now: datetime
     others: list[OtherModel]
     first_request: datetime | None
+    unlogged: Money
 
     def span(self, times: list[list[str]]) -> tuple[datetime | None, datetime]:
         """Return the first and last time at which requests were, or could have been, counted."""
@@ -198,6 +205,7 @@ def _report(scope: _Scope, by: By | None, routes: Routes) -> SavingsReport:
         others=scope.others,
         unreadable=routes.unreadable,
         future=sum(time > latest for column in times for time in column),
+        unlogged=scope.unlogged,
     )
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..log.database import reading, select_from
+from ..log.database import has_table, reading, select_from
 from ..log.record import sql, sql_at
-from ..paths import ledger_path
+from ..paths import ledger_path, log_path
 from .charges import LoggedUsage, charge_for_usage
 from .ledger import CopiedTo, Entry, Ledger, Spent
 from .periods import start_of_day
 from .prices import IS_LOCAL_SQL, VERSION_PATHS
+from .tally import Money
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
+
+    from .periods import Period
 
 # The id of a turn has the time when its response was created, `datetime_utc` when the model was
 # asked. They are close, unless the clock was set in between.
@@ -81,9 +84,31 @@ def read_spent(log: Path, *, day: datetime, month: datetime) -> Spent:
 
     Raises TieredError if the log or the ledger can't be read.
     """
+    if not log.exists() and not ledger_path().exists():
+        return Spent()
     with Ledger(ledger_path()) as ledger:
         copy_log(log, ledger, since=min(day, month))
         return ledger.spent(day, month)
+
+
+def read_unlogged(log: Path, database: sqlite3.Connection, period: Period) -> Money:
+    """Return what was spent in a period without a trace in this open log.
+
+    These are attempts that failed or broke off, and answers that were not logged or are deleted.
+    Nothing is known about any other log than llm's own. Raises TieredError.
+    """
+    money = Money()
+    if log != log_path() or not ledger_path().exists():
+        return money
+    with Ledger(ledger_path()) as ledger:
+        entries = ledger.between(period.since, period.until)
+    logged = has_table(database, "turns") and "select 1 from turns where id = ?"
+    for entry in entries:
+        if entry.answer and logged and database.execute(logged, (entry.response_id,)).fetchone():
+            continue
+        money.add(entry.amount, 1)
+        money.unpriced += entry.amount is not None and not entry.complete
+    return money
 
 
 def copy_log(log: Path, ledger: Ledger, *, since: datetime) -> None:

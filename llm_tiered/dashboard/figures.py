@@ -13,6 +13,8 @@ from ..costs.requests import By, first_request_time
 from ..costs.savings import Comparison, savings_reports
 from ..errors import TieredError
 from ..log.database import reading
+from ..paths import ledger_path
+from .amounts import money
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +53,13 @@ class Figures:
         total: ReportJson = self.reports["day"]["total"]
         return total
 
+    @property
+    def unlogged(self) -> str:
+        """What was spent on attempts that are in no log, or "" if nothing was."""
+        amount = self.reports["day"]["unlogged"]
+        is_nothing = amount["dollars"] == "0" and not amount["unpriced_requests"]
+        return "" if is_nothing else money(amount)
+
 
 def load_figures(path: Path, times: TimeRange) -> Figures:
     """Return the figures of a log.
@@ -61,7 +70,8 @@ def load_figures(path: Path, times: TimeRange) -> Figures:
     minute = _this_minute()
     period = period_of(times.since or None, times.until or None, minute.astimezone())
     comparison, problem = _comparison(minute)
-    reports = _reports(path, _file_state(path), period, comparison, minute)
+    state = _file_state(path) + _file_state(ledger_path())
+    reports = _reports(path, state, period, comparison, minute)
     return Figures(period, reports, problem)
 
 
@@ -102,7 +112,7 @@ def _reports(
 
 
 def _file_state(path: Path) -> tuple[int, ...]:
-    """Return numbers that change with every write to the log, also to its write-ahead log."""
+    """Return numbers that change with every write to a database, also to its write-ahead log."""
     state: list[int] = []
     for file in (path, path.with_name(f"{path.name}-wal")):
         try:

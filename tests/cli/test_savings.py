@@ -6,13 +6,16 @@ import json
 import re
 import time
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
 
+from llm_tiered.costs.ledger import Entry, Ledger
 from llm_tiered.costs.periods import Period, span
 from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.paths import ledger_path
 from tests.cli.commands import configure, refused, run, run_json, tier
 from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, turn
 
@@ -68,6 +71,25 @@ def test_text_output(ten_days: Path) -> None:
         "speed": "50.0 tokens/s",
     }
     assert lines[14:] == ["fell back          because", "1            9.1%  no room"]
+
+
+def test_what_is_in_no_log(ten_days: Path) -> None:
+    """What was spent on attempts that are in no log is a line of its own, with the true sum."""
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([Entry("failed", 1, NOW - DAY, FLASH, Decimal("0.25"))])
+    [line] = [line for line in run("savings").stdout.splitlines() if "in no log" in line]
+    assert cells(line) == ["spent, but in no log", "$0.25; $0.25 in all"]
+    assert run_json("savings")["unlogged"] == {"dollars": "0.25", "unpriced_requests": 0}
+
+
+def test_nothing_but_failures(log: Path) -> None:
+    """Without any request in the log, what failed attempts cost is shown all the same."""
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([Entry("failed", 1, NOW - DAY, FLASH, Decimal("0.25"))])
+    assert run("savings").stdout.splitlines() == [
+        "no requests to tiered",
+        "spent, but in no log  $0.25; $0.25 in all",
+    ]
 
 
 def test_unknown_figures(log: Path) -> None:
@@ -182,6 +204,7 @@ def test_the_whole_json(log: Path) -> None:
         "other_models": [],
         "unreadable_rows": 0,
         "future_requests": 0,
+        "unlogged": {"dollars": "0", "unpriced_requests": 0},
     }
 
 

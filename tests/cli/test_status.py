@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
+from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,8 @@ import llm
 import pytest
 from llm.plugins import pm
 
+from llm_tiered.costs.ledger import Entry, Ledger
+from llm_tiered.paths import ledger_path
 from tests.cli.commands import (
     CLOUD,
     EMBEDDED,
@@ -57,6 +61,7 @@ def test_json_has_exactly_these_keys() -> None:
         "tiers",
         "names",
         "resident",
+        "spent",
         "budget",
         "config_path",
         "config",
@@ -289,6 +294,20 @@ def test_budget() -> None:
         "spent": "0",
         "left": "1",
     }
+
+
+def test_spent() -> None:
+    """What was spent today and this month is shown, and how much of it has no known price."""
+    assert run_json("status")["spent"] is None
+    entry = Entry("a", 1, datetime.now(timezone.utc), "gemini/g", Decimal("0.25"))
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([entry, entry._replace(attempt=2, amount=None)])
+    line = "spent in the cloud: $0.25 today, $0.25 this month, and more for 1 request"
+    assert f"{line} of unknown price" in run("status").stdout.splitlines()
+    facts = {"day": "0.25", "month": "0.25", "unpriced_requests": 1}
+    assert run_json("status")["spent"] == facts
+    ledger_path().write_bytes(b"no database" * 1000)
+    assert "can't be used" in run_json("status")["spent"]["error"]
 
 
 def test_budget_with_a_log_that_can_not_be_read(user_path: Path) -> None:

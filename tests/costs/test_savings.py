@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import date, datetime, timedelta, timezone
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.costs import prices
+from llm_tiered.costs.ledger import Entry, Ledger
 from llm_tiered.costs.periods import Period
 from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.costs.spending import read_spent
 from llm_tiered.costs.tally import Percentiles
+from llm_tiered.dashboard import functions, queries
 from llm_tiered.errors import TieredError
+from llm_tiered.paths import ledger_path
 from tests import gemini
 from tests.costs.reports import FLASH, report
+from tests.costs.test_usage import FORMS
 from tests.make_log import END, MODELS, add, attempt, gemini_response, make_log, turn
 
 if TYPE_CHECKING:
@@ -322,3 +328,72 @@ async def test_what_tiered_logs(
     assert (result.total.local, result.total.cloud) == (1, 1)
     assert (result.total.input_tokens, result.total.output_tokens) == (12, 7)
     assert result.unreadable == result.future == 0
+
+
+def test_what_is_in_no_log(log: Path) -> None:
+    """What failed, broke off or was not logged is a sum of its own; what is logged is not in it."""
+    logged, deleted = turn(END, model=FLASH, tier="cloud"), turn(END, model=FLASH, tier="cloud")
+    add(log, [logged, deleted])
+    read_spent(log, day=END - DAY, month=END - DAY)
+    failed = Entry(logged["id"], 1, END, FLASH, Decimal("0.25"))
+    with Ledger(ledger_path()) as ledger:
+        ledger.put(
+            [
+                failed,
+                Entry("unlogged", 1, END, FLASH, Decimal("0.5"), answer=True),
+                Entry("unknown", 1, END, "somebody/s", None, complete=False),
+                Entry("partly", 1, END, FLASH, Decimal("0.125"), complete=False),
+                Entry("before", 1, END - 3 * DAY, FLASH, Decimal(7)),
+            ]
+        )
+    with closing(sqlite3.connect(log)) as database, database:
+        database.execute("delete from turns where id = ?", (deleted["id"],))
+    result = report(log, period=Period(END - DAY, END + DAY))
+    assert result.total.spent.dollars == Decimal("0.00055")
+    expected = Decimal("0.875") + Decimal("0.00055")
+    assert (result.unlogged.known, result.unlogged.unpriced) == (expected, 2)
+
+
+def test_another_log_knows_no_ledger(log: Path, tmp_path: Path) -> None:
+    """The ledger belongs to llm's own log; for any other one nothing is known of it."""
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([Entry("failed", 1, END, FLASH, Decimal("0.25"))])
+    other = tmp_path / "other.db"
+    shutil.copy(log, other)
+    assert report(log).unlogged.known == Decimal("0.25")
+    assert report(other).unlogged.known == 0
+
+
+def ledger_of(log: Path) -> Any:
+    """Return all usage forms of a log as the report, the ledger and the dashboard price them."""
+    total = report(log, cloud_model=FLASH).total
+    spent = read_spent(log, day=END - DAY, month=END - DAY)
+    with closing(sqlite3.connect(log)) as database:
+        functions.register(database)
+        query = queries.build_queries(database)["tiered_money"].sql
+        values = {"since": "", "until": "", "cloud_model": FLASH}
+        rows = database.execute(query, values).fetchall()
+    by_sql = sum(row[2] or 0 for row in rows)
+    return total, spent, by_sql
+
+
+def test_fast_paths_agree_for_all_providers(log: Path) -> None:
+    """The report, the ledger and the dashboard's SQL cost what the requests cost one by one."""
+    rows, expected = [], Decimal(0)
+    for model, _, inputs, outputs, details, _ in FORMS:
+        for usage in (details, None, details | {"oddTokens": 5}):
+            row = turn(END, model=model, tier="cloud", input=inputs, output=outputs, details=usage)
+            rows.append(row)
+            amount = prices.cost(
+                model,
+                prices.count_tokens(inputs, outputs, json.dumps(usage) if usage else None),
+                END.date(),
+            )
+            assert (amount is None) == (usage is not None and "oddTokens" in usage)
+            expected += amount or 0
+    add(log, rows)
+    total, spent, by_sql = ledger_of(log)
+    assert total.spent.known == expected
+    assert total.spent.unpriced == spent.unpriced == len(FORMS)
+    assert spent.day >= expected
+    assert by_sql == pytest.approx(float(expected))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.costs.ledger import Entry, Ledger
 from llm_tiered.dashboard.amounts import money
 from llm_tiered.log.record import Record, Rollout
+from llm_tiered.paths import ledger_path
 from tests.cli.commands import configure, run_json
 from tests.costs.test_requests import older_log
 from tests.dashboard.conftest import ANSWER, FLASH, HOUR, NOW, PROMPT
@@ -62,6 +64,14 @@ async def test_overview(filled: Path, browse: Callable[..., Site]) -> None:
     assert page.tables["fallbacks"][1:] == [["no room", "1", "25.0%"]]
     assert page.tables["latency"][1][:4] == ["medium", "3", "2.00 s", "2.00 s"]
     assert sum(int(row[4]) for row in page.tables["days"][1:]) == 1
+
+
+async def test_what_is_in_no_log(filled: Path, browse: Callable[..., Site]) -> None:
+    """What attempts cost that are in no log is shown beside what was spent, if there was any."""
+    assert "in no log" not in (await browse(filled).page()).text
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([Entry("a", 1, NOW, "gemini/gemini-2.5-flash", Decimal("0.25"))])
+    assert "and in no log: $0.25" in (await browse(filled).page()).text
 
 
 async def test_figures_of_the_command(log: Path, browse: Callable[..., Site]) -> None:
