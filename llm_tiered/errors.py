@@ -18,23 +18,28 @@ llm.ModelError
 
 from __future__ import annotations
 
+import click
 import llm
 
 
-class TieredError(llm.ModelError):
+class TieredError(llm.ModelError, click.ClickException):
     """An error with a message for the user.
 
+    A command that it ends shows the message without a traceback, in `llm chat` too.
     `message` says what happened, and where, in one or two lines. `fix` is the command or the edit
     that fixes it, if there is one.
     """
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
         self.fix = fix
 
     def __str__(self) -> str:
         return f"{self.message} ({self.fix})" if self.fix else self.message
+
+    def format_message(self) -> str:
+        """Return what a command shows."""
+        return str(self)
 
 
 class ConfigError(TieredError):

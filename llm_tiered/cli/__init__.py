@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from ..errors import TieredError
-
 COMMANDS = (
     "route",
     "status",
@@ -44,14 +42,11 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error that it raises on purpose is shown without a traceback."""
+        """Run a command."""
         # Like stderr, stdout must survive characters that its encoding lacks, such as → in cp1252.
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")
-        try:
-            return super().invoke(ctx)
-        except TieredError as error:
-            raise click.ClickException(str(error)) from error
+        return super().invoke(ctx)
 
 
 @click.command(cls=LazyGroup)

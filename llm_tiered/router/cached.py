@@ -98,7 +98,7 @@ class RequestCache:
     def _temperature(self) -> float:
         request = self._request
         tier = request.settings.tier(request.decision.tier)
-        temperature = request.sampling.get("temperature", tier and tier.options.get("temperature"))
+        temperature = request.requested.get("temperature", tier and tier.options.get("temperature"))
         try:
             # The config may have it as text; the model's own options accept that, too.
             return DEFAULT_TEMPERATURE if temperature is None else float(temperature)

@@ -97,11 +97,12 @@ def last_user_text(prompt: llm.Prompt) -> str:
 
 
 def inner_options(
-    inner: _BaseModel, tier_options: Mapping[str, Any], sampling: Mapping[str, Any]
+    inner: _BaseModel, tier_options: Mapping[str, Any], requested: Mapping[str, Any]
 ) -> llm.Options:
-    """The inner model's options: the tier's, overridden by the request's sampling options.
+    """The inner model's options: the tier's, overridden by those of the request.
 
-    Sampling options that the model does not have are left out. `max_tokens` is the length of the
+    Sampling options, and any others of the request, are left out if the model does not have them:
+    the request may be answered by models of several plugins. `max_tokens` is the length of the
     answer, so that a model which counts its thoughts as output gets room for them; an option by
     the model's own name is left as it is. Raises pydantic.ValidationError if the tier's options
     are wrong for the model.
@@ -109,12 +110,12 @@ def inner_options(
     known = inner.Options.model_fields
     values: dict[str, Any] = {}
     limit = None
-    for name, value in (*tier_options.items(), *sampling.items()):
+    for name, value in (*tier_options.items(), *requested.items()):
         spellings = [spelling for spelling in SAMPLING.get(name, (name,)) if spelling in known]
         if spellings:
             values[spellings[0]] = value
             limit = spellings[0] if name == "max_tokens" else limit
-        elif name not in SAMPLING:
+        elif name not in SAMPLING and name not in requested:
             values[name] = value
     options = inner.Options(**values)
     if limit is None or (tokens := getattr(options, limit)) is None:

@@ -3,6 +3,8 @@
 # llm loads this whenever it starts, and evaluating annotations that are strings takes a while:
 # no `from __future__ import annotations` here.
 
+from typing import Any
+
 import llm
 from pydantic import ConfigDict, Field
 
@@ -10,10 +12,20 @@ from ..config.terms import HIGHEST, LOWEST, Fallback
 
 
 class TieredOptions(llm.Options):
-    """The options of `tiered`. None leaves the choice to the config."""
+    """The options of `tiered`. None leaves the choice to the config.
+
+    The options of the tiers' own models are allowed, too. Raises pydantic.ValidationError.
+    """
 
     # llm registers the model whenever it starts, and few of its commands need the options.
-    model_config = ConfigDict(defer_build=True)
+    model_config = ConfigDict(defer_build=True, extra="allow")
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if self.model_extra:
+            from .model_options import check
+
+            check(self.model_extra, own=type(self).model_fields)
 
     complexity: int | None = Field(
         default=None, ge=LOWEST, le=HIGHEST, description="How hard the task is, from 1 to 10."

@@ -56,9 +56,9 @@ class TieredRequest:
         self.settings = load_settings()
         self.cooldowns = COOLDOWNS
         self.attempts: list[Attempt] = []
-        self.sampling: dict[str, Any] = {
+        self.requested: dict[str, Any] = {
             name: value for name in SAMPLING if (value := getattr(options, name)) is not None
-        }
+        } | (options.model_extra or {})
         self.decision: Decision = decide(self._decision_input(), self.settings)
         self.candidates: tuple[Candidate, ...] = order(self.decision, self.settings)
         self.escalates = self._escalates()
@@ -66,7 +66,7 @@ class TieredRequest:
 
     def options(self, candidate: Candidate, inner: _BaseModel) -> llm.Options:
         """The inner model's options for this request. Raises pydantic.ValidationError."""
-        return inner_options(inner, candidate.options, self.sampling)
+        return inner_options(inner, candidate.options, self.requested)
 
     def known_problem(
         self, candidate: Candidate, find: Callable[[str], _BaseModel]

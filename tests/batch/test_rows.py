@@ -55,7 +55,7 @@ def test_other_fields() -> None:
         ('{"prompt": "a", "schema": "{1"}', "schema: not JSON: "),
         ('{"prompt": "a", "complexity": 11}', "wrong options: complexity: Input should be less "),
         ('{"prompt": "a", "complexity": "x"}', "wrong options: complexity: Input should be a val"),
-        ('{"prompt": "a", "options": {"colour": 1}}', "wrong options: colour: Extra inputs are "),
+        ('{"prompt": "a", "options": {"colour": 1}}', "wrong options: colour: neither tiered "),
         (b'{"prompt": "caf\xe9"}', "not UTF-8: byte 0xe9 at position 16"),
     ],
 )

@@ -280,7 +280,7 @@ def test_the_first_ready_model_answers() -> None:
         ("complexity", "0", "greater than or equal to 1"),
         ("complexity", "11", "less than or equal to 10"),
         ("complexity", "hard", "valid integer"),
-        ("complexty", "3", "Extra inputs are not permitted"),
+        ("complexty", "3", "did you mean complexity?"),
         ("fallback", "maybe", "'any', 'local' or 'none'"),
         ("temperature", "3", "less than or equal to 2"),
     ],
