@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import llm
 
-from .. import instructions
+from .. import instructions, json_schema
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
 from ..log.conversation import last_turn
@@ -205,9 +205,16 @@ def request_for(
 ) -> TieredRequest:
     """The request that a response was prepared with, or a new one.
 
-    Raises RequestError for an empty prompt, or as TieredRequest does.
+    Raises RequestError for an empty prompt or a schema that no answer can be checked against, or as
+    TieredRequest does.
     """
     instructions.record(prompt)
     if not instructions.as_sent(prompt):
         raise RequestError("the prompt is empty")
+    schema: Any = prompt.schema
+    try:
+        if schema:
+            json_schema.check(schema)
+    except ValueError as error:
+        raise RequestError(f"the schema is {error}") from None
     return _prepared.pop(response, None) or TieredRequest(prompt, conversation, api_key)

@@ -161,6 +161,14 @@ def test_json_is_not_shown_before_it_is_whole(
     assert {turn["resolved_model"] for turn in turns()} == {"mlx/toy-medium"}
 
 
+def test_schema_that_nothing_can_be_checked_against(httpx_mock: HTTPXMock) -> None:
+    """A schema that is not valid is an error before any model is asked and paid."""
+    result = run(*CLOUD, "--schema", '{"type": "strin"}', "Go")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: the schema is not a valid JSON Schema: 'strin' ")
+    assert httpx_mock.get_requests() == []
+
+
 def test_json_is_not_repeated_unless_it_fits(
     toys: Toys, httpx_mock: HTTPXMock, turns: Callable[[], Turns], monkeypatch: Any
 ) -> None:
