@@ -47,7 +47,10 @@ def cost_of_usage(usage: LoggedUsage) -> Decimal | None:
 
 
 def charge_for_usage(usage: LoggedUsage) -> Charge | None:
-    """Return the dollars as far as they are known; None as for `cost_of_usage`."""
+    """Return the dollars as far as they are known; None as for `cost_of_usage`.
+
+    If the version that answered has no price, they are those of the model that was asked.
+    """
     if usage.model and is_local(usage.model):
         return Charge(Decimal(0))
     counts = (usage.input_tokens, usage.output_tokens)
@@ -57,8 +60,12 @@ def charge_for_usage(usage: LoggedUsage) -> Charge | None:
         tokens = count_tokens(*counts, usage.token_details, usage.counted_by)
         day = date.fromisoformat(str(usage.datetime_utc)[:10])
         prices = price_list(with_version(usage.model, usage.version), day)
+        as_asked = price_list(usage.model, day)
     except (ValueError, TypeError, AttributeError):
         return None
+    if prices is None and as_asked and usage.version:
+        charge = as_asked.charge(tokens, usage.requests)
+        return charge._replace(unpriced=(*charge.unpriced, usage.version))
     return None if prices is None else prices.charge(tokens, usage.requests)
 
 

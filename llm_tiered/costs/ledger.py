@@ -191,12 +191,16 @@ class Ledger:
             row = self._database.execute("select * from mark").fetchone()
         return CopiedTo(*row) if row else None
 
-    def set_copied_to(self, mark: CopiedTo, now: datetime) -> None:
-        """Note how far the log was copied, and forget entries that are too old."""
+    def forget_old(self, now: datetime) -> None:
+        """Remove entries that nobody needs any more."""
+        with self._errors_explained():
+            self._database.execute("delete from entries where at < ?", (_stamp(now - KEPT),))
+
+    def set_copied_to(self, mark: CopiedTo) -> None:
+        """Note how far the log was copied."""
         with self._errors_explained():
             self._database.execute("delete from mark")
             self._database.execute("insert into mark values (?, ?, ?)", mark)
-            self._database.execute("delete from entries where at < ?", (_stamp(now - KEPT),))
 
     def _prepare(self) -> None:
         with self._errors_explained():

@@ -197,6 +197,7 @@ def with_version(model: str, version: str | None) -> str:
     """Return the id to look up the price by, given the version that the service reported."""
     if not version:
         return model
+    version = version.removeprefix("models/")
     provider = _split(model)[0]
     return f"{provider}/{version}" if provider else version
 

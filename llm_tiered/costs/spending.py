@@ -143,7 +143,7 @@ def copy_log(log: Path, ledger: Ledger, *, since: datetime) -> None:
         if last:
             first_id = min(first_id, mark.first_id) if mark else first_id
             rowid, turn_id = last
-            ledger.set_copied_to(CopiedTo(rowid, turn_id, first_id), datetime.now(timezone.utc))
+            ledger.set_copied_to(CopiedTo(rowid, turn_id, first_id))
 
 
 def _is_there(database: sqlite3.Connection, mark: CopiedTo) -> bool:

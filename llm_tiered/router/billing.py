@@ -51,6 +51,7 @@ class Billing:
         self._response_id = response_id
         self._limits = limits
         self._attempts: list[_Attempt] = []
+        self._is_closed = False
 
     def hold(self, inner: _BaseModel, response: _BaseResponse) -> None:
         """Write down an attempt that is about to be sent. Raises TieredError if there is a budget.
@@ -66,11 +67,16 @@ class Billing:
             with Ledger(ledger_path()) as ledger, ledger.writing():
                 budget.check_limits(self._limits, ledger.spent(*period_starts()), cost)
                 ledger.put([entry])
+                ledger.forget_old(now)
         except TieredError as error:
             if budget.is_set(self._limits):
                 raise
             _warn(f"what this costs can't be counted: {error}")
-        self._attempts.append(_Attempt(entry, response))
+        attempt = _Attempt(entry, response)
+        self._attempts.append(attempt)
+        if self._is_closed:
+            # The request was cancelled while another thread ran this: it will not be sent.
+            self._write(attempt, None)
 
     def settle(self, error: BaseException | None) -> None:
         """Write down what the latest attempt cost, which gave no answer, because of the error."""
@@ -86,6 +92,7 @@ class Billing:
 
     def close(self) -> None:
         """Settle what is still open, because the answer broke off or was given up."""
+        self._is_closed = True
         for attempt in self._attempts:
             if attempt.is_open:
                 self._write(attempt, _settled(attempt, unfinished=True))
@@ -126,7 +133,8 @@ def _settled(attempt: _Attempt, *, unfinished: bool) -> Entry | None:
     if charge is None:
         return held._replace(amount=None, complete=False, held=False)
     if charge.unpriced:
-        _warn(f"the price of {', '.join(charge.unpriced)} of {held.model} is unknown: not counted")
+        what = ", ".join(charge.unpriced)
+        _warn(f"{held.model} is not counted in full, because the price of {what} is unknown")
     complete = not charge.unpriced
     return held._replace(amount=charge.dollars, complete=complete, held=False)
 

@@ -74,8 +74,16 @@ def test_old_entries_are_forgotten(path: Path) -> None:
     """Entries of more than a year ago make room."""
     with Ledger(path) as ledger:
         ledger.put([entry("old")._replace(at=NOW - 401 * DAY), entry("new")])
-        ledger.set_copied_to(CopiedTo(5, "b", "a"), NOW)
+        ledger.forget_old(NOW)
         assert [each.response_id for each in ledger.between(None, None)] == ["new"]
+
+
+def test_how_far_the_log_was_copied(path: Path) -> None:
+    """The latest mark is kept."""
+    with Ledger(path) as ledger:
+        assert ledger.copied_to() is None
+        ledger.set_copied_to(CopiedTo(3, "a", "a"))
+        ledger.set_copied_to(CopiedTo(5, "b", "a"))
         assert ledger.copied_to() == CopiedTo(5, "b", "a")
 
 

@@ -281,9 +281,36 @@ async def test_unknown_usage(
         odd["usageMetadata"]["oddTokenCount"] = 5
         gemini.answer(httpx_mock, odd)
         await ask("Tell me", complexity=9)
-    assert caplog.messages == [f"the price of oddTokenCount of {FLASH} is unknown: not counted"]
+    because = "because the price of oddTokenCount is unknown"
+    assert caplog.messages == [f"{FLASH} is not counted in full, {because}"]
     assert counted() == 2 * QUARTER
     assert [entry.complete for entry in entries()] == [False, False]
+
+
+async def test_unknown_version(ask: Ask, httpx_mock: HTTPXMock) -> None:
+    """Where a model without a known price answered, what was asked for is counted."""
+    gemini.answer(httpx_mock, chunk(WORDS, finishReason="STOP") | {"modelVersion": "gemini-9"})
+    await ask("Tell me", complexity=9)
+    [entry] = entries()
+    assert (entry.amount, entry.complete) == (QUARTER, False)
+
+
+async def test_an_answer_that_does_not_fit(ask: Ask, httpx_mock: HTTPXMock) -> None:
+    """JSON that does not fit the schema was paid for."""
+    gemini.answer(httpx_mock, chunk(gemini.text('{"b": 1}'), finishReason="STOP"))
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    with pytest.raises(llm.ModelError):
+        await ask("Tell me", complexity=9, schema=schema)
+    assert counted() == QUARTER
+
+
+def test_cancelled_while_it_is_written() -> None:
+    """What was not sent after all is not held."""
+    model = llm.get_model(FLASH)
+    accounts = billing.Billing("a", Budget())
+    accounts.close()
+    accounts.hold(model, model.prompt("Hello"))
+    assert entries() == []
 
 
 @pytest.mark.parametrize(
