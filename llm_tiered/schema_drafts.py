@@ -37,6 +37,8 @@ APPLY_TO_NULL = ("enum", "const", "allOf", "anyOf", "oneOf", "$ref", "not", "if"
 
 # The depth at which a schema becomes one of `$defs`: readers of schemas are recursive.
 _DEEP = 24
+# The keywords whose schemas apply to the same value.
+_IN_PLACE = frozenset(("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"))
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 # The keywords whose values are data, in which nothing is a schema.
 _DATA = ("enum", "const", "default", "example", "examples")
@@ -48,12 +50,14 @@ def modern(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     Each schema that is referred to becomes one of `$defs`; annotations and unknown keywords are
     left out, as both mean nothing. `nullable` is what it is in OpenAPI. Raises ValueError if it
-    refers to something that is not in it, or is nested too deeply.
+    refers to something that is not in it or to itself without end, or is nested too deeply.
     """
     try:
-        return _Modernizer(schema).root
+        root = _Modernizer(schema).root
+        _refuse_loops(root)
     except RecursionError:
         raise ValueError("not usable: it is nested too deeply") from None
+    return root
 
 
 def inner(schema: Any) -> Iterator[Any]:
@@ -69,6 +73,34 @@ def inner(schema: Any) -> Iterator[Any]:
             elif (keyword in MAPS or keyword == "$defs") and isinstance(value, dict):
                 for each in value.values():
                     yield from inner(each)
+
+
+def _refuse_loops(root: dict[str, Any]) -> None:
+    """Raise ValueError if a schema refers to itself for the same value, so that no check ends."""
+    targets = {f"#/$defs/{name}": each for name, each in root.get("$defs", {}).items()}
+    following = {"#": {*_references(root)}}
+    following |= {pointer: {*_references(each)} for pointer, each in targets.items()}
+    # What refers to nothing that is left is no loop, until nothing else is left.
+    while following:
+        ends = [pointer for pointer, others in following.items() if not others & following.keys()]
+        if not ends:
+            raise ValueError("not usable: it refers to itself without end")
+        for pointer in ends:
+            del following[pointer]
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """Yield the references that apply to the same value as a schema."""
+    if not isinstance(schema, dict):
+        return
+    if "$ref" in schema:
+        yield schema["$ref"]
+    for keyword in _IN_PLACE & schema.keys():
+        value = schema[keyword]
+        if keyword == "dependentSchemas" and isinstance(value, dict):
+            value = list(value.values())
+        for each in value if isinstance(value, list) else [value]:
+            yield from _references(each)
 
 
 class _Modernizer:

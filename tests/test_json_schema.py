@@ -140,12 +140,13 @@ def test_a_pattern_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "nested too deeply"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "itself without end"),
+        ({"allOf": [{"anyOf": [{"not": {"$ref": "#"}}, True]}]}, "itself without end"),
         ({"pattern": "("}, "not usable: the pattern"),
         ({"patternProperties": {"(": {}}}, "not usable: the pattern"),
         ({"enum": [{1, 2}]}, "not a valid JSON Schema"),
     ],
-    ids=["loop", "pattern", "name", "set"],
+    ids=["loop", "loop in parts", "pattern", "name", "set"],
 )
 def test_a_schema_that_can_not_be_checked(schema: dict[str, Any], message: str) -> None:
     """A schema that would go wrong in the check is an error that says what it is about."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from typing import Any, NamedTuple
 
 from ... import patterns
 from ...schema_drafts import LISTS, MAPS, SCHEMAS, Schema
 from . import formats
+from .possible import is_possible, names, problem, without_endless, without_impossible
 
 # Keywords that no grammar can express.
 _LEFT_OUT = frozenset(
@@ -26,6 +25,8 @@ _OTHERS = frozenset(
 )
 _LENGTHS = ("minLength", "maxLength")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+# Beyond it, not every integer is a 64-bit float, which is what bounds are to llguidance.
+_LARGEST = 2**53
 _COUNTS = ("minProperties", "maxProperties")
 
 
@@ -36,20 +37,23 @@ class Mask(NamedTuple):
     is_exact: bool
 
 
-def build(schema: dict[str, Any], *, merges: bool = True) -> Mask:
+def build(schema: dict[str, Any], *, merges: bool = True, prunes: bool = False) -> Mask:
     """Return what a mask can hold of a schema in draft 2020-12.
 
-    With `merges` False, only one of the schemas that apply in the same place is held: llguidance
-    can't merge some that refer to themselves, and some that give very many combinations.
-
     An object that declares `properties` and says nothing of others gets no others, so that small
-    models come to an end: what fits the closed object fits the open one. Raises ValueError if
-    only JSON without end would fit.
+    models come to an end: what fits the closed object fits the open one. With `merges` False, only
+    one of the schemas that apply in the same place is held: llguidance can't merge some that refer
+    to themselves, and some that give very many combinations. With `prunes`, what refers to
+    something that nothing fits is left out, where it may be. Raises ValueError if only JSON without
+    end would fit.
     """
     builder = _Builder(schema, merges=merges)
-    if not _can_end(builder.schema, builder.definitions):
+    definitions = without_endless(builder.definitions)
+    if definitions[builder.root] is False and builder.definitions[builder.root] is not False:
         raise ValueError("only JSON without end would fit it")
-    return Mask(builder.schema | {"$defs": builder.definitions}, builder.is_exact)
+    if prunes:
+        definitions = without_impossible(definitions)
+    return Mask({"$ref": f"#/$defs/{builder.root}", "$defs": definitions}, builder.is_exact)
 
 
 class _Builder:
@@ -60,7 +64,8 @@ class _Builder:
         self._merges = merges
         self.definitions: dict[str, Any] = {}
         self.is_exact = True
-        self.schema: dict[str, Any] = {"$ref": self._reference("#", alone=True)}
+        self._in_branch = False
+        self.root = self._reference("#", alone=True).removeprefix("#/$defs/")
 
     def _reference(self, pointer: str, *, alone: bool) -> str:
         """Return the reference to a schema: closed in one place, part of an `allOf` in another."""
@@ -95,7 +100,8 @@ class _Builder:
             elif keyword in LISTS:
                 is_one = keyword != "allOf" or len(value) == 1
                 inside = alone if keyword == "prefixItems" else in_place and is_one
-                out[keyword] = [self._schema(each, alone=inside) for each in value]
+                build = self._branch if keyword == "oneOf" else self._schema
+                out[keyword] = [build(each, alone=inside) for each in value]
             elif keyword in MAPS:
                 out[keyword] = {
                     name: self._schema(each, alone=alone) for name, each in value.items()
@@ -105,6 +111,18 @@ class _Builder:
             elif keyword != "$defs":
                 out[keyword] = value
         return out
+
+    def _branch(self, schema: Schema, *, alone: bool) -> Schema:
+        """Return a branch of `oneOf`: llguidance can't tell references apart, but what they name.
+
+        A branch inside a branch stays a reference, so that unions of unions don't multiply.
+        """
+        if self._in_branch or not isinstance(schema, dict) or schema.keys() != {"$ref"}:
+            return self._schema(schema, alone=alone)
+        self._in_branch = True
+        branch = self._schema(self._target(schema["$ref"]), alone=alone)
+        self._in_branch = False
+        return branch
 
     def _one_of_several(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return a schema that holds one thing in its place."""
@@ -142,7 +160,10 @@ class _Builder:
                 for pattern, value in schema["patternProperties"].items()
             }
             schema["patternProperties"] = named
-            if _problem({"type": "object", "patternProperties": dict.fromkeys(named, True)}):
+            schema = _with_names(schema)
+        if "patternProperties" in schema:
+            named = schema["patternProperties"]
+            if problem({"type": "object", "patternProperties": dict.fromkeys(named, True)}):
                 # Names that match would be forbidden as additional ones.
                 schema = self._left(schema, "patternProperties", "additionalProperties")
         return self._counts(schema, alone=alone)
@@ -167,7 +188,7 @@ class _Builder:
             "additionalProperties": has_others,
             **{name: schema[name] for name in _COUNTS if name in schema},
         }
-        if alone and not schema.keys() & _IN_PLACE and _is_possible(probe):
+        if alone and not schema.keys() & _IN_PLACE and is_possible(probe):
             # Of several undeclared properties, two may have the same name, and count as one.
             if schema.get("minProperties", 0) > len(required) + 1:
                 self.is_exact = False
@@ -189,7 +210,7 @@ class _Builder:
         format_ = {} if schema.keys() & {"enum", "const"} else formats.as_keyword(schema)
         # A format is an annotation: it is left out if it contradicts the rest.
         both = strict | format_
-        if format_.keys().isdisjoint(strict) and _problem({"type": "string", **both}) is None:
+        if format_.keys().isdisjoint(strict) and problem({"type": "string", **both}) is None:
             return rest | both
         return rest | self._first("string", strict, weaker, lengths, {})
 
@@ -201,13 +222,14 @@ class _Builder:
             return schema
         strict = bounds | ({"multipleOf": schema["multipleOf"]} if "multipleOf" in schema else {})
         kind = "integer" if schema.get("type") == "integer" else "number"
-        if kind == "number" and _includes_a_bound(bounds):
+        is_rounded = any(abs(bound) > _LARGEST for bound in bounds.values())
+        if is_rounded or (kind == "number" and _includes_a_bound(bounds)):
             self.is_exact = False
         return rest | self._first(kind, strict, bounds, {})
 
     def _first(self, kind: str, *choices: dict[str, Any]) -> dict[str, Any]:
         """Return the first of these keywords that llguidance can do; the first is exact."""
-        chosen = next(each for each in choices if not each or _is_possible({"type": kind, **each}))
+        chosen = next(each for each in choices if not each or is_possible({"type": kind, **each}))
         if chosen != choices[0]:
             self.is_exact = False
         return chosen
@@ -236,6 +258,21 @@ def _is_idle(keyword: str, schema: dict[str, Any]) -> bool:
     if keyword in ("minContains", "maxContains"):
         return "contains" not in schema
     return keyword == "uniqueItems" and schema[keyword] is False
+
+
+def _with_names(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that declares the properties which a pattern names, if they can run out.
+
+    Once all of them are written, a grammar would allow one more, and then find no name for it.
+    """
+    named = schema["patternProperties"]
+    if schema.get("additionalProperties") is not False or not all(map(names, named)):
+        return schema
+    declared = dict(schema.get("properties", {}))
+    for pattern, value in named.items():
+        for name in names(pattern):
+            declared[name] = {"allOf": [declared[name], value]} if name in declared else value
+    return _without(schema, "patternProperties") | {"properties": declared}
 
 
 def _includes_a_bound(bounds: dict[str, Any]) -> bool:
@@ -269,57 +306,3 @@ def _named_properties(schema: dict[str, Any]) -> dict[str, Any]:
     else:
         return schema
     return _without(schema, "propertyNames") | closed
-
-
-def _is_possible(schema: dict[str, Any]) -> bool:
-    """Whether llguidance can do a schema, if only to find that nothing fits it."""
-    problem = _problem(schema)
-    return problem is None or "nsatisfiable" in problem
-
-
-def _problem(schema: dict[str, Any]) -> str | None:
-    """Return why llguidance can't do a schema, or None if it can."""
-    return _problem_with(json.dumps(schema))
-
-
-@functools.lru_cache(maxsize=1024)
-def _problem_with(schema: str) -> str | None:
-    from llguidance import LLMatcher
-
-    try:
-        grammar = LLMatcher.grammar_from_json_schema(schema)
-    except ValueError as error:
-        return str(error)
-    return LLMatcher.validate_grammar(grammar) or None
-
-
-def _can_end(root: Schema, definitions: dict[str, Any]) -> bool:
-    """Whether some JSON that ends can fit a schema."""
-    ending: set[str] = set()
-    while True:
-        more = {f"#/$defs/{name}" for name, each in definitions.items() if _ends(each, ending)}
-        if more == ending:
-            return _ends(root, ending)
-        ending = more
-
-
-def _ends(schema: Schema, ending: set[str]) -> bool:
-    """Whether JSON that fits a schema can end, if that of these references can."""
-    if isinstance(schema, bool):
-        return True
-    if "$ref" in schema and schema["$ref"] not in ending:
-        return False
-    if not all(_ends(each, ending) for each in schema.get("allOf", ())):
-        return False
-    for keyword in ("anyOf", "oneOf"):
-        if keyword in schema and not any(_ends(each, ending) for each in schema[keyword]):
-            return False
-    if schema.get("type") in ("array", ["array"]):
-        least = schema.get("minItems", 0)
-        items = schema.get("prefixItems", [])[:least]
-        items += [schema.get("items", True)] * (least > len(items))
-        return all(_ends(item, ending) for item in items)
-    if schema.get("type") in ("object", ["object"]):
-        declared = schema.get("properties", {})
-        return all(_ends(declared.get(name, True), ending) for name in schema.get("required", ()))
-    return True

@@ -59,16 +59,15 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
     except ValueError as problem:
         raise RequestError(f"the schema is {problem}") from None
     text = json.dumps(schema)
-    reason = ""
-    for merges in (True, False):
-        try:
-            mask = _mask(text, merges)
-            return _compile(mask, tokenizer)
-        except ValueError as problem:
-            reason = reason or " ".join(str(problem).split())[:200]
-            if "nsatisfiable" in reason:
-                break
-    raise RequestError(f"this schema can't be used to guide a local model: {reason}")
+    try:
+        return _compile(_mask(text), tokenizer)
+    except ValueError as problem:
+        reason = " ".join(str(problem).split())[:200]
+    weaker = {"prunes": True} if "nsatisfiable" in reason else {"merges": False}
+    try:
+        return _compile(_mask(text, **weaker), tokenizer)
+    except ValueError:
+        raise RequestError(f"this schema can't be used to guide a local model: {reason}") from None
 
 
 def _compile(mask: mask_schema.Mask, tokenizer: Any) -> Grammar:
@@ -89,13 +88,13 @@ def _compile(mask: mask_schema.Mask, tokenizer: Any) -> Grammar:
 
 
 @functools.lru_cache(maxsize=64)
-def _mask(text: str, merges: bool) -> mask_schema.Mask:
+def _mask(text: str, **options: bool) -> mask_schema.Mask:
     """Return what a mask can hold of a schema, written as JSON. Raises ValueError."""
     schema = modern(json.loads(text))
     number = _rounded_integer(schema)
     if number is not None:
         raise ValueError(f"the mask would round {number}")
-    return mask_schema.build(schema, merges=merges)
+    return mask_schema.build(schema, **options)
 
 
 def _rounded_integer(schema: Mapping[str, Any]) -> int | None:

@@ -219,6 +219,16 @@ def test_python_types() -> None:
     assert ends > 4 * len(PYTHON)
 
 
+def test_unions_of_models() -> None:
+    """A union whose models differ in a constant is held by the mask, also one of references."""
+    union = TypeAdapter(Annotated[Cat | Dog, Field(discriminator="kind")])
+    assert "$ref" in str(union.json_schema())
+    grammar = compile_schema(union.json_schema(), BYTES)
+    assert grammar.level == "strict"
+    assert allows(grammar, {"kind": "dog", "name": None})
+    assert not allows(grammar, {"kind": "dog", "lives": 9})
+
+
 def test_times_without_an_offset() -> None:
     """A date and time may have an offset or none, since Python has types for both."""
     grammar = compile_schema({"type": "string", "format": "date-time"}, BYTES)
@@ -272,6 +282,55 @@ def test_what_can_not_be_merged(schema: Schema, value: Any) -> None:
     grammar = compile_schema(schema, BYTES)
     assert grammar.level == "lenient"
     assert fits(value, schema)
+
+
+NEVER: Schema = {"type": "array", "items": {"$ref": "#/$defs/never"}, "minItems": 1}
+NOTHING: Schema = {"type": "integer", "minimum": 2, "maximum": 1}
+
+
+@pytest.mark.parametrize(
+    ("schema", "right", "stuck"),
+    [
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/never"}, "b": {}}},
+            {"b": 1},
+            '{"a"',
+        ),
+        ({"anyOf": [{"$ref": "#/$defs/never"}, {"type": "null"}]}, None, "["),
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/nothing"}, "b": {}}},
+            {"b": 1},
+            '{"a"',
+        ),
+        ({"type": "array", "items": {"$ref": "#/$defs/nothing"}}, [], "[1"),
+        (
+            {
+                "type": "object",
+                "patternProperties": {"^(?:en|de)$": {"type": "string"}},
+                "required": ["en", "de"],
+                "additionalProperties": False,
+            },
+            {"en": "a", "de": "b"},
+            '{"en":"a","de":"b",',
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {"c": {"minimum": 0}},
+                "patternProperties": {"^[cd]$": {"type": "integer"}},
+                "additionalProperties": False,
+            },
+            {"c": 1, "d": -1},
+            '{"d":1,',
+        ),
+    ],
+)
+def test_no_way_into_a_dead_end(schema: Schema, right: Any, stuck: str) -> None:
+    """A mask leaves out what could never be brought to an end."""
+    grammar = compile_schema({**schema, "$defs": {"never": NEVER, "nothing": NOTHING}}, BYTES)
+    assert allows(grammar, right)
+    tokens = BYTES.tokenize_str(stuck)
+    assert grammar.matcher.validate_tokens(tokens) < len(tokens)
 
 
 class Letters:

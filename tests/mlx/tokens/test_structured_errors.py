@@ -55,7 +55,7 @@ IMPOSSIBLE: dict[str, tuple[Schema, str]] = {
     ),
     "loop of references": (
         {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
-        f"{GUIDE}only JSON without end would fit it",
+        "the schema is not usable: it refers to itself without end",
     ),
     "itself required": (
         {
