@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .. import json_schema, openai_plugin
+from ..costs.usage import count_units
 from ..endings import Ending, ending
 from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
 from .inner import text_of
@@ -34,7 +35,8 @@ def check(
     text = text_of(events)
     ended = _ending(response)
     if not text.strip() and not calls:
-        raise _nothing(events, ended)
+        thoughts = any(event.type == "reasoning" for event in events)
+        raise _nothing(ended, thoughts=thoughts or _only_thought(response))
     if ended and ended.how == "broken":
         raise IncompleteAnswer(_stopped(ended))
     # To llm and its plugins, an empty schema is none.
@@ -81,8 +83,19 @@ def _ending(response: _BaseResponse) -> Ending | None:
     return ending(response.response_json)
 
 
-def _nothing(events: Sequence[StreamEvent], ended: Ending | None) -> EmptyAnswer:
-    thoughts = any(event.type == "reasoning" for event in events)
+def _only_thought(response: _BaseResponse) -> bool:
+    """Whether all tokens of the output were thoughts, which may not be shown."""
+    output, details = response.output_tokens, response.token_details
+    if not (output and details):
+        return False
+    try:
+        counts = count_units(response.input_tokens or 0, output, details, None).counts
+    except ValueError:
+        return False
+    return output == counts.get("output_reasoning_tokens")
+
+
+def _nothing(ended: Ending | None, *, thoughts: bool) -> EmptyAnswer:
     what = "only thoughts" if thoughts else "answered with nothing"
     fix = RAISE_LIMIT if ended and ended.how == "limit" else None
     if thoughts and fix:

@@ -230,6 +230,16 @@ async def test_thoughts_are_shown_as_they_come(ask: Ask, toys: Toys) -> None:
     assert came == ["Hm. ", "made", "Yes."]
 
 
+async def test_hidden_thoughts(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """Thoughts that were not to be shown are told by their tokens."""
+    last = gemini.last(finish="MAX_TOKENS", thoughts=50)
+    del last["usageMetadata"]["candidatesTokenCount"]
+    gemini.answer(httpx_mock, last)
+    response = await ask("Go", tier="cloud", hide_reasoning=True)
+    reason = response.response_json["tiered"]["attempts"][0]["reason"]
+    assert reason == "only thoughts, cut off at max_tokens"
+
+
 async def test_several_candidates(ask: Ask, httpx_mock: HTTPXMock) -> None:
     """Only the first candidate is read."""
     first, second = (
