@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 _FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>")
 _PARAMETER = re.compile(r"\s*<parameter=([^<>\n]+)>")
 _END = re.compile(r"\s*</function>")
-# A tag inside a value ends nothing: after the one that does, only the next tag or nothing follows.
-_VALUE_END = re.compile(
-    r"</parameter>(?=\s*(?:<parameter=|</function>\s*(?:<function=|\Z)))", re.DOTALL
-)
+# A tag inside a value ends nothing: after one that does, only the next tag or nothing follows.
+_CALL_END = r"</function>\s*(?:<function=|\Z)"
+_VALUE_END = rf"</parameter>(?=\s*(?:<parameter=|{_CALL_END}))"
 
 
 @dataclass(frozen=True)
@@ -82,29 +81,43 @@ def read_tagged_calls(text: str, schemas: Schemas) -> list[WrittenCall]:
         if start is None:
             raise ValueError(f"expected <function=name>, not {_beginning(rest)}")
         name, rest = start[1].strip(), rest[start.end() :]
-        arguments, rest = _tagged_arguments(rest)
-        calls.append(WrittenCall(name, typed(arguments, schemas.get(name, {}))))
+        schema = schemas.get(name, {})
+        arguments, rest = _tagged_arguments(rest, schema)
+        calls.append(WrittenCall(name, typed(arguments, schema)))
     if not calls:
         raise ValueError("it is empty")
     return calls
 
 
-def _tagged_arguments(text: str) -> tuple[dict[str, str], str]:
+def _tagged_arguments(text: str, schema: Mapping[str, Any]) -> tuple[dict[str, str], str]:
     """Return the arguments of a call as texts, and what follows the call."""
     arguments: dict[str, str] = {}
     while not (end := _END.match(text)):
         start = _PARAMETER.match(text)
         if start is None:
             raise ValueError(f"expected <parameter=name> or </function>, not {_beginning(text)}")
-        value_end = _VALUE_END.search(text, start.end())
-        if value_end is None:
-            raise ValueError(f"the parameter {start[1]!r} is not closed by </parameter>")
-        name, value = start[1].strip(), text[start.end() : value_end.start()]
+        name = start[1].strip()
         if name in arguments:
             raise ValueError(f"the parameter {name!r} is there twice")
+        value_end = _value_end(schema, {*arguments, name}).search(text, start.end())
+        if value_end is None:
+            raise ValueError(f"the parameter {name!r} is not closed by </parameter>")
+        value = text[start.end() : value_end.start()]
         arguments[name] = value.removeprefix("\n").removesuffix("\n")
         text = text[value_end.end() :]
     return arguments, text[end.end() :]
+
+
+def _value_end(schema: Mapping[str, Any], given: set[str]) -> re.Pattern[str]:
+    """Return a pattern for what ends a value.
+
+    Models forget </parameter>: the end of the call ends a value too, and so does another of the
+    tool's parameters on a line of its own.
+    """
+    properties = schema.get("properties")
+    others = properties.keys() - given if isinstance(properties, dict) else ()
+    starts = [rf"\n\s*<parameter={re.escape(name)}>" for name in sorted(others)]
+    return re.compile("|".join([_VALUE_END, *(f"(?={end})" for end in (*starts, _CALL_END))]))
 
 
 def _beginning(text: str) -> str:

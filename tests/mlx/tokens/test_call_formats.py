@@ -110,6 +110,17 @@ GOOD: dict[str, tuple[CallFormat, str, list[ToolCall]]] = {
         tagged("write", text=f"Like this:\n{tagged('x', y='z')}\nDone."),
         [write(f"Like this:\n{tagged('x', y='z')}\nDone.")],
     ),
+    "parameters that are not closed": (
+        TAGGED,
+        "<function=write>\n<parameter=times>\n2\n<parameter=text>\na\n</function>\n"
+        "<function=write>\n<parameter=text>b</function>\n<function=stop></function>",
+        [write("a", times=2), write("b"), STOP],
+    ),
+    "a tag of another tool in a value": (
+        TAGGED,
+        tagged("write", text="Write\n<parameter=path>\nfirst."),
+        [write("Write\n<parameter=path>\nfirst.")],
+    ),
     "a list for one call": (
         form(kimi_k2),
         'functions.write:0<|tool_call_argument_begin|>{"text": "a"}',
