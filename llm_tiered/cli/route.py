@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="File to attach",
 )
+@click.option("tools", "-T", "--tool", multiple=True, help="Tool that the model may call")
+@click.option("functions", "--functions", multiple=True, help="The same, as Python code or a file")
 @click.option("api_key", "--key", help="API key for the cloud, or the name of a stored one")
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of `llm prompt` that the decision depends on
@@ -40,10 +42,14 @@ def command(  # noqa: PLR0913, PLR0917 - the options of `llm prompt` that the de
     options: tuple[tuple[str, str], ...],
     schema: str | None,
     attachments: tuple[str, ...],
+    tools: tuple[str, ...],
+    functions: tuple[str, ...],
     api_key: str | None,
     json_: bool,
 ) -> None:
     """Show where a prompt would go and why, without calling a model."""
+    from llm.cli import _gather_tools
+
     model = tiered_model()
     outer = llm.Prompt(
         prompt or "",
@@ -51,6 +57,7 @@ def command(  # noqa: PLR0913, PLR0917 - the options of `llm prompt` that the de
         system=system,
         schema=read_schema(schema),
         attachments=[llm.Attachment(path=path) for path in attachments],
+        tools=_gather_tools(list(tools), list(functions), model=model),
         options=model.Options(**read_options(model, options)),
     )
     request = TieredRequest(outer, None, api_key)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -227,6 +228,36 @@ def test_a_model_without_attachments_is_skipped(tmp_path: Path) -> None:
     chain = outcomes(route("-a", str(image), "--key", KEY))
     assert chain["medium"] == ("skipped", "can't read attachments")
     assert chain["cloud"] == ("ready", None)
+
+
+DOUBLE = "def double(number: int) -> int:\n    return 2 * number"
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+@pytest.mark.parametrize("given", [["-T", "llm_time"], ["--functions", DOUBLE]])
+def test_tools_skip_models_without_them(tiny: Path, given: list[str]) -> None:
+    """Tools of plugins and functions skip only the models that can't call tools."""
+    assert outcomes(route(*given, "--key", KEY))["medium"] == ("ready", None)
+    (tiny / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((tiny / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "{{ messages[-1].content }}"
+    (tiny / "tokenizer_config.json").write_text(json.dumps(settings))
+    chain = outcomes(route(*given, "--key", KEY))
+    assert chain["medium"] == ("skipped", "can't do tools")
+    assert chain["cloud"] == ("ready", None)
+
+
+@pytest.mark.usefixtures("tiny_tiers")
+def test_tools_of_the_service() -> None:
+    """A tool that Google runs itself skips all models but Gemini."""
+    chain = outcomes(route("-T", "GoogleSearch", "--key", KEY))
+    assert chain["medium"] == ("skipped", "has no server-side tool GoogleSearch")
+    assert chain["cloud"] == ("ready", None)
+
+
+def test_an_unknown_tool_is_reported() -> None:
+    """A tool that nobody has is an error with the known ones."""
+    assert "Tool(s) nosuch not found" in run("route", "Hello", "-T", "nosuch", code=1).stderr
 
 
 def test_a_damaged_model_is_skipped(tiny: Path, tiny_tiers: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -33,6 +34,12 @@ class Counting:
         """Call every prompt easy."""
         self.estimates += 1
         return 2
+
+
+@pytest.fixture(autouse=True)
+def _none_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No response is prepared, whatever other tests left behind."""
+    monkeypatch.setattr(request_module, "_prepared", WeakKeyDictionary())
 
 
 @pytest.fixture
