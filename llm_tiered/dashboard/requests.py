@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +168,7 @@ def find_request(path: Path, id_: str) -> LoggedRequest | None:
                     f"select options_json from {table} where id = ?",  # noqa: S608 - our names
                     (id_,),
                 ).fetchone()
-                return _request(
+                request = _request(
                     table,
                     row,
                     options=options,
@@ -176,6 +176,8 @@ def find_request(path: Path, id_: str) -> LoggedRequest | None:
                     earlier=turn.earlier,
                     answer=turn.answer,
                 )
+                whole = messages.whole_response(database, id_, request.response_json)
+                return replace(request, response_json=whole)
     return None
 
 

@@ -7,6 +7,7 @@ last message of its prompt (`parent_message_hash`) and of its answer (`tip_messa
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,6 @@ from ..wording import visible
 from .database import has_table
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Sequence
 
 TABLES = ("messages", "parts", "fragments", "attachments")
@@ -138,6 +138,22 @@ def shown_turn(database: sqlite3.Connection, table: str, id_: str) -> ShownTurn:
         start - len(system),
         _shown(database, messages[end:]),
     )
+
+
+def whole_response(database: sqlite3.Connection, id_: str, response_json: Any) -> Any:
+    """Return the parsed response_json of a turn, with the texts that llm keeps only once put in.
+
+    Where they are gone, or the log is that of another version of llm, it is returned as it is.
+    """
+    import sqlite_utils
+    from llm.logs import LogStore
+
+    try:
+        if '{"$' in json.dumps(response_json):
+            return LogStore(sqlite_utils.Database(database)).turn_response_json(id_)
+    except (ValueError, LookupError, TypeError, RecursionError, sqlite3.Error):
+        pass
+    return response_json
 
 
 def _older_turn(database: sqlite3.Connection, id_: str) -> ShownTurn:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import llm
+import sqlite_utils
 from llm.parts import AttachmentPart, ReasoningPart, ToolCallPart, ToolResultPart
 
 from llm_tiered.dashboard.requests import find_request
@@ -15,9 +16,11 @@ from tests.dashboard.texts import add_messages, message
 from tests.make_log import add, turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from llm_tiered.dashboard.requests import LoggedRequest
+    from tests.toys import Toys
 
 
 def find(log: Path, id_: str = "one") -> LoggedRequest:
@@ -93,6 +96,29 @@ def test_fragments(log: Path) -> None:
     assert find(log).messages[0].parts[0].text == f"{novel}Summarise."
     change(log, "delete from fragments")
     assert "no longer in the log" in find(log).messages[0].parts[0].text
+
+
+def test_texts_of_the_response(toys: Toys, logged: Callable[[], Any], logs: Path) -> None:
+    """Texts of a model's own response that llm keeps only once are put back in their places."""
+    text = "It was a dark and stormy night, and the rain fell in torrents. " * 3
+
+    def double(number: int) -> int:
+        """Twice the number, said in so many words that llm keeps this only once in its log."""
+        return 2 * number
+
+    toys.small.tools = True
+    toys.small.does = [text]
+    logged()
+    response = llm.get_model("tiered").prompt("Hello", tools=[double], tier="small")
+    response.text()
+    response.response_json = {"tiered": {}, "response": {"text": text, "tool": double.__doc__}}
+    with closing(sqlite3.connect(logs)) as database:
+        response.log_to_db(sqlite_utils.Database(database))
+        [[stored]] = database.execute("select response_json from turns")
+    assert "stormy" not in stored
+    assert find(logs, response.id).inner_response == {"text": text, "tool": double.__doc__}
+    change(logs, "delete from parts")
+    assert '"$"' in str(find(logs, response.id).inner_response).replace("'", '"')
 
 
 def test_circular_chain(log: Path) -> None:
