@@ -114,7 +114,8 @@ def inner_options(
         spellings = [spelling for spelling in SAMPLING.get(name, (name,)) if spelling in known]
         if spellings:
             values[spellings[0]] = value
-            limit = spellings[0] if name == "max_tokens" else limit
+            if name in SAMPLING["max_tokens"]:
+                limit = spellings[0] if name == "max_tokens" else None
         elif name not in SAMPLING and name not in requested:
             values[name] = value
     options = inner.Options(**values)

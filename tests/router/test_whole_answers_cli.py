@@ -129,6 +129,19 @@ def test_chat(httpx_mock: HTTPXMock, turns: Callable[[], Turns]) -> None:
     assert [turn["resolved_model"] for turn in turns()] == ["mlx/toy-medium", gemini.MODEL]
 
 
+def test_broken_chat(httpx_mock: HTTPXMock, turns: Callable[[], Turns]) -> None:
+    """An answer that breaks off ends `llm chat` with a line; what came before is logged."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    gemini.answer(httpx_mock, HALF)
+    result = run("chat", *CLOUD, stdin="Go\nAgain\nexit\n")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("Half an")
+    assert result.stderr == (
+        f"Error: {gemini.MODEL} broke off its answer: the stream ended without a finish reason\n"
+    )
+    assert len(turns()) == 1
+
+
 @pytest.mark.parametrize("way", [[], ["--async"]])
 def test_tool_loop(
     toys: Toys, httpx_mock: HTTPXMock, turns: Callable[[], Turns], way: list[str]
