@@ -85,6 +85,11 @@ class RunningSequence:
         return own_state or self.draft_request is not None or not self.model.batches
 
     @property
+    def penalties(self) -> list[Callable[[Any, Any], Any]]:
+        """The logits processors that are not the schema's."""
+        return self._penalties
+
+    @property
     def processors(self) -> list[Callable[[Any, Any], Any]]:
         """The logits processors, in order."""
         return [*self._penalties, self.constraint] if self.constraint else self._penalties
@@ -123,10 +128,11 @@ class RunningSequence:
             self._job.emit(Prefill(done, total))
 
     def push(
-        self, token: int, finish_reason: str | None, step: StepLogprobs, row: int = 0
+        self, token: int, finish_reason: str | None, step: StepLogprobs | None, row: int = 0
     ) -> str | None:
         """Add the next token, whose log-probability is in this row of the step.
 
+        Without a step, it was the only one possible.
         Returns the finish reason once the answer is complete. Raises an error if this sequence
         can't continue; others are not affected.
         """
@@ -225,7 +231,7 @@ class RunningSequence:
 
     def _cut_off_by(self, finish_reason: str) -> CutOff | None:
         """Return what ended a JSON answer before it was complete, or None."""
-        if self.constraint is None or self.constraint.complete:
+        if self.constraint is None or self.constraint.is_complete(len(self._generated)):
             return None
         if finish_reason == "length":
             return "length"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...errors import RequestError
 from ..tokens.logprobs import StepLogprobs
+from . import layer_caches
+from .constrained import constrained_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from .loading import LoadedModel
     from .sequence import RunningSequence
 
-# A token, its log-probabilities and, with a draft model, whether the draft model guessed it.
-Steps: TypeAlias = "Generator[tuple[Any, ...], None, None]"
+# Tokens, and log-probabilities over the vocabulary, unless nothing else was possible.
+Steps: TypeAlias = "Generator[tuple[list[int], Any], None, None]"
 
 # Tokens in one prefill step: mlx-lm's default. Other runners get their turn after each step.
 PREFILL_STEP = 2048
@@ -46,6 +48,8 @@ class Solo:
         self._prefill_tokens = 0
         # The layers' caches, model by model.
         self._caches: list[list[Any]] = []
+        # Tokens in the caches that are no longer part of the answer.
+        self._surplus = 0
         self._steps: Steps | None = None
 
     def __len__(self) -> int:
@@ -74,15 +78,24 @@ class Solo:
             if self._steps is None:
                 self._prefill()
                 return
-            token, logprobs, *_ = next(self._steps)
+            tokens, logprobs = next(self._steps)
             self._unread = []
-            step = StepLogprobs([token], [logprobs])
-            ended = sequence.push(token, self._finish_reason(token), step)
+            ended = self._push(tokens, logprobs)
         except Exception as error:
             self.fail(error)
             ended = "failed"
         if ended:
             self.close()
+
+    def _push(self, tokens: list[int], logprobs: Any) -> str | None:
+        """Pass tokens to the sequence, and return the finish reason once it is complete."""
+        step = None if logprobs is None else StepLogprobs(tokens, [logprobs])
+        for left, token in zip(reversed(range(len(tokens))), tokens, strict=True):
+            ended = self._sequence.push(token, self._finish_reason(token), step)
+            if ended:
+                self._surplus = left
+                return ended
+        return None
 
     def fail(self, error: Exception) -> None:
         """End the sequence with an error."""
@@ -113,7 +126,8 @@ class Solo:
                 cache = [layer for layers in self._caches for layer in layers]
                 if len(self.models) > 1:
                     _trim_to_shortest(cache)
-                keep(self._processed(), cache)
+                if layer_caches.trim(cache, self._surplus):
+                    keep(self._processed(), cache)
         self._caches = []
 
     def _prefill(self) -> None:
@@ -162,30 +176,44 @@ class Solo:
         self._caches = _split(cache, len(new[0])) if cache else new
 
     def _generate(self) -> Steps:
-        """Return mlx-lm's generator of tokens, with or without a draft model."""
+        """Return the generator of tokens: our own under a schema, else mlx-lm's."""
         import mlx.core as mx
         from mlx_lm.generate import generate_step, speculative_generate_step
 
         sequence = self._sequence
+        if sequence.constraint:
+            return constrained_steps(
+                self.model.model,
+                self._caches[0],
+                sequence.tokens,
+                sampler=sequence.sampler,
+                penalties=sequence.penalties,
+                constraint=sequence.constraint,
+            )
         last = mx.array(self._unread)
         settings: dict[str, Any] = {
             "max_tokens": sequence.tokens_left,
             "sampler": sequence.sampler,
             "prompt_cache": [layer for cache in self._caches for layer in cache],
         }
-        steps: Steps
         if len(self.models) > 1:
             models = [model.model for model in self.models]
-            steps = speculative_generate_step(last, *models, **settings)
-        else:
-            processors = _with_all_tokens(sequence.processors, sequence.tokens[:-1])
-            steps = generate_step(last, self.model.model, logits_processors=processors, **settings)
-        return steps
+            return _one_by_one(speculative_generate_step(last, *models, **settings))
+        processors = _with_all_tokens(sequence.penalties, sequence.tokens[:-1])
+        steps = generate_step(last, self.model.model, logits_processors=processors, **settings)
+        return _one_by_one(steps)
 
     def _finish_reason(self, token: int) -> str | None:
         if token in self.model.tokenizer.eos_token_ids:
             return "stop"
         return "length" if self._sequence.tokens_left == 1 else None
+
+
+def _one_by_one(steps: Generator[tuple[Any, ...], None, None]) -> Steps:
+    """Yield what mlx-lm's generators yield: a token, its log-probabilities and more."""
+    with closing(steps):
+        for token, logprobs, *_ in steps:
+            yield [token], logprobs
 
 
 def _new_caches(models: tuple[LoadedModel, ...], bits: int | None) -> list[list[Any]]:

@@ -21,11 +21,17 @@ class Statistics:
         self._started = time.perf_counter()
         self._first_token: float | None = None
 
-    def add_token(self, step: StepLogprobs, row: int) -> None:
-        """Count a generated token, whose log-probability is in this row of the step."""
+    def add_token(self, step: StepLogprobs | None, row: int) -> None:
+        """Count a generated token, whose log-probability is in this row of the step.
+
+        Without a step, it was the only one possible.
+        """
         if self._first_token is None:
             self._first_token = time.perf_counter()
-        self._logprobs.add(step, row)
+        if step is None:
+            self._logprobs.add_certain()
+        else:
+            self._logprobs.add(step, row)
 
     def summary(  # each is one field of the event
         self,

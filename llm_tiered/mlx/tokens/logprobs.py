@@ -43,6 +43,11 @@ class Logprobs:
         self.values()
         self._latest = (step, row)
 
+    def add_certain(self) -> None:
+        """Add a token that was the only one possible, and so had the probability 1."""
+        self.values()
+        self._values.append(0.0)
+
     def values(self) -> list[float]:
         """Return one value for each token so far."""
         if self._latest is not None:

@@ -144,12 +144,16 @@ class Constraint:
         self._reasoning: list[int] = []
         self._started = False
         self._mask: Any = None
+        # The numbers of tokens taken note of, and of those that complete the JSON.
+        self._added = 0
+        self._complete_at: int | None = None
 
-    @property
-    def complete(self) -> bool:
-        """Whether the JSON is complete, so that only the end of the turn may follow."""
-        matcher = self.grammar.matcher
-        return not self._after and matcher.is_stopped() and not matcher.is_error()
+    def is_complete(self, generated: int) -> bool:
+        """Return whether the JSON is complete after this number of generated tokens.
+
+        Only the end of the turn may follow then.
+        """
+        return self._complete_at is not None and self._complete_at <= generated
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
         """Return the logits with every token that is not allowed next at minus infinity."""
@@ -190,6 +194,21 @@ class Constraint:
             self._after = [] if self._reasoning == self._after else self._after
         elif not matcher.is_stopped() and not matcher.consume_token(token):
             raise _dead_end(matcher)
+        self._added += 1
+        if self._complete_at is None and matcher.is_stopped() and not matcher.is_error():
+            self._complete_at = self._added
+
+    def take_forced(self) -> list[int]:
+        """Return the tokens that must come next because no others are allowed.
+
+        The constraint counts on them from now on: it must be called with all of them next.
+        """
+        if self._after or self.error is not None or self.grammar.matcher.is_stopped():
+            return []
+        forced: list[int] = self.grammar.matcher.compute_ff_tokens()
+        for token in forced[:-1]:
+            self.add(token)
+        return forced
 
     def _masked(self, logits: Any, also: list[int]) -> Any:
         """Return the logits of what the grammar allows next and of the tokens in `also`."""
