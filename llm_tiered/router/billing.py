@@ -65,7 +65,8 @@ class Billing:
         entry = Entry(self._response_id, number, now, inner.model_id, cost, held=True)
         try:
             with Ledger(ledger_path()) as ledger, ledger.writing():
-                budget.check_limits(self._limits, ledger.spent(*period_starts()), cost)
+                if budget.is_set(self._limits):
+                    budget.check_limits(self._limits, ledger.spent(*period_starts()), cost)
                 ledger.put([entry])
                 ledger.forget_old(now)
         except TieredError as error:
