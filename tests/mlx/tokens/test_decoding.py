@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import copy
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from llm_tiered.mlx.tokens.thinking import Thinking
 
@@ -287,3 +289,26 @@ def test_stopped(tokenizer: Any) -> None:
     assert pieces == [[Text("a")], [], []]
     assert decoder.stopped
     assert decoder.finish() == []
+
+
+def test_markers_of_several_tokens(tmp_path: Path) -> None:
+    """A marker that the model has no single token for is looked for in the text."""
+    from mlx_lm.utils import load_tokenizer
+
+    folder = build("phi3", tmp_path, layers=1)
+    config = json.loads((folder / "tokenizer.json").read_text())
+    for token in ("<|channel>", "<channel|>"):
+        added = {**config["added_tokens"][-1], "content": token}
+        config["added_tokens"].append({**added, "id": added["id"] + 1})
+    (folder / "tokenizer.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(folder)
+    assert [len(tokenizer.think_start_tokens) > 1, len(tokenizer.think_end_tokens)] == [True, 1]
+    text = "<|channel>thought\nHe greets, <channel, that is.<channel|>Hi!"
+    decoder = Decoder(tokenizer, [], thinking="possible")
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    events = [event for token in tokens for event in decoder.push(token)] + decoder.finish()
+    kinds = {Text: "text", Reasoning: "reasoning", ToolText: "tool"}
+    assert joined((kinds[type(event)], event.text) for event in events) == [
+        ("reasoning", "\nHe greets, <channel, that is."),
+        ("text", "Hi!"),
+    ]

@@ -7,12 +7,14 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import llguidance
 import llm
 import pytest
 from click.testing import CliRunner
 from llm.cli import cli
 
 from llm_tiered.errors import EmptyAnswer
+from llm_tiered.mlx.tokens.structured import compile_schema, make_constraint
 from tests.chat_templates import QWEN2_TEMPLATE, QWEN3_TEMPLATE
 from tests.mlx.models import local_model
 from tests.tiny_models import build
@@ -340,3 +342,25 @@ def test_reasoning_before_a_tool_call(models: dict[str, llm.Model], scripts: Scr
 
     assert models[THINKER].chain("Hello", tools=[greet]).text() == "Hi!"
     assert greeted == ["Hi!"]
+
+
+def test_mask_begins_after_the_thoughts() -> None:
+    """Nothing is masked inside the thoughts; where they are optional, they may begin or not."""
+    import mlx.core as mx
+
+    tokenizer = llguidance.LLTokenizer("byte")
+
+    def allowed(written: str, start: bytes) -> str:
+        grammar = compile_schema({"const": 1}, tokenizer)
+        constraint = make_constraint(grammar, written.encode(), think_end=b"}>", think_start=start)
+        logits: Any = constraint(mx.array([0]), mx.zeros((1, tokenizer.vocab_size)))
+        assert constraint.error is None
+        return "".join(chr(token) for token in range(32, 128) if logits[0, token].item() == 0)
+
+    everything = allowed("", b"")
+    assert len(everything) == 96
+    expected = {"": "1<", "<": everything, "<a}": everything, "<a}>": "1", "<}}>": "1"}
+    assert {written: allowed(written, b"<") for written in expected} == {
+        written: "".join(sorted(characters)) for written, characters in expected.items()
+    }
+    assert allowed("a}>", b"") == "1"
