@@ -111,8 +111,10 @@ def _refuse(constant: str) -> Any:
 def _dump(schema: Mapping[str, Any]) -> str:
     try:
         return json.dumps(schema)
-    except (TypeError, RecursionError) as error:
+    except TypeError as error:
         raise ValueError(f"not a valid JSON Schema: {error}") from None
+    except RecursionError:
+        raise ValueError("not usable: it is nested too deeply") from None
 
 
 @functools.lru_cache(maxsize=64)
