@@ -86,28 +86,30 @@ class _Builder:
             return schema
         if schema.get("not") in (True, {}):
             return False
+        # Neighbours in the same place may say something of the parts too.
+        parts_alone = alone and not schema.keys() & _IN_PLACE
         schema = self._number(self._text(self._object(schema, alone=alone)))
         if not self._merges:
             schema = self._one_of_several(schema)
         # What stands beside other keywords is not alone, unless these only name types.
         in_place = alone and len(schema.keys() - {"type", "$defs"}) == 1
         # A property may have to fit the schema of a pattern too.
-        alone = alone and not schema.keys() >= {"properties", "patternProperties"}
+        parts_alone = parts_alone and not schema.keys() >= {"properties", "patternProperties"}
         out: dict[str, Any] = {}
         for keyword, value in schema.items():
             if keyword == "$ref":
                 out[keyword] = self._reference(value, alone=in_place)
             elif keyword in LISTS:
                 is_one = keyword != "allOf" or len(value) == 1
-                inside = alone if keyword == "prefixItems" else in_place and is_one
+                inside = parts_alone if keyword == "prefixItems" else in_place and is_one
                 build = self._branch if keyword == "oneOf" else self._schema
                 out[keyword] = [build(each, alone=inside) for each in value]
             elif keyword in MAPS:
                 out[keyword] = {
-                    name: self._schema(each, alone=alone) for name, each in value.items()
+                    name: self._schema(each, alone=parts_alone) for name, each in value.items()
                 }
             elif keyword in SCHEMAS:
-                out[keyword] = self._schema(value, alone=alone)
+                out[keyword] = self._schema(value, alone=parts_alone)
             elif keyword != "$defs":
                 out[keyword] = value
         return out
@@ -144,9 +146,9 @@ class _Builder:
     def _object(self, schema: dict[str, Any], *, alone: bool) -> dict[str, Any]:
         """Return a schema whose keywords for objects can be masked."""
         is_closed = alone and _is_closed(schema)
-        names = schema.get("propertyNames")
-        if isinstance(names, dict) and names.keys() == {"$ref"}:
-            schema = schema | {"propertyNames": self._target(names["$ref"])}
+        allowed = schema.get("propertyNames")
+        if isinstance(allowed, dict) and allowed.keys() == {"$ref"}:
+            schema = schema | {"propertyNames": self._target(allowed["$ref"])}
         schema = _named_properties(schema)
         lost = _LEFT_OUT & schema.keys()
         if not all(_is_idle(keyword, schema) for keyword in lost):
@@ -179,8 +181,8 @@ class _Builder:
             schema = _without(schema, "maxProperties")
         if not schema.keys() & _COUNTS:
             return schema
-        # A grammar counts the properties that are not declared alone: with a minimum, a model
-        # would have to invent some, though declared ones would do. llguidance refuses that.
+        # A grammar counts only properties that are not declared: with a minimum, a model would
+        # have to invent some, though declared ones would do. llguidance refuses that.
         probe = {
             "type": "object",
             "properties": dict.fromkeys(declared, True),
@@ -293,16 +295,16 @@ def _named_properties(schema: dict[str, Any]) -> dict[str, Any]:
     others = schema.get("unevaluatedProperties")
     if others is not None and not schema.keys() & _IN_PLACE:
         schema = {"additionalProperties": others} | _without(schema, "unevaluatedProperties")
-    names = schema.get("propertyNames")
-    if not isinstance(names, dict) or schema.keys() & {"patternProperties", "properties"}:
+    allowed = schema.get("propertyNames")
+    if not isinstance(allowed, dict) or schema.keys() & {"patternProperties", "properties"}:
         return schema
-    kinds = names.keys() - {"type"}
+    kinds = allowed.keys() - {"type"}
     value = schema.get("additionalProperties", True)
     if kinds == {"enum"}:
-        named = [name for name in names["enum"] if isinstance(name, str)]
+        named = [name for name in allowed["enum"] if isinstance(name, str)]
         closed = {"properties": dict.fromkeys(named, value), "additionalProperties": False}
     elif kinds == {"pattern"}:
-        closed = {"patternProperties": {names["pattern"]: value}, "additionalProperties": False}
+        closed = {"patternProperties": {allowed["pattern"]: value}, "additionalProperties": False}
     else:
         return schema
     return _without(schema, "propertyNames") | closed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 # The strictest first, each with options of llguidance. `coerce` treats oneOf as anyOf, `lenient`
-# ignores keywords that a grammar can't express.
+# ignores keywords that a grammar can't express; so is a mask called that leaves some out itself.
 LEVELS: dict[str, dict[str, Any]] = {
     "strict": {},
     "coerce": {"coerce_one_of": True},

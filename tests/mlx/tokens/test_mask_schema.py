@@ -156,6 +156,21 @@ def test_a_definition_is_closed_in_one_place_and_open_in_another() -> None:
     assert not allows(grammar, {"alone": {"a": 1, "b": 2}})
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"x": ONE}, "allOf": [{"properties": {"x": TWO}}]},
+        {"properties": {"x": ONE}, "anyOf": [{"properties": {"x": TWO}}, {"required": ["y"]}]},
+        {"properties": {"x": ONE}, "if": {}, "then": {"properties": {"x": {"required": ["b"]}}}},
+        {"properties": {"x": ONE}, "patternProperties": {"^x$": TWO}},
+    ],
+    ids=["allOf", "anyOf", "if", "pattern"],
+)
+def test_parts_of_which_two_schemas_say_something_are_open(schema: Schema) -> None:
+    """A property that another schema in the same place describes too may have what that says."""
+    assert allows(compile_schema(schema, BYTES), {"x": {"a": 1, "b": 2}})
+
+
 def test_no_property_is_invented() -> None:
     """Declared properties are enough for `minProperties`, where undeclared ones may come too."""
     more: list[Schema] = [{}, {"additionalProperties": True}, {"patternProperties": {"^x": {}}}]
