@@ -27,7 +27,7 @@ class SequenceCache:
         self._model = model
         self._store = request.kv_store
         self._carried: tuple[list[Any], int] | None = None
-        # Checkpoints are written to disk when the answer is complete: it should not wait for them.
+        # Checkpoints are written to disk when the answer has ended: it should not wait for them.
         self._unwritten: list[tuple[list[int], list[Any]]] = []
 
     def fetch(self, tokens: list[int]) -> tuple[Any, list[int]]:
@@ -54,6 +54,7 @@ class SequenceCache:
         """Keep the cache of a part of the prompt, unless that fails. Nothing else may change it."""
         with suppress(Exception):
             cached = self._keep(tokens, cache)
+            # Without a store, they would only take memory that nobody counts.
             if self._store is not None:
                 self._unwritten.append((cached, cache))
 
@@ -65,11 +66,16 @@ class SequenceCache:
         if not self.is_enabled:
             return
         with suppress(Exception):
-            cached = self._keep(tokens, cache)
-            if self._store is not None:
-                for each in [*self._unwritten, (cached, cache)]:
-                    self._store.save(self._source, *each)
-        self._unwritten.clear()
+            self._unwritten.append((self._keep(tokens, cache), cache))
+        self.write()
+
+    def write(self) -> None:
+        """Write to disk what has been kept, unless that fails."""
+        unwritten, self._unwritten = self._unwritten, []
+        if self._store is not None:
+            with suppress(Exception):
+                for tokens, cache in unwritten:
+                    self._store.save(self._source, tokens, cache)
 
     def carry(self, tokens: list[int], cache: list[Any]) -> None:
         """Keep the cache of these tokens for the runner that continues, unless that fails."""

@@ -108,6 +108,8 @@ class Solo:
         if not self._has_ended:
             self._sequence.end()
             self._release(self._sequence.cache.store)
+            # If the final cache could not be kept, the checkpoints still are.
+            self._sequence.cache.write()
 
     def hand_over(self) -> RunningSequence:
         """Return the sequence, with its KV cache, for a batch to continue. Only while joinable."""

@@ -246,6 +246,15 @@ def test_disk(
         assert sum(file.stat().st_size for file in files) <= room
 
 
+@pytest.mark.usefixtures("_empty_prefix_cache")
+def test_answer_that_is_cut_off_on_disk(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    """If an answer is cut off among tokens that its schema forces, the question is on disk."""
+    store = KvStore(tmp_path / "kv", PLENTY)
+    fields: dict[str, Any] = {"schema": {"const": "A scale is a row of notes."}, "kv_store": store}
+    ask(engine, folder, QUESTION, max_tokens=3, **fields)
+    assert ask(engine, folder, QUESTION, **fields).done.cached_tokens > 0
+
+
 @pytest.mark.parametrize("kind", ["*.ids", "*.safetensors"])
 @pytest.mark.usefixtures("_empty_prefix_cache")
 def test_damaged_files(kind: str, engine: Engine, folder: Path, tmp_path: Path) -> None:
