@@ -78,7 +78,7 @@ class MlxLmBaseline:
 
         model, tokenizer = self._loaded
         stopwatch = Stopwatch()
-        prompt = messages.encode(tokenizer, chat)
+        prompt = messages.encode(tokenizer, chat, thinking=False)
         ttft = None
         output_tokens = 0
         for response in stream_generate(model, tokenizer, prompt, max_tokens=max_tokens):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import llm
 
-from ..errors import ModelUnavailable
+from ..errors import EmptyAnswer, ModelUnavailable
 from ..mlx import device
 from ..mlx.engine.engine import ENGINE
 from ..mlx.weights.inspect import inspect_folder
@@ -145,10 +146,10 @@ def batch(bench: Bench) -> list[Figure]:
     story = bench.prompts.story(tokens)
 
     async def answer() -> int:
-        response = model.prompt(
-            story, system=bench.prompts.new_system(), temperature=0, max_tokens=tokens
-        )
-        await response
+        options = {"temperature": 0, "max_tokens": tokens, "thinking": False}
+        response = model.prompt(story, system=bench.prompts.new_system(), options=options)
+        with suppress(EmptyAnswer):
+            await response
         return response.output_tokens or 0
 
     async def concurrent() -> int:

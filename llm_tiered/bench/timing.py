@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count, cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import llm
 
+from ..errors import EmptyAnswer
 from ..mlx.engine.engine import ENGINE
 from ..mlx.engine.requests import CancelToken, Done, Event, Failed
 from ..mlx.prompt import make_request
@@ -113,13 +115,18 @@ class Prompts:
 
 
 def ask(source: Any, prompt: str | None, *, max_tokens: int, **arguments: Any) -> TimedAnswer:
-    """Ask one of llm's models or conversations. Raises TieredError."""
+    """Ask one of llm's local models or conversations. Raises TieredError.
+
+    The model does not think first, if it can leave that. So few tokens need not make an answer.
+    """
     stopwatch = Stopwatch()
-    response = source.prompt(prompt, temperature=0, max_tokens=max_tokens, **arguments)
+    arguments |= {"temperature": 0, "max_tokens": max_tokens, "thinking": False}
+    response = source.prompt(prompt, **arguments)
     ttft = None
-    for event in response.stream_events():
-        if ttft is None and event.chunk:
-            ttft = stopwatch.wall
+    with suppress(EmptyAnswer):
+        for event in response.stream_events():
+            if ttft is None and event.chunk:
+                ttft = stopwatch.wall
     facts = response.response_json or {}
     return stopwatch.answer(
         ttft,

@@ -13,7 +13,7 @@ import llm
 
 from .. import gemini
 from ..config.settings import Settings, load_settings
-from ..errors import DamagedModel, TieredError
+from ..errors import DamagedModel, EmptyAnswer, TieredError
 from ..log.database import PATIENCE
 from ..mlx import device
 from ..mlx.models import MlxModel
@@ -194,12 +194,16 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
     part = f"{candidate.tier} says"
     inner = model.registry.get(candidate.model)
     try:
-        options = inner_options(inner, candidate.options, {"max_tokens": 16})
+        asked = {"max_tokens": 16, "thinking": False}
+        options = inner_options(inner, candidate.options, asked)
         prompt = llm.Prompt(QUESTION, model=model)
         response = inner_response(
             inner, options, prompt=prompt, stream=True, conversation=None, key=None
         )
         return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
+    except EmptyAnswer as error:
+        # It works, but needs more than these few tokens.
+        return Finding(part, "ok", error.message)
     except Exception as error:
         problem = explain(error, model=inner)
         return Finding(part, "fail", problem.reason, problem.fix)

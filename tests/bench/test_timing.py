@@ -10,9 +10,16 @@ from llm_tiered.bench import masks
 from llm_tiered.bench.timing import Prompts, ask, submit
 from llm_tiered.errors import ModelUnavailable
 from llm_tiered.mlx.engine.engine import ENGINE
+from tests.mlx.models import local_model
+from tests.tiny_models import build
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llm_tiered.bench.parts import Bench
+    from tests.mlx.scripted import Scripts
+
+pytest_plugins = ("tests.mlx.scripted",)
 
 
 def test_ask(bench: Bench) -> None:
@@ -23,6 +30,14 @@ def test_ask(bench: Bench) -> None:
     assert 0 < answer.ttft < answer.total
     assert answer.peak_memory > 0
     assert answer.after(1.0).ttft == answer.ttft + 1
+
+
+def test_tokens_that_make_no_answer(tmp_path: Path, scripts: Scripts) -> None:
+    """The tokens are timed, whether or not they make an answer."""
+    model = local_model(build("qwen3", tmp_path / "qwen3", layers=1), "mlx/thinker")
+    for script in ("", "<think>", "<think>Let me see."):
+        scripts.say(script, free=True)
+        assert ask(model, "Hello", max_tokens=5).output_tokens == 5
 
 
 def test_submit(bench: Bench) -> None:

@@ -9,9 +9,14 @@ import pytest
 
 from llm_tiered.mlx.weights.inspect import INDEX
 from tests.cli.commands import CLOUD, EMBEDDED, configure, cut_short, run, run_json, tier
+from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.mlx.scripted import Scripts
+
+pytest_plugins = ("tests.mlx.scripted",)
 
 KEY = "a-key-that-stays-secret"
 SMALL = "small (mlx/tiny)"
@@ -263,6 +268,18 @@ def test_generate(logs: Path) -> None:
         assert findings[part]["state"] == "ok"
         assert findings[part]["detail"] not in ("", "nothing")
     assert not logs.exists()
+
+
+def test_generate_with_a_model_that_thinks(tmp_path: Path, scripts: Scripts) -> None:
+    """It is asked not to think; a model without an answer in so few tokens works, too."""
+    folder = build("qwen3", tmp_path / "qwen3", layers=1)
+    models = [{"id": "mlx/thinker", "path": str(folder)}]
+    configure(tier("all", "1-10", "mlx/thinker"), models=models)
+    for script, detail in (("Hello.", "Hello."), ("", "answered with nothing")):
+        scripts.say(script)
+        said = verify("--generate")["all says"]
+        assert (said["state"], said["detail"]) == ("ok", detail)
+        assert scripts.prompts[-1].endswith("<think>\n\n</think>\n\n")
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
