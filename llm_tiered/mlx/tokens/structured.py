@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ... import json_schema
@@ -62,7 +64,9 @@ def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
     try:
         return _compile(_mask(text), tokenizer)
     except ValueError as problem:
-        reason = " ".join(str(problem).split())[:200]
+        # Without the place in the mask's own schema.
+        lines = re.sub(r"\s+while processing \S+", "", str(problem))
+        reason = " ".join(lines.split())[:200]
     weaker = {"prunes": True} if "nsatisfiable" in reason else {"merges": False}
     try:
         return _compile(_mask(text, **weaker), tokenizer)
@@ -109,9 +113,11 @@ def _rounded_integer(schema: Mapping[str, Any]) -> int | None:
 
 
 def _integers(value: Any) -> Iterator[int]:
-    """Yield every integer in a JSON value."""
+    """Yield every integer in a JSON value, those that are written as floats too."""
     if isinstance(value, int):
         yield value
+    elif isinstance(value, float) and value.is_integer():
+        yield int(Decimal(repr(value)))
     elif isinstance(value, (list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _integers(part)

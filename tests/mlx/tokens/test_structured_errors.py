@@ -73,6 +73,14 @@ IMPOSSIBLE: dict[str, tuple[Schema, str]] = {
         {"const": {"a": [-(10**400)]}},
         f"{GUIDE}the mask would round -1000000",
     ),
+    "float that is no integer as it is written": (
+        {"enum": [1e22, 1e23]},
+        f"{GUIDE}the mask would round 100000000000000000000000$",
+    ),
+    "impossible where it is referred to": (
+        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "string", "enum": [1]}}},
+        f"{GUIDE}Unsatisfiable schema: incompatible types$",
+    ),
     "broken pattern": (
         {"type": "string", "pattern": "("},
         r"the schema is not usable: the pattern \( is not valid: missing \)",
