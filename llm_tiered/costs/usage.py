@@ -141,14 +141,16 @@ def _forms() -> dict[str, tuple[_Form, ...]]:
 
 def _form(provider: Provider, extractor: UsageExtractor) -> _Form:
     paths: defaultdict[Path, tuple[str, ...]] = defaultdict(tuple)
-    totals: dict[str, Path] = {}
     for mapping in extractor.mappings:
-        path = _path(mapping.path)
-        paths[path] += (mapping.dest,)
-        if mapping.dest == INPUT or (mapping.dest == OUTPUT and mapping.required):
-            totals.setdefault(mapping.dest, path)
+        paths[_path(mapping.path)] += (mapping.dest,)
+    totals = set()
+    for unit in (INPUT, OUTPUT):
+        # Parts that are added to a total are optional, and may come before it.
+        mappings = [mapping for mapping in extractor.mappings if mapping.dest == unit]
+        mappings.sort(key=lambda mapping: not mapping.required)
+        totals |= {_path(mapping.path) for mapping in mappings[:1]}
     added = (provider.id, extractor.api_flavor) == _ADDED_UP
-    return _Form(dict(paths), frozenset(totals.values()), added)
+    return _Form(dict(paths), frozenset(totals), added)
 
 
 @lru_cache(maxsize=1)

@@ -178,7 +178,7 @@ def test_units_cost_what_the_library_says() -> None:
     different = []
     compared = 0
     for provider in get_snapshot().providers:
-        for model in provider.models[:40]:
+        for model in provider.models[:5]:
             prices = price_list(f"{provider.id}/{model.id}", DAY)
             if prices is None or prices.provider != provider.id:
                 continue
@@ -191,7 +191,7 @@ def test_units_cost_what_the_library_says() -> None:
                 if charge != (found.calc_price(Usage(**usage))["total_price"], ()):
                     different.append((provider.id, model.id, usage, charge))
     assert different == []
-    assert compared > 1000
+    assert compared > 300
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
+from llm.parts import StreamEvent
 from pydantic import ValidationError
 
 from llm_tiered.mlx.catalog import EMBEDDED
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
-from llm_tiered.router.inner import finish, inner_options, inner_response
+from llm_tiered.router.inner import finish, inner_options, inner_response, usage_details
 from llm_tiered.router.thinking import MOST_THOUGHTS
 from tests import gemini
 from tests.stand_in import StandIn
@@ -19,7 +20,7 @@ from tests.stand_in import StandIn
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from tests.stand_in import Action
+    from tests.stand_in import Action, Script
 
 
 class NewOptions(llm.Options):
@@ -212,3 +213,32 @@ def test_finish() -> None:
     assert outer.resolved_model == "toy"
     assert outer._tool_calls == [call]
     assert outer.model.model_id == "outer"
+
+
+@pytest.mark.parametrize("details", [None, {"input_tokens_details": {"cached_tokens": 1}}])
+def test_tools_that_the_service_ran(details: dict[str, Any] | None) -> None:
+    """Searches are counted in the token details, beside what the service says there."""
+    response = StandIn("gpt-5-mini", searching(details)).prompt("Hello")
+    response.text()
+    counted = {"web_search_requests": 2, "code_interpreter_requests": 1}
+    assert usage_details(response) == (details or {}) | {"server_tool_use": counted}
+
+
+def test_tools_that_the_service_counts() -> None:
+    """Where the service counts searches itself, its number is kept."""
+    details = {"server_tool_use": {"web_search_requests": 5}}
+    response = StandIn("anthropic/claude-sonnet-4-5", searching(details)).prompt("Hello")
+    response.text()
+    assert usage_details(response) == details
+
+
+def searching(details: dict[str, Any] | None) -> Script:
+    """Run tools of the service, and call one of the user's."""
+
+    def script(_: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+        for tool in ("web_search", "web_search", "code_interpreter"):
+            yield StreamEvent(type="tool_call_name", chunk=tool, server_executed=True)
+        yield StreamEvent(type="tool_call_name", chunk="web_search")
+        response.set_usage(input=1, output=1, details=details)
+
+    return script
