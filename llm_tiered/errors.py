@@ -90,7 +90,7 @@ class AllTiersFailed(TieredError):
     """Every model of the chain was skipped or failed.
 
     `rejected` is what the last of them wrote, if that was JSON which was cut off or did not fit the
-    schema; the response then holds its tokens.
+    schema, or nothing before the limit of tokens; the response then holds its tokens.
     """
 
     rejected: str | None = None

@@ -118,7 +118,7 @@ def _ask(model: TieredModel, tier: Tier, request: CompareRequest) -> TierAnswer:
     try:
         return tier_answer(response, response.text(), response.duration_ms())
     except AllTiersFailed as error:
-        if error.rejected is None:
+        if not error.rejected:
             raise
         ms = round((time.perf_counter() - started) * 1000)
         return tier_answer(response, error.rejected, ms)

@@ -162,8 +162,8 @@ class QuestionAsker:
 async def _await(response: llm.AsyncResponse, tier: Tier | None) -> TierAnswer | None:
     """Wait for the whole response; return an answer only if the tier's is not what was asked for.
 
-    JSON that ends at the model's token limit, or does not fit the schema, would do so the next time
-    too: it counts as the tier's answer. Other errors are raised.
+    JSON that ends at the model's token limit or does not fit the schema, or thoughts up to the
+    limit, would do so the next time too: it counts as the tier's answer. Other errors are raised.
     """
     pieces: list[str] = []
     started = time.perf_counter()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import llm
 from llm.parts import StreamEvent
 
-from ..errors import AllTiersFailed, BrokenAnswer, RequestError
+from ..errors import AllTiersFailed, BrokenAnswer, EmptyAnswer, RequestError
 from ..log.record import Record
 from ..wording import span
 from . import completeness
@@ -210,7 +210,7 @@ class Exchange:
         """Why an attempt failed, and what it wrote."""
         answer = self._answers.get(candidate.model)
         text = answer.text if answer else ""
-        self._rejected = answer if text and isinstance(error, RequestError) else None
+        self._rejected = answer if answer and _would_fail_again(answer, error) else None
         problem = self._request.explain(error, candidate)
         if self._request.judges(candidate):
             return problem_with_attempt(problem, error, text, self._schema)
@@ -325,6 +325,13 @@ class Exchange:
             local_only=decision.keep_local,
             rollout=decision.rollout,
         )
+
+
+def _would_fail_again(answer: InnerAnswer, error: Exception) -> bool:
+    """Whether the model would answer the same request just as badly: unfit, or with nothing."""
+    if isinstance(error, EmptyAnswer):
+        return completeness.is_cut_off(answer.response)
+    return bool(answer.text) and isinstance(error, RequestError)
 
 
 def _is_live(event: StreamEvent) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 import yaml
+from llm.parts import StreamEvent
 
 from llm_tiered import hooks
 from llm_tiered.batch.journal import Journal
@@ -155,6 +156,23 @@ def test_truncated_json(toys: Toys, tmp_path: Path) -> None:
         [score] = outcome.scores["small"].values()
         assert (score.value, score.answer.text) == (0, '{"age": ')
         assert score.answer.cost == Decimal(0)
+        assert outcome.failures.lines == {}
+    assert len(toys.small.prompts) == 1
+
+
+def test_thoughts_up_to_the_limit(toys: Toys, tmp_path: Path) -> None:
+    """Thoughts that leave no room for an answer are a wrong answer, and not asked for again."""
+
+    def script(prompt: Any, response: Any) -> Any:
+        toys.small.prompts.append(prompt)
+        yield StreamEvent(type="reasoning", chunk="Let me see.")
+        response.response_json = {"finish_reason": "length"}
+
+    toys.small.script = script  # type: ignore[method-assign]  # this toy only
+    for _ in range(2):
+        outcome, _cases = outcome_of(tmp_path, {"prompt": "a", "exact": "Hello"}, names="small")
+        [score] = outcome.scores["small"].values()
+        assert (score.value, score.answer.text) == (0, "")
         assert outcome.failures.lines == {}
     assert len(toys.small.prompts) == 1
 
