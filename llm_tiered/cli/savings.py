@@ -126,11 +126,12 @@ def _summary(report: SavingsReport) -> list[tuple[str, str]]:
 
 def _unlogged(report: SavingsReport) -> list[tuple[str, str]]:
     """What else the service charges for: attempts that failed or broke off, unlogged answers."""
-    more, logged = report.unlogged, report.total.spent
+    more, name = report.unlogged, "spent, but in no log"
+    if more is None:
+        return [(name, "unknown (llm tiered status says why)")]
     if not more.priced and not more.unpriced:
         return []
-    both = dollars(more.known + logged.known)
-    return [("spent, but in no log", f"{_money(more)}; {both} in all")]
+    return [(name, f"{_money(more)}; {dollars(more.known + report.total.spent.known)} in all")]
 
 
 def _row(key: str | None, tally: Tally) -> list[str]:

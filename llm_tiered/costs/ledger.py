@@ -226,6 +226,8 @@ class Ledger:
         except (OSError, sqlite3.Error) as error:
             damaged = "malformed" in str(error) or "not a database" in str(error)
             fix = "delete it; what llm's log has is counted again" if damaged else None
+            if "locked" in str(error):
+                fix = "try again in a moment"
             raise TieredError(
                 f"{self.path}, where costs are counted, can't be used: {error}", fix=fix
             ) from error

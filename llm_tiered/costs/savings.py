@@ -50,7 +50,7 @@ class SavingsReport:
     The rates per month and year are those between `start` and `end`; without any request there may
     be no start. `unreadable` is the number of damaged rows, which are in no sum. `future` is the
     number of requests dated later than now, which are in the sums. `unlogged` is what was spent,
-    but is in no log, and so in no sum either.
+    but is in no log, and so in no sum either; None means that it can't be read.
     """
 
     period: Period
@@ -63,7 +63,7 @@ class SavingsReport:
     others: list[OtherModel]
     unreadable: int
     future: int
-    unlogged: Money
+    unlogged: Money | None
 
     @property
     def days(self) -> Decimal | None:
@@ -108,7 +108,7 @@ class SavingsReport:
             "other_models": [other._asdict() for other in self.others],
             "unreadable_rows": self.unreadable,
             "future_requests": self.future,
-            "unlogged": self.unlogged.as_dict(),
+            "unlogged": self.unlogged and self.unlogged.as_dict(),
         }
 
 
@@ -171,7 +171,7 @@ class _Scope:
     now: datetime
     others: list[OtherModel]
     first_request: datetime | None
-    unlogged: Money
+    unlogged: Money | None
 
     def span(self, times: list[list[str]]) -> tuple[datetime | None, datetime]:
         """Return the first and last time at which requests were, or could have been, counted."""

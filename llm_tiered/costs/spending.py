@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import TieredError
 from ..log.database import has_table, reading, select_from
 from ..log.record import sql, sql_at
 from ..paths import ledger_path, log_path
@@ -91,17 +92,20 @@ def read_spent(log: Path, *, day: datetime, month: datetime) -> Spent:
         return ledger.spent(day, month)
 
 
-def read_unlogged(log: Path, database: sqlite3.Connection, period: Period) -> Money:
-    """Return what was spent in a period without a trace in this open log.
+def read_unlogged(log: Path, database: sqlite3.Connection, period: Period) -> Money | None:
+    """Return what was spent in a period without a trace in this open log; None is unknown.
 
     These are attempts that failed or broke off, and answers that were not logged or are deleted.
-    Nothing is known about any other log than llm's own. Raises TieredError.
+    There are none in any other log than llm's own.
     """
     money = Money()
     if log != log_path() or not ledger_path().exists():
         return money
-    with Ledger(ledger_path()) as ledger:
-        entries = ledger.between(period.since, period.until)
+    try:
+        with Ledger(ledger_path()) as ledger:
+            entries = ledger.between(period.since, period.until)
+    except TieredError:
+        return None
     logged = has_table(database, "turns") and "select 1 from turns where id = ?"
     for entry in entries:
         if entry.answer and logged and database.execute(logged, (entry.response_id,)).fetchone():

@@ -57,6 +57,8 @@ class Figures:
     def unlogged(self) -> str:
         """What was spent on attempts that are in no log, or "" if nothing was."""
         amount = self.reports["day"]["unlogged"]
+        if amount is None:
+            return "unknown"
         is_nothing = amount["dollars"] == "0" and not amount["unpriced_requests"]
         return "" if is_nothing else money(amount)
 

@@ -82,6 +82,14 @@ def test_what_is_in_no_log(ten_days: Path) -> None:
     assert run_json("savings")["unlogged"] == {"dollars": "0.25", "unpriced_requests": 0}
 
 
+def test_a_damaged_ledger(ten_days: Path) -> None:
+    """If the ledger can't be read, that sum alone is unknown."""
+    ledger_path().write_bytes(b"no database" * 1000)
+    [line] = [line for line in run("savings").stdout.splitlines() if "in no log" in line]
+    assert cells(line)[1] == "unknown (llm tiered status says why)"
+    assert run_json("savings")["unlogged"] is None
+
+
 def test_nothing_but_failures(log: Path) -> None:
     """Without any request in the log, what failed attempts cost is shown all the same."""
     with Ledger(ledger_path()) as ledger:

@@ -18,7 +18,7 @@ from llm_tiered.costs.ledger import Entry, Ledger
 from llm_tiered.costs.periods import Period
 from llm_tiered.costs.savings import Comparison, savings_report
 from llm_tiered.costs.spending import read_spent
-from llm_tiered.costs.tally import Percentiles
+from llm_tiered.costs.tally import Money, Percentiles
 from llm_tiered.dashboard import functions, queries
 from llm_tiered.errors import TieredError
 from llm_tiered.paths import ledger_path
@@ -351,7 +351,7 @@ def test_what_is_in_no_log(log: Path) -> None:
     result = report(log, period=Period(END - DAY, END + DAY))
     assert result.total.spent.dollars == Decimal("0.00055")
     expected = Decimal("0.875") + Decimal("0.00055")
-    assert (result.unlogged.known, result.unlogged.unpriced) == (expected, 2)
+    assert result.unlogged == Money(expected, priced=4, unpriced=2)
 
 
 def test_another_log_knows_no_ledger(log: Path, tmp_path: Path) -> None:
@@ -360,8 +360,8 @@ def test_another_log_knows_no_ledger(log: Path, tmp_path: Path) -> None:
         ledger.put([Entry("failed", 1, END, FLASH, Decimal("0.25"))])
     other = tmp_path / "other.db"
     shutil.copy(log, other)
-    assert report(log).unlogged.known == Decimal("0.25")
-    assert report(other).unlogged.known == 0
+    assert report(log).unlogged == Money(Decimal("0.25"), priced=1)
+    assert report(other).unlogged == Money()
 
 
 def ledger_of(log: Path) -> Any:
