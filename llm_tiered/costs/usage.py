@@ -59,7 +59,9 @@ class Units(NamedTuple):
 
 def parse_details(details: str | None) -> dict[str, Any]:
     """Return the `token_details` of a response. Raises ValueError if they are not a JSON object."""
-    parsed = json.loads(details) if details else {}
+    parsed = json.loads(details) if details else None
+    if parsed is None:
+        return {}
     if not isinstance(parsed, dict):
         raise ValueError(f"not token details: {details}")
     return parsed

@@ -221,6 +221,7 @@ def test_unknown_usage(model: str, details: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "details",
     [
+        None,
         {"totalTokenCount": 1100, "total_tokens": 1100},
         {"candidatesTokenCount": 30, "thoughtsTokenCount": 70},
         {"trafficType": "ON_DEMAND", "is_byok": True, "cached_tokens": None},
@@ -229,7 +230,7 @@ def test_unknown_usage(model: str, details: dict[str, Any]) -> None:
         {"server_tool_use": {"web_fetch_requests": 4}},
     ],
 )
-def test_usage_that_costs_nothing(details: dict[str, Any]) -> None:
+def test_usage_that_costs_nothing(details: dict[str, Any] | None) -> None:
     """Sums, parts of the totals, times and text change no price."""
     assert cost(GEMINI, count_tokens(1000, 100, json.dumps(details)), DAY) == Decimal("0.00055")
 
