@@ -134,7 +134,7 @@ class AnswerStream:
         )
 
     def _check_complete(self, done: Done) -> None:
-        """Raise RequestError if a JSON answer ended half way, EmptyAnswer if there is no answer.
+        """Raise RequestError if a JSON answer ended half way.
 
         A text that is cut off at max_tokens is an answer.
         """
@@ -154,16 +154,17 @@ class AnswerStream:
         options: Any = self._prompt.options
         if self._calls or self._text.strip():
             return
+        if done.limit:
+            raise _cut_off("only thoughts" if self._thinks else "no answer", done.limit)
+        if options.stop and not done.in_thoughts:
+            return
         if done.called_in_thoughts:
             raise EmptyAnswer(
                 "only thoughts, with a tool call in them, where none is made", fix=THINK_NOT
             )
-        if done.limit:
-            raise _cut_off("only thoughts" if self._thinks else "no answer", done.limit)
         if self._thinks:
             raise EmptyAnswer("only thoughts, and no answer after them")
-        if not options.stop:
-            raise EmptyAnswer("answered with nothing")
+        raise EmptyAnswer("answered with nothing")
 
 
 def _cut_off(what: str, limit: Limit) -> EmptyAnswer:

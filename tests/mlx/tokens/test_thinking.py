@@ -170,7 +170,7 @@ def test_context_is_full(models: dict[str, llm.Model], scripts: Scripts) -> None
 
 
 def test_call_inside_the_thoughts(models: dict[str, llm.Model], scripts: Scripts) -> None:
-    """A model that calls a tool only inside its thoughts gets no answer, and the error says so."""
+    """A tool call inside the thoughts is not made, and without an answer the error says so."""
 
     def greet() -> str:
         return "Hi!"
@@ -178,6 +178,9 @@ def test_call_inside_the_thoughts(models: dict[str, llm.Model], scripts: Scripts
     scripts.say('<think>Now: <tool_call>{"name": "greet", "arguments": {}}</tool_call>')
     with pytest.raises(EmptyAnswer, match="only thoughts, with a tool call in them"):
         models[THINKER].chain("Hello", tools=[greet]).text()
+    scripts.say('<think>Now: <tool_call>{"name": "greet", "arguments": {}}</tool_call>')
+    with pytest.raises(EmptyAnswer, match=r"only thoughts, cut off.*raise max_tokens"):
+        models[THINKER].chain("Hello", tools=[greet], options={"max_tokens": 9}).text()
 
 
 @pytest.mark.parametrize("name", [NEVER, THINKER])
@@ -220,8 +223,12 @@ def test_stop_string_like_a_marker(
 
 def test_stop_string_leaves_nothing(models: dict[str, llm.Model], scripts: Scripts) -> None:
     """An answer that a stop string leaves empty is what was asked for."""
-    scripts.say("None.")
-    assert models[THINKER].prompt("Which?", stop="None").text() == ""
+    for script in ("None.", "<think>Which?</think>None."):
+        scripts.say(script)
+        assert models[THINKER].prompt("Which?", stop="None").text() == ""
+    scripts.say("<think>None.")
+    with pytest.raises(EmptyAnswer, match="only thoughts"):
+        models[THINKER].prompt("Which?", stop="None").text()
 
 
 @pytest.mark.parametrize("hidden", [False, True])
