@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .arguments import read_json, refuse_constant, typed
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Schemas = Mapping[str, Mapping[str, Any]]
+    Reader = Callable[[str, Schemas], list["WrittenCall"]]
+
+# mlx_lm's other parsers of formats that have no types.
+_UNTYPED = frozenset(("glm47", "laguna", "longcat", "minicpm5", "minimax_m2"))
 
 _FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>")
 _PARAMETER = re.compile(r"\s*<parameter=([^<>\n]+)>")
@@ -44,7 +48,7 @@ class CallFormat:
     a marker is part of the value.
     """
 
-    read: Callable[[str, Schemas], list[WrittenCall]]
+    read: Reader
     is_inside_value: Callable[[str], bool]
 
 
@@ -52,7 +56,7 @@ def call_format(tokenizer: Any) -> CallFormat:
     """Return the format of a model that supports tools, by its mlx_lm tokenizer."""
     parser = tokenizer.tool_parser
     name = parser.__module__.rpartition(".")[2]
-    return _FORMATS.get(name) or CallFormat(_reader(parser), lambda _: False)
+    return _FORMATS.get(name) or CallFormat(_reader(parser, name), lambda _: False)
 
 
 def read_json_calls(text: str, _: Schemas) -> list[WrittenCall]:
@@ -143,22 +147,41 @@ def _is_inside_parameter(text: str) -> bool:
     return "<parameter=" in text and not text.rstrip().endswith(("</parameter>", "</function>"))
 
 
-def _reader(parser: Callable[[str, Any], Any]) -> Callable[[str, Schemas], list[WrittenCall]]:
-    """Return a reader that uses mlx_lm's parser for the format."""
+def _reader(parser: Callable[[str, Any], Any], name: str) -> Reader:
+    """Return a reader that uses mlx_lm's parser for the format of this name."""
 
     def read(text: str, schemas: Schemas) -> list[WrittenCall]:
+        declared = {tool: _strings(schema) for tool, schema in schemas.items()}
         specifications = [
-            {"type": "function", "function": {"name": name, "parameters": schema}}
-            for name, schema in schemas.items()
+            {"type": "function", "function": {"name": tool, "parameters": parameters}}
+            for tool, parameters in (declared if name in _UNTYPED else schemas).items()
         ]
         try:
             found = parser(text, specifications)
         except Exception as error:
             # Parsers fail in all kinds of ways on text that is not in their format.
             raise ValueError(str(error)) from None
-        return [_json_call(call) for call in (found if isinstance(found, list) else [found])]
+        calls = [_json_call(call) for call in (found if isinstance(found, list) else [found])]
+        return [_retyped(call, schemas) for call in calls] if name in _UNTYPED else calls
 
     return read
+
+
+def _strings(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema with strings alone, for which a parser guesses no types."""
+    properties = schema.get("properties")
+    names = properties if isinstance(properties, dict) else ()
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+
+
+def _retyped(call: WrittenCall, schemas: Schemas) -> WrittenCall:
+    """Return a call with the types of the tool's schema for the arguments that are strings."""
+    if not isinstance(call.name, str) or not isinstance(call.arguments, dict):
+        return call
+    # Some parsers read the word null as None, even for a string.
+    words = {key: "null" if value is None else value for key, value in call.arguments.items()}
+    strings = {key: value for key, value in words.items() if isinstance(value, str)}
+    return replace(call, arguments=call.arguments | typed(strings, schemas.get(call.name, {})))
 
 
 _FORMATS = {

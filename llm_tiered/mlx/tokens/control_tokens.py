@@ -1,8 +1,8 @@
 """A chat → tokens, where only the chat template writes control tokens.
 
 A text that merely mentions <think> or <|im_end|> is encoded as ordinary text. transformers can do
-the same (`sanitize_control_tokens`), but only since 5.20, not for mlx_lm's own templates, and a
-template that splits earlier answers at </think> would still do so.
+the same (`sanitize_control_tokens`), but not in all versions that mlx_lm allows, not for mlx_lm's
+own templates, and a template that splits earlier answers at </think> would still do so.
 """
 
 from __future__ import annotations

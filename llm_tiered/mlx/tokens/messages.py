@@ -111,7 +111,8 @@ def encode(
     """Return the prompt's token ids: the chat in the model's own template, ready for the answer.
 
     If the template rejects the chat, as those without a system role do, the system prompt is put
-    in front of the first message. `thinking` None leaves the choice to the template.
+    in front of the first message. `thinking` None leaves the choice to the template. Without a
+    template the texts are the whole prompt, and may contain control tokens.
     """
     if not tokenizer.has_chat_template:
         text = "\n\n".join(message["content"] for message in chat)

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mlx_lm.tool_parsers import glm47, json_tools, kimi_k2, qwen3_coder
+from mlx_lm.tool_parsers import (
+    glm47,
+    json_tools,
+    kimi_k2,
+    minimax_m2,
+    pythonic,
+    qwen3_coder,
+)
 
 from llm_tiered.mlx.tokens.call_formats import CallFormat, call_format
 from llm_tiered.mlx.tokens.tools import ToolCall, parse_calls
@@ -140,6 +147,19 @@ GOOD: dict[str, tuple[CallFormat, str, list[ToolCall]]] = {
         "write<arg_key>text</arg_key><arg_value>5</arg_value>"
         "<arg_key>times</arg_key><arg_value>5</arg_value>",
         [write("5", times=5)],
+    ),
+    "another format without types": (
+        form(minimax_m2),
+        '<invoke name="write"><parameter name="text">null</parameter>'
+        '<parameter name="times">null</parameter></invoke>\n'
+        '<invoke name="write"><parameter name="text">5</parameter>'
+        '<parameter name="times">5</parameter></invoke>',
+        [write("null", times=None), write("5", times=5)],
+    ),
+    "arguments in Python's syntax": (
+        form(pythonic),
+        "[write(text='5', times=5), stop()]",
+        [write("5", times=5), STOP],
     ),
 }
 
