@@ -7,6 +7,8 @@ they have, they can't go back.
 
 from __future__ import annotations
 
+import functools
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,7 +55,21 @@ def trim(cache: list[Any], count: int) -> bool:
 
 def can_batch(cache: Iterable[Any]) -> bool:
     """Return whether caches of this kind can be merged into a batch."""
-    return all(hasattr(part, "merge") for part in parts(cache))
+    from mlx_lm.models.cache import ArraysCache
+
+    return all(
+        hasattr(part, "merge") and not (isinstance(part, ArraysCache) and _pads_states())
+        for part in parts(cache)
+    )
+
+
+@functools.cache
+def _pads_states() -> bool:
+    """Return whether mlx-lm lets the padding of a batch into the states of linear attention.
+
+    0.31 does: of prompts with different lengths, only the longest gets a right answer.
+    """
+    return version("mlx-lm").startswith("0.31.")
 
 
 def can_load(cache: Iterable[Any]) -> bool:
