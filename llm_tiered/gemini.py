@@ -140,7 +140,7 @@ def finish_reason(response_json: Any) -> str | None:
         reason = response_json["candidates"][0][_FINISH]
     except (LookupError, TypeError):
         return None
-    return str(reason)
+    return str(reason) if reason else None
 
 
 def is_complete(response_json: Any) -> bool:
@@ -159,7 +159,7 @@ def block_reason(response_json: Any) -> str | None:
         reason = response_json["promptFeedback"]["blockReason"]
     except (LookupError, TypeError):
         return None
-    return str(reason)
+    return str(reason) if reason else None
 
 
 def error_in_stream(error: Exception) -> dict[str, Any] | None:
@@ -327,7 +327,10 @@ def _set_usage(model: Any, response: Any) -> None:
     if not reply.get("candidates"):
         reply["candidates"] = [{}]
     if reason := getattr(response, _NOTED, None):
-        reply["candidates"][0].setdefault(_FINISH, reason)
+        reply["candidates"][0][_FINISH] = reason
+    if not reply.get("usageMetadata"):
+        # llm-gemini copes with a missing one, but not with null.
+        reply.pop("usageMetadata", None)
     model.set_usage(response)
     if searches := getattr(response, _SEARCHES, 0):
         if (model_version(reply) or "").startswith(_CHARGED_BY_PROMPT):
