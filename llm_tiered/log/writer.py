@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..paths import log_path, logs_off_path
-from . import callers
+from . import callers, creation
 from .database import has_table
 
 if TYPE_CHECKING:
@@ -108,12 +108,16 @@ def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool
         try:
             _write(response, path)
         except Exception as error:
-            locked = "locked" in str(error) or isinstance(error, TimeoutError)
-            if locked and time.monotonic() < deadline:
+            busy = (
+                "locked" in str(error)
+                or isinstance(error, TimeoutError)
+                or creation.is_unfinished(path)
+            )
+            if busy and time.monotonic() < deadline:
                 # Two transactions that both began by reading block each other: retry this one.
                 time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - not cryptographic
                 continue
-            if locked and not last:
+            if busy and not last:
                 return False
             logger.warning("the answer could not be logged in %s: %s", path, error)
         return True
@@ -125,11 +129,13 @@ def _write(response: _BaseResponse, path: Path) -> None:
 
     # llm migrates a log when it opens it; two processes doing so at the same time would damage it.
     # Nobody keeps this lock for long, not even while SQLite's own is taken.
-    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=PATIENCE)
-    with lock, closing(sqlite3.connect(path, timeout=PATIENCE_OF_CALLER)) as connection:
-        if response.conversation is None:
-            response.conversation = _conversation(response, _thread(connection, response.id))
-        response.log_to_db(sqlite_utils.Database(connection))
+    with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=PATIENCE):
+        if not path.exists():
+            creation.create(path)
+        with closing(sqlite3.connect(path, timeout=PATIENCE_OF_CALLER)) as connection:
+            if response.conversation is None:
+                response.conversation = _conversation(response, _thread(connection, response.id))
+            response.log_to_db(sqlite_utils.Database(connection))
 
 
 def _thread(connection: sqlite3.Connection, turn_id: str) -> str | None:

@@ -208,9 +208,10 @@ async def test_read_only_log(
     """If the log can't be written, the answer is still given, with one warning."""
     connect = sqlite3.connect
 
-    def read_only(path: Path, **options: Any) -> sqlite3.Connection:
+    def read_only(path: Path | str, **options: Any) -> sqlite3.Connection:
         # File modes do not restrict root, and the tests may run as root.
-        opened: sqlite3.Connection = connect(f"{path.as_uri()}?mode=ro", uri=True, **options)
+        uri = path if isinstance(path, str) else f"{path.as_uri()}?mode=ro"
+        opened: sqlite3.Connection = connect(uri, **options | {"uri": True})
         return opened
 
     with monkeypatch.context() as patch:
