@@ -13,7 +13,6 @@ from mlx_lm.tool_parsers import (
     json_tools,
     kimi_k2,
     minimax_m2,
-    pythonic,
     qwen3_coder,
 )
 
@@ -155,11 +154,6 @@ GOOD: dict[str, tuple[CallFormat, str, list[ToolCall]]] = {
         '<invoke name="write"><parameter name="text">5</parameter>'
         '<parameter name="times">5</parameter></invoke>',
         [write("null", times=None), write("5", times=5)],
-    ),
-    "arguments in Python's syntax": (
-        form(pythonic),
-        "[write(text='5', times=5), stop()]",
-        [write("5", times=5), STOP],
     ),
 }
 
