@@ -2,9 +2,9 @@
 
 How a prompt is handled: `plugin` registers the models with llm; `router.model` is `tiered` itself.
 `router.drivers` does the I/O of a `router.exchange`, whose `router.request` holds the settings from
-`config` and a decision. `router.decision` picks the tier, with the `estimator` if nothing else
-says how hard the prompt is; `router.candidates` lists the models to try, `router.attempts` tries
-them. On the way `router.cached` looks for an earlier answer in the `cache`, `router.checks` and
+`config` and a decision. `router.decision` picks the tier, with the `estimator` if nothing else says
+how hard the prompt is; `router.candidates` lists the models to try, `router.attempts` tries them.
+On the way `router.cached` looks for an earlier answer in the `cache`, `router.checks` and
 `router.budget` skip models that can't answer or cost too much, `router.billing` writes down what an
 attempt costs, `router.inner` makes the request to the model, `router.completeness` checks that its
 answer is whole, and `router.quality` judges it. For a local model, `mlx.prompt` turns the prompt
