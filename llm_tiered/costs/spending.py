@@ -137,17 +137,16 @@ def copy_log(log: Path, ledger: Ledger, *, since: datetime) -> None:
             if turn.cached_from is None:
                 entries.append(turn.entry(turn_id))
         last = database.execute(_LAST).fetchone()
-    if not entries and mark and last[0] - mark.rowid < _AT_MOST:
+    if last is None or (not new and mark and last[0] - mark.rowid < _AT_MOST):
         return
     with ledger.writing():
         for entry in entries:
             if not ledger.has_answer(entry.response_id):
                 ledger.drop(entry.response_id)
                 ledger.put([entry])
-        if last:
-            first_id = min(first_id, mark.first_id) if mark else first_id
-            rowid, turn_id = last
-            ledger.set_copied_to(CopiedTo(rowid, turn_id, first_id))
+        first_id = min(first_id, mark.first_id) if mark else first_id
+        rowid, turn_id = last
+        ledger.set_copied_to(CopiedTo(rowid, turn_id, first_id))
 
 
 def _is_there(database: sqlite3.Connection, mark: CopiedTo) -> bool:
