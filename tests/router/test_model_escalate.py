@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
+from llm.parts import StreamEvent
 
+from llm_tiered.errors import AllTiersFailed
 from tests import gemini
 
 if TYPE_CHECKING:
@@ -197,3 +199,19 @@ async def test_schema_error_twice_goes_up(ask: Ask, toys: Toys) -> None:
     assert response.resolved_model == MEDIUM
     assert len(toys.small.prompts) == 2
     assert "is not JSON" in (attempts(response)[0][2] or "")
+
+
+@pytest.mark.usefixtures("schemas")
+async def test_json_that_does_not_fit_is_never_shown(ask: Ask, toys: Toys) -> None:
+    """If no model's JSON fits the schema, there is an error and no weak answer."""
+    toys.small.does = toys.medium.does = ['{"age": "old"}']
+    with pytest.raises(AllTiersFailed, match=r"\$.age"):
+        await ask("How old?", complexity=2, escalate=True, fallback="local", schema=SCHEMA)
+
+
+async def test_thoughts_alone_go_up(ask: Ask, toys: Toys) -> None:
+    """Thoughts and then nothing go up like an empty answer, and are not shown."""
+    toys.small.does = [StreamEvent(type="reasoning", chunk="Let me see.")]
+    events = await ask.events(ask.model.prompt("Hello", complexity=2, escalate=True))
+    assert [event.type for event in events] == ["text", "text"]
+    assert "".join(event.chunk for event in events) == "medium answer"
