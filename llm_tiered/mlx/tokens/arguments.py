@@ -21,16 +21,19 @@ def typed(arguments: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, 
     """Return the arguments with the types that a tool's schema allows.
 
     A text such as 5, null or [1, 2] may be a value or a string. It is a value wherever the schema
-    allows that value, else a string. A text that fits in no form stays a string.
+    allows that value, else a string. If neither fits, what looks like an array or an object becomes
+    one, so that the error names what is wrong inside.
     """
     readings = {name: _readings(text) for name, text in arguments.items()}
-    values = {name: next(options) for name, options in readings.items()}
+    first = {name: next(options) for name, options in readings.items()}
+    values = dict(first)
     while wrong := _wrong(values, schema) & readings.keys():
         for name in wrong:
             try:
                 values[name] = next(readings[name])
             except StopIteration:
-                values[name] = arguments[name]
+                is_nested = isinstance(first[name], (dict, list))
+                values[name] = first[name] if is_nested else arguments[name]
                 del readings[name]
     return values
 

@@ -71,4 +71,5 @@ def _check_arguments(arguments: dict[str, Any], schema: Mapping[str, Any]) -> No
         # The tool's own schema is wrong: leave it to the tool to reject its arguments.
         return
     if problem:
-        raise ValueError(f"the arguments do not fit the tool's schema: {problem.message}")
+        where = f"the tool's schema at {problem.path}"
+        raise ValueError(f"the arguments do not fit {where}: {problem.message}")

@@ -84,6 +84,7 @@ CASES: list[tuple[dict[str, Any], str, Any]] = [
     (OBJECT, "{'a': 1}", {"a": 1}),
     (OBJECT, '{\n  "a": 1,\n  "b": "x\ny"\n}', {"a": 1, "b": "x\ny"}),
     (OBJECT, "{1, 2}", "{1, 2}"),
+    (OBJECT, '{"a": "1"}', {"a": "1"}),
     ({"anyOf": [OBJECT, {"type": "null"}]}, "null", None),
     # Another schema, or none.
     ({"$ref": "#/$defs/Size"}, "5", 5),
