@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from llm.parts import AttachmentPart
@@ -28,12 +30,16 @@ logger = logging.getLogger("llm_tiered")
 # The share of a limit at which there is a warning.
 WARNING = Decimal("0.8")
 
-# Google's rule of thumb for English (https://ai.google.dev/gemini-api/docs/tokens). Other scripts
-# have fewer characters per token, which matters little at the size of a prompt's cost.
-CHARACTERS_PER_TOKEN = 4
+# Google's rule of thumb for English (https://ai.google.dev/gemini-api/docs/tokens). Scripts with
+# fewer characters per token have more bytes per character.
+BYTES_PER_TOKEN = 4
 
-# An attachment counts as an image of four tiles with 258 tokens each (same page).
-ATTACHMENT_TOKENS = 1_032
+# An image counts as four tiles with 258 tokens each (same page).
+IMAGE_TOKENS = 1_032
+
+# A second of sound has 32 tokens, of a video 263, and a page of a document 258 (same page). Few
+# files have less than this for each.
+MEDIA_BYTES_PER_TOKEN = 200
 
 # The expected length of an answer without max_tokens, in tokens.
 ANSWER_TOKENS = 1_000
@@ -121,10 +127,31 @@ def cost_of_output(model_id: str, prompt: llm.Prompt, characters: int) -> Decima
 def _tokens(prompt: llm.Prompt) -> Iterator[int]:
     for message in prompt.messages:
         for part in message.parts:
-            if isinstance(part, AttachmentPart):
-                yield ATTACHMENT_TOKENS
+            if isinstance(part, AttachmentPart) and part.attachment:
+                yield _tokens_of_attachment(part.attachment)
             else:
-                yield len(str(part.to_dict())) // CHARACTERS_PER_TOKEN
+                yield _tokens_of_text(str(part.to_dict()))
+    for tool in prompt.tools:
+        fields = (getattr(tool, name, "") for name in ("name", "description", "input_schema"))
+        yield _tokens_of_text(" ".join(map(str, fields)))
+    yield _tokens_of_text(str(prompt.schema or ""))
+
+
+def _tokens_of_text(text: str) -> int:
+    return len(text.encode(errors="replace")) // BYTES_PER_TOKEN
+
+
+def _tokens_of_attachment(attachment: llm.Attachment) -> int:
+    """The number of tokens, by the size of the file; nothing is fetched from a URL for that."""
+    kind = attachment.type or ""
+    if kind.startswith("image/"):
+        return IMAGE_TOKENS
+    size = len(attachment.content or b"")
+    if attachment.path:
+        with suppress(OSError):
+            size = Path(attachment.path).stat().st_size
+    tokens = size // (BYTES_PER_TOKEN if kind.startswith("text/") else MEDIA_BYTES_PER_TOKEN)
+    return max(tokens, IMAGE_TOKENS)
 
 
 def _warn(limit: Limit) -> None:

@@ -194,6 +194,32 @@ def test_expected_cost_grows_with_everything(toys: Toys) -> None:
     assert expected(short, max_output_tokens=2000) > expected(short) > base
 
 
+def test_expected_tokens_of_a_prompt(toys: Toys, tmp_path: Path) -> None:
+    """Bytes count, not characters; so do tools, a schema, and media by the size of the file."""
+    model = llm.get_model(FLASH)
+    video, notes = tmp_path / "video.mp4", tmp_path / "notes.txt"
+    video.write_bytes(b"\0" * 2_000_000)
+    notes.write_bytes(b"x" * 40_000)
+
+    def tokens(**prompt: Any) -> int:
+        return sum(budget._tokens(llm.Prompt(**{"prompt": "", "model": model} | prompt)))
+
+    def look(place: str) -> str:
+        """Look at a place."""
+        return place
+
+    image = llm.Attachment(type="image/png", content=b"x" * 2_000_000)
+    missing = llm.Attachment(type="video/mp4", path=str(tmp_path / "missing.mp4"))
+    assert tokens(prompt="x" * 4000) - tokens() in range(990, 1040)
+    assert tokens(prompt="字" * 4000) - tokens() in range(2900, 3100)
+    assert tokens(attachments=[image]) in range(1032, 1100)
+    assert tokens(attachments=[missing]) in range(1032, 1100)
+    assert tokens(attachments=[llm.Attachment(type="video/mp4", path=str(video))]) >= 10_000
+    assert tokens(attachments=[llm.Attachment(type="text/plain", path=str(notes))]) >= 10_000
+    assert tokens(tools=[llm.Tool.function(look)]) > tokens() + 10
+    assert tokens(schema={"type": "object", "title": "x" * 400}) > tokens() + 100
+
+
 def test_left(spend: Callable[..., Decimal]) -> None:
     """What is left of a limit is never negative."""
     spend(A_DOLLAR * 2)
