@@ -252,9 +252,9 @@ class Exchange:
         try:
             event: StreamEvent | None = yield Next(answer.stream)
         except ValueError as error:
-            raise (
-                completeness.cut_off_call(answer.response, answer.events, error) or error
-            ) from error
+            if cut_off := completeness.cut_off_call(answer.response, answer.events, error):
+                raise cut_off from error
+            raise
         if event is not None:
             answer.events.append(event)
             return event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -246,6 +247,16 @@ async def test_hidden_thoughts(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> N
     response = await ask("Go", tier="cloud", hide_reasoning=True)
     reason = response.response_json["tiered"]["attempts"][0]["reason"]
     assert reason == "only thoughts, cut off at max_tokens"
+
+
+async def test_error_of_a_plugin(ask: Ask, toys: Toys) -> None:
+    """A plugin's own error stays the cause, and is not its own cause."""
+    toys.medium.does = ["Half an", json.JSONDecodeError("Expecting value", "x", 0)]
+    with pytest.raises(BrokenAnswer, match="JSONDecodeError: Expecting value") as error:
+        await ask("Go", tier="medium")
+    cause = error.value.__cause__
+    assert isinstance(cause, json.JSONDecodeError)
+    assert cause.__cause__ is None
 
 
 async def test_several_candidates(ask: Ask, httpx_mock: HTTPXMock) -> None:
