@@ -55,8 +55,9 @@ _PER_DAY = re.compile(
     r"per[-_ ]?day|\bdaily\b|/day\b|\b[RT]PD\b|per[-_ ]?month|\bmonthly\b", re.IGNORECASE
 )
 _LIMIT = re.compile(
-    r"rate.?limit|quota|exhausted|too many requests|overloaded|high demand|at capacity"
-    r"|(?:currently|temporarily|service|is) unavailable|^unavailable|try again later",
+    r"rate.?limit|quota|resources?[_ ](?:has been |have been |is |are )?exhausted"
+    r"|too many requests|overloaded|high demand|at capacity"
+    r"|(?:currently|temporarily|service) unavailable|^unavailable\b|try again later",
     re.IGNORECASE,
 )
 _BROKEN_FOR_NOW = re.compile(

@@ -67,12 +67,12 @@ class Refusal:
 def read(error: Exception, now: datetime | None = None) -> Refusal | None:
     """Return what the service said, or None if the error is not its answer.
 
-    The libraries of most providers raise errors with a `status_code`, and a `response` or at least
-    a `body`. llm-gemini raises ModelError with nothing but the message.
+    The libraries of most providers raise errors with a status, and with a `response` or at least
+    the parts of it. llm-gemini raises ModelError with nothing but the message.
     """
     body: Any
     response = getattr(error, "response", None)
-    headers: Mapping[str, str] = getattr(response, "headers", None) or {}
+    headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
     status = _status(error, response)
     event = gemini.error_in_stream(error)
     if event is not None:
@@ -82,7 +82,9 @@ def read(error: Exception, now: datetime | None = None) -> Refusal | None:
     elif status is None and not hasattr(error, "body"):
         return None
     else:
-        body = getattr(error, "body", None) or _content(response) or getattr(error, "message", "")
+        details = getattr(error, "details", None)
+        body = getattr(error, "body", None) or (details if isinstance(details, dict) else None)
+        body = body or _content(response) or getattr(error, "message", "")
     return _refusal(body, status, headers, now or datetime.now(timezone.utc))
 
 

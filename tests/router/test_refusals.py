@@ -140,6 +140,29 @@ def test_body_that_was_not_read() -> None:
     assert explain(caught.value, model=GPT).reason == "HTTP 401 Unauthorized"
 
 
+class PartsError(Exception):
+    """The error of a library that has parts of the response and not the response itself."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__("https://service.example?key=sk-secret-0123456789")
+        vars(self).update(parts)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"status": 429, "message": "slow down", "headers": {"Retry-After": "5"}},
+        {"status_code": 429, "body": '{"message": "slow down"}', "headers": {"retry-after": "5"}},
+        {"code": 429, "details": {"error": {"message": "slow down, retry after 5s"}}},
+    ],
+)
+def test_parts_of_a_response(parts: dict[str, Any]) -> None:
+    """Libraries that hand on parts of the response are understood, too."""
+    problem = explain(PartsError(**parts))
+    assert (problem.at_limit, problem.retry_after) == (True, 5.0)
+    assert problem.reason.startswith("slow down")
+
+
 DAILY = [
     (services.google("RESOURCE_EXHAUSTED", PLAN, RETRY_INFO, {"violations": [
         {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}), FLASH, 15 * 3600),
