@@ -30,11 +30,11 @@ def encode_chat(
     `options` are those of mlx_lm's `apply_chat_template`. Raises jinja2.TemplateError if the
     template rejects the chat.
     """
-    strings = list(_strings([list(chat), dict(options)]))
+    texts = list(strings([list(chat), dict(options)]))
     pattern = _control_tokens(tokenizer)
-    if not any(pattern.search(text) for text in strings):
+    if not any(pattern.search(text) for text in texts):
         return list(tokenizer.apply_chat_template(list(chat), **options))
-    mark, escaped = _unused(strings)
+    mark, escaped = _unused(texts)
 
     def broken(token: re.Match[str]) -> str:
         return f"{token[0][0]}{mark}{token[0][1:]}"
@@ -50,11 +50,11 @@ def encode_chat(
     return _encode(tokenizer._tokenizer, text, places)
 
 
-def _unused(strings: Sequence[str]) -> tuple[str, str]:
-    """Return a character that no string contains, and how JSON may escape it."""
+def _unused(texts: Sequence[str]) -> tuple[str, str]:
+    """Return a character that no text contains, and how JSON may escape it."""
     for number in _PRIVATE:
         forms = chr(number), f"\\u{number:04x}"
-        if not any(form in text for text in strings for form in forms):
+        if not any(form in text for text in texts for form in forms):
             return forms
     raise RequestError("the prompt contains every character for private use")
 
@@ -116,13 +116,13 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
     return _patterns[tokenizer]
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
     """Yield every string in a JSON value; keys are not values."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (list, tuple, dict)):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
+            yield from strings(part)
 
 
 def _replaced(value: Any, pattern: re.Pattern[str], replacement: Any) -> Any:

@@ -9,7 +9,7 @@ from llm.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
 from ...errors import RequestError
 from ..weights.templates import DEFAULT, TOOL_USE
-from .control_tokens import encode_chat
+from .control_tokens import encode_chat, strings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +34,8 @@ def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMe
                 earlier.pop("reasoning_content", None)
         for entry in _with_tools(message) if tools else _as_text(message):
             _append(chat, entry)
-    for entry in chat:
-        _check_text(entry["content"])
+    for text in strings(chat):
+        _check_text(text)
     if not any(message["role"] != "system" for message in chat):
         raise RequestError("the prompt is empty")
     return tuple(chat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,11 @@ def _checked(call: WrittenCall, schemas: Mapping[str, Mapping[str, Any]]) -> Too
         raise ValueError('a tool call needs a "name" and an object of "arguments"')
     if call.name not in schemas:
         raise ValueError(f"there is no tool {call.name!r}, only {_listed(schemas)}")
+    try:
+        # The call is logged, and goes back to the model with its result.
+        json.dumps(call.arguments, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise ValueError(f"the arguments can't be written down: {error}") from None
     _check_arguments(call.arguments, schemas[call.name])
     return ToolCall(call.name, call.arguments)
 

@@ -168,6 +168,7 @@ BAD: dict[str, tuple[CallFormat, str, str]] = {
     "a list as the arguments": (JSON, '{"name": "stop", "arguments": []}', 'object of "arg'),
     "bad JSON as the arguments": (JSON, '{"name": "stop", "arguments": "a"}', "Expecting value"),
     "NaN": (JSON, '{"name": "stop", "arguments": {"a": NaN}}', "NaN is not JSON"),
+    "half a character": (JSON, as_json("a").replace('a"}', '\\ud83d"}'), "can't be written down"),
     "deep": (JSON, '{"name":' * 100_000, "nested too deeply"),
     "unknown": (JSON, '{"name": "a"}', "there is no tool 'a', only 'write', 'stop'"),
     "one of two": (JSON, as_json("a") + '{"name": "write"}', "'text' is a required property"),

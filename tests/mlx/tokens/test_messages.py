@@ -188,8 +188,16 @@ def test_no_template_at_all(tmp_path: Path) -> None:
     assert text == "Be brief.\n\nHello\n\nHi!\n\nAnd then?"
 
 
-@pytest.mark.parametrize("invalid", [user("gr\udcfc\udcdfe"), system("\ud83d")])
+@pytest.mark.parametrize(
+    "invalid",
+    [
+        user("gr\udcfc\udcdfe"),
+        system("\ud83d"),
+        assistant(ToolCallPart(name="weather", arguments={"city": "\ud83d"})),
+        Message("tool", [ToolResultPart(name="weather", output="\ud83d")]),
+    ],
+)
 def test_lone_surrogates_are_refused(invalid: Message) -> None:
     """Text that is not valid Unicode, as after reading another encoding, is refused."""
     with pytest.raises(RequestError, match=r"not valid Unicode: character \d of \d is '.ud"):
-        to_chat([user("Hello"), assistant("Hi"), invalid])
+        to_chat([user("Hello"), assistant("Hi"), invalid], tools=True)
