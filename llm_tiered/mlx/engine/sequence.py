@@ -42,9 +42,7 @@ class RunningSequence:
         self._job = job
         self._has_ended = False
         _check_tools(request, model)
-        self.prompt = messages.encode(
-            model.tokenizer, request.chat, tools=request.tools, thinking=_thinking(request)
-        )
+        self.prompt = _encode(request, model)
         self.max_tokens = min(request.max_tokens, _tokens_left(request, model, len(self.prompt)))
         options = _sampling_options(request, model)
         self.sampler = _make_sampler(request, options)
@@ -244,6 +242,20 @@ def _check_tools(request: GenerationRequest, model: LoadedModel) -> None:
         raise RequestError(f"{request.model} can't do tools")
     if request.tools and request.schema:
         raise RequestError("a local model can't combine tools with a schema")
+
+
+def _encode(request: GenerationRequest, model: LoadedModel) -> list[int]:
+    """Return the prompt's tokens. Raises RequestError if the chat template rejects the chat."""
+    from jinja2 import TemplateError
+
+    try:
+        return messages.encode(
+            model.tokenizer, request.chat, tools=request.tools, thinking=_thinking(request)
+        )
+    except TemplateError as error:
+        raise RequestError(
+            f"the chat template of {request.model} rejects the conversation: {error}"
+        ) from None
 
 
 def _thinking(request: GenerationRequest) -> bool | None:

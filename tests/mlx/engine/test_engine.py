@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.errors import ModelUnavailable, TieredError
+from llm_tiered.errors import ModelUnavailable, RequestError, TieredError
 from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.requests import CancelToken, Done, Failed
 from tests.mlx.engine.client import Call, make_request
@@ -128,8 +128,8 @@ def test_model_that_does_not_load(
     assert isinstance(submit(engine, folder).outcome()[1], Done)
 
 
-def test_error_after_loading(engine: Engine, folder: Path, tmp_path: Path) -> None:
-    """An unexpected error after loading fails the request, and the model serves the next one."""
+def test_template_rejects_the_chat(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    """If the chat template rejects a chat, that request can't be served, but the next one is."""
     odd = shutil.copytree(folder, tmp_path / "odd")
     template = """\
 {%- if messages[0].content == "Hello" %}{{- raise_exception("never say hello") }}{%- endif %}
@@ -138,9 +138,10 @@ def test_error_after_loading(engine: Engine, folder: Path, tmp_path: Path) -> No
     text, event = submit(engine, odd, model="mlx/odd").outcome()
     assert text == ""
     assert isinstance(event, Failed)
-    assert isinstance(event.error, TieredError)
-    assert "mlx/odd" in str(event.error)
-    assert "never say hello" in str(event.error)
+    assert isinstance(event.error, RequestError)
+    assert str(event.error) == (
+        "the chat template of mlx/odd rejects the conversation: never say hello"
+    )
     other = Call(make_request(odd, "Hi", model="mlx/odd"), engine).submit()
     assert isinstance(other.outcome()[1], Done)
 
