@@ -6,14 +6,16 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import gemini
 from ..log.record import RESPONSE
 from .usage import INPUT, OUTPUT, count_units, parse_details
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from genai_prices.types import ModelInfo, ModelPrice
 
     from .usage import Units
@@ -29,6 +31,10 @@ LONG_PROMPT = 32_000
 
 # Where the log has what the service calls the model that answered: Gemini, and all others.
 VERSION_PATHS = (gemini.VERSION_PATH, f"$.{RESPONSE}.model")
+
+# The token details that choose among a model's prices, such as {"service_tier": "priority"}.
+CONTEXT = ("service_tier", "speed")
+Context: TypeAlias = "tuple[tuple[str, str], ...]"
 
 # The time of day whose price is used, for the few models that are cheaper at night.
 _NOON = time(12, tzinfo=timezone.utc)
@@ -103,12 +109,14 @@ class PriceList:
     """The prices of a model of a provider on a day.
 
     With some models all tokens cost more once the prompt exceeds a limit: `steps[i]` is for prompts
-    of more than `limits[i - 1]` tokens.
+    of more than `limits[i - 1]` tokens. `in_context` are the prices of requests that the service
+    treats in another way than most.
     """
 
     provider: str
     limits: tuple[int, ...]
     steps: tuple[Rates, ...]
+    in_context: Callable[[Context], PriceList | None]
 
     def cost(self, tokens: Tokens, requests: int = 1) -> Decimal | None:
         """Return the dollars for one request, or for several without any long prompt or details.
@@ -136,6 +144,8 @@ def _charge_by_unit(prices: PriceList, tokens: Tokens) -> Charge:
     try:
         details = parse_details(tokens.details)
         units = count_units(tokens.input, tokens.output, details, provider)
+        if context := _context(details):
+            prices = prices.in_context(context) or prices
     except ValueError:
         dollars = prices.step(tokens.input).cost(tokens, 1)
         return Charge(dollars, ("token counts that contradict each other",))
@@ -182,9 +192,11 @@ def provider_of(model: str) -> str | None:
     return None if priced is None else priced.provider
 
 
-def highest_cost(model: str, input_tokens: int, max_output_tokens: int) -> Decimal | None:
+def highest_cost(
+    model: str, input_tokens: int, max_output_tokens: int, details: str | None = None
+) -> Decimal | None:
     """Return the most that a planned request can cost, in dollars, or None if unknown."""
-    return cost(model, Tokens(input_tokens, max_output_tokens))
+    return cost(model, Tokens(input_tokens, max_output_tokens, details))
 
 
 def version_of(reply: Any) -> str | None:
@@ -212,19 +224,25 @@ def price_list(model: str, on: date) -> PriceList | None:
     return None if priced is None else priced.on(on)
 
 
+def _context(details: dict[str, Any]) -> Context:
+    return tuple((key, value) for key in CONTEXT if isinstance(value := details.get(key), str))
+
+
 @dataclass
 class _PricedModel:
     """A model of genai-prices, with its price lists by the identity of their prices."""
 
     info: ModelInfo
     provider: str
-    lists: dict[int, PriceList | None] = field(default_factory=dict)
+    lists: dict[Any, PriceList | None] = field(default_factory=dict)
 
-    def on(self, day: date) -> PriceList | None:
-        prices = self.info.get_prices(datetime.combine(day, _NOON))
-        if id(prices) not in self.lists:
-            self.lists[id(prices)] = _read(prices, self.provider)
-        return self.lists[id(prices)]
+    def on(self, day: date, context: Context = ()) -> PriceList | None:
+        prices = self.info.get_prices(datetime.combine(day, _NOON), dict(context))
+        # Prices in a context are made anew each time, and may be those of this day only.
+        key = (day, context) if context else (id(prices), self.info.price_variants and day)
+        if key not in self.lists:
+            self.lists[key] = _read(prices, self.provider, partial(self.on, day))
+        return self.lists[key]
 
 
 @lru_cache(maxsize=1000)
@@ -247,7 +265,9 @@ def _split(model: str) -> tuple[str | None, str]:
     return (provider, name) if slash else (None, model)
 
 
-def _read(prices: ModelPrice, provider: str) -> PriceList | None:
+def _read(
+    prices: ModelPrice, provider: str, in_context: Callable[[Context], PriceList | None]
+) -> PriceList | None:
     from genai_prices.types import TieredPrices
 
     if prices.input_mtok is None or prices.output_mtok is None:
@@ -261,7 +281,7 @@ def _read(prices: ModelPrice, provider: str) -> PriceList | None:
         }
     )
     steps = tuple(_rates(prices, limit) for limit in (0, *limits))
-    return PriceList(provider, tuple(limits), steps)
+    return PriceList(provider, tuple(limits), steps, in_context)
 
 
 def _rates(prices: ModelPrice, limit: int) -> Rates:

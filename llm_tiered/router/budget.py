@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import suppress
 from decimal import Decimal
@@ -14,7 +15,7 @@ from ..costs import prices, spending
 from ..errors import OverBudget
 from ..paths import log_path
 from ..wording import dollars
-from .inner import max_tokens
+from .inner import max_tokens, price_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +114,9 @@ def check_limits(budget: Budget, spent: Spent, cost: Decimal | None) -> None:
 def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> Decimal | None:
     """The expected cost of a request in dollars, or None if the model's price is unknown."""
     answer = max_tokens(options) or ANSWER_TOKENS
-    return prices.highest_cost(model_id, sum(_tokens(prompt)), answer)
+    context = price_context(options)
+    details = json.dumps(context) if context else None
+    return prices.highest_cost(model_id, sum(_tokens(prompt)), answer, details)
 
 
 def cost_of_output(model_id: str, prompt: llm.Prompt, characters: int) -> Decimal | None:

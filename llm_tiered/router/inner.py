@@ -72,6 +72,8 @@ def usage_details(inner: _BaseResponse) -> dict[str, Any] | None:
     Anthropic and Gemini count them there themselves, and the rest is in this form, too.
     """
     details: dict[str, Any] | None = inner.token_details
+    if context := price_context(inner.prompt.options):
+        details = context | (details or {})
     tools = "server_tool_use"
     if gemini.is_gemini(inner.model.model_id) or tools in (details or {}):
         return details
@@ -81,6 +83,13 @@ def usage_details(inner: _BaseResponse) -> dict[str, Any] | None:
         if event.type == "tool_call_name" and event.server_executed
     )
     return {**(details or {}), tools: dict(calls)} if calls else details
+
+
+def price_context(options: Any) -> dict[str, str]:
+    """What the options of OpenAI's and Anthropic's models say about the price of a request."""
+    tier = getattr(options, "service_tier", None)
+    context = {"service_tier": str(getattr(tier, "value", tier))} if tier else {}
+    return context | ({"speed": "fast"} if getattr(options, "fast", None) is True else {})
 
 
 def text_of(events: Iterable[StreamEvent]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 
-from llm_tiered.costs.prices import cost, count_tokens, price_list
+from llm_tiered.costs.prices import Tokens, cost, count_tokens, price_list
 from llm_tiered.costs.usage import Units, count_units
 
 DAY = date(2026, 11, 28)
@@ -155,6 +155,36 @@ def test_forms_of_usage(  # noqa: PLR0913, PLR0917 - the columns of the table
     ).total_price
     amount = cost(model, count_tokens(inputs, outputs, json.dumps(details)), DAY)
     assert amount == expected > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "context"),
+    [
+        ("gpt-5-mini", "openai", {"service_tier": "priority"}),
+        ("gpt-5-mini", "openai", {"service_tier": "flex"}),
+        ("claude-opus-4-8", "anthropic", {"speed": "fast"}),
+    ],
+)
+def test_prices_in_a_context(model: str, provider: str, context: dict[str, str]) -> None:
+    """Faster or slower service than most requests get has its own price."""
+    price = calc_price(
+        Usage(input_tokens=1000, output_tokens=100),
+        model,
+        provider_id=provider,
+        genai_request_timestamp=NOON,
+        price_context=context,
+    )
+    amount = cost(f"{provider}/{model}", count_tokens(1000, 100, json.dumps(context)), DAY)
+    assert amount == price.total_price != cost(f"{provider}/{model}", Tokens(1000, 100), DAY)
+
+
+@pytest.mark.parametrize("context", ["auto", "default", "standard", None, 5, {"a": 1}])
+def test_an_ordinary_context(context: Any) -> None:
+    """Service as usual, and what is no name of a service, change no price."""
+    tokens = count_tokens(1000, 100, json.dumps({"service_tier": context}))
+    prices = price_list(OPENAI, DAY)
+    assert prices
+    assert prices.charge(tokens).dollars == prices.cost(Tokens(1000, 100))
 
 
 # Usage whose parts have prices of their own with some model.

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from tests.stand_in import Action, Script
 
 
+class ContextOptions(llm.Options):
+    """The options of OpenAI and Anthropic that change the price."""
+
+    service_tier: str | None = None
+    fast: bool | None = None
+
+
 class NewOptions(llm.Options):
     """OpenAI's newest name for the token limit."""
 
@@ -230,6 +237,23 @@ def test_tools_that_the_service_counts() -> None:
     response = StandIn("anthropic/claude-sonnet-4-5", searching(details)).prompt("Hello")
     response.text()
     assert usage_details(response) == details
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, None),
+        ({"service_tier": "flex"}, {"service_tier": "flex"}),
+        ({"fast": True}, {"speed": "fast"}),
+        ({"fast": False, "service_tier": None}, None),
+    ],
+)
+def test_context_of_the_price(options: dict[str, Any], expected: dict[str, str] | None) -> None:
+    """How fast the service was asked to be is kept, since the price depends on it."""
+    model = StandIn("gpt-5-mini", Options=ContextOptions)
+    response = model.prompt("Hello", **options)
+    response.text()
+    assert usage_details(response) == expected
 
 
 def searching(details: dict[str, Any] | None) -> Script:
