@@ -52,17 +52,19 @@ def llm_command() -> LlmCommand | None:
     return None
 
 
-def is_logging(response: _BaseResponse) -> bool:
-    """Whether this thread is in the middle of logging the response, in an open transaction.
+def being_logged(thread: threading.Thread | None = None) -> list[Any]:
+    """Return the responses that a thread, this one by default, is in the middle of logging.
 
-    A response that has not been read is run by `log_to_db`, which asks for its duration.
+    It has an open transaction then. A response that has not been read is run by `log_to_db`, which
+    asks for its duration.
     """
     from llm.logs import LogStore
 
-    return any(
-        frame.f_code is LogStore.log.__code__ and frame.f_locals.get("response") is response
-        for frame in _stack(threading.current_thread())
-    )
+    return [
+        frame.f_locals.get("response")
+        for frame in _stack(thread or threading.current_thread())
+        if frame.f_code is LogStore.log.__code__
+    ]
 
 
 def _stack(thread: threading.Thread) -> Iterator[FrameType]:

@@ -16,7 +16,6 @@ import llm
 
 from ..paths import log_path, logs_off_path
 from . import callers, creation
-from .database import has_table
 
 if TYPE_CHECKING:
     from llm.models import _BaseResponse
@@ -25,6 +24,9 @@ logger = logging.getLogger("llm_tiered")
 
 # Seconds to wait for whoever is writing to the log.
 PATIENCE = 30.0
+
+# Seconds between two attempts.
+_PAUSE = 0.03
 
 # Seconds of these that the caller spends, who may be the one that has locked it.
 PATIENCE_OF_CALLER = 1.0
@@ -57,13 +59,11 @@ def write(response: _BaseResponse, path: Path | None = None) -> None:
     If the log can't be written, log a warning: the caller still gets the answer.
     """
     path = path or log_path()
-    if callers.is_logging(response):
-        _BACKLOG.add(response, path)
-        return
-    if response.conversation is None:
+    own = callers.being_logged()
+    if response.conversation is None and response not in own:
         # Otherwise each who logs the response makes a thread for it, and only the last keeps it.
         response.conversation = _conversation(response)
-    if _BACKLOG or not _written(response, path, PATIENCE_OF_CALLER, last=False):
+    if own or _BACKLOG or not _written(response, path, PATIENCE_OF_CALLER, last=False):
         _BACKLOG.add(response, path)
 
 
@@ -98,13 +98,21 @@ class _Backlog:
 _BACKLOG = _Backlog()
 
 
+def _let_others_finish() -> None:
+    """Wait until no other thread is logging: it may do so for as long as its model answers."""
+    while any(map(callers.being_logged, threading.enumerate())):
+        time.sleep(_PAUSE)
+
+
 def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool) -> bool:
     """Write the response, and return whether it is settled: written, or given up with a warning.
 
     If the log stays locked, it is given up only at the `last` attempt.
     """
-    deadline = time.monotonic() + patience
+    waited = 0.0
     while True:
+        if last:
+            _let_others_finish()
         try:
             _write(response, path)
         except Exception as error:
@@ -113,9 +121,9 @@ def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool
                 or isinstance(error, TimeoutError)
                 or creation.is_unfinished(path)
             )
-            if busy and time.monotonic() < deadline:
-                # Two transactions that both began by reading block each other: retry this one.
-                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - not cryptographic
+            if busy and waited < patience:
+                waited += (pause := _PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+                time.sleep(pause)
                 continue
             if busy and not last:
                 return False
@@ -126,29 +134,29 @@ def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool
 def _write(response: _BaseResponse, path: Path) -> None:
     import filelock
     import sqlite_utils
+    from llm.migrations import migrate
 
     # llm migrates a log when it opens it; two processes doing so at the same time would damage it.
     # Nobody keeps this lock for long, not even while SQLite's own is taken.
     with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=PATIENCE):
         if not path.exists():
             creation.create(path)
-        with closing(sqlite3.connect(path, timeout=PATIENCE_OF_CALLER)) as connection:
+        with closing(sqlite3.connect(path, timeout=0)) as connection:
+            database = sqlite_utils.Database(connection)
+            migrate(database)
+            # A transaction that has begun by reading fails where it meets another writer, and so
+            # might that of the caller: this one begins when nobody else has begun.
+            connection.execute("begin exclusive")
             if response.conversation is None:
                 response.conversation = _conversation(response, _thread(connection, response.id))
-            response.log_to_db(sqlite_utils.Database(connection))
+            response.log_to_db(database)
+            connection.commit()
 
 
 def _thread(connection: sqlite3.Connection, turn_id: str) -> str | None:
     """Return the thread in which somebody else has logged the turn, or None."""
-    # They may be about to commit it: this waits for them.
-    connection.execute("begin immediate")
-    try:
-        if not has_table(connection, "turns"):
-            return None
-        query = "select thread_id from turns where id = ?"
-        row = connection.execute(query, (turn_id,)).fetchone()
-    finally:
-        connection.rollback()
+    query = "select thread_id from turns where id = ?"
+    row = connection.execute(query, (turn_id,)).fetchone()
     return row[0] if row else None
 
 
