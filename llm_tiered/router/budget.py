@@ -16,6 +16,7 @@ from ..errors import OverBudget
 from ..paths import log_path
 from ..wording import dollars
 from .inner import max_tokens, price_context
+from .thinking import room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,10 +114,23 @@ def check_limits(budget: Budget, spent: Spent, cost: Decimal | None) -> None:
 
 def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> Decimal | None:
     """The expected cost of a request in dollars, or None if the model's price is unknown."""
-    answer = max_tokens(options) or ANSWER_TOKENS
     context = price_context(options)
     details = json.dumps(context) if context else None
-    return prices.highest_cost(model_id, sum(_tokens(prompt)), answer, details)
+    tokens = sum(_tokens(prompt))
+    return prices.highest_cost(model_id, tokens, _expected_output(options), details)
+
+
+def _expected_output(options: llm.Options) -> int:
+    """The expected output of a request in tokens, thoughts included.
+
+    It is the limit for the answer, but no less than the usual output if the model may think
+    besides: few thoughts take all the room that they get, and a budget must not wait for that.
+    """
+    limit = max_tokens(options)
+    if limit is None:
+        return ANSWER_TOKENS
+    answer = limit - room(options)
+    return min(limit, max(answer, ANSWER_TOKENS)) if answer > 0 else limit
 
 
 def cost_of_output(model_id: str, prompt: llm.Prompt, characters: int) -> Decimal | None:

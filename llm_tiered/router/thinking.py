@@ -24,10 +24,10 @@ def with_room(max_tokens: int, options: Any) -> int:
 
     `options` are those of the model for the request.
     """
-    return max(max_tokens, min(max_tokens + _thoughts(options), MOST_OUTPUT))
+    return max(max_tokens, min(max_tokens + room(options), MOST_OUTPUT))
 
 
-def _thoughts(options: Any) -> int:
+def room(options: Any) -> int:
     """The most tokens that the model may think with these options, as far as is known."""
     fields = type(options).model_fields
     if _BUDGET not in fields and not fields.keys() & set(_LEVEL):

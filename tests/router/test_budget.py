@@ -18,6 +18,7 @@ from ulid import ULID
 from llm_tiered.config.sections import Budget
 from llm_tiered.costs import prices
 from llm_tiered.router import budget
+from llm_tiered.router.inner import inner_options
 from tests import gemini
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ def skipped(response: Any) -> str:
 
 
 def cloud(toys: Toys, **limits: Any) -> None:
-    """Make a model with a known price the cloud tier, without thoughts, under this budget."""
-    own = {"model": FLASH, "options": {"thinking_budget": 0}}
-    tiers = [*toys.keys["tiers"][:2], toys.keys["tiers"][2] | own]
+    """Make a model with a known price the cloud tier, under this budget."""
+    tiers = [*toys.keys["tiers"][:2], toys.keys["tiers"][2] | {"model": FLASH}]
     toys.configure(tiers=tiers, budget=limits)
 
 
@@ -103,16 +103,6 @@ async def test_within_budget(
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     response = await ask("Hello", complexity=9, max_tokens=8000)
     assert response.resolved_model == FLASH
-
-
-async def test_room_for_thoughts_is_counted(
-    ask: Ask, toys: Toys, spend: Callable[..., Decimal]
-) -> None:
-    """What a model may think beside max_tokens is part of what the request may cost."""
-    cloud(toys, day=1)
-    toys.configure(tiers=[*toys.keys["tiers"][:2], toys.keys["tiers"][2] | {"options": {}}])
-    spend(A_DOLLAR * 97 // 100)
-    assert "this may cost $0.081" in skipped(await ask("Hello", complexity=9, max_tokens=8000))
 
 
 async def test_warning_at_four_fifths(
@@ -220,6 +210,20 @@ def test_expected_tokens_of_a_prompt(toys: Toys, tmp_path: Path) -> None:
     assert tokens(schema={"type": "object", "title": "x" * 400}) > tokens() + 100
 
 
+def test_expected_cost_of_thoughts(toys: Toys) -> None:
+    """A small max_tokens leaves room for thoughts, of which the usual number is expected."""
+    prompt = llm.Prompt("Hello", model=llm.get_model(FLASH))
+
+    def cost(**requested: Any) -> Decimal | None:
+        options = inner_options(llm.get_model(FLASH), {}, requested)
+        return budget.expected_cost(FLASH, prompt, options)
+
+    assert cost(max_tokens=50) == cost() == expected(prompt, max_output_tokens=1000)
+    assert cost(max_tokens=50, thinking_budget=0) == expected(prompt, max_output_tokens=50)
+    assert cost(max_tokens=50, thinking_budget=500) == expected(prompt, max_output_tokens=550)
+    assert cost(max_tokens=8000) == expected(prompt, max_output_tokens=8000, thinking_budget=0)
+
+
 def test_left(spend: Callable[..., Decimal]) -> None:
     """What is left of a limit is never negative."""
     spend(A_DOLLAR * 2)
@@ -268,7 +272,7 @@ print([spender.exitcode for spender in spenders])
 def test_processes_that_spend_at_once(toys: Toys, logged: Callable[[], list[Any]]) -> None:
     """Eight processes at once do not exceed a budget: each reserves what it may cost."""
     cloud(toys, day=1)
-    toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10", "options": {}}])
+    toys.configure(tiers=[toys.keys["tiers"][2] | {"complexity": "1-10"}])
     command = [sys.executable, "-c", SPENDERS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr.count("Error")) == (f"{[0] * 8}\n", 0), done.stderr
