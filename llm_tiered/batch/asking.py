@@ -16,7 +16,7 @@ from ..router import completeness
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
 from ..router.request import prepare
-from .limits import LOCAL_CONCURRENCY, is_local
+from .limits import LOCAL_CONCURRENCY, LimitInAnswer, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,17 @@ class RowAsker:
         `keep` receives the answer before it is logged: a paid answer must not be lost while
         another process locks the log. Raises whatever the model or `keep` raises.
         """
+        while True:
+            try:
+                return await self._ask(row, keep)
+            except Exception as error:
+                # Whatever there is of the answer, nobody has seen it yet. `tiered` wraps the error.
+                if not any(isinstance(each, LimitInAnswer) for each in (error, error.__cause__)):
+                    raise
+
+    async def _ask(
+        self, row: Row, keep: Callable[[dict[str, Any]], None]
+    ) -> tuple[dict[str, Any], Decimal | None]:
         answers: list[dict[str, Any]] = []
         response = start(self._model, row)
 

@@ -31,6 +31,10 @@ AsyncModel: TypeAlias = "llm.AsyncModel | llm.AsyncKeyModel"
 LOCAL_CONCURRENCY = 64
 
 
+class LimitInAnswer(llm.ModelError):
+    """A model came to its limit after an answer had begun; a pause has begun, too."""
+
+
 class Gate:
     """Admits `concurrency` requests at the same time, and starts at most `rate` a minute."""
 
@@ -107,9 +111,11 @@ def _limited(model: AsyncModel, gate: Gate, pause: Pause) -> AsyncModel:
                             while begun and held:
                                 yield held.pop(0)
                 except Exception as error:
-                    again = pause.refuse(explain(error, model=model)) and not begun
-                    if not again:
+                    if not pause.refuse(explain(error, model=model)):
                         raise
+                    if begun:
+                        raise LimitInAnswer(str(error)) from error
+                    again = True
                 while held and not again:
                     yield held.pop(0)
 

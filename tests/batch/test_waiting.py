@@ -13,6 +13,7 @@ import yaml
 from llm.parts import StreamEvent
 
 from llm_tiered.batch.limits import limit
+from tests import gemini
 from tests.batch.echo import CLOUD, MEDIUM, OTHER, Echoes, config
 from tests.batch.running import Run, prompts, settle
 from tests.cli.batching import batch, parse, write_rows
@@ -21,6 +22,8 @@ from tests.stand_in import AsyncStandIn
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
 
 SLEEP = asyncio.sleep
 
@@ -68,6 +71,7 @@ class Service:
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch, echoes: Echoes, config_file: Path) -> Service:
     """A service that answers everything, behind the cloud tier; smaller tiers may answer for it."""
+    monkeypatch.setenv("LLM_GEMINI_KEY", gemini.KEY)
     config_file.write_text(yaml.safe_dump(config(fallback="any")))
     service = Service()
     echoes.act = service
@@ -247,6 +251,22 @@ async def test_answers_are_not_begun_twice(service: Service) -> None:
     assert service.slept == []
     assert await model.prompt("second").text() == "Hello"
     assert service.slept == [7.2]
+
+
+@pytest.mark.parametrize("name", ["tiered", gemini.MODEL])
+async def test_rows_are_asked_again(
+    service: Service, config_file: Path, httpx_mock: HTTPXMock, name: str
+) -> None:
+    """A row whose answer breaks off at the limit is asked again: nobody has seen that answer."""
+    tiers = [{"name": "all", "complexity": "1-10", "model": gemini.MODEL}]
+    config_file.write_text(yaml.safe_dump(config(tiers=tiers)))
+    error: Any = {"error": {"code": 429, "message": "Please retry in 7.2s."}}
+    gemini.answer(httpx_mock, gemini.chunk(gemini.text("Half an")), error)
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    limited = limit(llm.get_async_model(name), 3, None, 600, service.told.append)
+    [answer] = await Run({"prompt": "Hi"}, model=limited)()
+    assert (answer["response"], service.slept) == ("Hello", [7.2])
+    assert len(service.told) == 1
 
 
 async def test_interrupted_while_waiting(echoes: Echoes) -> None:
