@@ -110,10 +110,25 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
         tokens |= {tokenizer.tool_call_start, tokenizer.tool_call_end}
         # DeepSeek's templates split at </think>, even if that is not a token.
         tokens |= {tag for tag in ("<think>", "</think>") if any(tag in text for text in templates)}
-        names = sorted((token for token in tokens if token and token.strip()), key=len)
-        alternatives = "|".join(re.escape(name) for name in reversed(names) if len(name) > 1)
-        _patterns[tokenizer] = re.compile(alternatives or r"(?!)")
+        names = {token for token in tokens if token and token.strip() and len(token) > 1}
+        _patterns[tokenizer] = re.compile(_any_of(names) if names else r"(?!)")
     return _patterns[tokenizer]
+
+
+def _any_of(names: set[str]) -> str:
+    """Return a pattern of any of the names, the longest that is there.
+
+    It shares their beginnings: some tokenizers have a thousand <SPECIAL_…>, which would all be
+    tried at each <.
+    """
+    branches = [
+        re.escape(first) + _any_of({name[1:] for name in names if name.startswith(first)})
+        for first in sorted({name[0] for name in names if name})
+    ]
+    if len(branches) == 1 and "" not in names:
+        return branches[0]
+    alternatives = f"(?:{'|'.join(branches)})" if branches else ""
+    return f"{alternatives}?" if branches and "" in names else alternatives
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -206,3 +206,18 @@ def test_tokens_for_text() -> None:
     tokenizer = TokenizerWrapper(hub)
     tokens = encode_chat(tokenizer, [message("user", "<h1>")], {})
     assert control_tokens(hub, tokens) == ["<turn>", "<h1>"]
+
+
+def test_tokens_that_begin_alike(tokenizers: dict[str, Any]) -> None:
+    """Of tokens that begin alike, each one is protected, also the longest."""
+    names = ["<a", "<ab", "<abc>", "<b>", *(f"<SPECIAL_{number}>" for number in range(300))]
+    backend = Tokenizer.from_str(tokenizers["qwen2"].backend_tokenizer.to_str())
+    backend.add_special_tokens(names)
+    hub = PreTrainedTokenizerFast(
+        tokenizer_object=backend, chat_template="<b>{{ messages[0].content }}"
+    )
+    tokenizer = TokenizerWrapper(hub)
+    for text in ("<abc>", "<ab <a<a", "<abc <b>", "<SPECIAL_12><SPECIAL_1>"):
+        tokens = encode_chat(tokenizer, [message("user", text)], {})
+        assert hub.decode(tokens) == f"<b>{text}"
+        assert control_tokens(hub, tokens) == ["<b>"]
