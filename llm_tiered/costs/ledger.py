@@ -32,6 +32,9 @@ KEPT = timedelta(days=400)
 # Amounts are whole numbers of this part of a dollar, so that the database can add them up exactly.
 _PART = Decimal("1e-12")
 
+# A request for more than a million dollars is a mistake in what the service reported.
+_ABSURD = Decimal(1_000_000)
+
 _VERSION = 1
 _SCHEMA = """
 create table entries (
@@ -234,8 +237,9 @@ class Ledger:
 
 
 def _row(entry: Entry) -> tuple[object, ...]:
-    amount = entry.amount
-    parts = None if amount is None else int((amount / _PART).to_integral_value(ROUND_CEILING))
+    amount, parts = entry.amount, None
+    if amount is not None and amount < _ABSURD:
+        parts = int((amount / _PART).to_integral_value(ROUND_CEILING))
     return (*entry[:2], _stamp(entry.at), entry.model, parts, *entry[5:])
 
 

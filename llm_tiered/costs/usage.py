@@ -93,7 +93,7 @@ def count_units(
     for path, unit in _MORE.items():
         # The same number may be reported twice, under both names.
         if path in leaves and not counts[unit]:
-            counts[unit] = leaves[path]
+            counts[unit] = leaves[path] or 0
     _add_overlaps(counts)
     _check(counts)
     return Units(dict(counts), tuple(unknown))

@@ -77,36 +77,37 @@ class Billing:
         self._attempts.append(attempt)
         if self._is_closed:
             # The request was cancelled while another thread ran this: it will not be sent.
-            self._write(attempt, None)
+            self._settle(attempt, unfinished=False)
 
     def settle(self, error: BaseException | None) -> None:
         """Write down what the latest attempt cost, which gave no answer, because of the error."""
         if self._attempts and self._attempts[-1].is_open:
-            attempt = self._attempts[-1]
-            self._write(attempt, _settled(attempt, unfinished=_may_be_charged(error)))
+            self._settle(self._attempts[-1], unfinished=_may_be_charged(error))
 
     def answered(self, response: _BaseResponse) -> None:
         """Write down what the answer cost, which llm may log."""
         for attempt in self._attempts:
             if attempt.response is response:
-                self._write(attempt, _settled(attempt, unfinished=True), answer=True)
+                self._settle(attempt, unfinished=True, answer=True)
 
     def close(self) -> None:
         """Settle what is still open, because the answer broke off or was given up."""
         self._is_closed = True
         for attempt in self._attempts:
             if attempt.is_open:
-                self._write(attempt, _settled(attempt, unfinished=True))
+                self._settle(attempt, unfinished=True)
 
-    def _write(self, attempt: _Attempt, entry: Entry | None, *, answer: bool = False) -> None:
+    def _settle(self, attempt: _Attempt, *, unfinished: bool, answer: bool = False) -> None:
         attempt.is_open = False
         try:
+            entry = _settled(attempt, unfinished=unfinished)
             with Ledger(ledger_path()) as ledger, ledger.writing():
                 if entry is None:
                     ledger.remove(attempt.entry.response_id, attempt.entry.attempt)
                 else:
                     ledger.put([entry._replace(answer=answer)])
-        except TieredError as error:
+        except Exception as error:
+            # An answer does not fail for this, whatever the model reports; what is held stays.
             _warn(f"what this cost can't be counted: {error}")
 
 
@@ -135,7 +136,7 @@ def _settled(attempt: _Attempt, *, unfinished: bool) -> Entry | None:
         return held._replace(amount=None, complete=False, held=False)
     if charge.unpriced:
         what = ", ".join(charge.unpriced)
-        _warn(f"{held.model} is not counted in full, because the price of {what} is unknown")
+        _warn(f"{held.model} is not counted in full: no price is known for {what}")
     complete = not charge.unpriced
     return held._replace(amount=charge.dollars, complete=complete, held=False)
 

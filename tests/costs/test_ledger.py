@@ -60,6 +60,14 @@ def test_sums(path: Path) -> None:
     assert spent == Spent(Decimal("3.25"), Decimal("3.5"), unpriced=2)
 
 
+def test_absurd_amounts(path: Path) -> None:
+    """An amount that nobody is charged is unknown, so that it does not end the sums."""
+    with Ledger(path) as ledger:
+        ledger.put([entry(amount="1e30"), entry("b")])
+        quarter = Decimal("0.25")
+        assert ledger.spent(NOW - DAY, NOW - DAY) == Spent(quarter, quarter, unpriced=1)
+
+
 def test_replace_and_remove(path: Path) -> None:
     """An attempt is written once, and what is held for a response can be dropped."""
     with Ledger(path) as ledger:

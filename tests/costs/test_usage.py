@@ -11,6 +11,7 @@ import pytest
 from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 
+from llm_tiered.costs import usage as costs_usage
 from llm_tiered.costs.prices import Tokens, cost, count_tokens, price_list
 from llm_tiered.costs.usage import Units, count_units
 
@@ -281,6 +282,20 @@ def test_contradictory_numbers(details: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="token"):
         count_units(10, 20, details, "google")
     assert cost(GEMINI, count_tokens(10, 20, json.dumps(details)), DAY) is None
+
+
+ODD: list[Any] = [None, "5", -1, 0.5, True, [], {}, [5], [[]], {"a": {"b": [None]}}, 10**30]
+
+
+def test_damaged_details() -> None:
+    """Whatever is found where a number should be, the cost is known or unknown: nothing raises."""
+    keys = [path[0] for path in (*costs_usage._common_paths(), *costs_usage._MORE)]
+    for key in {*keys, "cache_creation", "service_tier", "anything"}:
+        for value in [*ODD, {"": 1}, [{"modality": [1], "tokenCount": "x"}], [{"ttl": None}]]:
+            for model in (GEMINI, OPENAI, ANTHROPIC, "x-ai/grok-4.20"):
+                tokens = count_tokens(1000, 100, json.dumps({key: value}))
+                amount = cost(model, tokens, DAY)
+                assert amount is None or amount >= 0, (key, value, model)
 
 
 def test_another_models_price() -> None:

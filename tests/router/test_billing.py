@@ -281,8 +281,8 @@ async def test_unknown_usage(
         odd["usageMetadata"]["oddTokenCount"] = 5
         gemini.answer(httpx_mock, odd)
         await ask("Tell me", complexity=9)
-    because = "because the price of oddTokenCount is unknown"
-    assert caplog.messages == [f"{FLASH} is not counted in full, {because}"]
+    unknown = "no price is known for oddTokenCount"
+    assert caplog.messages == [f"{FLASH} is not counted in full: {unknown}"]
     assert counted() == 2 * QUARTER
     assert [entry.complete for entry in entries()] == [False, False]
 
@@ -311,6 +311,17 @@ def test_cancelled_while_it_is_written() -> None:
     accounts.close()
     accounts.hold(model, model.prompt("Hello"))
     assert entries() == []
+
+
+async def test_odd_reports(ask: Ask, httpx_mock: HTTPXMock) -> None:
+    """An answer does not fail because of what its usage says."""
+    for odd in ("many", -1, None, [1], {"a": 1}, 0.5):
+        last = chunk(WORDS, finishReason="STOP")
+        last["usageMetadata"]["cachedContentTokenCount"] = odd
+        gemini.answer(httpx_mock, last)
+        response = await ask("Tell me", complexity=9)
+        assert response.text_or_raise() == "The first half of"
+    assert counted() == 6 * QUARTER
 
 
 @pytest.mark.parametrize(
