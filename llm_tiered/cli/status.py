@@ -94,11 +94,13 @@ def _spent() -> dict[str, Any] | None:
     day, month = spending.period_starts()
     try:
         spent = spending.read_spent(log_path(), day=day, month=month)
+        unlogged = spending.read_unlogged_since(log_path(), month)
     except TieredError as error:
         return {"error": str(error)}
     return {
         "day": f"{spent.day.normalize():f}",
         "month": f"{spent.month.normalize():f}",
+        "unlogged_month": f"{unlogged.known.normalize():f}" if unlogged else None,
         "unpriced_requests": spent.unpriced,
     }
 
@@ -171,9 +173,11 @@ def _describe_spent(facts: dict[str, Any]) -> str:
     if "error" in facts:
         return str(facts["error"])
     day, month = dollars(Decimal(facts["day"])), dollars(Decimal(facts["month"]))
+    unlogged = Decimal(facts["unlogged_month"] or 0)
+    hidden = f" ({dollars(unlogged)} of it in no log)" if unlogged else ""
     unpriced = facts["unpriced_requests"]
     more = f", and more for {counted(unpriced, 'request')} of unknown price" if unpriced else ""
-    return f"{day} today, {month} this month{more}"
+    return f"{day} today, {month} this month{hidden}{more}"
 
 
 def _describe_limit(limit: dict[str, Any]) -> str:

@@ -297,14 +297,14 @@ def test_budget() -> None:
 
 
 def test_spent() -> None:
-    """What was spent today and this month is shown, and how much of it has no known price."""
+    """What was spent is shown, how much of it is in no log, and how much has no known price."""
     assert run_json("status")["spent"] is None
     entry = Entry("a", 1, datetime.now(timezone.utc), "gemini/g", Decimal("0.25"))
     with Ledger(ledger_path()) as ledger:
         ledger.put([entry, entry._replace(attempt=2, amount=None)])
-    line = "spent in the cloud: $0.25 today, $0.25 this month, and more for 1 request"
-    assert f"{line} of unknown price" in run("status").stdout.splitlines()
-    facts = {"day": "0.25", "month": "0.25", "unpriced_requests": 1}
+    line = "spent in the cloud: $0.25 today, $0.25 this month ($0.25 of it in no log)"
+    assert f"{line}, and more for 1 request of unknown price" in run("status").stdout.splitlines()
+    facts = {"day": "0.25", "month": "0.25", "unlogged_month": "0.25", "unpriced_requests": 1}
     assert run_json("status")["spent"] == facts
     ledger_path().write_bytes(b"no database" * 1000)
     assert "can't be used" in run_json("status")["spent"]["error"]
