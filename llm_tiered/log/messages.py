@@ -132,12 +132,23 @@ def shown_turn(database: sqlite3.Connection, table: str, id_: str) -> ShownTurn:
     start = end
     while start and messages[start - 1].role in ("user", "tool"):
         start -= 1
-    system = messages[:1] if start and messages[0].role == "system" else []
+    system = _in_force(messages[:start])
     return ShownTurn(
         _shown(database, system + messages[start:end]),
         start - len(system),
         _shown(database, messages[end:]),
     )
+
+
+def _in_force(messages: list[MessageRow]) -> list[MessageRow]:
+    """Return the newest system prompt: the last system messages that follow each other."""
+    end = len(messages)
+    while end and messages[end - 1].role != "system":
+        end -= 1
+    start = end
+    while start and messages[start - 1].role == "system":
+        start -= 1
+    return messages[start:end]
 
 
 def whole_response(database: sqlite3.Connection, id_: str, response_json: Any) -> Any:

@@ -48,6 +48,18 @@ def test_only_what_was_new(log: Path) -> None:
     assert [message.parts[0].text for message in request.answer] == ["Now."]
 
 
+def test_newest_system_prompt(log: Path) -> None:
+    """Of the system prompts of a conversation, the one that was in force is read."""
+    add(log, [turn(NOW, id="one")])
+    before = [message("system", "Be brief."), message("user", "Hello"), message("assistant", "Hi")]
+    new = [message("system", "In French."), message("user", "And now?")]
+    add_messages(log, "one", [*before, *new], [message("assistant", "Ici.")])
+    request = find(log)
+    texts = [(message.role, message.parts[0].text) for message in request.messages]
+    assert texts == [("system", "In French."), ("user", "And now?")]
+    assert request.earlier == 3
+
+
 def test_kinds_of_parts(log: Path) -> None:
     """Reasoning, tool calls, tool results and attachments have titles of their own."""
     add(log, [turn(NOW, id="one")])
