@@ -116,7 +116,7 @@ def explain(
         secrets = known_keys([model] if model else [])
     return replace(
         problem,
-        reason=_line(redact(problem.reason, secrets), problem.retry_after),
+        reason=_line(redact(refusals.beginning(problem.reason), secrets), problem.retry_after),
         cools_down=problem.cools_down or problem.transient or problem.refuses_key,
     )
 

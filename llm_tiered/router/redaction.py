@@ -29,24 +29,24 @@ _SHORTEST_WORD = 8
 # Characters of a key that give it away, and of which a service repeats no more by accident.
 _PART = 8
 
-# The forms of the keys of Google, OpenAI, Anthropic, Groq, xAI and Hugging Face, also in part
-# ("sk-ab***yz"), and what follows the names under which keys are sent. A digit or a mask is
-# asked for where an ordinary phrase could have the same form.
+# The forms of the keys of Google, OpenAI and Anthropic, Groq, xAI and Hugging Face, also with
+# their middle masked ("sk-ab***yz"), and what follows the names under which keys are sent. A digit
+# is asked for where an ordinary word could have the same form.
 _FORMS = re.compile(
     r"\bAIza[\w-]{20,}"
     r"|\bAQ\.[\w-]{12,}"
-    r"|\b(?:sk|gsk|xai|hf)[-_](?=[\w*.…-]*(?:\d|\*\*|…))[\w*.…-]{6,}[\w*…]"
-    r"|(?<=bearer )(?=\S*\d)[\w.~+/=*-]{12,}"
-    r"|(?<=bearer )\S*\*{3,}\S*",
-    re.IGNORECASE,
+    r"|\bsk-(?=[\w-]*\d)[\w-]{16,}"
+    r"|\b(?:gsk_|xai-|hf_)\w{16,}"
+    r"|\b(?:sk-|gsk_|xai-|hf_)[\w-]*(?:\*{3,}|…|\.{3})[\w*-]*"
+    r"|(?i:(?<=bearer ))(?:(?=\S*\d)[\w.~+/=-]{12,}|[\w-]*\*{3,}[\w*-]*)"
 )
 _NAMED = re.compile(
-    r"""(?P<name>(?:[?&](?:api[-_]?|access[-_]?)?(?:key|token)="""
-    r"""|\bx-(?:goog-)?api-key\b['"]?\s*[:=,]\s*b?['"]?))"""
+    r"""(?P<name>[?&](?:api[-_]?|access[-_]?)?(?:key|token)="""
+    r"""|\b(?:x-(?:goog-)?api-key|api[-_]key)\b['"]?\s*[:=,]\s*b?['"]?(?=\S*\d))"""
     r"""(?P<key>[^\s&'"<>,;)\]}]+)""",
     re.IGNORECASE,
 )
-_MASKED = re.compile(r"[\w.~+/=-]*(?:\*{3,}|…|\.{3})(?:[\w.~+/=-]*[\w~+/=-])?")
+_MASKED = re.compile(r"[\w.~+/=-]{0,100}(?:\*{3,}|…|\.{3})(?:[\w.~+/=-]*[\w~+/=-])?")
 
 
 def known_keys(models: Iterable[_BaseModel] = (), explicit: str | None = None) -> list[str]:

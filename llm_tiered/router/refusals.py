@@ -33,7 +33,8 @@ _TOLD = re.compile(
 _TOLD_IN_SECONDS = re.compile(r"\bretry[-_ ]after\b\W{0,3}(\d+(?:\.\d+)?)\b", re.IGNORECASE)
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|mil|d|h|m|s)", re.IGNORECASE)
 
-# Longest part of a page that is not JSON, in characters.
+# How much of a message is read, and of a page that is not JSON, in characters.
+_READ = 4000
 _LONGEST = 200
 
 
@@ -88,10 +89,15 @@ def read(error: Exception, now: datetime | None = None) -> Refusal | None:
     return _refusal(body, status, headers, now or datetime.now(timezone.utc))
 
 
+def beginning(message: str) -> str:
+    """Return as much of a message as is worth reading; a service may send a whole page."""
+    return re.sub(r"\s{2,}", " ", message[: 10 * _READ])[:_READ]
+
+
 def _refusal(body: Any, status: int | None, headers: Mapping[str, str], now: datetime) -> Refusal:
     said = _parse(body)
     fields = _fields(said)
-    message = _message(fields) if fields else _plain(said, status)
+    message = beginning(_message(fields) if fields else _plain(said, status))
     names = [str(name) for key in ("status", "type", "code") if (name := fields.get(key))]
     names += gemini.error_names(fields)
     told = [gemini.retry_delay(fields), _told_in(message), *_told_in_headers(headers, now)]
@@ -160,10 +166,11 @@ def _plain(said: Any, status: int | None) -> str:
     """The text of a body that is not JSON, such as the page of a proxy."""
     if not isinstance(said, str):
         return ""
-    if not re.match(r"\s*<(?:!doctype|html|\?xml|head|title)", said, re.IGNORECASE):
-        return said.strip()
-    title = re.search(r"<title>(.*?)</title>", said, re.IGNORECASE | re.DOTALL)
-    text = title[1] if title else re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", said)
+    page = said[: 10 * _READ].strip()
+    if not re.match(r"<(?:!doctype|html|\?xml|head|title)", page, re.IGNORECASE):
+        return page
+    title = re.search(r"<title>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
+    text = title[1] if title else re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", " ", page)
     text = " ".join(text.split())[:_LONGEST]
     return f"HTTP {status}: {text}" if status and text else text
 

@@ -67,6 +67,7 @@ def test_keys_are_known_by_their_form() -> None:
         "GET https://service.example/?alt=sse&access_token={}",
         "headers: {{'x-api-key': '{}'}}",
         "x-goog-api-key: {}",
+        "Client(api_key='{}')",
         "authorization: Bearer {}",
     ],
 )
@@ -96,11 +97,12 @@ def test_parts_of_keys_are_hidden(said: str, key: str) -> None:
 
 ORDINARY = (
     "AIza is how Google's keys begin; this is none: AIzaShort",
-    "a risk-adjusted, task-specific model: sk-learn, sk-something-else",
+    "a risk-adjusted, task-specific model: sk-learn 1.5.2, sk-something-else-entirely",
+    "https://hf-mirror.com/models/2, hf_transfer 0.1.4, gsk_short, faq.example-service1.com",
     "Bearer authentication required; the bearer-token is missing",
     "The model is overloaded... please try again *** later ***",
     "models/gemini-flash-latest is not found, see https://example.com/v1?alt=sse&page=2",
-    "{'error': {'type': 'x-api-key missing'}}",
+    "{'error': {'type': 'x-api-key missing'}}, x-api-key: header is required, api_key=None",
     "a test of none, null and 1 against http://localhost:8080",
     "the monkey turned the keyboard; tokens=12, key words, keys: 3",
 )
