@@ -238,10 +238,12 @@ class _PricedModel:
 
     def on(self, day: date, context: Context = ()) -> PriceList | None:
         prices = self.info.get_prices(datetime.combine(day, _NOON), dict(context))
-        # Prices in a context are made anew each time, and may be those of this day only.
-        key = (day, context) if context else (id(prices), self.info.price_variants and day)
+        # Prices in a context are made anew each time. A list serves all days with the same prices,
+        # so that in a context it has those of today.
+        key = (day, context) if context else id(prices)
         if key not in self.lists:
-            self.lists[key] = _read(prices, self.provider, partial(self.on, day))
+            today = datetime.now(timezone.utc).date()
+            self.lists[key] = _read(prices, self.provider, partial(self.on, today))
         return self.lists[key]
 
 
