@@ -29,19 +29,12 @@ def register(connection: sqlite3.Connection) -> None:
         connection.create_function(name, arguments, function, deterministic=True)
 
 
-def cost(  # noqa: PLR0913, PLR0917 - the arguments that SQL passes
-    model: str | None,
-    version: str | None,
-    utc_day: str | None,
-    requests: int,
-    input_tokens: int | None,
-    output_tokens: int | None,
-    token_details: str | None,
-) -> float | None:
-    """Return the dollars for requests to a model on a day, or None if unknown."""
-    return _dollars(
-        LoggedUsage(model, version, utc_day, input_tokens, output_tokens, token_details, requests)
-    )
+def cost(model: str | None, version: str | None, *usage: Any) -> float | None:
+    """Return the dollars for requests to a model on a day, or None if unknown.
+
+    `usage` are the day, the requests, their input and output tokens, and the token details.
+    """
+    return _dollars(_usage(model, version, *usage))
 
 
 def cloud_cost(
@@ -49,15 +42,14 @@ def cloud_cost(
 ) -> float | None:
     """Return the dollars for the same tokens on the cloud model, or None if unknown.
 
-    `usage` are the other arguments of `cost`. An answer of the cloud model itself has the price
-    that was paid for it.
+    An answer of the cloud model itself has the price that was paid for it.
     """
     # The price of a local model as the cloud model is unknown, not zero.
     if not cloud_model or is_local(cloud_model):
         return None
     if model and same_model(model, cloud_model):
         return cost(model, version, *usage)
-    return _dollars(replace(LoggedUsage(cloud_model, None, *usage), counted_by=model))
+    return _dollars(replace(_usage(cloud_model, None, *usage), counted_by=model))
 
 
 def reason(text: str | None) -> str | None:
@@ -68,3 +60,17 @@ def reason(text: str | None) -> str | None:
 def _dollars(usage: LoggedUsage) -> float | None:
     dollars = cost_of_usage(usage)
     return None if dollars is None else float(dollars)
+
+
+def _usage(  # noqa: PLR0913, PLR0917 - the arguments that SQL passes
+    model: str | None,
+    version: str | None,
+    utc_day: str | None,
+    requests: int,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    token_details: str | None,
+) -> LoggedUsage:
+    return LoggedUsage(
+        model, version, utc_day, input_tokens, output_tokens, token_details, requests
+    )
