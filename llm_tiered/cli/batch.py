@@ -78,7 +78,7 @@ STDIN = "-"
     type=DURATION,
     default="10m",
     show_default=True,
-    help="How long to wait for a cloud model that is at its limit before others answer; 0: not",
+    help="How long rows wait for a cloud model at its limit before they fall back; 0 is not at all",
 )
 @number_option("number", "--limit", text="Number of rows to answer, starting with the first")
 @click.option(

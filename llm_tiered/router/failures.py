@@ -41,7 +41,7 @@ _NO_CREDIT = re.compile(
     r"|credits? (?:are|is|have been|has been) (?:depleted|exhausted|used up)|payment[_ ]required"
     r"|billing_(?:error|disabled|hard_limit|not_active)|requires billing|billing account"
     r"|billing is (?:disabled|not)"
-    r"|(?:spend|spending|billing hard) (?:cap|limit)|\blimit: 0\b",
+    r"|(?:spend|spending|billing hard) (?:cap|limit)|\blimit: 0(?!\.?\d)",
     re.IGNORECASE,
 )
 _WRONG_KEY = re.compile(

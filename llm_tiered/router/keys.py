@@ -56,12 +56,17 @@ def request_key(
 
 
 def stored_keys() -> dict[str, str]:
-    """Return llm's stored keys by their names; none if the file can't be read."""
+    """Return llm's stored keys by their names, without its note in the file.
+
+    There are none if the file can't be read.
+    """
     try:
         keys: dict[str, str] = llm.load_keys()
     except (OSError, ValueError):
         return {}
-    return keys if isinstance(keys, dict) else {}
+    if not isinstance(keys, dict):
+        return {}
+    return {name: key for name, key in keys.items() if not name.startswith("//")}
 
 
 def key_fix(model: _BaseModel | None) -> str | None:

@@ -71,7 +71,8 @@ def redact(text: str, keys: Iterable[str | None] = ()) -> str:
             text = _without(text, form)
     text = _MASKED.sub(lambda match: _unmasked(match[0], known), text)
     for key in known:
-        if len(key) >= _LONG:
+        # What has spaces in it is words.
+        if len(key) >= _LONG and len(key.split()) == 1:
             text = _without_parts(text, key)
     return _FORMS.sub(HIDDEN, _NAMED.sub(rf"\g<name>{HIDDEN}", text))
 

@@ -43,9 +43,9 @@ class Registry:
             raise ModelUnavailable("its plugin has no async version of it")
         return entry.async_model
 
-    def models(self) -> Iterator[Inner]:
-        """All models, in their sync version."""
-        return (entry.model for entry in self._models if entry.model)
+    def models(self) -> Iterator[Inner | AsyncInner]:
+        """All models, in their sync version if there is one."""
+        return (entry.model or entry.async_model for entry in self._models)
 
     def claims(self, name: str) -> list[Inner]:
         """All models with that id or alias, `tiered` included. The last one answers to it."""

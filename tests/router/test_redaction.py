@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from llm_tiered.router.redaction import HIDDEN, known_keys, redact
+from tests.cli.commands import invoke
 from tests.router.services import CLAUDE, FLASH, GPT, LOCAL, SERVER, model
 
 if TYPE_CHECKING:
@@ -131,9 +132,24 @@ def test_known_keys(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     own = model("own", "own", key="set-by-a-program")
     keys = known_keys([FLASH, CLAUDE, GPT, SERVER, LOCAL, own], "explicit")
-    expected = {*stored.values(), "explicit", "from-variable", "of-anthropic", "set-by-a-program"}
+    expected = {
+        "stored-gemini",
+        "stored-work",
+        "explicit",
+        "from-variable",
+        "of-anthropic",
+        "set-by-a-program",
+    }
     assert set(keys) == expected
-    assert known_keys([], "work") == list(stored.values())
+    assert known_keys([], "work") == ["stored-gemini", "stored-work"]
+
+
+def test_note_of_llm_is_no_key(user_path: Path) -> None:
+    """The note in the file of keys, and keys that are phrases, hide no words."""
+    invoke("keys", "set", "gemini", "--value", "AQ.key-of-nobody-0123")
+    keys = [*known_keys(), "a pass phrase of ordinary words"]
+    text = "Request had invalid authentication credentials. Do not share! ordinary words"
+    assert redact(f"{text}: AQ.key-of-nobody-0123", keys) == f"{text}: {HIDDEN}"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"gemini": 1}', "\ud83d"])
