@@ -6,10 +6,12 @@ How a prompt is handled: `plugin` registers the models with llm; `router.model` 
 how hard the prompt is; `router.candidates` lists the models to try, `router.attempts` tries them.
 On the way `router.cached` looks for an earlier answer in the `cache`, `router.checks` and
 `router.budget` skip models that can't answer or cost too much, `router.billing` writes down what an
-attempt costs, `router.inner` makes the request to the model, `router.completeness` checks that its
-answer is whole, and `router.quality` judges it. For a local model, `mlx.prompt` turns the prompt
-into a request to `mlx.engine`, and `mlx.answer` turns its events into llm's. `log.record` is what
-ends up in llm's log, where `costs` and `dashboard` read it.
+attempt costs, `router.inner` makes the request to the model, with a key if `router.keys` says that
+it may have one, `router.completeness` checks that its answer is whole, and `router.quality` judges
+it. If there is none, `router.failures` tells what that means: a retry, a wait or the next model.
+For a local model, `mlx.prompt` turns the prompt into a request to `mlx.engine`, and `mlx.answer`
+turns its events into llm's. `log.record` is what ends up in llm's log, where `costs` and
+`dashboard` read it.
 """
 
 from __future__ import annotations
