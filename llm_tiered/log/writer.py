@@ -25,11 +25,11 @@ logger = logging.getLogger("llm_tiered")
 # Seconds to wait for whoever is writing to the log.
 PATIENCE = 30.0
 
-# Seconds between two attempts.
-_PAUSE = 0.03
-
 # Seconds of these that the caller spends, who may be the one that has locked it.
 PATIENCE_OF_CALLER = 1.0
+
+# Seconds between two attempts.
+_PAUSE = 0.03
 
 
 def must_log(*, log_api: bool) -> bool:
@@ -54,9 +54,8 @@ def destination(response: _BaseResponse, *, log_api: bool) -> Path | None:
 def write(response: _BaseResponse, path: Path | None = None) -> None:
     """Add a finished response to the log, after a while in the background if it stays locked.
 
-    `path` is that of the log, if it is not the usual one.
-
-    If the log can't be written, log a warning: the caller still gets the answer.
+    `path` is that of the log, if it is not the usual one. If it can't be written, log a warning:
+    the caller still gets the answer.
     """
     path = path or log_path()
     own = callers.being_logged()
