@@ -47,7 +47,7 @@ def seen(
     return system_prompts
 
 
-@pytest.mark.parametrize("options", [[], ["--async"], ["--no-stream"]])
+@pytest.mark.parametrize("options", [[], ["--async"]])
 @pytest.mark.parametrize("tier", ["small", "cloud"])
 def test_continued_on_the_command_line(
     seen: Callable[[], list[str]], httpx_mock: HTTPXMock, logs: Path, tier: str, options: list[str]
