@@ -24,6 +24,7 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "aliases_path": "aliases.json",
         "config_path": "tiered/config.yaml",
         "cache_index_path": "tiered/cache.db",
+        "ledger_path": "tiered/costs.db",
         "feedback_path": "tiered/feedback.db",
         "learned_path": "tiered/estimator.json",
         "previous_learned_path": "tiered/estimator-before.json",
