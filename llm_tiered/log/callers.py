@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 class LlmCommand(NamedTuple):
     """The `llm prompt` or `llm chat` that is running in this process.
 
-    `conversation` is the one whose responses it logs. It logs nothing with `no_log`, and with `log`
-    even if logging is off; `database` replaces the usual log.
+    It logs the responses of `model` in `conversation`, unless `no_log` is set, and with `log` even
+    while logging is off. `database` replaces the usual log.
     """
 
     conversation: Any
+    model: Any
     database: str | None
     no_log: bool
     log: bool
 
     def logs(self, response: _BaseResponse) -> bool:
         """Whether the command asked for this response itself, so that it also logs it."""
-        return response.conversation is not None and response.conversation is self.conversation
+        own = response.model is self.model and response.conversation is self.conversation
+        return own and self.conversation is not None
 
 
 def llm_command() -> LlmCommand | None:
@@ -45,6 +47,7 @@ def llm_command() -> LlmCommand | None:
                 said = frame.f_locals
                 return LlmCommand(
                     said.get("conversation"),
+                    said.get("model"),
                     said.get("database"),
                     bool(said.get("no_log")),
                     bool(said.get("log")),

@@ -243,6 +243,37 @@ def test_tier_that_asks_tiered(toys: Toys, logged: Callable[[], list[dict[str, A
     assert [turn["resolved_model"] for turn in logged()] == ["mlx/toy-medium", "mlx/toy-small"]
 
 
+def test_model_that_hands_on_its_conversation(
+    toys: Toys, logged: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """A model that asks `tiered` in the command's own conversation is logged as well."""
+
+    class Delegating(StandIn):
+        """It leaves its answer to `tiered`."""
+
+        def execute(self, prompt: llm.Prompt, *said: Any, **known: Any) -> Any:
+            """Ask `tiered`."""
+            tiered: Any = llm.get_model("tiered")
+            inner = llm.Prompt(prompt.prompt, model=tiered, options=tiered.Options(tier="small"))
+            yield from llm.Response(inner, tiered, False, known["conversation"])
+
+    class Plugin:
+        """The model."""
+
+        @llm.hookimpl
+        def register_models(self, register: Callable[..., None]) -> None:
+            """Register it."""
+            register(Delegating("delegating"))
+
+    plugin = Plugin()
+    pm.register(plugin)
+    try:
+        CliRunner().invoke(cli, ["-m", "delegating", "Go"], catch_exceptions=False)
+    finally:
+        pm.unregister(plugin)
+    assert [turn["model"] for turn in logged()] == ["delegating", "tiered"]
+
+
 async def test_many_at_once(
     toys: Toys, logged: Callable[[], list[dict[str, Any]]], logs: Path
 ) -> None:
