@@ -93,8 +93,6 @@ def run(  # noqa: PLR0913 - the inputs of a chain, and a clock for tests
         if problem is None:
             return candidate
         fixes.append(problem.fix)
-        if outcome == "failed" and problem.cools_down:
-            cooldowns.start(candidate.model, problem, key_in_use)
         if problem.escalates:
             above = _above(candidate, ladder, attempts)
             weak = candidate if problem.usable else weak
@@ -112,14 +110,20 @@ def _attempt(
     *,
     recall: bool,
 ) -> Generator[Step, Problem | None, tuple[Outcome, Problem | None]]:
-    """Try one model: its outcome, and the problem unless it answered."""
+    """Try one model: its outcome, and the problem unless it answered. It may have to cool down."""
     if recall and (yield Recall(candidate)) is None:
         return "ok", None
     problem = cooldowns.check(candidate.model, key_in_use) or (yield Check(candidate))
     if problem:
         return "skipped", problem
+    began = cooldowns.now()
     problem = yield from _try(candidate)
-    return ("failed", problem) if problem else ("ok", None)
+    if problem is None:
+        cooldowns.answered(candidate.model)
+        return "ok", None
+    if problem.cools_down:
+        cooldowns.start(candidate.model, problem, key_in_use, since=began)
+    return "failed", problem
 
 
 def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None]:

@@ -35,6 +35,7 @@ class Cooldowns:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._answered: dict[str, float] = {}
         self._until: dict[str, tuple[float, Problem]] = {}
         self._refused: dict[tuple[str, str | None], tuple[float, Problem]] = {}
 
@@ -50,15 +51,43 @@ class Cooldowns:
             return None
         return Problem(f"cooling down for {span(left)} more after: {problem.reason}", problem.fix)
 
-    def start(self, model: str, problem: Problem, key_in_use: KeyInUse = lambda _: None) -> None:
+    def now(self) -> float:
+        """The time by the clock of the cooldowns, in seconds."""
+        return self._clock()
+
+    def answered(self, model: str) -> None:
+        """Note that the model answers: what other requests met was theirs alone, or is over."""
+        self._answered[model] = self._clock()
+        _, problem = self._until.get(model, (0.0, None))
+        if problem and _passes(problem):
+            del self._until[model]
+
+    def start(
+        self,
+        model: str,
+        problem: Problem,
+        key_in_use: KeyInUse = lambda _: None,
+        *,
+        since: float | None = None,
+    ) -> None:
         """Leave the model alone for as long as it asks, if no request would wait that long.
 
-        Else it is COOLDOWN seconds, or KEY_COOLDOWN seconds with a key that it refused.
+        Else it is COOLDOWN seconds, or KEY_COOLDOWN seconds with a key that it refused. A model
+        that has answered others `since` the request began is not left alone for a passing problem.
         """
-        asked = min(problem.retry_after or 0.0, LONGEST_COOLDOWN)
         if problem.refuses_key:
             until = self._clock() + KEY_COOLDOWN
             self._refused[model, key_in_use(model)] = (until, problem)
-        else:
-            seconds = asked if asked > PATIENCE else COOLDOWN
-            self._until[model] = (self._clock() + seconds, problem)
+            return
+        answered = self._answered.get(model)
+        answers_others = answered is not None and since is not None and answered > since
+        if answers_others and _passes(problem):
+            return
+        asked = min(problem.retry_after or 0.0, LONGEST_COOLDOWN)
+        seconds = asked if asked > PATIENCE else COOLDOWN
+        self._until[model] = (self._clock() + seconds, problem)
+
+
+def _passes(problem: Problem) -> bool:
+    """Whether one request may have met the problem by chance."""
+    return problem.transient and problem.retry_after is None

@@ -122,6 +122,18 @@ async def test_another_failure_passes_the_turn_on(service: Service) -> None:
     assert await service.batch(10) == {CLOUD: 9, MEDIUM: 1}
 
 
+async def test_one_row_does_not_drag_others_along(service: Service, echoes: Echoes) -> None:
+    """A row that the service fails at does not make the other rows fall to other tiers."""
+
+    async def act(model: str, prompt: str) -> str:
+        if model == CLOUD and prompt == "5":
+            raise llm.ModelError("Internal error encountered.")
+        return await service(model, prompt)
+
+    echoes.act = act
+    assert await service.batch(60) == {CLOUD: 59, MEDIUM: 1}
+
+
 async def test_pauses_without_a_time(service: Service) -> None:
     """A service that does not say how long is asked after longer and longer pauses."""
     service.refuse = lambda _: llm.ModelError("overloaded") if service.now < 1140 else None

@@ -133,3 +133,33 @@ def test_last_model_cools_down_too() -> None:
 def test_model_that_never_failed_is_ready() -> None:
     """Nothing cools down before its first failure, even when the clock starts at zero."""
     assert Cooldowns(lambda: 0.0).check("mlx/a") is None
+
+
+def test_model_that_answers_others_does_not_cool_down() -> None:
+    """If a model answers other requests meanwhile, a passing problem is that of one request."""
+    cooldowns = World().cooldowns
+    began = cooldowns.now() - 1
+    cooldowns.answered(A.model)
+    cooldowns.start(A.model, BUSY, since=began)
+    assert cooldowns.check(A.model) is None
+    for problem in (DOWN, asks_to_wait(36.5)):
+        cooldowns.start(A.model, problem, since=began)
+        assert cooldowns.check(A.model) is not None
+
+
+def test_answer_ends_the_cooldown() -> None:
+    """An answer to another request ends the cooldown after a passing problem, and no other."""
+    cooldowns = World().cooldowns
+    for problem, goes_on in ((BUSY, False), (DOWN, True), (asks_to_wait(36.5), True)):
+        cooldowns.start(A.model, problem)
+        cooldowns.answered(A.model)
+        assert (cooldowns.check(A.model) is not None) is goes_on
+
+
+def test_earlier_answer_does_not_prevent_the_cooldown() -> None:
+    """A model that answered before the request began may be down since then."""
+    world = World(tries={A.model: [None, BUSY, BUSY, BUSY]})
+    assert world.run(A, B) is A
+    world.now += 1
+    assert world.run(A, B) is B
+    assert world.cooldowns.check(A.model) is not None
