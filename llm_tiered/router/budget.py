@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm.parts import AttachmentPart
 
@@ -114,10 +114,7 @@ def check_limits(budget: Budget, spent: Spent, cost: Decimal | None) -> None:
 
 def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> Decimal | None:
     """The expected cost of a request in dollars, or None if the model's price is unknown."""
-    context = price_context(options)
-    details = json.dumps(context) if context else None
-    tokens = sum(_tokens(prompt))
-    return prices.highest_cost(model_id, tokens, _expected_output(options), details)
+    return _cost(model_id, prompt, options, _expected_output(options))
 
 
 def _expected_output(options: llm.Options) -> int:
@@ -138,7 +135,13 @@ def cost_of_output(model_id: str, prompt: llm.Prompt, characters: int) -> Decima
 
     It is rounded up: other scripts than English have fewer characters per token.
     """
-    return prices.highest_cost(model_id, sum(_tokens(prompt)), characters // 2)
+    return _cost(model_id, prompt, prompt.options, characters // 2)
+
+
+def _cost(model_id: str, prompt: llm.Prompt, options: Any, output_tokens: int) -> Decimal | None:
+    context = price_context(options)
+    details = json.dumps(context) if context else None
+    return prices.highest_cost(model_id, sum(_tokens(prompt)), output_tokens, details)
 
 
 def _tokens(prompt: llm.Prompt) -> Iterator[int]:
