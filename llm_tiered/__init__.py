@@ -11,7 +11,7 @@ it may have one, `router.completeness` checks that its answer is whole, and `rou
 it. If there is none, `router.failures` tells what that means: a retry, a wait or the next model.
 For a local model, `mlx.prompt` turns the prompt into a request to `mlx.engine`, and `mlx.answer`
 turns its events into llm's. `log.record` is what ends up in llm's log, where `costs` and
-`dashboard` read it.
+`dashboard` read it. `server.chat` takes a prompt from a client of OpenAI's API the same way.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from llm.cli import cli
 from llm_tiered.config.reference import config_keys
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.weights import embedded
+from llm_tiered.server.running import listen
 from tests import gemini
 from tests.tiny_models import build
 
@@ -34,6 +35,8 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [
     line for language, block in BLOCKS if language == "bash" for line in block.splitlines() if line
 ]
+# Typed beside a running server: a test of the server sends this.
+LINES = [line for line in LINES if not line.startswith(("curl ", " "))]
 # These install packages, so CI runs them instead of a test.
 INSTALLING = [line for line in LINES if ".venv/bin" in line or line.startswith("llm install")]
 SESSION = [line for line in LINES if line not in INSTALLING]
@@ -91,6 +94,8 @@ def test_commands(machine: Path, user_path: Path, monkeypatch: pytest.MonkeyPatc
     # The page itself is tested in tests/dashboard; here the server would never end.
     monkeypatch.setattr("datasette.cli.cli.main", lambda *_, **__: None)
     monkeypatch.setattr("click.launch", lambda _: None)
+    monkeypatch.setattr("llm_tiered.server.running.listen", lambda host, _: listen(host, 0))
+    monkeypatch.setattr("llm_tiered.server.running.run", lambda *_: None)
     (machine / "prompts.jsonl").write_text('{"prompt": "Hello", "complexity": 2}\n')
     row = '{"prompt": "Hello", "contains": "Hello", "task": "greeting"}\n'
     (machine / "suite.jsonl").write_text(row)

@@ -25,6 +25,7 @@ HEAVY = {
     *("datasette", "httpx", "httpx2", "tqdm", "yaml", "ruamel", "filelock", "sqlite_utils"),
     *("genai_prices", "jsonschema", "tabulate"),
 }
+SERVING = {"starlette", "uvicorn", "prometheus_client", "openai", "anyio"}
 MODEL_LIBRARIES = {
     *("mlx", "mlx_lm", "llguidance", "transformers", "tokenizers", "huggingface_hub"),
 }
@@ -47,6 +48,7 @@ ROOMS = {
     "hooks": {"config.terms", "estimator"},
     "router": {"cache", "config", "costs", "estimator", "hooks", "log", "mlx"},
     "batch": {"config", "costs", "log", "router"},
+    "server": {"config", "costs", "log", "router"},
     "evaluation": {"batch", "config", "costs", "estimator", "log", "router"},
     "compare": {"config", "costs", "evaluation", "router"},
     "bench": {"config", "mlx", "router"},
@@ -54,7 +56,7 @@ ROOMS = {
     "plugin": {"config", "mlx", "router"},
     "cli": {
         *("batch", "bench", "compare", "config", "costs", "estimator", "evaluation", "log", "mlx"),
-        "router",
+        *("router", "server"),
     },
     "": {"cli", "plugin"},
 }
@@ -346,7 +348,7 @@ def test_config_without_models_is_not_parsed_to_register(start: Start) -> None:
 def test_listing_imports_nothing_heavy(start: Start) -> None:
     """Listing the models or our commands imports nothing heavy that was not there anyway."""
     added = (start.ours["list"] | start.ours["group"]) - start.plain["list"]
-    assert {name.partition(".")[0] for name in added} & HEAVY == set()
+    assert {name.partition(".")[0] for name in added} & (HEAVY | SERVING) == set()
 
 
 def test_registering_writes_no_file(start: Start) -> None:

@@ -17,6 +17,7 @@ COMMANDS = (
     "config",
     "models",
     "batch",
+    "serve",
     "savings",
     "datasette",
     "compare",

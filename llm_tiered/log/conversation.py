@@ -81,7 +81,7 @@ def _from_log(thread_id: str) -> Past:
         with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as database:
             if not has_table(database, "turns"):
                 return UNKNOWN
-            return _past(_record(*row) for row in database.execute(_TURNS, (thread_id,)))
+            return _past(record_of_turn(*row) for row in database.execute(_TURNS, (thread_id,)))
     except sqlite3.Error as error:
         logger.warning(
             "%s can't be read (%s), so it is unknown whether this conversation is private: "
@@ -92,7 +92,7 @@ def _from_log(thread_id: str) -> Past:
         return _past([PRIVATE])
 
 
-def _record(model: str, response_json: Any) -> Record:
+def record_of_turn(model: str, response_json: Any) -> Record:
     """Return the record of a logged turn; that of another model's turn is empty."""
     try:
         record = Record.from_json(json.loads(response_json))

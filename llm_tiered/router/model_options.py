@@ -41,6 +41,11 @@ def check(options: Mapping[str, Any], own: Iterable[str]) -> None:
         raise ValidationError.from_exception_data("TieredOptions", problems)
 
 
+def names() -> set[str]:
+    """Return the names of all options of the tiers' models. Raises ConfigError."""
+    return {name for kind in _kinds(load_settings()) for name in kind.model_fields}
+
+
 def _problem(
     name: str, value: Any, kinds: list[type[llm.Options]], own: Iterable[str]
 ) -> str | None:

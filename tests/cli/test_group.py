@@ -14,8 +14,18 @@ from tests.cli.commands import refused, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = {"route", "status", "verify", "download", "config", "models"}
-COMMANDS |= {"batch", "savings", "bench", "compare", "eval", "feedback", "learn", "datasette"}
+COMMANDS = {"route", "serve", "status", "verify", "download", "config", "models"}
+COMMANDS |= {
+    "batch",
+    "savings",
+    "bench",
+    "compare",
+    "eval",
+    "feedback",
+    "learn",
+    "datasette",
+    "serve",
+}
 SUBCOMMANDS = [
     *((name,) for name in sorted(COMMANDS)),
     *(("config", name) for name in ("path", "show", "init", "check")),

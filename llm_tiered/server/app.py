@@ -1,0 +1,108 @@
+"""The endpoints of the server, as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..errors import TieredError
+from .chat import ChatCompletions
+from .failure import ApiError, api_error
+from .line import Line
+from .metrics import CONTENT_TYPE, Metrics
+from .offers import Offers
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from .access import Access
+
+logger = logging.getLogger("llm_tiered.server")
+
+_OPEN = ("/health",)
+
+
+class Endpoints:
+    """The application: its routes, behind the rules of access. `line` are the running requests."""
+
+    def __init__(self, access: Access) -> None:
+        self.line = Line()
+        self._access = access
+        self._offers = Offers()
+        self._metrics = Metrics()
+        self._started = int(time.time())
+        chat = ChatCompletions(self._offers, self.line, self._metrics)
+        self._routes: ASGIApp = Starlette(
+            routes=[
+                Route("/v1/chat/completions", chat, methods=["POST"]),
+                Route("/v1/models", self._models),
+                Route("/v1/models/{name:path}", self._model),
+                Route("/health", self._health),
+                Route("/metrics", self._show_metrics),
+            ],
+            exception_handlers={
+                HTTPException: _wrong_route,
+                ApiError: _failed,
+                TieredError: _failed,
+            },
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, if it is allowed."""
+        if scope["type"] != "http":
+            return
+        try:
+            self._access.check(scope, needs_key=scope["path"] not in _OPEN)
+        except ApiError as error:
+            self._metrics.count_request(error.status)
+            logger.info("%s %s", error.status, error.code)
+            # What follows of the body is not read.
+            await _error(error, {"connection": "close"})(scope, receive, send)
+            return
+        await self._routes(scope, receive, send)
+
+    async def _models(self, _: Request) -> Response:
+        names = await asyncio.to_thread(self._offers.names)
+        return _json({"object": "list", "data": [self._described(name) for name in names]})
+
+    async def _model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        await asyncio.to_thread(self._offers.find, name)
+        return _json(self._described(name))
+
+    def _described(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "llm-tiered"}
+
+    async def _health(self, _: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def _show_metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(value), status, headers, media_type="application/json")
+
+
+def _error(error: ApiError, headers: dict[str, str] | None = None) -> Response:
+    return _json(error.body(), error.status, error.headers | (headers or {}))
+
+
+async def _wrong_route(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = "this address has another method" if status == 405 else "there is no such address"
+    headers = getattr(error, "headers", None)
+    return _error(ApiError(status, message, code="not_found", headers=headers))
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return _error(api_error(error))

@@ -1,0 +1,151 @@
+"""What is asked → the response of a model, not started yet; and who answers, once that is known."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import llm
+from llm.cli import get_model_options
+
+from ..config.settings import load_settings
+from ..log import writer
+from ..log.threads import find_thread
+from ..router.request import prepare
+from . import fields
+from .failure import bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..log.record import Attempt
+    from ..router.request import TieredRequest
+    from .fields import Asked
+    from .offers import Offer, Offers
+
+# Longest text in a header, in characters.
+_LONGEST = 300
+
+
+@dataclass
+class ChatRequest:
+    """A response that is not started yet. `routed` is its decision; None for a local model."""
+
+    asked: Asked
+    response: llm.AsyncResponse
+    routed: TieredRequest | None
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The attempts so far."""
+        return self.routed.attempts if self.routed else []
+
+    @property
+    def tier(self) -> str | None:
+        """The tier whose model answers, or is trying to; None for a local model."""
+        return self._who[0]
+
+    @property
+    def model(self) -> str:
+        """The id of the model that answers, or is trying to."""
+        return self._who[1]
+
+    @property
+    def _who(self) -> tuple[str | None, str]:
+        routed = self.routed
+        if routed is None:
+            return None, self.response.model.model_id
+        if routed.attempts and routed.attempts[-1].outcome == "ok":
+            return routed.attempts[-1].tier, routed.attempts[-1].model
+        tried = {attempt.model for attempt in routed.attempts}
+        waiting = (each for each in routed.candidates if each.model not in tried)
+        current = next(waiting, routed.candidates[-1])
+        return current.tier, current.model
+
+    def headers(self) -> dict[str, str]:
+        """Return who answers, and why, as headers."""
+        headers = {"x-tiered-model": self.model, "x-tiered-turn": self.response.id}
+        if self.routed:
+            decision = self.routed.decision
+            failed = [each for each in self.attempts if each.outcome != "ok"]
+            headers |= {
+                "x-tiered-tier": self.tier or "",
+                "x-tiered-source": decision.source,
+                "x-tiered-reason": decision.reason,
+            }
+            if decision.complexity is not None:
+                headers["x-tiered-complexity"] = str(decision.complexity)
+            if failed:
+                reasons = (f"{each.model} {each.outcome}: {each.reason}" for each in failed)
+                headers["x-tiered-fallback"] = "; ".join(reasons)
+        if self.asked.ignored:
+            headers["x-tiered-ignored"] = ", ".join(self.asked.ignored)
+        return {name: _header(value) for name, value in headers.items()}
+
+
+async def ask(
+    body: Mapping[str, Any], headers: Iterable[tuple[str, str]], offers: Offers
+) -> ChatRequest:
+    """Return what a request asks. Raises ApiError, TieredError or ValueError."""
+    return await asyncio.to_thread(_ask, body, headers, offers)
+
+
+def _ask(
+    body: Mapping[str, Any], headers: Iterable[tuple[str, str]], offers: Offers
+) -> ChatRequest:
+    name = body.get("model")
+    if not isinstance(name, str):
+        raise bad_request("model: expected the name of a model", "model")
+    offer = offers.find(name)
+    asked = fields.read(body, headers, offer.known_options())
+    turns = asked.turns
+    thread = find_thread(turns.history)
+    options = _options(offer, asked, kept_local=thread.kept_local)
+    try:
+        response: llm.AsyncResponse = offer.model.prompt(
+            turns.text,
+            messages=turns.history,
+            attachments=turns.attachments,
+            tool_results=turns.tool_results,
+            schema=asked.schema,
+            tools=asked.tools,
+            options=options,
+        )
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        # llm's words for what a model does not support.
+        raise bad_request(str(error), code="unsupported") from None
+    if thread.thread_id:
+        response.conversation = llm.AsyncConversation(
+            offer.model, id=thread.thread_id, loaded_messages=turns.history
+        )
+    return ChatRequest(asked, response, prepare(response) if offer.is_tiered else None)
+
+
+async def log(request: ChatRequest) -> None:
+    """Log a finished answer of a local model; `tiered` logs its own."""
+    if request.routed is None and writer.must_log(log_api=load_settings().config.log_api):
+        await asyncio.to_thread(writer.write, request.response)
+
+
+def _options(offer: Offer, asked: Asked, *, kept_local: bool) -> dict[str, Any]:
+    """The options that the user has stored, those of the request, and those of the model's name."""
+    stored = get_model_options(offer.model.model_id)
+    options = stored | asked.options
+    for name, value in offer.options.items():
+        if asked.options.get(name, value) != value:
+            raise bad_request(f"the model names another {name} than {name!r}", name)
+        options[name] = value
+    if not offer.is_tiered:
+        return options
+    # Each of them is enough, and none can undo another.
+    kept = asked.local_only or offer.local_only or kept_local or stored.get("local_only")
+    return options | ({"local_only": kept} if kept else {})
+
+
+def _header(value: str) -> str:
+    line = " ".join(value.split())
+    short = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+    return short.encode("ascii", "replace").decode()

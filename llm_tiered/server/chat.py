@@ -1,0 +1,251 @@
+"""`/v1/chat/completions`: a request from its first byte to the last one of its answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from . import asking, body
+from .access import key_name
+from .connections import ABORT
+from .failure import ApiError, api_error
+from .replies import Reply, sse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from llm.parts import StreamEvent
+    from starlette.types import Message, Receive, Scope, Send
+
+    from .asking import ChatRequest
+    from .line import Line, Place
+    from .metrics import Metrics
+    from .offers import Offers
+
+logger = logging.getLogger("llm_tiered.server")
+
+# The largest body, in bytes: long conversations with a few images.
+LARGEST_BODY = 32 * 1024 * 1024
+
+# Seconds in which a client has to send its request, and to take each piece of the answer.
+PATIENCE = 30.0
+PATIENCE_FOR_READER = 60.0
+
+_STREAM = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    # Proxies would collect the pieces.
+    "x-accel-buffering": "no",
+}
+_JSON = {"content-type": "application/json"}
+
+
+class ChatCompletions:
+    """The endpoint, as an ASGI application."""
+
+    def __init__(self, offers: Offers, line: Line, metrics: Metrics) -> None:
+        self._offers = offers
+        self._line = line
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        exchange = _Exchange(scope, receive, send, self._metrics)
+        try:
+            with self._line.place() as place, self._metrics.running.track_inprogress():
+                data = await exchange.read()
+                failure = None
+                if data is not None:
+                    failure = await self._answer(exchange, data, place, receive)
+                if place.was_stopped:
+                    failure = ApiError(503, "the server is stopping", code="stopping")
+                if failure:
+                    raise failure
+        except ApiError as error:
+            await exchange.fail(error)
+        exchange.close()
+
+    async def _answer(
+        self, exchange: _Exchange, data: bytes, place: Place, receive: Receive
+    ) -> ApiError | None:
+        """Answer until the client leaves or the server stops; an error if there is no answer."""
+        failure = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancel_when_gone, receive, place.scope)
+            with place.scope:
+                try:
+                    await exchange.answer(data, self._offers)
+                except ApiError as error:
+                    failure = error
+            group.cancel_scope.cancel()
+        return failure
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, metrics: Metrics) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._metrics = metrics
+        self._started = time.perf_counter()
+        self._status: int | str | None = None
+        self._request: ChatRequest | None = None
+        self._has_begun = False
+        self._is_over = False
+
+    async def read(self) -> bytes | None:
+        """Return the body, or None if the client left before it was complete. Raises ApiError."""
+        data = bytearray()
+        size = 0
+        with anyio.move_on_after(PATIENCE) as limit:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                piece = message.get("body", b"")
+                size += len(piece)
+                # Too large a body is read to its end, or the client would not get the error.
+                data = bytearray() if size > LARGEST_BODY else data + piece
+                if not message.get("more_body"):
+                    break
+        if limit.cancelled_caught:
+            message_ = f"the request was not complete after {PATIENCE:.0f} s"
+            raise ApiError(408, message_, code="timeout", headers={"connection": "close"})
+        if size > LARGEST_BODY:
+            message_ = f"the body has {size} bytes, more than {LARGEST_BODY}"
+            raise ApiError(413, message_, code="request_too_large")
+        return bytes(data)
+
+    async def answer(self, data: bytes, offers: Offers) -> None:
+        """Answer the request that a body holds."""
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in self._scope["headers"]
+        ]
+        try:
+            self._request = await asking.ask(body.parse(data), headers, offers)
+            async with aclosing(self._request.response.astream_events()) as events:
+                if self._request.asked.stream:
+                    await self._stream(events, self._request)
+                else:
+                    await self._whole(events, self._request)
+        except Exception as error:
+            known = api_error(error, self._request.attempts if self._request else ())
+            if known.code == "internal_error":
+                _report(error)
+            raise known from error
+
+    async def _whole(self, events: AsyncIterator[StreamEvent], request: ChatRequest) -> None:
+        reply = Reply(request)
+        async for event in events:
+            self._count_first(event)
+            reply.keep(event)
+        await asking.log(request)
+        reply.check()
+        await self._all(200, reply.whole(), request.headers())
+        self._count_answer(request)
+
+    async def _stream(self, events: AsyncIterator[StreamEvent], request: ChatRequest) -> None:
+        reply = Reply(request)
+        held: list[StreamEvent] = []
+        async for event in events:
+            self._count_first(event)
+            if request.asked.must_call:
+                held.append(event)
+                continue
+            await self._piece(reply.chunk(event), request)
+        await asking.log(request)
+        reply.check()
+        for event in held:
+            await self._piece(reply.chunk(event), request)
+        for chunk in reply.last_chunks():
+            await self._piece(chunk, request)
+        await self._put(b"", more=False)
+        self._count_answer(request)
+
+    async def _piece(self, piece: bytes, request: ChatRequest) -> None:
+        if not piece:
+            return
+        if self._status is None:
+            await self._start(200, _STREAM | request.headers())
+        await self._put(piece, more=True)
+
+    async def fail(self, error: ApiError) -> None:
+        """Tell the client about an error, in the middle of a stream if it has begun."""
+        if self._is_over:
+            return
+        if self._status is None:
+            who = self._request.headers() if self._request else {}
+            await self._all(error.status, error.body(), error.headers | _ignored(who))
+        else:
+            # Without the mark at the end, nobody takes this for a whole answer.
+            self._status = f"{self._status}, then {error.status}"
+            await self._put(sse(error.body()), more=False)
+
+    def close(self) -> None:
+        """Count and report the request."""
+        status = self._status or "left"
+        self._metrics.count_request(status)
+        request = self._request
+        who = f"{request.tier or '-'} {request.model}" if request else "-"
+        seconds = time.perf_counter() - self._started
+        logger.info(
+            "POST /v1/chat/completions %s %s %.2f s %s", status, who, seconds, key_name(self._scope)
+        )
+
+    async def _all(self, status: int, value: dict[str, Any], headers: dict[str, str]) -> None:
+        data = json.dumps(value, ensure_ascii=False).encode()
+        await self._start(status, _JSON | {"content-length": str(len(data))} | headers)
+        await self._put(data, more=False)
+
+    async def _start(self, status: int, headers: dict[str, str]) -> None:
+        self._status = status
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self._sent({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def _put(self, data: bytes, *, more: bool) -> None:
+        self._is_over = not more
+        await self._sent({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _sent(self, message: Message) -> None:
+        with anyio.move_on_after(PATIENCE_FOR_READER) as limit:
+            await self._send(message)
+        if limit.cancelled_caught:
+            # A connection that is closed would wait until all of this is read.
+            self._is_over = True
+            self._scope["state"][ABORT]()
+
+    def _count_first(self, event: Any) -> None:
+        if event is not None and not self._has_begun:
+            self._has_begun = True
+            self._metrics.count_first_output(time.perf_counter() - self._started)
+
+    def _count_answer(self, request: ChatRequest) -> None:
+        self._metrics.count_answer(request, time.perf_counter() - self._started)
+
+
+def _ignored(headers: dict[str, str]) -> dict[str, str]:
+    """What the headers of an error say of the request: nobody has answered."""
+    return {name: value for name, value in headers.items() if name == "x-tiered-ignored"}
+
+
+def _report(error: Exception) -> None:
+    """Log an error of the program itself, with its place and without its text, which may quote."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    logger.error("%s at %s", type(error).__name__, place)

@@ -1,0 +1,219 @@
+"""The body and the headers of a request for a chat completion → what is asked, validated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import llm
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from .. import json_schema
+from . import privacy, turns
+from .failure import bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from .turns import Turns
+
+PREFIX = "x-tiered-"
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+# What clients send by default, with the values that ask for nothing.
+_NOTHING: dict[str, Any] = {
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {},
+    "parallel_tool_calls": True,
+    "modalities": ["text"],
+    "store": False,
+    "metadata": {},
+}
+
+
+class ChatBody(BaseModel):
+    """The fields of OpenAI's API that are not options of a model; null is the same as nothing."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    model: str
+    messages: Any = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+
+
+@dataclass
+class Asked:
+    """What a client asks for. `options` are those of the model, `stop` also applies to all others.
+
+    With `must_call`, an answer without a call of a tool is a failure.
+    """
+
+    model: str
+    turns: Turns
+    options: dict[str, Any]
+    local_only: bool
+    stream: bool
+    include_usage: bool
+    stop: list[str]
+    schema: dict[str, Any] | None = None
+    tools: list[llm.Tool] = field(default_factory=list)
+    must_call: bool = False
+    ignored: list[str] = field(default_factory=list)
+
+
+def read(
+    body: Mapping[str, Any], headers: Iterable[tuple[str, str]], known: Collection[str]
+) -> Asked:
+    """Return what is asked; `known` are the options of the model. Raises ApiError."""
+    try:
+        given = ChatBody.model_validate(body)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        raise bad_request(f"{name}: {problem['msg']}", name) from None
+    if given.n not in (None, 1):
+        raise bad_request("n: one answer is given to a request, so n must be 1", "n")
+    if given.logprobs:
+        raise bad_request("logprobs: log probabilities are not available", "logprobs")
+    more = dict(given.model_extra or {})
+    local_only = False
+    for name in privacy.FIELDS:
+        local_only |= _is_private(name, more.pop(name, None))
+    options, ignored = _sort(more, known)
+    for name, value in _from_headers(headers):
+        if name in privacy.FIELDS:
+            local_only |= _is_private(name, value)
+        elif name in known:
+            options.setdefault(name, value)
+        else:
+            privacy.check(name)
+            ignored.add(PREFIX + name)
+    read_turns = turns.read(given.messages)
+    limit = given.max_completion_tokens
+    limit = given.max_tokens if limit is None else limit
+    stop = [given.stop] if isinstance(given.stop, str) else given.stop or []
+    if not all(stop):
+        raise bad_request("stop: an empty text ends nothing", "stop")
+    options |= {"max_tokens": limit} if limit is not None else {}
+    options |= {"stop": stop} if stop and "stop" in known else {}
+    tools, must_call = _tools(given)
+    return Asked(
+        model=given.model,
+        turns=read_turns,
+        options=options,
+        local_only=local_only,
+        stream=bool(given.stream),
+        include_usage=(given.stream_options or {}).get("include_usage") is True,
+        stop=stop,
+        schema=_schema(given.response_format),
+        tools=tools,
+        must_call=must_call,
+        ignored=sorted(ignored | read_turns.ignored),
+    )
+
+
+def _sort(more: Mapping[str, Any], known: Collection[str]) -> tuple[dict[str, Any], set[str]]:
+    """Return the options among these fields, and the names of those that have no meaning here."""
+    options: dict[str, Any] = {}
+    ignored = set()
+    for name, value in more.items():
+        if name in known and value is not None:
+            options[name] = value
+            continue
+        privacy.check(name, value)
+        if value is not None and _NOTHING.get(name, ...) != value:
+            ignored.add(name)
+    return options, ignored
+
+
+def _from_headers(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """Yield the fields among the headers. Raises ApiError if another one is about privacy."""
+    for name, value in headers:
+        field_name = name.lower().removeprefix(PREFIX).replace("-", "_")
+        if name.lower().startswith(PREFIX):
+            yield field_name, value
+        elif name.lower().startswith("x-"):
+            word = field_name.replace("_", "")
+            if word.endswith(("localonly", "private")) or "tiered" in word:
+                privacy.check(field_name)
+
+
+def _is_private(name: str, value: Any) -> bool:
+    """Whether a field about privacy says yes. Raises ApiError if it says neither yes nor no."""
+    if value is None:
+        return False
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        raise bad_request(f"{name}: expected true or false", name, "invalid_privacy") from None
+
+
+def _schema(form: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    place = "response_format"
+    kind = form.get("type") if form is not None else "text"
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "object"}
+    if form is None or kind != "json_schema":
+        raise bad_request(f"{place}.type must be text, json_object or json_schema", f"{place}.type")
+    named = form.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    if not isinstance(schema, dict) or not schema:
+        raise bad_request(f"{place}.json_schema has no schema", f"{place}.json_schema")
+    return _checked(schema, f"{place}.json_schema.schema")
+
+
+def _checked(schema: dict[str, Any], place: str) -> dict[str, Any]:
+    try:
+        json_schema.check(schema)
+    except (ValueError, RecursionError) as error:
+        raise bad_request(f"{place}: {error}", place, "invalid_schema") from None
+    return schema
+
+
+def _tools(given: ChatBody) -> tuple[list[llm.Tool], bool]:
+    """Return the tools that may be called, and whether one of them has to be."""
+    tools = [_tool(tool, f"tools[{at}]") for at, tool in enumerate(given.tools or [])]
+    names = [tool.name for tool in tools]
+    if len({*names}) < len(names):
+        raise bad_request("tools: two have the same name", "tools")
+    choice = given.tool_choice
+    if isinstance(choice, dict):
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if choice.get("type") != "function" or name not in names:
+            raise bad_request("tool_choice names none of the tools", "tool_choice")
+        return [tool for tool in tools if tool.name == name], True
+    if choice == "required":
+        if not tools:
+            raise bad_request("tool_choice is required, but there are no tools", "tool_choice")
+        return tools, True
+    if choice not in (None, "auto", "none"):
+        raise bad_request("tool_choice: expected auto, none, required or a tool", "tool_choice")
+    return [] if choice == "none" else tools, False
+
+
+def _tool(tool: Mapping[str, Any], place: str) -> llm.Tool:
+    function = tool.get("function")
+    if tool.get("type") != "function" or not isinstance(function, dict):
+        raise bad_request(f"{place} must be a function", place)
+    name, schema = function.get("name"), function.get("parameters")
+    description = function.get("description")
+    if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
+        raise bad_request(f"{place}.function.name must be letters, digits, - and _", place)
+    if not isinstance(schema, (dict, type(None))) or not isinstance(description, (str, type(None))):
+        raise bad_request(f"{place}.function has a wrong type", place)
+    _checked(schema or {}, f"{place}.function.parameters")
+    return llm.Tool(name, description, schema or {"type": "object", "properties": {}})

@@ -1,0 +1,88 @@
+"""The models that clients can ask for: `tiered`, its tiers, and each local model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import llm
+
+from ..config.settings import load_settings
+from ..router import model_options
+from ..router.decision import EMBEDDED_TIER
+from ..router.model import AsyncTieredModel
+from ..wording import unknown
+from .failure import ApiError
+
+if TYPE_CHECKING:
+    from llm.models import ModelWithAliases
+
+    from ..config.settings import Settings
+
+TIERED = "tiered"
+LOCAL = f"{TIERED}/local"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model, and the options that its name stands for."""
+
+    model: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    local_only: bool = False
+
+    @property
+    def is_tiered(self) -> bool:
+        """Whether the request is routed."""
+        return isinstance(self.model, AsyncTieredModel)
+
+    def known_options(self) -> set[str]:
+        """Return the names of the options that a request may have."""
+        own = set(self.model.Options.model_fields)
+        return own | model_options.names() if self.is_tiered else own
+
+
+class Offers:
+    """All offers. They are looked up again once the config has changed."""
+
+    def __init__(self) -> None:
+        self._settings: Settings | None = None
+        self._offers: dict[str, Offer] = {}
+        self._aliases: dict[str, Offer] = {}
+
+    def names(self) -> list[str]:
+        """Return the names of all models. Raises ConfigError."""
+        self._refresh()
+        return list(self._offers)
+
+    def find(self, name: str) -> Offer:
+        """Return the model of that name or alias. Raises ApiError or ConfigError."""
+        self._refresh()
+        offer = self._offers.get(name) or self._aliases.get(name)
+        if offer is None:
+            message = unknown("model", name[:200], self._offers)
+            raise ApiError(404, message, code="model_not_found", param="model")
+        return offer
+
+    def _refresh(self) -> None:
+        settings = load_settings()
+        if settings is self._settings:
+            return
+        entries = llm.get_models_with_aliases()
+        tiered = next(each.async_model for each in entries if _is(each, AsyncTieredModel))
+        tiers = [*(tier.name for tier in settings.tiers), EMBEDDED_TIER]
+        offers = {TIERED: Offer(tiered), LOCAL: Offer(tiered, local_only=True)}
+        for tier in tiers:
+            # A tier that is called local can be named by the field `tier`.
+            offers.setdefault(f"{TIERED}/{tier}", Offer(tiered, {"tier": tier}))
+        self._aliases = {}
+        for entry in entries:
+            if getattr(entry.async_model, "runs_here", False):
+                offer = Offer(entry.async_model, local_only=True)
+                offers[entry.async_model.model_id] = offer
+                self._aliases |= dict.fromkeys(entry.aliases, offer)
+        self._offers, self._settings = offers, settings
+
+
+def _is(entry: ModelWithAliases, kind: type) -> bool:
+    return isinstance(entry.async_model, kind)

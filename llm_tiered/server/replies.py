@@ -1,0 +1,185 @@
+"""llm's events → OpenAI's chat completion, whole or in chunks."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..costs.prices import provider_of
+from ..costs.usage import count_units
+from ..endings import ending
+from ..log.record import inner_response
+from .failure import NO_RETRY, ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import llm
+    from llm.parts import StreamEvent
+
+    from .asking import ChatRequest
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Stop:
+    """Ends a text before the first of some texts, for models that can't do that themselves."""
+
+    def __init__(self, stops: list[str]) -> None:
+        self._stops = stops
+        self._longest = max(map(len, stops), default=1)
+        self._kept = ""
+        self.has_ended = False
+
+    def take(self, text: str) -> str:
+        """Return what of the text so far is certain to come before the end."""
+        if self.has_ended or not self._stops:
+            return "" if self.has_ended else text
+        self._kept += text
+        places = [at for stop in self._stops if (at := self._kept.find(stop)) >= 0]
+        if places:
+            self.has_ended = True
+            return self._kept[: min(places)]
+        # The rest might be the beginning of one of them.
+        certain = len(self._kept) - self._longest + 1
+        shown, self._kept = self._kept[: max(certain, 0)], self._kept[max(certain, 0) :]
+        return shown
+
+    def rest(self) -> str:
+        """Return what is left at the end of the text."""
+        kept, self._kept = self._kept, ""
+        return "" if self.has_ended else kept
+
+
+class Reply:
+    """The answer to a request, as it is sent."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._request = request
+        self._response = request.response
+        self._stop = Stop(request.asked.stop)
+        self._created = int(time.time())
+        self._text: list[str] = []
+        self._thoughts: list[str] = []
+        self._role: dict[str, str] = {"role": "assistant", "content": ""}
+
+    def check(self) -> None:
+        """Raise ApiError if a finished response lacks the call that the request asks for."""
+        if self._request.asked.must_call and not self._response._tool_calls:
+            message = f"{self._request.model} called no tool, though tool_choice asks for it"
+            raise ApiError(502, message, code="no_tool_call", headers=NO_RETRY)
+
+    def keep(self, event: StreamEvent) -> None:
+        """Keep an event for the whole completion."""
+        if event.type == "text":
+            self._text.append(self._stop.take(event.chunk))
+        elif event.type == "reasoning":
+            self._thoughts.append(event.chunk)
+
+    def whole(self) -> dict[str, Any]:
+        """Return the completion, once the response is done."""
+        calls = self._calls()
+        text = "".join([*self._text, self._stop.rest()])
+        thoughts = "".join(self._thoughts) or None
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": text or (None if calls else ""),
+            "refusal": None,
+        }
+        if thoughts:
+            message |= {"reasoning_content": thoughts, "reasoning": thoughts}
+        if calls:
+            message["tool_calls"] = calls
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": self._finish_reason(),
+        }
+        usage = usage_of(self._response)
+        form = self._form("chat.completion", choices=[choice])
+        return form | ({"usage": usage} if usage else {})
+
+    def chunk(self, event: StreamEvent) -> bytes:
+        """Return the chunk for an event; empty if it has nothing to show."""
+        if event.type == "text":
+            text = self._stop.take(event.chunk)
+            return self._delta({"content": text}) if text else b""
+        if event.type == "reasoning" and event.chunk:
+            return self._delta({"reasoning_content": event.chunk, "reasoning": event.chunk})
+        return b""
+
+    def last_chunks(self) -> Iterator[bytes]:
+        """Yield the chunks after the last event, once the response is done."""
+        calls = self._calls()
+        if rest := self._stop.rest():
+            yield self._delta({"content": rest})
+        for index, call in enumerate(calls):
+            yield self._delta({"tool_calls": [{"index": index, **call}]})
+        yield self._delta({}, finish_reason=self._finish_reason())
+        if self._request.asked.include_usage:
+            usage = usage_of(self._response)
+            yield sse(self._form("chat.completion.chunk", choices=[], usage=usage))
+        yield DONE
+
+    def _delta(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        # The role comes with the first piece.
+        delta, self._role = self._role | delta, {}
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return sse(self._form("chat.completion.chunk", choices=[choice]))
+
+    def _form(self, kind: str, **values: Any) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self._response.id}",
+            "object": kind,
+            "created": self._created,
+            "model": self._response.resolved_model or self._request.model,
+            **values,
+        }
+
+    def _calls(self) -> list[dict[str, Any]]:
+        return [_call(call) for call in self._response._tool_calls]
+
+    def _finish_reason(self) -> str:
+        if self._response._tool_calls:
+            return "tool_calls"
+        if self._stop.has_ended:
+            return "stop"
+        ended = ending(inner_response(self._response.response_json))
+        return "length" if ended and ended.how == "limit" else "stop"
+
+
+def sse(data: dict[str, Any]) -> bytes:
+    """Return one event of a stream of server-sent events."""
+    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+
+
+def usage_of(response: llm.AsyncResponse) -> dict[str, Any] | None:
+    """Return the tokens of a finished response in OpenAI's form, or None if they are unknown."""
+    prompt, completion = response.input_tokens, response.output_tokens
+    if prompt is None or completion is None:
+        return None
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": _cached_tokens(response, prompt, completion)},
+    }
+
+
+def _cached_tokens(response: llm.AsyncResponse, prompt: int, completion: int) -> int:
+    details = response.token_details
+    if not details:
+        return 0
+    provider = provider_of(response.resolved_model or response.model.model_id)
+    try:
+        return count_units(prompt, completion, details, provider).counts.get("cache_read_tokens", 0)
+    except ValueError:
+        return 0
+
+
+def _call(call: llm.ToolCall) -> dict[str, Any]:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": call.tool_call_id, "type": "function", "function": function}
