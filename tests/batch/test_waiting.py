@@ -97,8 +97,8 @@ async def test_rows_wait_for_their_tier(service: Service, model: str) -> None:
 
     service.refuse = refuse
     answered = CLOUD if model == "tiered" else model
-    assert await service.batch(40, model=model) == {answered: 40}
-    assert len(service.asked) <= 40 + 3
+    assert await service.batch(24, model=model) == {answered: 24}
+    assert len(service.asked) <= 24 + 3
     assert service.now - 1000 == pytest.approx(7.2)
     [line] = service.told
     assert line.startswith(f"{answered} is at its limit: waiting 7.2 s, until ")
@@ -131,7 +131,7 @@ async def test_one_row_does_not_drag_others_along(service: Service, echoes: Echo
         return await service(model, prompt)
 
     echoes.act = act
-    assert await service.batch(60) == {CLOUD: 59, MEDIUM: 1}
+    assert await service.batch(24) == {CLOUD: 23, MEDIUM: 1}
 
 
 async def test_pauses_without_a_time(service: Service) -> None:
@@ -155,8 +155,8 @@ async def test_the_longest_wait(service: Service) -> None:
 async def test_an_answer_renews_the_patience(service: Service) -> None:
     """What was waited before an answer does not count against later pauses."""
     service.refuse = lambda number: full() if number % 4 == 0 else None
-    assert await service.batch(60, wait=15) == {CLOUD: 60}
-    assert service.now - 1000 > 10 * 7.2
+    assert await service.batch(24, wait=15) == {CLOUD: 24}
+    assert service.now - 1000 > 4 * 7.2
 
 
 @pytest.mark.parametrize(
