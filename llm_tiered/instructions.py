@@ -30,12 +30,15 @@ def record(prompt: llm.Prompt) -> None:
 
 
 def messages_of(prompt: llm.Prompt) -> list[llm.Message]:
-    """Return the prompt's messages, with its system prompt before the turn that brings it."""
+    """Return the prompt's messages, with its system prompt before the question that it is for.
+
+    It never comes between a tool call and the result, which services refuse.
+    """
     messages = prompt.messages
     if not prompt.system or prompt.system == in_force(messages):
         return messages
     end = len(messages)
-    while end and messages[end - 1].role in ("user", "tool"):
+    while end and messages[end - 1].role == "user":
         end -= 1
     start = end
     # A list of messages from a program may hold another system prompt for the same turn.

@@ -51,11 +51,12 @@ def test_messages_in_a_row_are_one() -> None:
         (TURN[:1], 0),
         (TURN, 2),
         ([llm.system("Old."), *TURN], 3),
-        ([llm.system("Old."), *TURN, llm.assistant("1"), RESULT, llm.user("And?")], 5),
+        ([llm.system("Old."), *TURN, llm.assistant("1"), RESULT, llm.user("And?")], 6),
+        ([*TURN, llm.assistant("1"), RESULT], 5),
         ([llm.system("Old.")], 0),
         ([llm.system("Old."), llm.user("Hello")], 0),
     ],
-    ids=["first", "later", "changed", "with results", "alone", "instead"],
+    ids=["first", "later", "changed", "with results", "only results", "alone", "instead"],
 )
 def test_place(messages: list[llm.Message], place: int) -> None:
     """It stands before the turn that brings it, instead of another one for that turn."""
