@@ -197,7 +197,7 @@ class _Exchange:
 
     def close(self) -> None:
         """Count and report the request."""
-        status = self._status or "left"
+        status = self._status if self._is_over and self._status else "left"
         self._metrics.count_request(status)
         request = self._request
         who = f"{request.tier or '-'} {request.model}" if request else "-"

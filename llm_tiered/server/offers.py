@@ -75,13 +75,14 @@ class Offers:
         for tier in tiers:
             # A tier that is called local can be named by the field `tier`.
             offers.setdefault(f"{TIERED}/{tier}", Offer(tiered, {"tier": tier}))
-        self._aliases = {}
+        aliases: dict[str, Offer] = {}
         for entry in entries:
             if getattr(entry.async_model, "runs_here", False):
                 offer = Offer(entry.async_model, local_only=True)
                 offers[entry.async_model.model_id] = offer
-                self._aliases |= dict.fromkeys(entry.aliases, offer)
-        self._offers, self._settings = offers, settings
+                aliases |= dict.fromkeys(entry.aliases, offer)
+        # Threads that are answering look at these.
+        self._offers, self._aliases, self._settings = offers, aliases, settings
 
 
 def _is(entry: ModelWithAliases, kind: type) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import os
 import signal
 import socket
 import threading
@@ -38,7 +39,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((address, port), family=family, backlog=128)
     except (OSError, UnicodeError) as error:
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        reason = getattr(error, "strerror", None) or str(error)
+        # Python adds the address to the error's own words.
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
         raise RequestError(
             f"{host}:{port} can't be used: {reason}", fix=f"--port {port + 1}" if in_use else None
         ) from error
