@@ -199,10 +199,11 @@ class Exchange:
             problem = self._problem(candidate, error)
         if problem:
             yield Call(partial(self.billing.settle, None))
-        if problem and len(shown) > before:
-            # What comes next is on a line of its own, and thoughts that were shown as they came
-            # are no part of the next model's answer.
-            yield StreamEvent(type="reasoning", chunk="\n")
+        if problem:
+            if any(event.chunk for event in shown[before:]):
+                # What comes next is on a line of its own.
+                yield StreamEvent(type="reasoning", chunk="\n")
+            # Thoughts that were shown as they came are not part of the next model's answer.
             del shown[before:]
         return problem
 
