@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import llguidance
 import pytest
@@ -81,10 +80,8 @@ def test_a_broken_pattern_is_refused(pattern: str) -> None:
     assert pattern in str(refused.value)
 
 
-def test_a_search_does_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pattern that takes exponential time on a text is given up."""
-    monkeypatch.setattr(patterns, "TIME_LIMIT", 0.05)
-    started = time.monotonic()
-    with pytest.raises(ValueError, match="takes too long"):
-        patterns.search(r"^(a|a|aa)*$", "a" * 60 + "b")
-    assert time.monotonic() - started < 5
+def test_a_search_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that takes longer than its limit, here hardly any time, is given up."""
+    monkeypatch.setattr(patterns, "TIME_LIMIT", 1e-6)
+    with pytest.raises(ValueError, match=r"the pattern \[ab\]c takes too long on an answer"):
+        patterns.search("[ab]c", "ab" * 1_000_000)
