@@ -82,6 +82,8 @@ def _find(database: sqlite3.Connection, messages: Sequence[llm.Message]) -> Know
             break
         here = set(sorted(found)[:_MOST])
     hashes = sorted(set().union(*places))
+    if not hashes:
+        return KnownThread()
     rows = list(database.execute(_TURNS, (json.dumps(hashes),)))
     kept_local = any(record_of_turn(model, reply).local_only for _, _, model, reply in rows)
     last = places[-1] if len(places) == _answers(messages) else set()

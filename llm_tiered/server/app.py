@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import TieredError
-from .chat import ChatCompletions
+from .chat import COMPLETIONS, RESPONSES, Answers
 from .failure import ApiError, api_error
 from .line import Line
 from .metrics import CONTENT_TYPE, Metrics
@@ -40,10 +40,13 @@ class Endpoints:
         self._offers = Offers()
         self._metrics = Metrics()
         self._started = int(time.time())
-        chat = ChatCompletions(self._offers, self.line, self._metrics)
+        shared = (self._offers, self.line, self._metrics)
         self._routes: ASGIApp = Starlette(
             routes=[
-                Route("/v1/chat/completions", chat, methods=["POST"]),
+                *(
+                    Route(api.path, Answers(api, *shared), methods=["POST"])
+                    for api in (COMPLETIONS, RESPONSES)
+                ),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{name:path}", self._model),
                 Route("/health", self._health),

@@ -14,7 +14,7 @@ from ..log import writer
 from ..log.threads import find_thread
 from ..router.request import prepare
 from . import fields
-from .failure import bad_request
+from .failure import NO_RETRY, ApiError, bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,6 +62,12 @@ class ChatRequest:
         waiting = (each for each in routed.candidates if each.model not in tried)
         current = next(waiting, routed.candidates[-1])
         return current.tier, current.model
+
+    def check(self) -> None:
+        """Raise ApiError if the finished response lacks the call that is asked for."""
+        if self.asked.must_call and not self.response._tool_calls:
+            message = f"{self.model} called no tool, though tool_choice asks for it"
+            raise ApiError(502, message, code="no_tool_call", headers=NO_RETRY)
 
     def headers(self) -> dict[str, str]:
         """Return who answers, and why, as headers."""

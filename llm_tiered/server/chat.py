@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: a request from its first byte to the last one of its answer."""
+"""A request from its first byte to the last one of its answer, in either of OpenAI's APIs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 import logging
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
-from . import asking, body
+from . import asking, body, responses
 from .access import key_name
 from .connections import ABORT
 from .failure import ApiError, api_error
+from .items import ItemsReply
 from .replies import Reply, sse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from llm.parts import StreamEvent
     from starlette.types import Message, Receive, Scope, Send
@@ -45,17 +46,30 @@ _STREAM = {
 _JSON = {"content-type": "application/json"}
 
 
-class ChatCompletions:
-    """The endpoint, as an ASGI application."""
+class Api(NamedTuple):
+    """What is different between the two APIs: how requests are read, and how answers are sent."""
 
-    def __init__(self, offers: Offers, line: Line, metrics: Metrics) -> None:
+    path: str
+    to_chat: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    reply: Callable[[ChatRequest], Reply | ItemsReply]
+
+
+COMPLETIONS = Api("/v1/chat/completions", dict, Reply)
+RESPONSES = Api("/v1/responses", responses.to_chat, ItemsReply)
+
+
+class Answers:
+    """The endpoint of an API, as an ASGI application."""
+
+    def __init__(self, api: Api, offers: Offers, line: Line, metrics: Metrics) -> None:
+        self._api = api
         self._offers = offers
         self._line = line
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange = _Exchange(scope, receive, send, self._metrics)
+        exchange = _Exchange(self._api, scope, receive, send, self._metrics)
         try:
             with self._line.place() as place, self._metrics.running.track_inprogress():
                 data = await exchange.read()
@@ -95,7 +109,10 @@ async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, metrics: Metrics) -> None:
+    def __init__(
+        self, api: Api, scope: Scope, receive: Receive, send: Send, metrics: Metrics
+    ) -> None:
+        self._api = api
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -136,7 +153,8 @@ class _Exchange:
             for name, value in self._scope["headers"]
         ]
         try:
-            self._request = await asking.ask(body.parse(data), headers, offers)
+            chat = self._api.to_chat(body.parse(data))
+            self._request = await asking.ask(chat, headers, offers)
             async with aclosing(self._request.response.astream_events()) as events:
                 if self._request.asked.stream:
                     await self._stream(events, self._request)
@@ -149,17 +167,17 @@ class _Exchange:
             raise known from error
 
     async def _whole(self, events: AsyncIterator[StreamEvent], request: ChatRequest) -> None:
-        reply = Reply(request)
+        reply = self._api.reply(request)
         async for event in events:
             self._count_first(event)
             reply.keep(event)
         await asking.log(request)
-        reply.check()
+        request.check()
         await self._all(200, reply.whole(), request.headers())
         self._count_answer(request)
 
     async def _stream(self, events: AsyncIterator[StreamEvent], request: ChatRequest) -> None:
-        reply = Reply(request)
+        reply = self._api.reply(request)
         held: list[StreamEvent] = []
         async for event in events:
             self._count_first(event)
@@ -168,7 +186,7 @@ class _Exchange:
                 continue
             await self._piece(reply.chunk(event), request)
         await asking.log(request)
-        reply.check()
+        request.check()
         for event in held:
             await self._piece(reply.chunk(event), request)
         for chunk in reply.last_chunks():
@@ -203,7 +221,12 @@ class _Exchange:
         who = f"{request.tier or '-'} {request.model}" if request else "-"
         seconds = time.perf_counter() - self._started
         logger.info(
-            "POST /v1/chat/completions %s %s %.2f s %s", status, who, seconds, key_name(self._scope)
+            "POST %s %s %s %.2f s %s",
+            self._api.path,
+            status,
+            who,
+            seconds,
+            key_name(self._scope),
         )
 
     async def _all(self, status: int, value: dict[str, Any], headers: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""llm's events → OpenAI's chat completion, whole or in chunks."""
+"""llm's events → OpenAI's chat completion, whole or in chunks; and what it shares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ..costs.prices import provider_of
 from ..costs.usage import count_units
 from ..endings import ending
 from ..log.record import inner_response
-from .failure import NO_RETRY, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,12 +63,6 @@ class Reply:
         self._thoughts: list[str] = []
         self._role: dict[str, str] = {"role": "assistant", "content": ""}
 
-    def check(self) -> None:
-        """Raise ApiError if a finished response lacks the call that the request asks for."""
-        if self._request.asked.must_call and not self._response._tool_calls:
-            message = f"{self._request.model} called no tool, though tool_choice asks for it"
-            raise ApiError(502, message, code="no_tool_call", headers=NO_RETRY)
-
     def keep(self, event: StreamEvent) -> None:
         """Keep an event for the whole completion."""
         if event.type == "text":
@@ -79,7 +72,7 @@ class Reply:
 
     def whole(self) -> dict[str, Any]:
         """Return the completion, once the response is done."""
-        calls = self._calls()
+        calls = function_calls(self._response)
         text = "".join([*self._text, self._stop.rest()])
         thoughts = "".join(self._thoughts) or None
         message: dict[str, Any] = {
@@ -95,7 +88,7 @@ class Reply:
             "index": 0,
             "message": message,
             "logprobs": None,
-            "finish_reason": self._finish_reason(),
+            "finish_reason": finish_reason(self._response, self._stop),
         }
         usage = usage_of(self._response)
         form = self._form("chat.completion", choices=[choice])
@@ -112,12 +105,12 @@ class Reply:
 
     def last_chunks(self) -> Iterator[bytes]:
         """Yield the chunks after the last event, once the response is done."""
-        calls = self._calls()
+        calls = function_calls(self._response)
         if rest := self._stop.rest():
             yield self._delta({"content": rest})
         for index, call in enumerate(calls):
             yield self._delta({"tool_calls": [{"index": index, **call}]})
-        yield self._delta({}, finish_reason=self._finish_reason())
+        yield self._delta({}, finish_reason=finish_reason(self._response, self._stop))
         if self._request.asked.include_usage:
             usage = usage_of(self._response)
             yield sse(self._form("chat.completion.chunk", choices=[], usage=usage))
@@ -138,16 +131,20 @@ class Reply:
             **values,
         }
 
-    def _calls(self) -> list[dict[str, Any]]:
-        return [_call(call) for call in self._response._tool_calls]
 
-    def _finish_reason(self) -> str:
-        if self._response._tool_calls:
-            return "tool_calls"
-        if self._stop.has_ended:
-            return "stop"
-        ended = ending(inner_response(self._response.response_json))
-        return "length" if ended and ended.how == "limit" else "stop"
+def finish_reason(response: llm.AsyncResponse, stop: Stop) -> str:
+    """Return why a finished response has ended, in OpenAI's words."""
+    if response._tool_calls:
+        return "tool_calls"
+    if stop.has_ended:
+        return "stop"
+    ended = ending(inner_response(response.response_json))
+    return "length" if ended and ended.how == "limit" else "stop"
+
+
+def function_calls(response: llm.AsyncResponse) -> list[dict[str, Any]]:
+    """Return the tool calls of a finished response in OpenAI's form."""
+    return [_call(call) for call in response._tool_calls]
 
 
 def sse(data: dict[str, Any]) -> bytes:

@@ -77,6 +77,29 @@ def ask(client: openai.OpenAI) -> dict[str, Any]:
     return got
 
 
+def respond(client: Any) -> dict[str, Any]:
+    """What the client gets of the Responses API."""
+    create = client.responses.create
+    got: dict[str, Any] = {"words": create(model=MODEL, input="words").output_text}
+    with client.responses.stream(model=MODEL, input="words") as events:
+        got["stream"] = [event.delta for event in events if event.type.endswith("text.delta")]
+        got["streamed"] = events.get_final_response().output_text
+    tools: Any = [{"type": "function", **TOOLS[0]["function"], "strict": None}]
+    asked: Any = said("call")
+    called = create(model=MODEL, input=asked, tools=tools)
+    [call] = called.output
+    got["call"] = [call.type, call.arguments]
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "1"}
+    got["result"] = create(model=MODEL, input=[*asked, call, result], tools=tools).output_text
+    dog = client.responses.parse(model=MODEL, input="dog", text_format=Dog).output_parsed
+    got["dog"] = dog and dog.name
+    try:
+        list(create(model=MODEL, input="break", stream=True))
+    except openai.APIError as error:
+        got["broken"] = error.code
+    return got
+
+
 async def ask_many(url: str) -> int:
     """How many answers an async client gets at the same time."""
     async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
@@ -116,6 +139,7 @@ if __name__ == "__main__":
     url, home = sys.argv[1:]
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
         got = ask(client)
+        got["responses"] = respond(client)
     got["many"] = asyncio.run(ask_many(url))
     got["llm"] = ask_llm(url, Path(home))
     sys.stdout.write(json.dumps(got))

@@ -87,6 +87,11 @@ class Client:
 
     http: httpx.Client
 
+    def respond(self, given: Any = "Hello", **body: Any) -> httpx.Response:
+        """The response of the Responses API to an input, by default from the small tier."""
+        whole = {"model": "tiered/small", "input": given} | body
+        return self.http.post("/v1/responses", json=whole)
+
     def post(self, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
         """The response to a request; by default it is one for the small tier."""
         whole = {"model": "tiered/small", "messages": [{"role": "user", "content": "Hello"}]} | body

@@ -63,6 +63,15 @@ def test_clients(running: Running, toys: Toys, tmp_path: Path) -> None:
         ],
         "broken": "model_failed",
         "many": 7,
+        "responses": {
+            "words": "small answer",
+            "stream": ["small ", "answer"],
+            "streamed": "small answer",
+            "call": ["function_call", '{"a": 1}'],
+            "result": "small answer",
+            "dog": "Rex",
+            "broken": "model_failed",
+        },
         "llm": {
             "words": "small answer",
             "no stream": "small answer",

@@ -1,0 +1,181 @@
+"""llm's events → a response of OpenAI's Responses API, whole or in events."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .replies import Stop, finish_reason, function_calls, sse, usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from llm.parts import StreamEvent
+
+    from .asking import ChatRequest
+
+# Each kind of text: the type of its item, and that of its part and its events.
+_KINDS = {"text": ("message", "output_text"), "reasoning": ("reasoning", "reasoning_text")}
+_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
+
+
+class ItemsReply:
+    """The answer to a request, as items: thoughts, a message, calls of tools."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._request = request
+        self._response = request.response
+        self._stop = Stop(request.asked.stop)
+        self._created = int(time.time())
+        self._items: list[dict[str, Any]] = []
+        self._open: str | None = None
+        self._pieces: list[str] = []
+        self._sent = 0
+
+    def keep(self, event: StreamEvent) -> None:
+        """Keep an event for the whole response."""
+        for _ in self._events(event):
+            pass
+
+    def whole(self) -> dict[str, Any]:
+        """Return the response, once it is done."""
+        for _ in self._last_events():
+            pass
+        return self._form()
+
+    def chunk(self, event: StreamEvent) -> bytes:
+        """Return OpenAI's events for one of llm's; empty if it has nothing to show."""
+        return b"".join(map(self._sse, self._events(event)))
+
+    def last_chunks(self) -> Iterator[bytes]:
+        """Yield the events after llm's last one, once the response is done."""
+        yield from map(self._sse, self._last_events())
+        form = self._form()
+        yield self._sse({"type": f"response.{form['status']}", "response": form})
+
+    def _events(self, event: StreamEvent) -> Iterator[dict[str, Any]]:
+        text = self._stop.take(event.chunk) if event.type == "text" else event.chunk
+        if event.type in _KINDS and text:
+            yield from self._add(event.type, text)
+
+    def _last_events(self) -> Iterator[dict[str, Any]]:
+        if rest := self._stop.rest():
+            yield from self._add("text", rest)
+        yield from self._close()
+        for call in function_calls(self._response):
+            yield from self._call(call["id"], call["function"])
+
+    def _call(self, call_id: str, function: dict[str, str]) -> Iterator[dict[str, Any]]:
+        name, arguments = function["name"], function["arguments"]
+        item = self._item("function_call", call_id=call_id, name=name, arguments="")
+        yield self._item_event("added", dict(item))
+        event = {"type": "response.function_call_arguments", **self._place()}
+        yield {**event, "type": f"{event['type']}.delta", "delta": arguments}
+        yield {**event, "type": f"{event['type']}.done", "arguments": arguments, "name": name}
+        item |= {"arguments": arguments, "status": "completed"}
+        yield self._item_event("done", item)
+
+    def _add(self, kind: str, text: str) -> Iterator[dict[str, Any]]:
+        """Yield the events for a piece of text, which goes on with the open item or begins one."""
+        if self._open != kind:
+            yield from self._close()
+            self._open = kind
+            more: dict[str, Any] = {"role": "assistant"} if kind == "text" else {"summary": []}
+            item = self._item(_KINDS[kind][0], content=[], **more)
+            yield self._item_event("added", dict(item))
+            yield self._part_event("added", _part(kind, ""))
+        self._pieces.append(text)
+        yield self._text_event(kind, "delta", delta=text)
+
+    def _close(self) -> Iterator[dict[str, Any]]:
+        """Yield the events that end the open item, if there is one."""
+        kind, self._open = self._open, None
+        if kind is None:
+            return
+        text, self._pieces = "".join(self._pieces), []
+        part, item = _part(kind, text), self._items[-1]
+        item |= {"content": [part], "status": "completed"}
+        yield self._text_event(kind, "done", text=text)
+        yield self._part_event("done", part)
+        yield self._item_event("done", item)
+
+    def _text_event(self, kind: str, what: str, **values: Any) -> dict[str, Any]:
+        if kind == "text":
+            values["logprobs"] = []
+        name = f"response.{_KINDS[kind][1]}.{what}"
+        return {"type": name, **self._place(), "content_index": 0, **values}
+
+    def _part_event(self, what: str, part: dict[str, Any]) -> dict[str, Any]:
+        name = f"response.content_part.{what}"
+        return {"type": name, **self._place(), "content_index": 0, "part": part}
+
+    def _item_event(self, what: str, item: dict[str, Any]) -> dict[str, Any]:
+        index = len(self._items) - 1
+        return {"type": f"response.output_item.{what}", "output_index": index, "item": item}
+
+    def _item(self, kind: str, **values: Any) -> dict[str, Any]:
+        id_ = f"{_PREFIXES[kind]}_{self._response.id}_{len(self._items)}"
+        item = {"id": id_, "type": kind, "status": "in_progress", **values}
+        self._items.append(item)
+        return item
+
+    def _place(self) -> dict[str, Any]:
+        return {"item_id": self._items[-1]["id"], "output_index": len(self._items) - 1}
+
+    def _form(self, status: str | None = None) -> dict[str, Any]:
+        if status is None:
+            cut_off = finish_reason(self._response, self._stop) == "length"
+            status = "incomplete" if cut_off else "completed"
+        reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        return {
+            "id": f"resp_{self._response.id}",
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "error": None,
+            "incomplete_details": reason,
+            "instructions": None,
+            "metadata": {},
+            "model": self._response.resolved_model or self._request.model,
+            "output": self._items,
+            "parallel_tool_calls": True,
+            "temperature": None,
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": None,
+            "usage": self._usage() if status != "in_progress" else None,
+        }
+
+    def _usage(self) -> dict[str, Any] | None:
+        usage = usage_of(self._response)
+        if usage is None:
+            return None
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        return {
+            "input_tokens": usage["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+            "output_tokens": usage["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": usage["total_tokens"],
+        }
+
+    def _sse(self, event: dict[str, Any]) -> bytes:
+        before = b""
+        if not self._sent:
+            self._sent = 2
+            form = {**self._form("in_progress"), "output": []}
+            before = b"".join(
+                _numbered({"type": f"response.{what}", "response": form}, number)
+                for number, what in enumerate(("created", "in_progress"))
+            )
+        self._sent += 1
+        return before + _numbered(event, self._sent - 1)
+
+
+def _numbered(event: dict[str, Any], number: int) -> bytes:
+    return f"event: {event['type']}\n".encode() + sse({**event, "sequence_number": number})
+
+
+def _part(kind: str, text: str) -> dict[str, Any]:
+    part: dict[str, Any] = {"type": _KINDS[kind][1], "text": text}
+    return part | ({"annotations": [], "logprobs": []} if kind == "text" else {})

@@ -1,0 +1,118 @@
+"""A request of OpenAI's Responses API → the same request for a chat completion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .failure import bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What clients send by default, with the values that ask for nothing more than there is.
+_NOTHING: dict[str, Any] = {
+    "background": False,
+    "include": [],
+    "truncation": "disabled",
+    "stream_options": {},
+}
+_PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+_OWN = {"input", "instructions", "max_output_tokens", "text", "tools", "tool_choice"}
+
+
+def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of the same request for a chat completion. Raises ApiError."""
+    if body.get("previous_response_id") is not None or body.get("conversation") is not None:
+        name = "conversation" if body.get("conversation") else "previous_response_id"
+        raise bad_request(f"{name}: send the earlier messages in the input", name, "unsupported")
+    if body.get("background"):
+        raise bad_request("background: answers are given at once", "background", "unsupported")
+    chat = {
+        name: value
+        for name, value in body.items()
+        if name not in _OWN and _NOTHING.get(name, ...) != value
+    }
+    instructions = body.get("instructions")
+    messages = [{"role": "system", "content": instructions}] if instructions else []
+    chat["messages"] = messages + _messages(body.get("input"))
+    chat["max_completion_tokens"] = body.get("max_output_tokens")
+    chat["response_format"] = _format(body.get("text"))
+    chat["tools"] = _tools(body.get("tools"))
+    chat["tool_choice"] = _tool_choice(body.get("tool_choice"))
+    return chat
+
+
+def _messages(given: Any) -> list[dict[str, Any]]:
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    if not isinstance(given, list):
+        raise bad_request("input must be a text or a list of items", "input")
+    messages: list[dict[str, Any]] = []
+    for at, item in enumerate(given):
+        place = f"input[{at}]"
+        if not isinstance(item, dict):
+            raise bad_request(f"{place} is not an object", place)
+        kind = item.get("type") or "message"
+        if kind == "message":
+            content = _content(item.get("content"), f"{place}.content")
+            messages.append({"role": item.get("role"), "content": content})
+        elif kind == "function_call":
+            # The calls of an answer are one message, with what the model said before them.
+            if not messages or messages[-1]["role"] != "assistant":
+                messages.append({"role": "assistant"})
+            messages[-1].setdefault("tool_calls", []).append(_call(item))
+        elif kind == "function_call_output":
+            output = _content(item.get("output"), f"{place}.output")
+            messages.append(
+                {"role": "tool", "tool_call_id": item.get("call_id"), "content": output}
+            )
+        elif kind != "reasoning":
+            raise bad_request(f"{place}.type is not known here", f"{place}.type", "unknown_item")
+    return messages
+
+
+def _content(content: Any, place: str) -> Any:
+    if not isinstance(content, list):
+        return content
+    parts = []
+    for at, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "input_image" and part.get("image_url"):
+            parts.append({"type": "image_url", "image_url": {"url": part["image_url"]}})
+        elif isinstance(kind, str) and kind in _PARTS:
+            name = _PARTS[kind]
+            parts.append({"type": name, name: part.get(name)})
+        else:
+            raise bad_request(
+                f"{place}[{at}] must be a text or the URL of an image",
+                f"{place}[{at}]",
+                "unknown_part",
+            )
+    return parts
+
+
+def _call(item: Mapping[str, Any]) -> dict[str, Any]:
+    function = {"name": item.get("name"), "arguments": item.get("arguments")}
+    return {"id": item.get("call_id"), "type": "function", "function": function}
+
+
+def _format(text: Any) -> Any:
+    form = text.get("format") if isinstance(text, dict) else text
+    if not isinstance(form, dict) or form.get("type") != "json_schema":
+        return form
+    return {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
+
+
+def _tools(tools: Any) -> Any:
+    if not isinstance(tools, list):
+        return tools
+    return [
+        {"type": tool.get("type"), "function": tool} if isinstance(tool, dict) else tool
+        for tool in tools
+    ]
+
+
+def _tool_choice(choice: Any) -> Any:
+    if not isinstance(choice, dict):
+        return choice
+    return {"type": choice.get("type"), "function": {"name": choice.get("name")}}
