@@ -40,7 +40,7 @@ _NO_CREDIT = re.compile(
     r"insufficient[_ ](?:quota|credit|balance|funds)|credit balance|out of credits?"
     r"|credits? (?:are|is|have been|has been) (?:depleted|exhausted|used up)|payment[_ ]required"
     r"|billing_(?:error|disabled|hard_limit|not_active)|requires billing|billing account"
-    r"|billing is (?:disabled|not)"
+    r"|billing is (?:disabled|not)|enable billing|API usage limits"
     r"|(?:spend|spending|billing hard) (?:cap|limit)|\blimit: 0(?!\.?\d)",
     re.IGNORECASE,
 )
@@ -49,6 +49,17 @@ _WRONG_KEY = re.compile(
     r"|invalid[_ ]token|permission[_ ](?:denied|error)|CONSUMER_(?:SUSPENDED|INVALID)"
     r"|SERVICE_DISABLED"
     r"|has not been used in project|insufficient permission",
+    re.IGNORECASE,
+)
+_NOT_SERVED = re.compile(
+    r"\bmodels?\b.{0,200}(?:not found|does not exist|not supported)|model_not_found"
+    r"|location is not supported|not (?:available|supported) in your (?:country|region)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TOO_LARGE = re.compile(r"request (?:is )?too large|tokens must be reduced", re.IGNORECASE)
+_FLAGGED = re.compile(
+    r"(?:input|prompt|content|request) (?:was|were|has been) flagged|\bmoderation\b"
+    r"|content[_ ](?:policy|filter)",
     re.IGNORECASE,
 )
 _PER_DAY = re.compile(
@@ -153,6 +164,11 @@ def _refusal_problem(refusal: Refusal, model: _BaseModel | None, now: datetime) 
     reason, status, told = refusal.reason, refusal.status, refusal.retry_after
     words = " ".join([refusal.message, *refusal.names])
     fix = key_fix(model)
+    if (status == HTTPStatus.TOO_MANY_REQUESTS and _TOO_LARGE.search(words)) or (
+        status == HTTPStatus.FORBIDDEN and _FLAGGED.search(words)
+    ):
+        # Other requests are answered, and this one will never be.
+        return Problem(reason)
     limited = status == HTTPStatus.TOO_MANY_REQUESTS or (
         (status is None or status in _OVERLOADED | _REFUSED) and _LIMIT.search(words)
     )
@@ -165,8 +181,10 @@ def _refusal_problem(refusal: Refusal, model: _BaseModel | None, now: datetime) 
         return Problem(reason, transient=True, at_limit=True, retry_after=told)
     if status in _REFUSED or (status in (None, 400) and _WRONG_KEY.search(words)):
         return Problem(reason, fix, refuses_key=True)
+    if status in (None, 400, HTTPStatus.NOT_FOUND) and _NOT_SERVED.search(words):
+        return Problem(reason, cools_down=True)
     if status is None:
-        passing = bool(_BROKEN_FOR_NOW.search(words))
+        passing = told is not None or bool(_BROKEN_FOR_NOW.search(words))
     else:
         passing = status in _PASSING or (status >= 500 and status not in _NOT_PASSING)
     return Problem(reason, transient=passing, retry_after=told if passing else None)

@@ -37,6 +37,12 @@ _PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|mil|d|h|m|s)", re.IGNORECASE)
 _READ = 4000
 _LONGEST = 200
 
+# The longest time to wait that a service can mean, in seconds.
+_YEAR = 366 * 86400.0
+
+# From here on, a number of seconds or of milliseconds is a time since 1970.
+_SINCE_1970 = (1e9, 1e12)
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -100,8 +106,15 @@ def _refusal(body: Any, status: int | None, headers: Mapping[str, str], now: dat
     message = beginning(_message(fields) if fields else _plain(said, status))
     names = [str(name) for key in ("status", "type", "code") if (name := fields.get(key))]
     names += gemini.error_names(fields)
+    # OpenRouter puts what the service behind it said into the body.
+    metadata = fields.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    if isinstance(raw := metadata.get("raw"), str) and raw not in message:
+        message = beginning(f"{message}: {raw}")
     told = [gemini.retry_delay(fields), _told_in(message), *_told_in_headers(headers, now)]
-    seconds = [each for each in told if each is not None and math.isfinite(each)]
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        told += [*_reset(headers, now), *_reset(metadata.get("headers"), now)]
+    seconds = [min(each, _YEAR) for each in told if each is not None and math.isfinite(each)]
     if status == HTTPStatus.OK:
         # The stream began well, and then there was an error in it.
         status = None
@@ -196,6 +209,22 @@ def _told_in_headers(headers: Mapping[str, str], now: datetime) -> Iterator[floa
             yield float(value) * factor
         except ValueError:
             yield from _seconds_until(value, now)
+
+
+def _reset(headers: Any, now: datetime) -> Iterator[float]:
+    """The seconds until the time at which a limit ends; a duration is told elsewhere, too."""
+    if not hasattr(headers, "items"):
+        return
+    for name, value in headers.items():
+        if str(name).lower() != "x-ratelimit-reset":
+            continue
+        try:
+            then = float(value)
+        except (TypeError, ValueError):
+            continue
+        seconds, milliseconds = _SINCE_1970
+        if then >= seconds:
+            yield (then / 1000 if then >= milliseconds else then) - now.timestamp()
 
 
 def _seconds_until(date: str, now: datetime) -> Iterator[float]:

@@ -46,12 +46,14 @@ PASSING = [
 ]
 LASTING = [
     (400, "Request contains an invalid argument."),
-    (400, "User location is not supported for the API use."),
     (
         400,
         "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     ),
     (400, "Budget 500 is invalid. Please choose a value between 512 and 24576."),
+]
+NOT_SERVED = [
+    (400, "User location is not supported for the API use."),
     (
         404,
         "models/gemini-0 is not found for API version v1beta, or is not supported for"
@@ -98,10 +100,17 @@ def test_transient_error_of_google(status: int, message: str) -> None:
 
 @pytest.mark.parametrize(("status", "message"), LASTING)
 def test_lasting_error_of_google(status: int, message: str) -> None:
-    """A problem with the request or the model leads to no retry and no cooldown."""
+    """A problem with the request leads to no retry and no cooldown."""
     problem = explain(llm.ModelError(message))
     assert (problem.transient, problem.cools_down) == (False, False), status
     assert problem.reason == message
+
+
+@pytest.mark.parametrize(("status", "message"), NOT_SERVED)
+def test_model_that_google_does_not_serve(status: int, message: str) -> None:
+    """A model that does not exist, or not here, is not asked again with each request."""
+    problem = explain(llm.ModelError(message))
+    assert problem == Problem(message, cools_down=True), status
 
 
 @pytest.mark.parametrize(("status", "message"), WRONG_KEY)

@@ -81,7 +81,23 @@ REFUSALS: list[tuple[Any, Any, int, Any, dict[str, str], dict[str, Any]]] = [
     (by_httpx, FLASH, 429, services.google("RESOURCE_EXHAUSTED", f"{PLAN} limit: 0, model: pro"
      " Please retry in 3s."), {}, ACCOUNT | {"fix": f"add credit, or {KEY_FIX}"}),
     (by_httpx, None, 402, {"error": "Payment Required"}, {}, ACCOUNT),
+    (by_anthropic, CLAUDE, 400, services.anthropic("invalid_request_error", "You have reached your"
+     " specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."), {}, ACCOUNT
+     | {"fix": f"add credit, or {ANTHROPIC_KEY}"}),
+    (by_httpx, FLASH, 400, services.google("FAILED_PRECONDITION", "Gemini API free tier is not"
+     " available in your country. Please enable billing on your project.", code=400), {}, ACCOUNT
+     | {"fix": f"add credit, or {KEY_FIX}"}),
+    # Models that are not served, whatever the request
+    (by_httpx, FLASH, 400, services.google("FAILED_PRECONDITION", "User location is not supported"
+     " for the API use.", code=400), {}, {"cools_down": True}),
+    (by_openai, GPT, 404, services.openai("The model `gpt-0` does not exist or you do not have"
+     " access to it.", "invalid_request_error", "model_not_found"), {}, {"cools_down": True}),
     # Requests that can't succeed
+    (by_openai, GPT, 429, services.openai("Request too large for gpt-5 on tokens per min (TPM):"
+     " Limit 30000, Requested 41000. The input or output tokens must be reduced in order to run"
+     " successfully.", "tokens", "rate_limit_exceeded"), {}, {}),
+    (by_openai, GPT, 403, {"error": {"message": "gpt requires moderation. Your input was flagged"
+     " for \"violence\"", "code": 403}}, {}, {}),
     (by_httpx, FLASH, 413, services.google("INVALID_ARGUMENT", "too large", code=413), {}, {}),
     (by_httpx, FLASH, 404, services.google("NOT_FOUND", "no such model", code=404), {}, {}),
     (by_openai, GPT, 400, services.openai("This model's maximum context length is 8192 tokens"),
@@ -169,6 +185,9 @@ DAILY = [
     (services.google("RESOURCE_EXHAUSTED", "Quota exceeded: requests per day"), FLASH, 15 * 3600),
     (services.openai("Rate limit reached for gpt-5 on requests per day (RPD): Limit 200, Used 200."
                      " Please try again in 7m12s.", "requests", "rate_limit_exceeded"), GPT, 432),
+    ({"error": {"message": "Rate limit exceeded: free-models-per-day", "code": 429, "metadata": {
+        "headers": {"X-RateLimit-Reset": f"{NOW.timestamp() * 1000 + 25_200_000:.0f}"}}}},
+     GPT, 7 * 3600),
 ]  # fmt: skip
 
 
@@ -183,6 +202,31 @@ def test_daily_quota(body: Any, model: Any, seconds: float) -> None:
     assert problem.retry_after == seconds
     until = (NOW + timedelta(seconds=seconds)).astimezone()
     assert problem.reason.startswith(f"the daily quota is used up until {until:%Y-%m-%d %H:%M}: ")
+
+
+def test_end_of_a_limit_as_a_time() -> None:
+    """A limit that ends at a time since 1970 is waited for; other numbers are durations."""
+    resets = {f"{NOW.timestamp() + 20:.0f}": 20.0, f"{NOW.timestamp() * 1000 + 30_000:.0f}": 30.0}
+    for value, seconds in (resets | {"12": None, "6m0s": None, "": None}).items():
+        error = by_httpx(429, b"slow down", x_ratelimit_reset=value)
+        assert explain(error, now=NOW).retry_after == seconds, value
+
+
+@pytest.mark.parametrize("message", ["slow down", "daily quota"])
+def test_time_that_is_no_time(message: str) -> None:
+    """A number of seconds that nobody can mean is no error of its own."""
+    problem = explain(by_httpx(429, message.encode(), retry_after="9" * 30), model=GPT, now=NOW)
+    assert problem.retry_after == 366 * 86400
+
+
+def test_words_of_the_service_behind_the_service() -> None:
+    """A service that hands on the error of another one puts its words elsewhere."""
+    error = {"message": "Provider returned error", "metadata": {"raw": "Please retry in 7s"}}
+    problem = explain(by_openai(429, {"error": error}))
+    assert (problem.retry_after, problem.reason) == (
+        7.0,
+        "Provider returned error: Please retry in 7s",
+    )
 
 
 TIMES = {
