@@ -85,11 +85,11 @@ def _ending_of_gemini(reply: Any) -> Ending:
 def _always_says_why(reply: dict[str, Any]) -> bool:
     """Whether a whole reply of this form has a finish reason.
 
-    The forms are those of streamed chat completions as llm's own plugin joins them, of Anthropic's
-    messages, and of Ollama.
+    The forms are those of chat completions, also of streamed ones as llm's own plugin joins them,
+    of Anthropic's messages, and of Ollama.
     """
     return (
-        reply.get("object") == "chat.completion.chunk"
+        reply.get("object") in ("chat.completion", "chat.completion.chunk")
         or (reply.get("type") == "message" and "stop_reason" in reply)
         or reply.get("done") is False
     )

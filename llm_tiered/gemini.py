@@ -58,6 +58,7 @@ _WITHOUT_SIGNATURES = (f"{PREFIX}gemini-1", f"{PREFIX}gemini-2", f"{PREFIX}gemma
 _VERSION = "modelVersion"
 _FINISH = "finishReason"
 _USAGE = "usageMetadata"
+_OUTPUT_COUNTS = {"candidatesTokenCount", "thoughtsTokenCount"}
 
 # Models before Gemini 3 are charged for by the prompt with searches, all others by the search
 # (https://ai.google.dev/gemini-api/docs/pricing).
@@ -245,9 +246,10 @@ def attentive(model: Any) -> Any:
 def _execute(model: Any, *args: Any, response: Any, **kwargs: Any) -> Iterator[Any]:
     execute = with_strict_clients(type(model).execute)
     stream = execute(model, *args, response=response, **kwargs)
+    elements: Sequence[Any] = ()
     try:
-        # Not `yield from`: that would close the stream before it can be looked into.
-        for event in stream:  # noqa: UP028
+        for event in stream:
+            elements = elements or _elements(stream.gi_frame)
             yield event
     except BaseException as error:
         if not _lacks_version(error, response):
@@ -256,6 +258,7 @@ def _execute(model: Any, *args: Any, response: Any, **kwargs: Any) -> Iterator[A
         model.set_usage(response)
     finally:
         stream.close()
+    _count_earlier(model, response, elements)
 
 
 async def _execute_async(
@@ -263,8 +266,10 @@ async def _execute_async(
 ) -> AsyncGenerator[Any, None]:
     execute = with_strict_clients(type(model).execute)
     stream = execute(model, *args, response=response, **kwargs)
+    elements: Sequence[Any] = ()
     try:
         async for event in stream:
+            elements = elements or _elements(stream.ag_frame)
             yield event
     except BaseException as error:
         if not _lacks_version(error, response):
@@ -273,6 +278,24 @@ async def _execute_async(
         model.set_usage(response)
     finally:
         await stream.aclose()
+    _count_earlier(model, response, elements)
+
+
+def _elements(frame: FrameType | None) -> Sequence[Any]:
+    """Return the list in which llm-gemini gathers the elements of a reply."""
+    elements: Sequence[Any] = frame.f_locals.get("gathered", ()) if frame else ()
+    return elements
+
+
+def _count_earlier(model: Any, response: Any, elements: Sequence[Any]) -> None:
+    """Count the tokens that an earlier element tells, if the last one tells none."""
+    usages = [each.get(_USAGE) for each in elements if isinstance(each, dict)]
+    # The first elements often count the prompt alone.
+    told = [usage for usage in usages if usage and usage.keys() & _OUTPUT_COUNTS]
+    usage = told[-1] if told else None
+    if response.input_tokens is None and usage and response.response_json:
+        response.response_json[_USAGE] = copy.deepcopy(usage)
+        model.set_usage(response)
 
 
 def _lacks_version(error: BaseException, response: Any) -> bool:

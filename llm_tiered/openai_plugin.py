@@ -43,6 +43,25 @@ def attentive(model: Any) -> Any:
     return copied
 
 
+def without_retries(model: Any) -> Any:
+    """Return a copy of a model of the plugin that makes each request once; others as they are.
+
+    The plugin's client makes a request that failed twice more by itself, whatever its service says
+    of credit and quotas, and waits up to a minute each time.
+    """
+    if not is_of_plugin(model):
+        return model
+    copied = copy.copy(model)
+
+    def get_client(*args: Any, **kwargs: Any) -> Any:
+        client = model.get_client(*args, **kwargs)
+        client.max_retries = 0
+        return client
+
+    copied.get_client = get_client
+    return copied
+
+
 def _keep_ends(responses: Any, *, asynchronous: bool) -> None:
     """Let a client's streams end as those of complete replies do, whose status says otherwise."""
     create = responses.create

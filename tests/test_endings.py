@@ -57,6 +57,7 @@ CASES: list[tuple[Any, str | None]] = [
     ({"choices": [{"finish_reason": "length"}]}, "limit"),
     ({"choices": [{"finish_reason": "eos_token"}]}, "unknown"),
     ({"choices": [{"message": {}}]}, None),
+    ({"object": "chat.completion", "choices": [{"message": {}}]}, "broken"),
     ({"choices": [7]}, "broken"),
     ({"object": "response", "status": "completed"}, "whole"),
     ({"object": "response", "status": "incomplete"}, "limit"),

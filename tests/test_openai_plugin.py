@@ -9,6 +9,7 @@ import pytest
 from llm.default_plugins import openai_models
 
 from llm_tiered.endings import attentive, ending
+from llm_tiered.openai_plugin import without_retries
 from tests.stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -89,9 +90,23 @@ async def test_replies(status: str | None, how: str | None, asynchronous: bool) 
     assert events.is_closed
 
 
+@pytest.mark.parametrize("kind", [openai_models.Chat, openai_models.AsyncResponses])
+def test_requests_are_made_once(kind: Any) -> None:
+    """The client of a model in a chain makes no request again."""
+    client = SimpleNamespace(max_retries=2, responses=SimpleNamespace(create=None))
+
+    class Model(kind):  # type: ignore[misc]  # one of two classes
+        def get_client(self, *_: Any, **__: Any) -> Any:
+            return client
+
+    once = without_retries(attentive(Model("gpt", key="k")))
+    assert once.get_client("k").max_retries == 0
+
+
 def test_others_are_left_alone() -> None:
     """Models of the chat completions API and of other plugins need nothing."""
     plain: list[Any] = [openai_models.Chat("gpt", key="k"), StandIn("toy")]
     assert [attentive(each) is each for each in plain] == [True, True]
+    assert without_retries(plain[1]) is plain[1]
     once = attentive(model(reply(None), asynchronous=False))
     assert attentive(once) is once

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
 
+from .. import openai_plugin
 from ..endings import attentive
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
@@ -78,10 +79,18 @@ def limit(
         alone: AsyncModel = limited(model)
         return alone
     entries = [
-        replace(entry, async_model=limited(entry.async_model)) if entry.async_model else entry
+        replace(entry, async_model=limited(_as_in_a_chain(entry.async_model)))
+        if entry.async_model
+        else entry
         for entry in llm.get_models_with_aliases()
     ]
     return AsyncTieredModel(entries)
+
+
+def _as_in_a_chain(model: AsyncModel) -> AsyncModel:
+    """The model as `tiered` asks it: with its limits, it is not what makes the request any more."""
+    asked: AsyncModel = openai_plugin.without_retries(attentive(model))
+    return asked
 
 
 def is_local(model: AsyncModel) -> bool:

@@ -72,13 +72,17 @@ def charge_for_usage(usage: LoggedUsage) -> Charge | None:
 def cost_of_response(response: _BaseResponse) -> Decimal | None:
     """Return the dollars for a response that has just finished, or None if unknown."""
     details = response.token_details
+    input_tokens, output_tokens = response.input_tokens, response.output_tokens
+    if input_tokens is not None or output_tokens is not None:
+        # A service that counts one of them has none of the other.
+        input_tokens, output_tokens = input_tokens or 0, output_tokens or 0
     return cost_of_usage(
         LoggedUsage(
             model=response.resolved_model or response.model.model_id,
             version=version_of(inner_response(response.response_json)),
             datetime_utc=datetime.now(timezone.utc).date(),
-            input_tokens=response.input_tokens or 0,
-            output_tokens=response.output_tokens or 0,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
             token_details=json.dumps(details) if details else None,
         )
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import llm
 from llm.parts import TextPart
 
-from .. import gemini, instructions
+from .. import gemini, instructions, openai_plugin
 from ..endings import attentive
 from .thinking import with_room
 
@@ -49,7 +49,8 @@ def inner_response(  # noqa: PLR0913 - facts of the outer response that the inne
 
     It is an llm.AsyncResponse for an async model, else an llm.Response.
     """
-    inner = attentive(inner)
+    # A request that failed is made again by the chain, or not at all.
+    inner = openai_plugin.without_retries(attentive(inner))
     asynchronous = isinstance(inner, (llm.AsyncModel, llm.AsyncKeyModel))
     kind: Any = llm.AsyncResponse if asynchronous else llm.Response
     shadow = _shadow(conversation, inner)

@@ -123,6 +123,19 @@ def test_finished_response(resolved: str, json: Any, details: Any, expected: str
     assert cost_of_response(response) == (None if expected is None else Decimal(expected))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [((None, None), None), ((1000, None), "0.0003"), ((None, 500), "0.00125")],
+)
+def test_response_without_tokens(tokens: tuple[Any, Any], expected: str | None) -> None:
+    """What a response cost is unknown if the service counts nothing, not zero."""
+    response = replying("Hello").prompt("Hello")
+    response.text()
+    response.set_resolved_model(FLASH)
+    response.set_usage(input=tokens[0], output=tokens[1])
+    assert cost_of_response(response) == (None if expected is None else Decimal(expected))
+
+
 @pytest.mark.parametrize("version", [{"modelVersion": "gemini-2.5-flash"}, {"model": "gpt-5-mini"}])
 def test_the_model_that_answered(version: dict[str, str]) -> None:
     """Gemini's replies name the model in one way, all others in another."""

@@ -219,9 +219,19 @@ async def test_usage_of_a_last_event_without_a_version(ask: Ask, httpx_mock: HTT
         gemini.answer(httpx_mock, *place([gemini.text(WORDS)], "STOP"))
         response = await ask("Go", tier="cloud")
         assert response.text_or_raise() == WORDS
-        counted = {(None, None)} if place is before_nothing else {(7, 5), (7, 3)}
-        assert (response.input_tokens, response.output_tokens) in counted
+        assert (response.input_tokens, response.output_tokens) in {(7, 5), (7, 3)}
         assert response.response_json["response"]["candidates"][0]["finishReason"] == "STOP"
+
+
+async def test_usage_of_an_earlier_event(ask: Ask, httpx_mock: HTTPXMock) -> None:
+    """Tokens that only an event in the middle tells are counted."""
+    first, last = gemini.last(gemini.text("Half")), gemini.last(gemini.text(" an answer"))
+    del first["candidates"][0]["finishReason"], last["usageMetadata"]
+    gemini.answer(httpx_mock, gemini.chunk(gemini.text("")), first, last)
+    response = await ask("Go", tier="cloud")
+    assert response.text_or_raise() == "Half an answer"
+    assert (response.input_tokens, response.output_tokens) == (7, 5)
+    assert "usageMetadata" not in response.response_json["response"]
 
 
 async def test_thoughts_are_shown_as_they_come(ask: Ask, toys: Toys) -> None:
