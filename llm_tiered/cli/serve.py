@@ -60,12 +60,17 @@ def command(host: str, port: int, keys: tuple[str, ...]) -> None:
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
+    """Show requests and warnings, but not why models failed: that may quote a prompt or an answer.
+
+    The client gets it, and llm's log.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("llm_tiered.server")
+    handler.addFilter(lambda record: record.module != "exchange")
+    logger, own = logging.getLogger("llm_tiered"), logging.getLogger("llm_tiered.server")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     logger.propagate = False
+    own.setLevel(logging.INFO)
     try:
         yield
     finally:

@@ -103,8 +103,9 @@ def _error(error: ApiError, headers: dict[str, str] | None = None) -> Response:
 async def _wrong_route(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = "this address has another method" if status == 405 else "there is no such address"
+    code = "method_not_allowed" if status == 405 else "not_found"
     headers = getattr(error, "headers", None)
-    return _error(ApiError(status, message, code="not_found", headers=headers))
+    return _error(ApiError(status, message, code=code, headers=headers))
 
 
 async def _failed(_: Request, error: Exception) -> Response:

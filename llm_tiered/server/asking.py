@@ -17,7 +17,7 @@ from . import fields
 from .failure import NO_RETRY, ApiError, bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ..log.record import Attempt
     from ..router.request import TieredRequest
@@ -91,10 +91,14 @@ class ChatRequest:
 
 
 async def ask(
-    body: Mapping[str, Any], headers: Iterable[tuple[str, str]], offers: Offers
+    read: Callable[[], Mapping[str, Any]], headers: Iterable[tuple[str, str]], offers: Offers
 ) -> ChatRequest:
-    """Return what a request asks. Raises ApiError, TieredError or ValueError."""
-    return await asyncio.to_thread(_ask, body, headers, offers)
+    """Return what a request asks, whose body is what `read` returns.
+
+    Raises ApiError, TieredError or pydantic.ValidationError.
+    """
+    # A large body, the log and the config take their time, in which other answers go on.
+    return await asyncio.to_thread(lambda: _ask(read(), headers, offers))
 
 
 def _ask(

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
@@ -135,7 +136,10 @@ class _Exchange:
                 piece = message.get("body", b"")
                 size += len(piece)
                 # Too large a body is read to its end, or the client would not get the error.
-                data = bytearray() if size > LARGEST_BODY else data + piece
+                if size > LARGEST_BODY:
+                    data.clear()
+                else:
+                    data += piece
                 if not message.get("more_body"):
                     break
         if limit.cancelled_caught:
@@ -153,8 +157,7 @@ class _Exchange:
             for name, value in self._scope["headers"]
         ]
         try:
-            chat = self._api.to_chat(body.parse(data))
-            self._request = await asking.ask(chat, headers, offers)
+            self._request = await asking.ask(partial(self._chat, data), headers, offers)
             async with aclosing(self._request.response.astream_events()) as events:
                 if self._request.asked.stream:
                     await self._stream(events, self._request)
@@ -165,6 +168,9 @@ class _Exchange:
             if known.code == "internal_error":
                 _report(error)
             raise known from error
+
+    def _chat(self, data: bytes) -> Mapping[str, Any]:
+        return self._api.to_chat(body.parse(data))
 
     async def _whole(self, events: AsyncIterator[StreamEvent], request: ChatRequest) -> None:
         reply = self._api.reply(request)
@@ -219,6 +225,8 @@ class _Exchange:
         self._metrics.count_request(status)
         request = self._request
         who = f"{request.tier or '-'} {request.model}" if request else "-"
+        failed = [each for each in request.attempts if each.outcome != "ok"] if request else []
+        who += "".join(f", {each.model} {each.outcome}" for each in failed)
         seconds = time.perf_counter() - self._started
         logger.info(
             "POST %s %s %s %.2f s %s",

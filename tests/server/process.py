@@ -6,13 +6,15 @@ import asyncio
 import signal
 import sys
 
-from tests.batch.echo import registered
+from tests.batch.echo import SMALL, registered
 
 
 async def act(model: str, prompt: str) -> str:
-    """Answer with the prompt, but never one that has to wait."""
+    """Answer with the prompt, but never one that has to wait; the small model may fail."""
     if "wait" in prompt:
         await asyncio.Event().wait()
+    if "fail" in prompt and model == SMALL:
+        raise ValueError(f"no answer to {prompt}")
     return prompt
 
 

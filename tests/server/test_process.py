@@ -30,7 +30,7 @@ def body(text: str) -> dict[str, object]:
 
 def test_serve(config_file: Path) -> None:
     """The server prints its address, logs neither keys nor texts, and ends with the signals."""
-    config_file.write_text(yaml.safe_dump(config()))
+    config_file.write_text(yaml.safe_dump(config(fallback="any")))
     command = [sys.executable, "-m", "tests.server.process", "tiered", "serve", "--port", "0"]
     command += ["--host", "0.0.0.0", "--key", f"laptop={SECRET}"]
     pipe = subprocess.PIPE
@@ -46,6 +46,7 @@ def test_serve(config_file: Path) -> None:
             assert client.post("/chat/completions?key=x", json=body("Hello")).status_code == 401
             answer = client.post(path, json=body("a private text"), headers=headers)
             assert answer.json()["choices"][0]["message"]["content"] == "a private text"
+            assert client.post(path, json=body("private, fail"), headers=headers).is_success
             with ThreadPoolExecutor(1) as pool:
                 waiting = pool.submit(client.post, path, json=body("wait"), headers=headers)
                 while "running 1.0" not in client.get("/../metrics", headers=headers).text:
@@ -59,8 +60,9 @@ def test_serve(config_file: Path) -> None:
     assert lines[:2] == ["401 invalid_api_key"] * 2
     assert lines[2].startswith("POST /v1/chat/completions 200 small mlx/echo-small")
     assert lines[2].endswith(" laptop")
-    assert lines[3].startswith("POST /v1/chat/completions 503")
-    assert not lines[4:]
+    assert "200 medium mlx/echo-medium, mlx/echo-small failed" in lines[3]
+    assert lines[4].startswith("POST /v1/chat/completions 503")
+    assert not lines[5:]
     assert "private" not in printed
     assert SECRET not in printed
 
