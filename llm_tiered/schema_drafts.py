@@ -49,8 +49,9 @@ def modern(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a schema says, in draft 2020-12 and complete in itself.
 
     Each schema that is referred to becomes one of `$defs`; annotations and unknown keywords are
-    left out, as both mean nothing. `nullable` is what it is in OpenAPI. Raises ValueError if it
-    refers to something that is not in it or to itself without end, or is nested too deeply.
+    left out, as both mean nothing. `nullable` and `discriminator` are what they are in OpenAPI.
+    Raises ValueError if it refers to something that is not in it or to itself without end, or is
+    nested too deeply.
     """
     try:
         root = _Modernizer(schema).root
@@ -113,6 +114,7 @@ class _Modernizer:
         # Under each address, what refers to the schema there.
         self._pointers = {id(document): "#"}
         self._defs: dict[str, Schema] = {}
+        self._tagged: dict[tuple[int, str], dict[str, Any]] = {}
         self.root: dict[str, Any] = self._schema(document)
         if self._defs:
             self.root["$defs"] = self._defs
@@ -124,6 +126,7 @@ class _Modernizer:
         if depth == _DEEP:
             return {"$ref": self._define("deep", schema)}
         out: dict[str, Any] = {}
+        tag = _tag(schema)
         # Up to draft 7, nothing beside a reference counts.
         is_reference = self._draft in _OLD_DRAFTS and "$ref" in schema
         for keyword, value in _renamed(schema).items():
@@ -131,6 +134,8 @@ class _Modernizer:
                 if keyword != "$ref":
                     self._places.check_static(value)
                 self._refer(out, value, self._places.base(schema))
+            elif keyword in ("oneOf", "anyOf") and tag and isinstance(value, list):
+                out[keyword] = [self._tagged_branch(each, tag, depth + 1) for each in value]
             elif not is_reference:
                 self._add(out, keyword, value, depth + 1)
         return _with_null(out) if schema.get("nullable") is True else out
@@ -145,6 +150,24 @@ class _Modernizer:
             out[keyword] = {name: self._schema(each, depth) for name, each in value.items()}
         elif keyword in VALUES | LISTS | MAPS:
             out[keyword] = value
+
+    def _tagged_branch(self, branch: Any, tag: str, depth: int) -> Any:
+        """Return a branch of a union, with the property that tells the branches apart required.
+
+        OpenAPI wants it to be. Pydantic leaves it out of `required` where it has a default, and
+        then can't read an answer without it.
+        """
+        target = branch
+        if isinstance(branch, dict) and isinstance(branch.get("$ref"), str):
+            target = self._places.find(branch["$ref"], self._places.base(branch))
+        if not _declares(target, tag):
+            return self._schema(branch, depth)
+        key = id(target), tag
+        if key not in self._tagged:
+            required = {"required": [*target.get("required", ()), tag]}
+            self._tagged[key] = self._places.copied(target, required)
+            self._define(tag, self._tagged[key])
+        return {"$ref": self._pointers[id(self._tagged[key])]}
 
     def _refer(self, out: dict[str, Any], reference: Any, base: str) -> None:
         """Add a reference to a schema, whose target becomes one of `$defs`."""
@@ -187,6 +210,12 @@ class _Places:
     def base(self, schema: dict[str, Any]) -> str:
         """Return the URI that references in a schema are relative to."""
         return self._bases.get(id(schema), "")
+
+    def copied(self, schema: dict[str, Any], keywords: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema with other keywords, in the place of the first."""
+        copy = schema | keywords
+        self._bases[id(copy)] = self.base(schema)
+        return copy
 
     def find(self, reference: str, base: str) -> Schema:
         """Return the schema that a reference names. Raises ValueError if there is none."""
@@ -285,6 +314,23 @@ def _renamed(schema: dict[str, Any]) -> dict[str, Any]:
         else:
             out[keyword] = value
     return out
+
+
+def _tag(schema: dict[str, Any]) -> str | None:
+    """Return the property that tells the branches of a union apart, or None."""
+    discriminator = schema.get("discriminator")
+    name = discriminator.get("propertyName") if isinstance(discriminator, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _declares(schema: Any, name: str) -> bool:
+    """Whether a schema declares a property without requiring it."""
+    if not isinstance(schema, dict):
+        return False
+    declared, required = schema.get("properties"), schema.get("required", [])
+    if not isinstance(declared, dict) or not isinstance(required, list):
+        return False
+    return name in declared and name not in required
 
 
 def _split_dependencies(out: dict[str, Any], dependencies: dict[str, Any]) -> None:

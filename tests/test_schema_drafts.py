@@ -96,6 +96,27 @@ REWRITTEN: dict[str, tuple[Schema, Schema]] = {
         {"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}]},
     ),
     "not nullable": ({"type": "string", "nullable": False}, {"type": "string"}),
+    "discriminator": (
+        {
+            "oneOf": [{"$ref": "#/$defs/a"}, {"properties": {"kind": {}}, "required": ["kind"]}],
+            "discriminator": {"propertyName": "kind"},
+            "$defs": {"a": {"properties": {"kind": {}, "of": {"$ref": "#"}}, "required": ["of"]}},
+        },
+        {
+            "oneOf": [{"$ref": "#/$defs/kind"}, {"properties": {"kind": {}}, "required": ["kind"]}],
+            "$defs": {
+                "kind": {
+                    "properties": {"kind": {}, "of": {"$ref": "#"}},
+                    "required": ["of", "kind"],
+                }
+            },
+        },
+    ),
+    "discriminator of no branch": (
+        {"anyOf": [{"type": "null"}, True], "discriminator": {"propertyName": "kind"}},
+        {"anyOf": [{"type": "null"}, True]},
+    ),
+    "old discriminator": ({"anyOf": [{}], "discriminator": "kind"}, {"anyOf": [{}]}),
     "Gemini's types": (
         {"type": "OBJECT", "properties": {"a": {"type": ["STRING", "null"]}}},
         {"type": "object", "properties": {"a": {"type": ["string", "null"]}}},

@@ -197,7 +197,7 @@ class Cat(BaseModel):
 class Dog(BaseModel):
     """A dog."""
 
-    kind: Literal["dog"]
+    kind: Literal["dog"] = "dog"
     name: str | None = None
 
 
