@@ -1,4 +1,4 @@
-"""Arguments that a model wrote as bare text → values of the types that the tool's schema allows."""
+"""The arguments that a model wrote → values of the types that the tool's schema allows."""
 
 from __future__ import annotations
 
@@ -35,6 +35,27 @@ def typed(arguments: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, 
                 is_nested = isinstance(first[name], (dict, list))
                 values[name] = first[name] if is_nested else arguments[name]
                 del readings[name]
+    return values
+
+
+def mended(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call, with what models often get wrong put right.
+
+    Where the schema allows no string, one becomes what it stands for: models write numbers and
+    lists in quotes. Where it allows no fractions, 5.0 becomes 5, which Python distinguishes. And
+    where null does not fit, an optional argument is left out.
+    """
+    wrong = _wrong(arguments, schema)
+    strings = {name: arguments[name] for name in wrong if isinstance(arguments.get(name), str)}
+    values = {**arguments, **typed(strings, schema)}
+    for name, value in values.items():
+        if isinstance(value, float) and value.is_integer():
+            others = [_wrong({**values, name: value + half}, schema) for half in (-0.5, 0.5)]
+            values[name] = int(value) if all(name in each for each in others) else value
+    for name in _wrong(values, schema):
+        is_nothing = str(values.get(name)).strip().lower() in ("", "null", "none")
+        if is_nothing and name not in schema.get("required", ()):
+            values.pop(name, None)
     return values
 
 

@@ -129,10 +129,13 @@ def _beginning(text: str) -> str:
 
 
 def _json_call(value: Any) -> WrittenCall:
-    """Return the call in a JSON value; some models write the arguments as a JSON string."""
+    """Return the call in a JSON value.
+
+    Some models write the arguments as a JSON string, or call them "parameters" as the tools do.
+    """
     if not isinstance(value, dict):
         return WrittenCall(None, None)
-    arguments = value.get("arguments")
+    arguments = value.get("arguments", value.get("parameters"))
     if isinstance(arguments, str):
         arguments = read_json(arguments) if arguments.strip() else None
     return WrittenCall(value.get("name"), {} if arguments is None else arguments)

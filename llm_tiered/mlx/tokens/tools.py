@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...json_schema import mismatch
+from .arguments import mended
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,9 +31,35 @@ def specification(tool: llm.Tool) -> dict[str, Any]:
     function = {
         "name": tool.name,
         "description": tool.description or "",
-        "parameters": tool.input_schema or {"type": "object", "properties": {}},
+        "parameters": _parameters(tool),
     }
     return {"type": "function", "function": function}
+
+
+def _parameters(tool: llm.Tool) -> dict[str, Any]:
+    """Return the schema of a tool's arguments, without those that llm makes of *args and **kwargs.
+
+    llm's schema requires an argument of that name, which Python would take for any other.
+    """
+    schema = tool.input_schema or {"type": "object", "properties": {}}
+    catch_all = _catch_all(tool.implementation) & schema.get("properties", {}).keys()
+    if not catch_all:
+        return schema
+    properties = {
+        name: part for name, part in schema["properties"].items() if name not in catch_all
+    }
+    required = [name for name in schema.get("required", ()) if name not in catch_all]
+    return schema | {"properties": properties, "required": required}
+
+
+def _catch_all(function: Any) -> set[str]:
+    """Return the names of a function's parameters that take any other arguments."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {parameter.name for parameter in parameters if parameter.kind in kinds}
 
 
 def parse_calls(
@@ -61,8 +89,9 @@ def _checked(call: WrittenCall, schemas: Mapping[str, Mapping[str, Any]]) -> Too
         json.dumps(call.arguments, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"the arguments can't be written down: {error}") from None
-    _check_arguments(call.arguments, schemas[call.name])
-    return ToolCall(call.name, call.arguments)
+    arguments = mended(call.arguments, schemas[call.name])
+    _check_arguments(arguments, schemas[call.name])
+    return ToolCall(call.name, arguments)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Arguments that a model wrote as bare text get the types of the tool's schema."""
+"""The arguments that a model wrote get the types of the tool's schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import llm
 import pytest
 
 from llm_tiered.json_schema import mismatch
-from llm_tiered.mlx.tokens.arguments import read_json, typed
+from llm_tiered.mlx.tokens.arguments import mended, read_json, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,6 +164,53 @@ def test_python_functions() -> None:
     arguments = typed({"query": "5", "limit": "5", "tags": '["5"]'}, schema)
     assert arguments == {"query": "5", "limit": 5, "tags": ["5"]}
     assert mismatch(arguments, schema) is None
+
+
+MENDED: list[tuple[dict[str, Any], Any, Any]] = [
+    # What fits stays.
+    *[(STRING, text, text) for text in ("5", "null", "None", "")],
+    (NULLABLE_STRING, "null", "null"),
+    ({"type": ["integer", "string"]}, "5", "5"),
+    (NUMBER, 5.0, 5.0),
+    (ANYTHING, 5.0, 5.0),
+    (ANYTHING, "5", "5"),
+    (NULLABLE_INTEGER, None, None),
+    # In quotes.
+    (INTEGER, "5", 5),
+    (NUMBER, "5.25", 5.25),
+    (BOOLEAN, "True", True),
+    (ARRAY, '["a", 1]', ["a", 1]),
+    (OBJECT, '{"a": 1}', {"a": 1}),
+    (NULLABLE_INTEGER, "null", None),
+    # Whole numbers.
+    (INTEGER, 5.0, 5),
+    (INTEGER | {"minimum": 5}, 5.0, 5),
+    (NULLABLE_INTEGER, 5.0, 5),
+    (INTEGER, 5.5, 5.5),
+    # What can't be mended stays, so that the error shows it.
+    (INTEGER, "five", "five"),
+    (INTEGER, [5], [5]),
+    (STRING, 5, 5),
+    ({"type": "strin"}, "5", "5"),
+]
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+def test_mended(is_required: bool) -> None:
+    """Of arguments with types, those that don't fit become what the model meant."""
+    required = ["a"] if is_required else []
+    for schema, value, expected in MENDED:
+        parameters = {"type": "object", "properties": {"a": schema}, "required": required}
+        arguments = mended({"a": value, "b": "5"}, parameters)
+        assert arguments == {"a": expected, "b": "5"}
+        assert type(arguments["a"]) is type(expected), (schema, value)
+
+
+@pytest.mark.parametrize("nothing", [None, "null", "None", ""])
+def test_nothing(nothing: str | None) -> None:
+    """An optional argument that is nothing is left out where that does not fit."""
+    parameters = {"type": "object", "properties": {"a": INTEGER, "b": INTEGER}, "required": ["b"]}
+    assert mended({"a": nothing, "b": nothing}, parameters) == {"b": nothing}
 
 
 @pytest.mark.parametrize(

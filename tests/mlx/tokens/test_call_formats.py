@@ -65,6 +65,7 @@ GOOD: dict[str, tuple[CallFormat, str, list[ToolCall]]] = {
         json.dumps({"name": "write", "arguments": '{"text": "a\\nb"}'}),
         [write("a\nb")],
     ),
+    "parameters": (JSON, '{"name": "write", "parameters": {"text": "a"}}', [write("a")]),
     "null": (JSON, '{"name": "stop", "arguments": null}', [STOP]),
     "no arguments": (JSON, '{"name": "stop"}', [STOP]),
     "empty string": (JSON, '{"name": "stop", "arguments": ""}', [STOP]),

@@ -251,6 +251,22 @@ def test_optional_arguments_in_tags(models: dict[str, llm.Model], scripts: Scrip
     assert received == [("2026", 5, True), ("2026", None, True)]
 
 
+def test_any_other_arguments(models: dict[str, llm.Model], scripts: Scripts) -> None:
+    """A function with **kwargs can be called without others and with any, but not with *args."""
+    received: list[Any] = []
+
+    def find(text: str, *words: str, **filters: str) -> str:
+        received.append((text, words, filters))
+        return "found"
+
+    for others in ({}, {"colour": "red"}):
+        scripts.say(call("find", text="a", **others))
+        scripts.say("Found.")
+        assert models[QWEN2].chain("Search.", tools=[find]).text() == "Found."
+    assert received == [("a", (), {}), ("a", (), {"colour": "red"})]
+    assert "filters" not in scripts.prompts[0]
+
+
 def test_text_that_looks_like_a_call(models: dict[str, llm.Model], scripts: Scripts) -> None:
     """Without tools in the request, text that looks like a call is text."""
     scripts.say(call("double", number=2))
