@@ -126,8 +126,7 @@ class _Exchange:
 
     async def read(self) -> bytes | None:
         """Return the body, or None if the client left before it was complete. Raises ApiError."""
-        data = bytearray()
-        size = 0
+        data, size = bytearray(), 0
         with anyio.move_on_after(PATIENCE) as limit:
             while True:
                 message = await self._receive()
@@ -143,11 +142,11 @@ class _Exchange:
                 if not message.get("more_body"):
                     break
         if limit.cancelled_caught:
-            message_ = f"the request was not complete after {PATIENCE:.0f} s"
-            raise ApiError(408, message_, code="timeout", headers={"connection": "close"})
+            late = f"the request was not complete after {PATIENCE:.0f} s"
+            raise ApiError(408, late, code="timeout", headers={"connection": "close"})
         if size > LARGEST_BODY:
-            message_ = f"the body has {size} bytes, more than {LARGEST_BODY}"
-            raise ApiError(413, message_, code="request_too_large")
+            large = f"the body has {size} bytes, more than {LARGEST_BODY}"
+            raise ApiError(413, large, code="request_too_large")
         return bytes(data)
 
     async def answer(self, data: bytes, offers: Offers) -> None:
@@ -175,7 +174,7 @@ class _Exchange:
     async def _whole(self, events: AsyncIterator[StreamEvent], request: ChatRequest) -> None:
         reply = self._api.reply(request)
         async for event in events:
-            self._count_first(event)
+            self._count_first()
             reply.keep(event)
         await asking.log(request)
         request.check()
@@ -186,7 +185,7 @@ class _Exchange:
         reply = self._api.reply(request)
         held: list[StreamEvent] = []
         async for event in events:
-            self._count_first(event)
+            self._count_first()
             if request.asked.must_call:
                 held.append(event)
                 continue
@@ -256,11 +255,11 @@ class _Exchange:
             await self._send(message)
         if limit.cancelled_caught:
             # A connection that is closed would wait until all of this is read.
-            self._is_over = True
+            self._status, self._is_over = "left", True
             self._scope["state"][ABORT]()
 
-    def _count_first(self, event: Any) -> None:
-        if event is not None and not self._has_begun:
+    def _count_first(self) -> None:
+        if not self._has_begun:
             self._has_begun = True
             self._metrics.count_first_output(time.perf_counter() - self._started)
 

@@ -86,19 +86,8 @@ def read(
         raise bad_request("n: one answer is given to a request, so n must be 1", "n")
     if given.logprobs:
         raise bad_request("logprobs: log probabilities are not available", "logprobs")
-    more = dict(given.model_extra or {})
-    local_only = False
-    for name in privacy.FIELDS:
-        local_only |= _is_private(name, more.pop(name, None))
-    options, ignored = _sort(more, known)
-    for name, value in _from_headers(headers):
-        if name in privacy.FIELDS:
-            local_only |= _is_private(name, value)
-        elif name in known:
-            options.setdefault(name, value)
-        else:
-            privacy.check(name)
-            ignored.add(PREFIX + name)
+    privacy.check("stream_options", given.stream_options)
+    options, ignored, local_only = _others(given.model_extra or {}, headers, known)
     read_turns = turns.read(given.messages)
     limit = given.max_completion_tokens
     limit = given.max_tokens if limit is None else limit
@@ -123,18 +112,34 @@ def read(
     )
 
 
-def _sort(more: Mapping[str, Any], known: Collection[str]) -> tuple[dict[str, Any], set[str]]:
-    """Return the options among these fields, and the names of those that have no meaning here."""
+def _others(
+    more: Mapping[str, Any], headers: Iterable[tuple[str, str]], known: Collection[str]
+) -> tuple[dict[str, Any], set[str], bool]:
+    """Return the options among other fields, the names without a meaning, and whether to stay here.
+
+    The body beats the headers, but either of them can keep a prompt on this machine.
+    """
     options: dict[str, Any] = {}
     ignored = set()
+    local_only = False
     for name, value in more.items():
-        if name in known and value is not None:
+        if name in privacy.FIELDS:
+            local_only |= _is_private(name, value)
+        elif name in known and value is not None:
             options[name] = value
-            continue
-        privacy.check(name, value)
-        if value is not None and _NOTHING.get(name, ...) != value:
-            ignored.add(name)
-    return options, ignored
+        else:
+            privacy.check(name, value)
+            if value is not None and _NOTHING.get(name, ...) != value:
+                ignored.add(name)
+    for name, value in _from_headers(headers):
+        if name in privacy.FIELDS:
+            local_only |= _is_private(name, value)
+        elif name in known:
+            options.setdefault(name, value)
+        else:
+            privacy.check(name)
+            ignored.add(PREFIX + name)
+    return options, ignored, local_only
 
 
 def _from_headers(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:

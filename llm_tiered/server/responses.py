@@ -17,6 +17,7 @@ _NOTHING: dict[str, Any] = {
     "stream_options": {},
 }
 _PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
+_OF_ITEMS = {"type", "id", "status"}
 _OWN = {"input", "instructions", "max_output_tokens", "text", "tools", "tool_choice"}
 
 
@@ -36,7 +37,7 @@ def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     messages = [{"role": "system", "content": instructions}] if instructions else []
     chat["messages"] = messages + _messages(body.get("input"))
     chat["max_completion_tokens"] = body.get("max_output_tokens")
-    chat["response_format"] = _format(body.get("text"))
+    chat |= _format(body.get("text"))
     chat["tools"] = _tools(body.get("tools"))
     chat["tool_choice"] = _tool_choice(body.get("tool_choice"))
     return chat
@@ -55,7 +56,8 @@ def _messages(given: Any) -> list[dict[str, Any]]:
         kind = item.get("type") or "message"
         if kind == "message":
             content = _content(item.get("content"), f"{place}.content")
-            messages.append({"role": item.get("role"), "content": content})
+            kept = {name: value for name, value in item.items() if name not in _OF_ITEMS}
+            messages.append(kept | {"role": item.get("role"), "content": content})
         elif kind == "function_call":
             # The calls of an answer are one message, with what the model said before them.
             if not messages or messages[-1]["role"] != "assistant":
@@ -96,11 +98,15 @@ def _call(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": item.get("call_id"), "type": "function", "function": function}
 
 
-def _format(text: Any) -> Any:
-    form = text.get("format") if isinstance(text, dict) else text
-    if not isinstance(form, dict) or form.get("type") != "json_schema":
-        return form
-    return {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
+def _format(text: Any) -> dict[str, Any]:
+    """The form of the answer; what else there is keeps its name, so that it can be reported."""
+    if not isinstance(text, dict):
+        return {"response_format": text}
+    form = text.get("format")
+    if isinstance(form, dict) and form.get("type") == "json_schema":
+        form = {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
+    others = {f"text.{name}": value for name, value in text.items() if name != "format"}
+    return others | {"response_format": form}
 
 
 def _tools(tools: Any) -> Any:

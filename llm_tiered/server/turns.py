@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import llm
 from llm.parts import TextPart, ToolCallPart, ToolResultPart
 
+from . import privacy
 from .failure import bad_request
 
 if TYPE_CHECKING:
@@ -102,8 +103,10 @@ def _message(message: Any, place: str, names: dict[str, str], ignored: set[str])
     if not isinstance(role, str) or role not in _FIELDS:
         known = ", ".join((*_FIELDS, "developer"))
         raise bad_request(f"{place}.role must be one of {known}", f"{place}.role")
-    values = {name for name, value in message.items() if value is not None}
-    ignored |= {f"messages.{name}" for name in values - _FIELDS[role]}
+    for name in message.keys() - _FIELDS[role]:
+        privacy.check(name, message[name])
+        if message[name] is not None:
+            ignored.add(f"messages.{name}")
     texts, attachments = _content(message.get("content"), f"{place}.content")
     text = "\n".join(texts)
     if attachments and role != "user":

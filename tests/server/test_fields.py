@@ -86,8 +86,6 @@ def test_privacy(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"local_only": "perhaps"},
-        {"private": {}},
         {"localOnly": True},
         {"local-only": False},
         {"local": True},
@@ -99,12 +97,19 @@ def test_privacy(name: str, value: Any) -> None:
         {"PRIVATE": None},
         {"extra_body": {"local_only": True}},
         {"metadata": {"options": [{"private": True}]}},
+        {"messages": [{"role": "user", "content": "Hello", "local_only": True}]},
+        {"stream_options": {"private": True}},
     ],
 )
 def test_no_privacy_field_is_dropped(body: dict[str, Any]) -> None:
     """What might be about privacy and is not understood is an error."""
-    [name] = body
-    assert name in mistake(**body)
+    assert "privacy" in mistake(**body)
+
+
+@pytest.mark.parametrize("body", [{"local_only": "perhaps"}, {"private": {}}])
+def test_no_wrong_value_is_dropped(body: dict[str, Any]) -> None:
+    """A field about privacy says yes or no."""
+    assert "expected true or false" in mistake(**body)
 
 
 @pytest.mark.parametrize(

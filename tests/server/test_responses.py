@@ -161,7 +161,14 @@ def test_mistakes(body: dict[str, Any], param: str) -> None:
 
 def test_fields(client: Client) -> None:
     """Unknown fields are named here, too, and those about privacy are errors."""
-    response = client.respond(reasoning={"effort": "low"}, store=False)
-    assert response.headers["x-tiered-ignored"] == "reasoning"
-    assert client.respond(localonly=True).json()["error"]["code"] == "unknown_privacy_field"
+    text = {"format": {"type": "text"}, "verbosity": "low"}
+    response = client.respond(reasoning={"effort": "low"}, store=False, text=text)
+    assert response.headers["x-tiered-ignored"] == "reasoning, text.verbosity"
+    item = {"role": "user", "content": "Hello", "local_only": True}
+    for wrong in (
+        client.respond(localonly=True),
+        client.respond([item]),
+        client.respond(text={"private": True}),
+    ):
+        assert wrong.json()["error"]["code"] == "unknown_privacy_field"
     assert client.respond(tools=[{"type": "web_search"}]).status_code == 400
