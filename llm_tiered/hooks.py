@@ -41,7 +41,7 @@ class Specifications:
     def estimate_complexity(self, prompt: llm.Prompt) -> int | Estimate | None:
         """Return how hard the prompt is, from 1 to 10, or None to leave it to others.
 
-        Called only for requests without a tier, a complexity or a task.
+        Called only for requests without a tier, a complexity or a task, of their own or by a rule.
         """
 
     @hookspec(firstresult=True)

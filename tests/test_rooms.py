@@ -46,7 +46,8 @@ ROOMS = {
     "cache": {"log"},
     "estimator": {"config.terms", "log"},
     "hooks": {"config.terms", "estimator"},
-    "router": {"cache", "config", "costs", "estimator", "hooks", "log", "mlx"},
+    "rules": {"config.rules"},
+    "router": {"cache", "config", "costs", "estimator", "hooks", "log", "mlx", "rules"},
     "batch": {"config", "costs", "log", "router"},
     "server": {"config", "costs", "log", "router"},
     "evaluation": {"batch", "config", "costs", "estimator", "log", "router"},
@@ -56,7 +57,7 @@ ROOMS = {
     "plugin": {"config", "mlx", "router"},
     "cli": {
         *("batch", "bench", "compare", "config", "costs", "estimator", "evaluation", "log", "mlx"),
-        *("router", "server"),
+        *("router", "rules", "server"),
     },
     "": {"cli", "plugin"},
 }

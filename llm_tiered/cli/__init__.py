@@ -11,6 +11,7 @@ import click
 
 COMMANDS = (
     "route",
+    "rules",
     "status",
     "verify",
     "download",

@@ -13,6 +13,7 @@ from ..paths import config_path
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
 from ..router.inner import inner_options
+from ..rules.reach import unreachable
 from .lookup import tiered_model
 from .output import echo_json, json_option
 
@@ -71,6 +72,10 @@ def check() -> None:
             problem = explain(error)
             fix = f" ({problem.fix})" if problem.fix else ""
             mistakes.append(f"tier {tier.name}, model {tier.model}: {problem.reason}{fix}")
+    mistakes += [
+        f"rules: {rule.label} never decides: {earlier.label} always matches first"
+        for rule, earlier in unreachable(settings.config.rules)
+    ]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     target = config_path()

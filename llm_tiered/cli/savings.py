@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--by",
     type=click.Choice(get_args(By)),
     metavar="WHAT",
-    help="Also show groups, by day, tier, task, model or rollout",
+    help="Also show groups, by day, tier, task, model, rule or rollout",
 )
 @click.option(
     "--plot",

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
-from .sections import SECTIONS, Config
+from .sections import Config, sections
 from .values import Words
 
 if TYPE_CHECKING:
@@ -46,12 +46,13 @@ def config_keys() -> list[ConfigKey]:
     # The example has the defaults as a user would write them.
     defaults: dict[str, Any] = yaml.safe_load(text)
     keys = []
+    parts = sections()
     for name, field in Config.model_fields.items():
         keys.append(_key(name, field, defaults[name]))
-        for part_name, part in SECTIONS[name].model_fields.items() if name in SECTIONS else ():
+        for part_name, part in parts[name].model_fields.items() if name in parts else ():
             separator = _SEPARATORS.get(get_origin(field.annotation), ".")
             default = part.get_default(call_default_factory=True)
-            keys.append(_key(f"{name}{separator}{part_name}", part, default))
+            keys.append(_key(f"{name}{separator}{part.alias or part_name}", part, default))
     return keys
 
 
@@ -63,7 +64,7 @@ def _key(name: str, field: FieldInfo, default: Any) -> ConfigKey:
 def _as_yaml(value: Any) -> str:
     import yaml
 
-    if value in (None, ()):
+    if value in (None, (), ""):
         return ""
     if isinstance(value, dict):
         value = {name: part for name, part in value.items() if part is not None}

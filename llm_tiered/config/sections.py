@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,11 @@ from ..wording import did_you_mean
 from .terms import HIGHEST, LOWEST, Fallback
 from .user_models import STRICT, UserModel
 from .values import A_SHARE, Age, Complexity, DollarLimit, Dollars, Range, Share, Size, Span, Words
+
+if TYPE_CHECKING:
+    from .rules import Rule
+else:
+    Rule = Any  # building the class takes as long as all others here, and few configs have rules
 
 
 class _Section(BaseModel):
@@ -168,15 +173,19 @@ def _default_tiers() -> tuple[Tier, ...]:
     )
 
 
-# The keys that have keys of their own.
-SECTIONS: dict[str, type[BaseModel]] = {
-    "tiers": Tier,
-    "tasks": Task,
-    "cache": Cache,
-    "budget": Budget,
-    "electricity": Electricity,
-    "models": UserModel,
-}
+def sections() -> dict[str, type[BaseModel]]:
+    """Return the keys that have keys of their own, with the classes of these."""
+    from .rules import Rule
+
+    return {
+        "tiers": Tier,
+        "tasks": Task,
+        "rules": Rule,
+        "cache": Cache,
+        "budget": Budget,
+        "electricity": Electricity,
+        "models": UserModel,
+    }
 
 
 class Config(_Section):
@@ -189,6 +198,10 @@ class Config(_Section):
     tasks: Annotated[dict[str, Task], _NAMED_TASKS] = Field(
         default=DEFAULT_TASKS,
         description="Named kinds of work; yours are added to the default ones",
+    )
+    rules: Annotated[tuple[Rule, ...], Words("a list")] = Field(
+        default=(),
+        description="Rules for prompts: the first that matches decides",
     )
     estimate: bool = Field(
         default=True,
@@ -246,6 +259,15 @@ class Config(_Section):
     def _with_default_tasks(cls, tasks: dict[str, Task]) -> dict[str, Task]:
         return DEFAULT_TASKS | tasks
 
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _parsed_rules(cls, rules: Any) -> Any:
+        if not rules or not isinstance(rules, (list, tuple)):
+            return rules
+        from .rules import parse
+
+        return parse(rules)
+
     @field_validator("tiers")
     @classmethod
     def _whole_scale(cls, tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
@@ -270,4 +292,25 @@ class Config(_Section):
                 hint = did_you_mean(name, [*lower, *self.tasks])
                 hint = hint and f", {hint}"
                 raise ValueError(f"rollout.{name}: there is no tier or task of that name{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_have_names(self) -> Config:
+        known = {"task": list(self.tasks), "tier": [tier.name for tier in self.tiers]}
+        here = {tier.name for tier in self.tiers if tier.local}
+        for place, rule in enumerate(self.rules):
+            named = [("task", "task", rule.task), ("tier", "tier", rule.tier)]
+            named += [("forbid", "tier", name) for name in rule.forbid]
+            for key, kind, name in named:
+                if name is not None and name not in known[kind]:
+                    hint = did_you_mean(name, known[kind]) or f"known are {', '.join(known[kind])}"
+                    raise ValueError(
+                        f"rules[{place}].{key}: found {name!r}, but there is no {kind} of that "
+                        f"name; {hint}"
+                    )
+            if rule.place and rule.tier and rule.tier not in here:
+                raise ValueError(
+                    f"rules[{place}].tier: {rule.tier} is not on this machine, "
+                    "which contradicts place: here"
+                )
         return self

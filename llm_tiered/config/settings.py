@@ -13,11 +13,13 @@ from ..mlx.catalog import CATALOG, PREFIX
 from ..paths import config_path
 from ..wording import did_you_mean
 from .file import parse, user_aliases
-from .sections import SECTIONS, Config, Tier
+from .sections import Config, Tier, sections
 from .terms import HIGHEST
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic import BaseModel
 
 Source = Literal["default", "config", "environment"]
 
@@ -112,8 +114,8 @@ def _describe(error: Any) -> str:
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
     key = where.lstrip(".")
     if error["type"] == "extra_forbidden":
-        section = SECTIONS.get(error["loc"][0], Config) if error["loc"][1:] else Config
-        known = list(section.model_fields)
+        section = sections().get(error["loc"][0], Config) if error["loc"][1:] else Config
+        known = _names(section)
         hint = did_you_mean(str(error["loc"][-1]), known)
         hint = f", {hint}" if hint else f"; known are {', '.join(known)}"
         return f"{key}: unknown key{hint}"
@@ -122,12 +124,17 @@ def _describe(error: Any) -> str:
     if error["type"] in KINDS:
         expected = KINDS[error["type"]]
         if error["type"] == "model_type":
-            expected += f": {', '.join(SECTIONS[error['loc'][0]].model_fields)}"
+            expected += f": {', '.join(_names(sections()[error['loc'][0]]))}"
         return f"{key}: found {error['input']!r}, expected {expected}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key}: found {error['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _names(section: type[BaseModel]) -> list[str]:
+    """The names of a section's keys, as they are written."""
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _with_environment(config: Config, sources: dict[str, Source]) -> Settings:

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 _Key = TypeVar("_Key", bound="Hashable")
 
 # What requests can be grouped by, with the SQL expressions of the keys.
-By = Literal["day", "tier", "task", "model", "rollout"]
+By = Literal["day", "tier", "task", "model", "rule", "rollout"]
 _KEYS = {
     None: "null",
     "day": "date(datetime_utc, 'localtime')",
     "tier": sql("tier"),
     "task": sql("task"),
     "model": "resolved_model",
+    # A list in JSON, whose names have no quotes: those of all rules that had a say.
+    "rule": f"""replace(trim({sql("rules")}, '[]"'), '","', ', ')""",
     "rollout": f"({sql('rollout', 'name')}) || "
     f"case {sql('rollout', 'included')} when 1 then ', rolled out' else ', as before' end",
 }

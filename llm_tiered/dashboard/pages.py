@@ -49,6 +49,7 @@ SOURCES = {
     "option": "the complexity was set by the request",
     "task": "the complexity was set by the task",
     "conversation": "the conversation continues on this tier",
+    "rule": "a rule of the config decided",
     "estimate": "estimated from the prompt",
     "default": "no complexity was given, so the default of the config was used",
 }

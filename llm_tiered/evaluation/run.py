@@ -10,9 +10,9 @@ import llm
 
 from ..batch.ctrl_c import on_ctrl_c
 from ..batch.limits import is_local
-from ..config.settings import load_settings
 from ..errors import RequestError
 from ..router.options import TieredOptions
+from ..router.request import must_stay_here
 from . import judge
 from .asking import Question
 from .report import Score
@@ -69,7 +69,7 @@ def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
     Raises RequestError if llm does not know a judge, or if it is in the cloud and a row must stay
     on this machine.
     """
-    local_only = load_settings().local_only
+    tiered: Any = llm.get_model("tiered")
     judges: dict[str, AsyncModel] = {}
     for case in cases:
         name = case.expected.judge_model
@@ -79,7 +79,7 @@ def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
             model: AsyncModel = judges.get(name) or llm.get_async_model(name)
         except llm.UnknownModelError as error:
             raise RequestError(error.args[0], fix="llm models --async") from None
-        if not is_local(model) and (local_only or TieredOptions(**case.row.options).local_only):
+        if not is_local(model) and _stays_here(case, tiered):
             raise RequestError(
                 f"line {case.row.line}: nothing may leave this machine, and the judge {name} "
                 "is not local",
@@ -87,6 +87,15 @@ def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
             )
         judges[name] = model
     return judges
+
+
+def _stays_here(case: Case, model: Any) -> bool:
+    """Whether the prompt of a row must not leave this machine: then nor must the answers to it."""
+    row = case.row
+    options = TieredOptions(**row.options)
+    schema: Any = row.schema
+    prompt = llm.Prompt(row.prompt, model, system=row.system, schema=schema, options=options)
+    return must_stay_here(prompt)
 
 
 async def _run(

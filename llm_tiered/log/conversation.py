@@ -74,7 +74,7 @@ def _past(turns: Iterable[Record]) -> Past:
 
 
 def _from_log(thread_id: str) -> Past:
-    path = _log_path()
+    path = log_in_use()
     if not path.exists():
         return UNKNOWN
     try:
@@ -101,7 +101,7 @@ def record_of_turn(model: str, response_json: Any) -> Record:
     return record or (PRIVATE if model == "tiered" else Record())
 
 
-def _log_path() -> Path:
+def log_in_use() -> Path:
     """Return the path of the log: that of llm's `--database` option, or the usual one."""
     context = click.get_current_context(silent=True)
     option = context.params.get("database") if context else None

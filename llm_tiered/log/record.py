@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 Outcome: TypeAlias = Literal["ok", "skipped", "failed"]
-Source: TypeAlias = Literal["tier", "option", "task", "conversation", "estimate", "default"]
+Source: TypeAlias = Literal["tier", "option", "task", "conversation", "rule", "estimate", "default"]
 _OUTCOMES = frozenset(get_args(Outcome))
 _SOURCES = frozenset(get_args(Source))
 
@@ -59,7 +59,8 @@ class Record:
     first output in milliseconds. `cached_from` is the id of the turn whose answer was repeated.
     `cache_key` is the key under which the cache finds this answer; an answer without one is never
     repeated. `escalates` is whether weak local answers were sent to the next tier up, `local_only`
-    whether the request had to stay on this machine.
+    whether the request had to stay on this machine. `rules` are the names of the rules that had
+    a say: the one that chose the tier, if `source` is "rule", and those that restricted it.
     """
 
     tier: str | None = None
@@ -73,6 +74,7 @@ class Record:
     escalates: bool | None = None
     local_only: bool = False
     rollout: Rollout | None = None
+    rules: tuple[str, ...] = ()
 
     @property
     def answered_by(self) -> str | None:
@@ -101,6 +103,8 @@ class Record:
         }
         if self.rollout:
             record["rollout"] = asdict(self.rollout)
+        if self.rules:
+            record["rules"] = list(self.rules)
         return {RECORD: record, RESPONSE: response}
 
     @classmethod
@@ -125,6 +129,7 @@ class Record:
             escalates=None if escalates is None else bool(escalates),
             local_only=record.get("local_only") is True,
             rollout=_rollout(record.get("rollout")),
+            rules=_texts(record.get("rules")),
         )
 
 
@@ -168,6 +173,12 @@ def sql_at(*paths: str, column: str = "response_json") -> str:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        return ()
+    return tuple(value for value in values if isinstance(value, str))
 
 
 def _whole_number(value: Any) -> int | None:

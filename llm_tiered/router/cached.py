@@ -41,7 +41,7 @@ class RequestCache:
         """
         config = self._request.settings.config
         options: Any = self._request.prompt.options
-        task = config.tasks.get(options.task or "")
+        task = config.tasks.get(self._request.decision.task or "")
         choices = (options.cache, task.cache if task else None, config.cache.enabled)
         if not next(choice for choice in choices if choice is not None):
             return False

@@ -79,6 +79,7 @@ def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Can
         permitted = [candidate for candidate in permitted if candidate.local]
     if decision.cloud_only:
         permitted = [candidate for candidate in permitted if not candidate.local]
+    permitted = [each for each in permitted if each.tier not in decision.forbidden]
     unique: dict[str, Candidate] = {}
     for candidate in permitted:
         unique.setdefault(candidate.model, candidate)

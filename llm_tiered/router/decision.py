@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..config.sections import Tier
@@ -12,9 +12,11 @@ from ..errors import ConfigError, RequestError
 from ..log.conversation import UNKNOWN, Past
 from ..log.record import Rollout
 from ..mlx.catalog import EMBEDDED
+from ..rules.ruling import NO_RULING, Ruling
 from ..wording import unknown
 
 if TYPE_CHECKING:
+    from ..config.rules import Rule
     from ..config.settings import Settings
     from ..config.terms import Fallback
     from ..estimator import Estimate
@@ -30,7 +32,8 @@ class DecisionInput:
 
     `past` is the conversation so far. `estimate` is the estimated complexity; without one,
     `default_complexity` applies. `fallback` is None where the config decides. `text` is the user's
-    last message: a rollout picks its share of requests by a hash of it.
+    last message: a rollout picks its share of requests by a hash of it. `ruling` is what the rules
+    of the config say.
     """
 
     complexity: int | None = None
@@ -41,6 +44,12 @@ class DecisionInput:
     past: Past = UNKNOWN
     estimate: Estimate | None = None
     text: str = ""
+    ruling: Ruling = NO_RULING
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether the request itself says where it goes, or how hard it is."""
+        return any(value is not None for value in (self.tier, self.complexity, self.task))
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class Decision:
     """The tier that a request goes to, and why.
 
     `rollout` is None where none applies. With `keep_local` only models on this machine may be
-    asked, with `cloud_only` only models elsewhere.
+    asked, with `cloud_only` only models elsewhere, and never those of the tiers in `forbidden`.
+    `rules` are the names of the rules that had a say.
     """
 
     tier: str
@@ -61,45 +71,90 @@ class Decision:
     rollout: Rollout | None = None
     keep_local: bool = False
     cloud_only: bool = False
+    forbidden: frozenset[str] = frozenset()
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The tier before any restriction, and why. `named` is whether it was chosen by name."""
+
+    tier: Tier
+    complexity: int | None
+    source: Source
+    reason: str
+    task: str | None = None
+    named: bool = False
 
 
 def decide(request: DecisionInput, settings: Settings) -> Decision:
-    """Decide where a request goes: by tier, complexity, task, conversation, estimate or default.
+    """Decide where a request goes.
+
+    By tier, complexity, task, conversation, rule, estimate or default: the first of them that says.
 
     Raises RequestError for an unknown tier or task, with the nearest names.
     """
-    # Privacy only ever tightens: the option, the environment, the config and earlier turns can
-    # each keep a request on this machine, and none of them can undo that. Earlier turns count
-    # because the next turn sends them along.
-    kept_local = request.local_only or request.past.kept_local
-    keep_local = kept_local or settings.local_only
-    cloud_only = settings.force_local is False and not keep_local
-    tier, complexity, source, reason = _requested(request, settings)
-    rollout = _rollout(tier, source, request, settings)
+    # Privacy only ever tightens: the option, the environment, the config, its rules and earlier
+    # turns can each keep a request on this machine, and none of them can undo that. Earlier turns
+    # count because the next turn sends them along.
+    ruling = request.ruling
+    must_stay = request.local_only or request.past.kept_local or settings.local_only
+    keep_local = must_stay or ruling.stays_here is not None
+    forbidden = frozenset(tier.name for tier in settings.tiers if ruling.forbids(tier.name))
+    cloud = [tier.name for tier in settings.tiers if not tier.local]
+    # The rollback sends nothing where a rule forbids it, either.
+    no_cloud = keep_local or (bool(cloud) and forbidden >= {*cloud})
+    cloud_only = settings.force_local is False and not no_cloud
+    choice = _requested(request, settings)
+    tier, reason = choice.tier, choice.reason
+    rollout = _rollout(choice, request, settings)
     if rollout and not rollout.included:
         tier = settings.tiers[settings.tiers.index(tier) + 1]
         reason = (
             f"{reason}; {rollout.name} receives {rollout.share:.0%} so far, "
             f"so this request goes to {tier.name}"
         )
-    allowed = _allowed(tier, settings, keep_local=keep_local, cloud_only=cloud_only)
+    limits = _Limits(keep_local=keep_local, cloud_only=cloud_only, forbidden=forbidden)
+    allowed = _allowed(tier, settings, limits)
     name, model = (allowed.name, allowed.model) if allowed else (EMBEDDED_TIER, EMBEDDED.model_id)
     if name != tier.name:
-        why = "nothing may leave this machine" if keep_local else "FORCE_LOCAL_LLM=false"
+        if must_stay and not tier.local:
+            why = "nothing may leave this machine"
+        elif ruling.stays_here and not tier.local:
+            why = f"{ruling.stays_here.label} keeps it on this machine"
+        elif rule := ruling.forbids(tier.name):
+            why = f"{rule.label} forbids {tier.name}"
+        else:
+            why = "FORCE_LOCAL_LLM=false"
         reason = f"{reason}; {why}, so it goes to {name}"
         # The rollout did not decide this one, so it must not count for either side.
         rollout = None
+    chose = [ruling.decides] if ruling.decides and choice.source == "rule" else []
     return Decision(
         tier=name,
         model=model,
-        complexity=complexity,
-        source=source,
-        task=request.task,
+        complexity=choice.complexity,
+        source=choice.source,
+        task=choice.task,
         reason=reason,
         fallback=request.fallback or settings.config.fallback,
         rollout=rollout,
         keep_local=keep_local,
         cloud_only=cloud_only,
+        forbidden=forbidden,
+        rules=tuple(dict.fromkeys(rule.name for rule in (*chose, *ruling.restricts))),
+    )
+
+
+def rules_may_choose(request: DecisionInput, settings: Settings) -> bool:
+    """Whether it is left to the rules where a request goes.
+
+    It is not if the request says so itself, or did so earlier in the conversation.
+    """
+    past = request.past
+    continues = settings.tier(past.tier or "") is not None
+    return not request.is_explicit and (
+        not continues or past.source in ("rule", "estimate", "default")
     )
 
 
@@ -117,51 +172,70 @@ def named_tier(name: str, settings: Settings) -> Tier:
     return Tier(name=EMBEDDED_TIER, complexity=NO_COMPLEXITY, model=EMBEDDED.model_id)
 
 
-def _requested(request: DecisionInput, settings: Settings) -> tuple[Tier, int | None, Source, str]:
-    """The tier before any rule of privacy or rollback, with complexity, source and reason."""
+def _requested(request: DecisionInput, settings: Settings) -> _Choice:
+    """The tier before any restriction of privacy, rules or rollback, and why."""
     tasks = settings.config.tasks
     if request.task is not None and request.task not in tasks:
         raise RequestError(unknown("task", request.task, sorted(tasks)))
-    if request.tier is not None:
-        named = named_tier(request.tier, settings)
-        return named, request.complexity, "tier", f"the request names the tier {named.name}"
-    if request.complexity is not None:
-        reason = f"complexity {request.complexity}"
-        return _covering(request.complexity, "option", reason, settings)
-    if request.task is not None:
-        complexity = tasks[request.task].complexity
-        reason = f"the task {request.task} has complexity {complexity}"
-        return _covering(complexity, "task", reason, settings)
+    if request.is_explicit:
+        return replace(_explicit(request, settings), task=request.task)
     past = request.past
     tier = settings.tier(past.tier or "")
+    rule = request.ruling.decides
+    if rule and rule.chooses and rules_may_choose(request, settings):
+        return _ruled(rule, settings)
     if request.estimate is not None and (tier is None or past.source == "estimate"):
         return _estimated(request.estimate, past, settings)
     if tier is not None:
-        return tier, past.complexity, "conversation", f"this conversation is on {tier.name}"
+        reason = f"this conversation is on {tier.name}"
+        return _Choice(tier, past.complexity, "conversation", reason)
     complexity = settings.config.default_complexity
     reason = f"no complexity given; using default_complexity {complexity}"
     return _covering(complexity, "default", reason, settings)
 
 
-def _covering(
-    complexity: int, source: Source, reason: str, settings: Settings
-) -> tuple[Tier, int, Source, str]:
+def _explicit(request: DecisionInput, settings: Settings) -> _Choice:
+    if request.tier is not None:
+        tier = named_tier(request.tier, settings)
+        reason = f"the request names the tier {tier.name}"
+        return _Choice(tier, request.complexity, "tier", reason, named=True)
+    if request.complexity is not None:
+        reason = f"complexity {request.complexity}"
+        return _covering(request.complexity, "option", reason, settings)
+    complexity = settings.config.tasks[request.task or ""].complexity
+    reason = f"the task {request.task} has complexity {complexity}"
+    return _covering(complexity, "task", reason, settings)
+
+
+def _ruled(rule: Rule, settings: Settings) -> _Choice:
+    if rule.tier is not None:
+        reason = f"{rule.label} names the tier {rule.tier}"
+        return _Choice(named_tier(rule.tier, settings), None, "rule", reason, named=True)
+    if rule.task is not None:
+        complexity = settings.config.tasks[rule.task].complexity
+        reason = f"{rule.label} gives the task {rule.task} with complexity {complexity}"
+        return replace(_covering(complexity, "rule", reason, settings), task=rule.task)
+    complexity = rule.complexity or settings.config.default_complexity
+    return _covering(complexity, "rule", f"{rule.label} gives complexity {complexity}", settings)
+
+
+def _covering(complexity: int, source: Source, reason: str, settings: Settings) -> _Choice:
     tier = _tier_for(complexity, settings)
-    return tier, complexity, source, f"{reason}, and {tier.name} covers {tier.complexity}"
+    return _Choice(tier, complexity, source, f"{reason}, and {tier.name} covers {tier.complexity}")
 
 
 def _tier_for(complexity: int, settings: Settings) -> Tier:
     return next(tier for tier in settings.tiers if tier.covers(complexity))
 
 
-def _estimated(estimate: Estimate, past: Past, settings: Settings) -> tuple[Tier, int, Source, str]:
+def _estimated(estimate: Estimate, past: Past, settings: Settings) -> _Choice:
     """The tier of an estimate; a conversation stays where it is while its estimates agree."""
     because = f" ({', '.join(estimate.reasons)})" if estimate.reasons else ""
     reason = f"estimated complexity {estimate.complexity}{because}"
     tier = _settled(estimate, past, settings)
     if tier is not None:
         reason = f"{reason}, as before, and this conversation is on {tier.name}"
-        return tier, estimate.complexity, "estimate", reason
+        return _Choice(tier, estimate.complexity, "estimate", reason)
     return _covering(estimate.complexity, "estimate", reason, settings)
 
 
@@ -173,19 +247,20 @@ def _settled(estimate: Estimate, past: Past, settings: Settings) -> Tier | None:
     return settings.tier(past.tier or "") if covering.covers(past.complexity) else None
 
 
-def _rollout(
-    tier: Tier, source: Source, request: DecisionInput, settings: Settings
-) -> Rollout | None:
+def _rollout(choice: _Choice, request: DecisionInput, settings: Settings) -> Rollout | None:
     """The rollout that applies: the task's, else the tier's.
 
     A request that names its tier always gets it, and a conversation stays where it began.
     """
-    if source in ("tier", "conversation") or tier == settings.tiers[-1]:
+    tier = choice.tier
+    if choice.named or choice.source == "conversation" or tier == settings.tiers[-1]:
         return None
-    if request.estimate and _settled(request.estimate, request.past, settings):
+    estimate = request.estimate if choice.source == "estimate" else None
+    if estimate and _settled(estimate, request.past, settings):
         return None
     shares = settings.config.rollout
-    name = request.task if source == "task" and request.task in shares else tier.name
+    by_task = choice.source in ("task", "rule") and choice.task in shares
+    name = choice.task if by_task else tier.name
     if name is None or name not in shares:
         return None
     return Rollout(name, shares[name], _position(request.text) < shares[name])
@@ -197,16 +272,32 @@ def _position(text: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _allowed(tier: Tier, settings: Settings, *, keep_local: bool, cloud_only: bool) -> Tier | None:
+@dataclass(frozen=True)
+class _Limits:
+    keep_local: bool
+    cloud_only: bool
+    forbidden: frozenset[str]
+
+    def permit(self, tier: Tier) -> bool:
+        if (self.keep_local and not tier.local) or (self.cloud_only and tier.local):
+            return False
+        return tier.name not in self.forbidden
+
+
+def _allowed(tier: Tier, settings: Settings, limits: _Limits) -> Tier | None:
     """The tier itself if it is allowed, else the nearest one that is; None means embedded."""
-    if keep_local and not tier.local:
-        return next((other for other in reversed(settings.tiers) if other.local), None)
-    if cloud_only and tier.local:
-        cloud = next((other for other in settings.tiers if not other.local), None)
-        if cloud is None:
+    if limits.permit(tier):
+        return tier
+    others = [other for other in settings.tiers if limits.permit(other)]
+    if limits.cloud_only and tier.local:
+        if not others:
             raise ConfigError(
                 "FORCE_LOCAL_LLM=false sends everything to the cloud, but there is no cloud tier",
                 fix="add a tier with a cloud model to the config, or unset the variable",
             )
-        return cloud
-    return tier
+        return others[0]
+    if limits.keep_local and not tier.local:
+        return others[-1] if others else None
+    # The next one up can do what a forbidden tier can.
+    above = [other for other in others if other.complexity > tier.complexity]
+    return next(iter(above or others[::-1]), None)

@@ -325,6 +325,7 @@ class Exchange:
             escalates=request.escalates,
             local_only=decision.keep_local,
             rollout=decision.rollout,
+            rules=decision.rules,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -12,10 +13,11 @@ from .. import instructions, json_schema
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
 from ..log.conversation import last_turn
+from ..rules.ruling import NO_RULING, ruling
 from . import checks
 from .candidates import ladder, order
 from .cooldowns import Cooldowns
-from .decision import DecisionInput, decide
+from .decision import DecisionInput, decide, rules_may_choose
 from .failures import Problem, explain
 from .inner import SAMPLING, inner_options, last_user_text
 from .keys import fingerprint, request_key
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from llm.models import _BaseConversation, _BaseModel, _BaseResponse
 
     from ..estimator import Estimate
-    from ..log.conversation import Past
     from ..log.record import Attempt
+    from ..rules.explain import RuleOutcome
+    from ..rules.ruling import Ruling
     from .candidates import Candidate
     from .decision import Decision
     from .keys import RequestKey
@@ -134,29 +137,51 @@ class TieredRequest:
 
     def _decision_input(self) -> DecisionInput:
         options: Any = self.prompt.options
-        past = last_turn(self.conversation)
-        return DecisionInput(
+        said = DecisionInput(
             text=last_user_text(self.prompt),
             complexity=options.complexity,
             task=options.task,
             tier=options.tier,
             local_only=bool(options.local_only),
             fallback=options.fallback,
-            past=past,
-            estimate=self._estimate(past),
+            past=last_turn(self.conversation),
         )
+        ruled = replace(said, ruling=self._ruling(said))
+        return replace(ruled, estimate=self._estimate(ruled))
 
-    def _estimate(self, past: Past) -> Estimate | None:
-        """The estimate of the complexity, or None where something else decides.
+    def explain_rules(self) -> list[RuleOutcome]:
+        """What became of each rule of the config, and why."""
+        from ..rules.explain import explain
 
-        A tool loop stays with the model that began it.
-        """
-        options: Any = self.prompt.options
-        explicit = (options.tier, options.complexity, options.task)
-        if any(value is not None for value in explicit) or not self.settings.config.estimate:
+        rules = self.settings.config.rules
+        return explain(rules, self._facts, choose=self._rules_choose) if rules else []
+
+    def _ruling(self, request: DecisionInput) -> Ruling:
+        """What the rules of the config say."""
+        rules = self.settings.config.rules
+        if not rules:
+            return NO_RULING
+        from .facts import facts_of
+
+        self._facts = facts_of(self.prompt, self.conversation, rules)
+        in_loop = self._in_tool_loop(request)
+        self._rules_choose = not in_loop and rules_may_choose(request, self.settings)
+        return ruling(rules, self._facts, choose=self._rules_choose)
+
+    def _in_tool_loop(self, request: DecisionInput) -> bool:
+        """Whether a model has begun to answer and called tools: it goes on."""
+        continues = self.settings.tier(request.past.tier or "") is not None
+        return continues and bool(self.prompt.tool_results)
+
+    def _estimate(self, request: DecisionInput) -> Estimate | None:
+        """The estimate of the complexity, or None where something else decides."""
+        if request.is_explicit or not self.settings.config.estimate:
             return None
-        continues = self.settings.tier(past.tier or "") is not None
-        if continues and (past.source != "estimate" or self.prompt.tool_results):
+        rule = request.ruling.decides
+        if self._in_tool_loop(request) or (rule and rule.chooses):
+            return None
+        continues = self.settings.tier(request.past.tier or "") is not None
+        if continues and request.past.source != "estimate":
             return None
         from .. import hooks
         from ..estimator import current, estimate
@@ -174,12 +199,28 @@ class TieredRequest:
     def _escalates(self) -> bool:
         """Whether weak answers go a tier up: the request decides, else its task, else its tier."""
         options: Any = self.prompt.options
-        task = self.settings.config.tasks.get(options.task or "")
+        task = self.settings.config.tasks.get(self.decision.task or "")
         tier = self.settings.tier(self.decision.tier)
         for choice in (options.escalate, task.escalate if task else None):
             if choice is not None:
                 return bool(choice)
         return tier is not None and tier.escalate
+
+
+def must_stay_here(prompt: llm.Prompt) -> bool:
+    """Return whether a prompt outside any conversation must not leave this machine.
+
+    Raises ConfigError.
+    """
+    from .facts import facts_of
+
+    options: Any = prompt.options
+    settings = load_settings()
+    if options.local_only or settings.local_only:
+        return True
+    rules = settings.config.rules
+    facts = facts_of(prompt, None, rules)
+    return ruling(rules, facts, choose=False).stays_here is not None
 
 
 _prepared: WeakKeyDictionary[_BaseResponse, TieredRequest] = WeakKeyDictionary()

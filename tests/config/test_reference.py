@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import yaml
 
 from llm_tiered.config.reference import config_keys
-from llm_tiered.config.sections import SECTIONS, Config
+from llm_tiered.config.sections import Config, sections
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-ALL: list[type[BaseModel]] = [Config, *SECTIONS.values()]
+ALL: list[type[BaseModel]] = [Config, *sections().values()]
 KEYS = {key.key: key for key in config_keys()}
 
 
 def _fields() -> set[str]:
     """The names of all keys, of sections too."""
-    return {name for section in ALL for name in section.model_fields}
+    return {field.alias or name for each in ALL for name, field in each.model_fields.items()}
 
 
 def test_every_key_is_listed() -> None:

@@ -1,0 +1,55 @@
+"""Which rule decides for a request, and which rules restrict it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .conditions import holds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..config.rules import Rule
+    from .conditions import RuleFacts
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the rules say about a request.
+
+    `decides` is the first rule that holds, or None. `restricts` are all those that hold and say
+    where the request must not go.
+    """
+
+    decides: Rule | None = None
+    restricts: tuple[Rule, ...] = ()
+
+    @property
+    def stays_here(self) -> Rule | None:
+        """The first rule that keeps the request on this machine, or None."""
+        return next((rule for rule in self.restricts if rule.place == "here"), None)
+
+    def forbids(self, tier: str) -> Rule | None:
+        """Return the first rule that keeps the request from a tier, or None."""
+        return next((rule for rule in self.restricts if tier in rule.forbid), None)
+
+
+NO_RULING = Ruling()
+
+
+def ruling(rules: Iterable[Rule], facts: RuleFacts, *, choose: bool = True) -> Ruling:
+    """Return what the rules say: the first that holds decides, and all restrictions that hold.
+
+    Without `choose` the request itself has decided, and only restrictions count.
+    """
+    decides: Rule | None = None
+    restricts: list[Rule] = []
+    for rule in rules:
+        if (decides or not choose) and not rule.restricts:
+            continue
+        if holds(rule, facts):
+            decides = decides or rule
+            if rule.restricts:
+                restricts.append(rule)
+    return Ruling(decides if choose else None, tuple(restricts))
