@@ -38,15 +38,15 @@ def command(api_key: str | None, json_: bool, **prompt: Any) -> None:
 
 def facts_of_decision(decision: Decision) -> dict[str, Any]:
     """Return what commands tell of a decision as JSON."""
-    return {
+    facts = {
         "tier": decision.tier,
         "model": decision.model,
         "complexity": decision.complexity,
         "source": decision.source,
         "task": decision.task,
-        "rules": list(decision.rules),
         "reason": decision.reason,
     }
+    return facts | ({"rules": list(decision.rules)} if decision.rules else {})
 
 
 def _step(request: TieredRequest, model: TieredModel, candidate: Candidate) -> dict[str, Any]:

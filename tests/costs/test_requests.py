@@ -23,6 +23,7 @@ from llm_tiered.costs.requests import (
     read_routes,
 )
 from llm_tiered.log import database as log_database
+from llm_tiered.log.record import Record
 from tests.make_log import CLOUD, END, MODELS, add, attempt, gemini_response, turn
 
 if TYPE_CHECKING:
@@ -345,3 +346,17 @@ def test_json_of_any_layout(log: Path) -> None:
     add(log, [row, turn() | {"response_json": compact}])
     routes, _ = read(log)
     assert [len(requests) for requests in routes.values()] == [2]
+
+
+def test_rules_are_a_group(log: Path) -> None:
+    """Requests are grouped by the rules that had a say; the others are one group."""
+    named: list[tuple[str, ...]] = [(), ("easy",), ("easy", "rule 2"), ("easy",)]
+    add(
+        log,
+        [
+            turn() | {"response_json": json.dumps(Record(rules=rules).to_json(None))}
+            for rules in named
+        ],
+    )
+    groups = {route.key: len(requests) for route, requests in read(log, by="rule").requests}
+    assert groups == {None: 1, "easy": 2, "easy, rule 2": 1}

@@ -127,14 +127,18 @@ async def test_reason_of_the_decision(log: Path, browse: Callable[..., Site]) ->
     records = {
         "one": Record(tier="medium", complexity=6, source="estimate"),
         "two": Record(tier="medium", complexity=6, task="sums", source="task", rollout=rollout),
+        "three": Record(tier="small", complexity=2, source="rule", rules=("easy", "secrets")),
     }
     for id_, record in records.items():
         response_json = json.dumps(record.to_json(None))
         add(log, [turn(NOW, id=id_) | {"response_json": response_json}])
     site = browse(log)
-    one, two = [(await site.page(f"/logs/-/tiered/{id_}")).text for id_ in ("one", "two")]
+    one, two, three = [(await site.page(f"/logs/-/tiered/{id_}")).text for id_ in records]
     assert "Tier medium, complexity 6: estimated from the prompt." in one
     assert "rolled out" not in one
+    assert "Rules" not in one
+    assert "Tier small, complexity 2: a rule of the config decided." in three
+    assert "Rules: easy, secrets." in three
     assert "Tier medium, complexity 6, task sums: the complexity was set by the task." in two
     assert "new tier is rolled out to 25.0% of its requests, and this is not one of them." in two
 

@@ -312,11 +312,14 @@ def test_unknown_judge(echoes: Echoes, tmp_path: Path) -> None:
     assert take_requests(echoes) == []
 
 
-@pytest.mark.parametrize("how", ["config", "row"])
+@pytest.mark.parametrize("how", ["config", "rule", "row"])
 def test_judge_in_the_cloud(echoes: Echoes, tmp_path: Path, config_file: Path, how: str) -> None:
     """A judge in the cloud is refused if nothing may leave the machine; a local one is not."""
     if how == "config":
         config_file.write_text(yaml.safe_dump(config(local_only=True)))
+    if how == "rule":
+        rule = {"words": "a", "place": "here"}
+        config_file.write_text(yaml.safe_dump(config(rules=[rule])))
     rows = rubric("a", options={"local_only": "true"} if how == "row" else {})
     with pytest.raises(RequestError, match="line 1: nothing may leave this machine"):
         evaluate(tmp_path, *rows, judge=OTHER)

@@ -30,6 +30,7 @@ RECORD = Record(
     escalates=True,
     local_only=True,
     rollout=Rollout("medium", 0.25, included=True),
+    rules=("contracts", "rule 2"),
 )
 
 
@@ -62,6 +63,7 @@ def test_names_in_the_log() -> None:
             "escalates": True,
             "local_only": True,
             "rollout": {"name": "medium", "share": 0.25, "included": True},
+            "rules": ["contracts", "rule 2"],
         },
         "response": {"finish_reason": "stop"},
     }
