@@ -21,6 +21,7 @@ KEYS = {
     "memory_limit",
     "kv_disk",
     "rollout",
+    "rules",
     "estimate",
     "cache",
     "budget",

@@ -14,7 +14,7 @@ from tests.cli.commands import refused, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = {"route", "serve", "status", "verify", "download", "config", "models"}
+COMMANDS = {"route", "rules", "serve", "status", "verify", "download", "config", "models"}
 COMMANDS |= {
     "batch",
     "savings",
@@ -29,6 +29,7 @@ COMMANDS |= {
 SUBCOMMANDS = [
     *((name,) for name in sorted(COMMANDS)),
     *(("config", name) for name in ("path", "show", "init", "check")),
+    ("rules", "test"),
     *(("models", name) for name in ("list", "add", "remove")),
 ]
 

@@ -358,5 +358,6 @@ def test_rules_are_a_group(log: Path) -> None:
             for rules in named
         ],
     )
-    groups = {route.key: len(requests) for route, requests in read(log, by="rule").requests}
+    routes, _ = read(log, by="rule")
+    groups = {route.key: len(requests) for route, requests in routes.items()}
     assert groups == {None: 1, "easy": 2, "easy, rule 2": 1}
