@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 from llm.cli import get_model_options
+from llm.parts import ToolCallPart
 
 from ..config.settings import load_settings
 from ..log import writer
@@ -15,6 +16,8 @@ from ..log.threads import find_thread
 from ..router.request import prepare
 from . import fields
 from .failure import NO_RETRY, ApiError, bad_request
+from .private import PrivateConversations
+from .stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from ..router.request import TieredRequest
     from .fields import Asked
     from .offers import Offer, Offers
+
+PRIVATE = PrivateConversations()
 
 # Longest text in a header, in characters.
 _LONGEST = 300
@@ -63,11 +68,10 @@ class ChatRequest:
         current = next(waiting, routed.candidates[-1])
         return current.tier, current.model
 
-    def check(self) -> None:
-        """Raise ApiError if the finished response lacks the call that is asked for."""
-        if self.asked.must_call and not self.response._tool_calls:
-            message = f"{self.model} called no tool, though tool_choice asks for it"
-            raise ApiError(502, message, code="no_tool_call", headers=NO_RETRY)
+    @property
+    def is_private(self) -> bool:
+        """Whether the conversation has to stay on this machine from now on."""
+        return self.routed.decision.keep_local if self.routed else self.asked.local_only
 
     def headers(self) -> dict[str, str]:
         """Return who answers, and why, as headers."""
@@ -111,7 +115,8 @@ def _ask(
     asked = fields.read(body, headers, offer.known_options())
     turns = asked.turns
     thread = find_thread(turns.history)
-    options = _options(offer, asked, kept_local=thread.kept_local)
+    kept_local = thread.kept_local or PRIVATE.has(turns.history)
+    options = _options(offer, asked, kept_local=kept_local)
     try:
         response: llm.AsyncResponse = offer.model.prompt(
             turns.text,
@@ -134,10 +139,23 @@ def _ask(
     return ChatRequest(asked, response, prepare(response) if offer.is_tiered else None)
 
 
-async def log(request: ChatRequest) -> None:
-    """Log a finished answer of a local model; `tiered` logs its own."""
+async def finish(request: ChatRequest) -> None:
+    """Keep a finished answer: `tiered` logs its own, but local models do not.
+
+    Raises ApiError if it lacks the call that is asked for.
+    """
+    if request.is_private:
+        answer = llm.assistant(shown_text(request), *_calls(request.response))
+        PRIVATE.add([*request.response.prompt.messages, answer])
     if request.routed is None and writer.must_log(log_api=load_settings().config.log_api):
         await asyncio.to_thread(writer.write, request.response)
+    if request.asked.must_call and not request.response._tool_calls:
+        message = f"{request.model} called no tool, though tool_choice asks for it"
+        raise ApiError(502, message, code="no_tool_call", headers=NO_RETRY)
+
+
+def _calls(response: llm.AsyncResponse) -> list[ToolCallPart]:
+    return [ToolCallPart(call.name, call.arguments) for call in response._tool_calls]
 
 
 def _options(offer: Offer, asked: Asked, *, kept_local: bool) -> dict[str, Any]:
@@ -153,6 +171,12 @@ def _options(offer: Offer, asked: Asked, *, kept_local: bool) -> dict[str, Any]:
     # Each of them is enough, and none can undo another.
     kept = asked.local_only or offer.local_only or kept_local or stored.get("local_only")
     return options | ({"local_only": kept} if kept else {})
+
+
+def shown_text(request: ChatRequest) -> str:
+    """Return the text of a finished answer as the client gets it."""
+    stop = Stop(request.asked.stop)
+    return stop.take(request.response.text_or_raise()) + stop.rest()
 
 
 def _header(value: str) -> str:

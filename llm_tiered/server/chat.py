@@ -176,8 +176,7 @@ class _Exchange:
         async for event in events:
             self._count_first()
             reply.keep(event)
-        await asking.log(request)
-        request.check()
+        await asking.finish(request)
         await self._all(200, reply.whole(), request.headers())
         self._count_answer(request)
 
@@ -190,8 +189,7 @@ class _Exchange:
                 held.append(event)
                 continue
             await self._piece(reply.chunk(event), request)
-        await asking.log(request)
-        request.check()
+        await asking.finish(request)
         for event in held:
             await self._piece(reply.chunk(event), request)
         for chunk in reply.last_chunks():

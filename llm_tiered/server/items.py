@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .replies import Stop, finish_reason, function_calls, sse, usage_of
+from .replies import finish_reason, function_calls, sse, usage_of
+from .stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -299,6 +299,17 @@ def test_private_conversation(client: Client, toys: Toys, logged: Path) -> None:
     assert response.headers["x-tiered-model"] == "mlx/toy-medium"
 
 
+@pytest.mark.parametrize("model", ["tiered", "mlx/toy-small"])
+def test_private_conversation_without_a_log(client: Client, toys: Toys, model: str) -> None:
+    """The server remembers private conversations itself, by what the client got of them."""
+    toys.small.does = ["small ", "answer END"]
+    toys.small.tools = True
+    answer = client.chat(model=model, private=True, stop="END")["message"]["content"]
+    messages = [user("Hello"), {"role": "assistant", "content": answer.strip()}, user("And then?")]
+    response = client.post(model="tiered/cloud", messages=messages)
+    assert response.headers["x-tiered-model"] == "mlx/toy-medium"
+
+
 def test_stored_options(client: Client, toys: Toys) -> None:
     """The options that the user has stored hold here, too, and a request can't undo privacy."""
     set_model_option("tiered", "local_only", "1")

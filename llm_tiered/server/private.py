@@ -1,0 +1,71 @@
+"""Conversations that have to stay on this machine, remembered for as long as the server runs.
+
+llm's log knows them, too, but logging may be off, and a client that ends an answer at a stop text
+sends less of it back than was logged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from llm.parts import AttachmentPart, TextPart, ToolCallPart, ToolResultPart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import llm
+    from llm.parts import Part
+
+# Conversations, 100 bytes each; after that the oldest is forgotten.
+_MOST = 100_000
+
+
+class PrivateConversations:
+    """The private conversations up to each answer, as hashes of what a client sees of them."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        # A dictionary keeps the order.
+        self._hashes: dict[str, None] = {}
+        self._lock = threading.Lock()
+
+    def add(self, messages: Sequence[llm.Message]) -> None:
+        """Remember a conversation that ends with an answer."""
+        last = list(_hashes(messages))[-1]
+        with self._lock:
+            self._hashes.pop(last, None)
+            self._hashes[last] = None
+            if len(self._hashes) > self._most:
+                self._hashes.pop(next(iter(self._hashes)))
+
+    def has(self, messages: Sequence[llm.Message]) -> bool:
+        """Return whether these messages, or the first of them, are a private conversation."""
+        return any(hash_ in self._hashes for hash_ in _hashes(messages))
+
+
+def _hashes(messages: Sequence[llm.Message]) -> Iterable[str]:
+    """Yield a hash for the messages up to each of them."""
+    before = ""
+    for message in messages:
+        shown = [before, message.role, [_shown(part) for part in message.parts if _is_shown(part)]]
+        before = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+        yield before
+
+
+def _is_shown(part: Part) -> bool:
+    return not isinstance(part, TextPart) or bool(part.text.strip())
+
+
+def _shown(part: Part) -> Any:
+    if isinstance(part, TextPart):
+        return part.text.strip()
+    if isinstance(part, ToolCallPart):
+        return [part.name, part.arguments]
+    if isinstance(part, ToolResultPart):
+        return [part.name, part.output]
+    if isinstance(part, AttachmentPart) and part.attachment:
+        return part.attachment.id()
+    return None
