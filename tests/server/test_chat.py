@@ -291,6 +291,20 @@ def test_conversation(client: Client, toys: Toys, logged: Path) -> None:
     assert len({turn["thread_id"] for turn in turns(logged)}) == 2
 
 
+def test_tool_loop_in_the_log(client: Client, toys: Toys, logged: Path) -> None:
+    """A call of a tool and what follows its result are one conversation."""
+    toys.small.tools = True
+    toys.small.does, toys.small.then = ["Let me see", CALL], ["three"]
+    said = client.chat(tools=[TOOL])["message"]
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "3"}
+    messages = [user("Hello"), said, result]
+    response = client.post(model="tiered", messages=messages, tools=[TOOL])
+    assert response.headers["x-tiered-source"] == "conversation"
+    messages += [response.json()["choices"][0]["message"], user("Thanks")]
+    client.chat(messages=messages)
+    assert len({turn["thread_id"] for turn in turns(logged)}) == 1
+
+
 def test_private_conversation(client: Client, toys: Toys, logged: Path) -> None:
     """A conversation stays on this machine once a turn had to, though only its texts are sent."""
     answer = client.chat(model="tiered", local_only=True)["message"]["content"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests import gemini
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from pytest_httpx import HTTPXMock
 
     from tests.server.conftest import Client
@@ -83,6 +88,35 @@ def test_tools_and_thoughts(client: Client, httpx_mock: HTTPXMock, stream: bool)
     roles = [content["role"] for content in sent(httpx_mock)["contents"]]
     assert roles == ["user", "model", "user"]
     assert "function_response" in sent(httpx_mock)["contents"][-1]["parts"][0]
+
+
+class Endless(httpx.AsyncByteStream):
+    """An answer that never ends, and knows when nobody reads it any more."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The beginning of an answer."""
+        yield gemini.body(gemini.chunk(gemini.text("half "))).removesuffix(b"\n]") + b"\n,\r\n"
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        """Note the end."""
+        self.closed.set()
+
+
+def test_client_leaves(client: Client, httpx_mock: HTTPXMock) -> None:
+    """When the client leaves, Google's answer is no longer read."""
+    stream = Endless()
+    httpx_mock.add_response(url=gemini.URL, stream=stream)
+    body = {"model": "tiered/cloud", "stream": True, "fallback": "none"}
+    messages = [{"role": "user", "content": "Hello"}]
+    with client.http.stream(
+        "POST", "/v1/chat/completions", json=body | {"messages": messages}
+    ) as response:
+        assert "half" in next(response.iter_text())
+    assert stream.closed.wait(10)
 
 
 def test_broken_stream(client: Client, httpx_mock: HTTPXMock) -> None:
