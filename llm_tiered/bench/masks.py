@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError
 from ..mlx import device
-from ..mlx.tokens import structured
+from ..mlx.tokens import grammar_tokenizer, structured
 from .figures import Figure
 from .synthetic import make_tokenizer
 
@@ -84,7 +84,7 @@ def _microseconds(tokenizer: Any, width: int, runs: int) -> list[float]:
     """Return the time of the mask for each token of the answer."""
     import mlx.core as mx
 
-    view = structured.make_tokenizer(tokenizer, width)
+    view = grammar_tokenizer.make_tokenizer(tokenizer, width)
     answer = [mx.array([token]) for token in tokenizer.encode(ANSWER, add_special_tokens=False)]
     logits = mx.zeros((1, width))
     mx.eval(logits, answer)

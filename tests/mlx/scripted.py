@@ -8,9 +8,64 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.mlx.tokens import messages
+from llm_tiered.mlx.tokens.structured import Constraint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+_take_forced = Constraint.take_forced
+
+
+class _Script:
+    """What one answer is still to say: pieces of text, each as its tokens."""
+
+    def __init__(self, tokenizer: Any, pieces: Sequence[str], *, free: bool) -> None:
+        self._tokenizer = tokenizer
+        self._free = free
+        self._left = [self._encoded(piece) for piece in pieces]
+        self._drawn: list[int] = []
+        # Draws that nobody looks at.
+        self._idle = 0
+
+    def sample(self, logprobs: Any) -> Any:
+        """Return the next token."""
+        import mlx.core as mx
+
+        if self._idle:
+            self._idle -= 1
+            return mx.array([0])
+        self._drawn = self._pop()
+        if self._free and not self._drawn:
+            return mx.random.categorical(logprobs)
+        return mx.array(self._drawn or [min(self._tokenizer.eos_token_ids)])
+
+    def follow(self, forced: list[int]) -> None:
+        """Go on after the tokens that a schema has put in the place of the one drawn last.
+
+        They may cut the text differently. Another draw follows for each of them but the first.
+        """
+        self._idle = len(forced) - 1
+        self._left.insert(0, self._drawn)
+        pieces = [self._tokenizer.decode(piece) for piece in self._left]
+        text = self._tokenizer.decode(forced)
+        if not "".join(pieces).startswith(text):
+            # The script does not keep to the schema.
+            for _ in forced:
+                self._pop()
+            return
+        self._left = []
+        for piece in pieces:
+            self._left.append(self._encoded(piece[len(text) :]))
+            text = text[len(piece) :]
+
+    def _pop(self) -> list[int]:
+        """Return the next token, or nothing at the end."""
+        while self._left and not self._left[0]:
+            self._left.pop(0)
+        return [self._left[0].pop(0)] if self._left else []
+
+    def _encoded(self, piece: str) -> list[int]:
+        return list(self._tokenizer.encode(piece, add_special_tokens=False))
 
 
 class Scripts:
@@ -24,6 +79,14 @@ class Scripts:
         self._encode = encode
         self._waiting: deque[tuple[tuple[str, ...], bool]] = deque()
         self._tokenizer: Any = None
+        self._forced: list[int] = []
+
+        def watch(constraint: Constraint) -> list[int]:
+            self._forced = _take_forced(constraint)
+            return self._forced
+
+        # The fixture puts it back.
+        setattr(Constraint, "take_forced", watch)  # noqa: B010  (methods can't be assigned to)
 
     def say(self, *pieces: str, free: bool = False) -> None:
         """Script the answer to one request: these texts, each encoded separately.
@@ -42,19 +105,15 @@ class Scripts:
 
     def sampler(self, _: Mapping[str, float]) -> Callable[[Any], Any]:
         """Return a sampler that follows the next script."""
-        import mlx.core as mx
-
         pieces, free = self._waiting.popleft()
-        tokenizer = self._tokenizer
-        tokens = deque(
-            token for piece in pieces for token in tokenizer.encode(piece, add_special_tokens=False)
-        )
-        end = min(tokenizer.eos_token_ids)
+        script = _Script(self._tokenizer, pieces, free=free)
 
         def sample(logprobs: Any) -> Any:
-            if free and not tokens:
-                return mx.random.categorical(logprobs)
-            return mx.array([tokens.popleft() if tokens else end])
+            # What draws next is what has taken them.
+            forced, self._forced = self._forced, []
+            if forced:
+                script.follow(forced)
+            return script.sample(logprobs)
 
         return sample
 
@@ -62,6 +121,8 @@ class Scripts:
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Scripts:
     """The scripts that every request of the test follows."""
+    # Scripts watch what schemas force.
+    monkeypatch.setattr(Constraint, "take_forced", _take_forced)
     scripts = Scripts(messages.encode)
     monkeypatch.setattr("llm_tiered.mlx.tokens.messages.encode", scripts.encode)
     monkeypatch.setattr("llm_tiered.mlx.tokens.sampling.make_sampler", scripts.sampler)

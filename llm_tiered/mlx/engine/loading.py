@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DamagedModel, EngineError, ModelUnavailable
-from ..tokens import structured
+from ..tokens.grammar_tokenizer import make_tokenizer
 from ..weights.inspect import WEIGHTS_PATTERN
 from ..weights.templates import tokenizer_settings
 from . import layer_caches
@@ -77,7 +77,7 @@ class LoadedModel:
     def grammar_tokenizer(self) -> Any:
         """Return llguidance's form of the tokenizer, built on first use."""
         if self._grammar_tokenizer is None:
-            self._grammar_tokenizer = structured.make_tokenizer(self.tokenizer, self.logits_width)
+            self._grammar_tokenizer = make_tokenizer(self.tokenizer, self.logits_width)
         return self._grammar_tokenizer
 
 

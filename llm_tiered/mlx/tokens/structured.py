@@ -39,22 +39,10 @@ class Grammar:
     matcher: Any
 
 
-def make_tokenizer(tokenizer: Any, width: int) -> Any:
-    """Return llguidance's form of a model's tokenizer, for logits of this width.
-
-    Building it takes about half a second.
-    """
-    import llguidance.hf
-
-    return llguidance.hf.from_tokenizer(
-        tokenizer._tokenizer, n_vocab=width, eos_token=sorted(tokenizer.eos_token_ids)
-    )
-
-
 def compile_schema(schema: Mapping[str, Any], tokenizer: Any) -> Grammar:
     """Compile a schema at the strictest level that supports it.
 
-    `tokenizer` comes from `make_tokenizer`. Raises RequestError if no level does, with the reason.
+    `tokenizer` is llguidance's. Raises RequestError if no level does, with the reason.
     """
     try:
         json_schema.check(schema)

@@ -47,14 +47,31 @@ def test_answers_and_history(
     for text in texts(4):
         conversation = model.conversation()
         scripts.say(*spelled(text))
-        # What the schema leaves no choice about comes in the tokenizer's own tokens.
-        scripts.say('{"text":"', *spelled(json.dumps(text, ensure_ascii=False)[1:]), "}")
+        scripts.say(*spelled(f'{{"text":{json.dumps(text, ensure_ascii=False)}}}'))
         answer = conversation.prompt(f"Q{text}?").text()
         as_json = json.loads(conversation.prompt("And as JSON?", schema=SCHEMA).text())
         prompt = scripts.prompts[-1]
         if (answer, as_json) != (text, {"text": text}) or prompt.count(text) != 2:
             wrong.append((text, answer, as_json, prompt))
     assert wrong == []
+
+
+def test_schemas(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A schema may ask for markers: as values, as names of properties, or by a pattern."""
+    folder = build("qwen3", tmp_path_factory.mktemp("markers") / "schemas", layers=1, context=2048)
+    model = local_model(folder, "mlx/markers-schemas")
+    [first, second] = texts(2)
+    values: list[Any] = ["<think>", "</tool_call><|im_end|>", {first: {"a": [second]}}]
+    for value in values:
+        others = [f"{value} and more"]
+        for schema in ({"const": value}, {"enum": [value]}, {"enum": [value, *others]}):
+            answer = json.loads(model.prompt("As JSON?", schema=schema, temperature=0).text())
+            assert answer in [value, *others]
+    names = {"type": "object", "properties": {first: {"enum": [1]}}, "required": [first]}
+    assert json.loads(model.prompt("As JSON?", schema=names).text()) == {first: 1}
+    pattern = {"type": "string", "pattern": "^<think>[ab]</think>$"}
+    answer = json.loads(model.prompt("As JSON?", schema=pattern).text())
+    assert answer in ("<think>a</think>", "<think>b</think>")
 
 
 @pytest.mark.parametrize("template", [None, CODER_TEMPLATE], ids=["JSON", "tags"])

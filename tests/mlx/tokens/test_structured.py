@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from llm_tiered.errors import RequestError
-from llm_tiered.mlx.tokens.structured import compile_schema, make_tokenizer
+from llm_tiered.mlx.tokens.grammar_tokenizer import make_tokenizer
+from llm_tiered.mlx.tokens.structured import compile_schema
 from tests.chat_templates import QWEN3_TEMPLATE
 from tests.mlx.models import async_local_model, details, local_model
 from tests.tiny_models import Family, build
