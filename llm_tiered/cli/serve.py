@@ -71,6 +71,8 @@ def _log_on_stderr() -> Iterator[None]:
     logger.addHandler(handler)
     logger.propagate = False
     own.setLevel(logging.INFO)
+    # It warns of each client that leaves in the middle of an answer.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         yield
     finally:
