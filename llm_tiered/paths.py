@@ -30,6 +30,11 @@ def aliases_path() -> Path:
     return _user_file("aliases.json")
 
 
+def model_options_path() -> Path:
+    """The options that the user always wants (`llm models options set`)."""
+    return _user_file("model_options.json")
+
+
 def config_path() -> Path:
     """The config file of this package."""
     return _user_file("tiered", "config.yaml")

@@ -22,6 +22,7 @@ from llm import migrations
 from llm.plugins import load_plugins, pm
 
 from llm_tiered.config.settings import ENVIRONMENT
+from llm_tiered.log import private
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.router import request
 from llm_tiered.router.cooldowns import Cooldowns
@@ -87,6 +88,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     # No certificates: reading those of the machine takes each HTTP client 40 ms, for nothing.
     monkeypatch.setenv("SSL_CERT_DIR", str(home))
     monkeypatch.setattr(request, "COOLDOWNS", Cooldowns())
+    monkeypatch.setattr(private, "PRIVATE", private.PrivateConversations())
     load_plugins()
 
 

@@ -22,6 +22,7 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "logs_off_path": "logs-off",
         "keys_path": "keys.json",
         "aliases_path": "aliases.json",
+        "model_options_path": "model_options.json",
         "config_path": "tiered/config.yaml",
         "cache_index_path": "tiered/cache.db",
         "ledger_path": "tiered/costs.db",

@@ -17,7 +17,8 @@ from llm.logs import message_hash
 from llm.parts import TextPart, ToolCallPart
 
 from ..paths import log_path
-from .conversation import record_of_turn
+from . import private
+from .conversation import last_turn, record_of_turn
 from .database import has_table
 from .messages import TABLES, message_parts, text_of
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import llm
+    from llm.models import _BaseConversation
 
+    from .conversation import Past
     from .messages import PartRow
 
 logger = logging.getLogger("llm_tiered")
@@ -47,6 +50,15 @@ class KnownThread(NamedTuple):
 
     thread_id: str | None = None
     kept_local: bool = False
+
+
+def past_of(conversation: _BaseConversation | None, messages: Sequence[llm.Message]) -> Past:
+    """Return where the turns before a prompt went; its messages may be those of a private one."""
+    past = last_turn(conversation)
+    if conversation and (conversation.responses or conversation.loaded_messages):
+        return past
+    kept_local = private.PRIVATE.has(messages) or find_thread(messages).kept_local
+    return past._replace(kept_local=kept_local)
 
 
 def find_thread(messages: Sequence[llm.Message]) -> KnownThread:

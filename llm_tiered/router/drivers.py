@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm.parts import StreamEvent
 
-from ..log import writer
+from ..log import private, writer
 from . import names
 from .exchange import Call, Exchange, Next, Open, ToolCalls
 from .inner import inner_response
@@ -42,6 +42,8 @@ def answer(  # noqa: PLR0913 - what llm passes to a model's execute
     log = writer.destination(response, log_api=request.settings.config.log_api)
     if log:
         response.on_done(partial(writer.write, path=log))
+    if request.decision.keep_local:
+        response.on_done(private.remember)
     respond = _responder(request, prompt, conversation, stream=stream)
     exchange = Exchange(request, response, registry.get, respond)
     steps = exchange.steps()
@@ -77,6 +79,8 @@ async def answer_async(  # noqa: PLR0913 - as above
     log = writer.destination(response, log_api=request.settings.config.log_api)
     if log:
         await response.on_done(lambda done: asyncio.to_thread(writer.write, done, log))
+    if request.decision.keep_local:
+        await response.on_done(private.remember)
     respond = _responder(request, prompt, conversation, stream=stream)
     exchange = Exchange(request, response, registry.get_async, respond)
     steps = exchange.steps()

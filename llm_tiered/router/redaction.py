@@ -40,6 +40,7 @@ _FORMS = re.compile(
     r"|\b(?:sk-|gsk_|xai-|hf_)[\w-]*(?:\*{3,}|…|\.{3})[\w*-]*"
     r"|(?i:(?<=bearer ))(?:(?=\S*\d)[\w.~+/=-]{12,}|[\w-]*\*{3,}[\w*-]*)"
 )
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 _NAMED = re.compile(
     r"""(?P<name>[?&](?:api[-_]?|access[-_]?)?(?:key|token)="""
     r"""|\b(?:x-(?:goog-)?api-key|api[-_]key)\b['"]?\s*[:=,]\s*b?['"]?(?=\S*\d))"""
@@ -56,8 +57,18 @@ def known_keys(models: Iterable[_BaseModel] = (), explicit: str | None = None) -
     keys = [explicit if explicit not in stored else None, *stored.values()]
     # `key` is what a program has set on the model itself.
     keys += [os.environ.get(model.key_env_var or "") for model in models]
-    keys += [model.key for model in models]
+    for model in models:
+        keys += [model.key, *_headers(model)]
     return [key for key in dict.fromkeys(keys) if key and isinstance(key, str)]
+
+
+def _headers(model: _BaseModel) -> Iterator[str]:
+    """The secrets that the user's `extra-openai-models.yaml` sends in the headers of requests."""
+    headers = getattr(model, "headers", None)
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if _SECRET_HEADER.search(str(name)):
+            # What follows "Bearer" or "Basic".
+            yield from str(value).split()[-1:]
 
 
 def redact(text: str, keys: Iterable[str | None] = ()) -> str:

@@ -12,9 +12,9 @@ import llm
 from .. import instructions, json_schema
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
-from ..log.conversation import last_turn
+from ..log.threads import past_of
 from ..rules.ruling import NO_RULING, ruling
-from . import checks
+from . import checks, stored_options
 from .candidates import ladder, order
 from .cooldowns import Cooldowns
 from .decision import DecisionInput, decide, rules_may_choose
@@ -142,9 +142,9 @@ class TieredRequest:
             complexity=options.complexity,
             task=options.task,
             tier=options.tier,
-            local_only=bool(options.local_only),
+            local_only=stored_options.local_only(options.local_only),
             fallback=options.fallback,
-            past=last_turn(self.conversation),
+            past=past_of(self.conversation, self.prompt.messages),
         )
         ruled = replace(said, ruling=self._ruling(said))
         return replace(ruled, estimate=self._estimate(ruled))
@@ -216,7 +216,7 @@ def must_stay_here(prompt: llm.Prompt) -> bool:
 
     options: Any = prompt.options
     settings = load_settings()
-    if options.local_only or settings.local_only:
+    if stored_options.local_only(options.local_only) or settings.local_only:
         return True
     rules = settings.config.rules
     facts = facts_of(prompt, None, rules)

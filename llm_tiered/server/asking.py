@@ -11,12 +11,11 @@ from llm.cli import get_model_options
 from llm.parts import ToolCallPart
 
 from ..config.settings import load_settings
-from ..log import writer
+from ..log import private, writer
 from ..log.threads import find_thread
 from ..router.request import prepare
 from . import fields
 from .failure import NO_RETRY, ApiError, bad_request
-from .private import PrivateConversations
 from .stop import Stop
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from ..router.request import TieredRequest
     from .fields import Asked
     from .offers import Offer, Offers
-
-PRIVATE = PrivateConversations()
 
 # Longest text in a header, in characters.
 _LONGEST = 300
@@ -115,7 +112,7 @@ def _ask(
     asked = fields.read(body, headers, offer.known_options())
     turns = asked.turns
     thread = find_thread(turns.history)
-    kept_local = thread.kept_local or PRIVATE.has(turns.history)
+    kept_local = thread.kept_local or private.PRIVATE.has(turns.history)
     options = _options(offer, asked, kept_local=kept_local)
     try:
         response: llm.AsyncResponse = offer.model.prompt(
@@ -146,7 +143,7 @@ async def finish(request: ChatRequest) -> None:
     """
     if request.is_private:
         answer = llm.assistant(shown_text(request), *_calls(request.response))
-        PRIVATE.add([*request.response.prompt.messages, answer])
+        private.PRIVATE.add([*request.response.prompt.messages, answer])
     if request.routed is None and writer.must_log(log_api=load_settings().config.log_api):
         await asyncio.to_thread(writer.write, request.response)
     if request.asked.must_call and not request.response._tool_calls:

@@ -118,6 +118,51 @@ async def test_conversation_stays_private(
     assert connections == []
 
 
+@pytest.mark.parametrize("logs", [True, False])
+async def test_reply_stays_private(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, connections: list[Any], logs: bool
+) -> None:
+    """A reply to a private answer has no conversation, but all its messages, and stays here.
+
+    So does a reply to an answer that was kept as JSON, whether or not there is a log.
+    """
+    toys.configure(log_api=logs)
+    private = await ask("A secret", complexity=2, local_only=True)
+    again = type(private).from_dict(private.to_dict())
+    for response in (private, again):
+        reply = response.reply("Go on", options={"tier": "cloud"})
+        replied = await ask.finish(await reply if ask.asynchronous else reply)
+        assert replied.text_or_raise() == "medium answer"
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    other = [llm.user("Hello"), llm.assistant("Hi"), llm.user("Go on")]
+    await ask(None, messages=other, options={"tier": "cloud"})
+    assert len(httpx_mock.get_requests()) == 1
+    assert connections == []
+
+
+@pytest.mark.parametrize("stored", ['{"tiered": {"local_only": "true"}}', "not JSON", "[]"])
+async def test_stored_option(
+    ask: Ask, httpx_mock: HTTPXMock, connections: list[Any], user_path: Path, stored: str
+) -> None:
+    """What the user stored holds where llm itself drops it, and if it can't be read."""
+    (user_path / "model_options.json").write_text(stored)
+    response = await ask("A secret", tier="cloud")
+    assert response.text_or_raise() == "medium answer"
+    assert not httpx_mock.get_requests()
+    assert connections == []
+
+
+@pytest.mark.parametrize("said", [{"local_only": False}, {}])
+async def test_stored_option_is_an_option(
+    ask: Ask, httpx_mock: HTTPXMock, user_path: Path, said: dict[str, Any]
+) -> None:
+    """A request can say otherwise than what is stored, and other options say nothing of it."""
+    value = "true" if said else None
+    (user_path / "model_options.json").write_text(json.dumps({"tiered": {"local_only": value}}))
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    assert (await ask("Hello", tier="cloud", **said)).text_or_raise() == "Hello"
+
+
 async def test_request_cannot_loosen(
     ask: Ask, toys: Toys, httpx_mock: HTTPXMock, connections: list[Any]
 ) -> None:

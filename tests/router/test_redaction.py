@@ -144,6 +144,18 @@ def test_known_keys(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert known_keys([], "work") == ["stored-gemini", "stored-work"]
 
 
+def test_keys_in_headers() -> None:
+    """Headers of the user's own models are secret where their names say so."""
+    secret = model("custom/gpt", None)
+    secret.headers = {
+        "X-Auth": "open-sesame-1",
+        "Authorization": "Basic c2VzYW1l",
+        "X-Title": "llm",
+    }
+    assert {"open-sesame-1", "c2VzYW1l"} <= set(known_keys([secret]))
+    assert not {"Basic", "llm"} & set(known_keys([secret]))
+
+
 def test_note_of_llm_is_no_key(user_path: Path) -> None:
     """The note in the file of keys, and keys that are phrases, hide no words."""
     invoke("keys", "set", "gemini", "--value", "AQ.key-of-nobody-0123")

@@ -14,10 +14,8 @@ import httpx
 import pytest
 from llm.plugins import pm
 
-from llm_tiered.server import asking
 from llm_tiered.server.access import Access
 from llm_tiered.server.app import Endpoints
-from llm_tiered.server.private import PrivateConversations
 from llm_tiered.server.running import Server, listen, serve
 from tests import gemini
 from tests.toys import Toys
@@ -78,7 +76,6 @@ def toys(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toys]:
     monkeypatch.setenv("LLM_GEMINI_KEY", gemini.KEY)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("llm_tiered.router.attempts.RETRY_DELAYS", ())
-    monkeypatch.setattr(asking, "PRIVATE", PrivateConversations())
     pm.register(plugin, name="toys")
     yield plugin
     pm.unregister(plugin)

@@ -1,7 +1,7 @@
-"""Conversations that have to stay on this machine, remembered for as long as the server runs.
+"""Conversations that have to stay on this machine, remembered for as long as the process runs.
 
-llm's log knows them, too, but logging may be off, and a client that ends an answer at a stop text
-sends less of it back than was logged.
+llm's log knows them, too, but logging may be off, and a client of the server that ends an answer at
+a stop text sends less of it back than was logged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import llm
+    from llm.models import _BaseResponse
     from llm.parts import Part
 
 # Conversations, 100 bytes each; after that the oldest is forgotten.
@@ -44,6 +45,18 @@ class PrivateConversations:
     def has(self, messages: Sequence[llm.Message]) -> bool:
         """Return whether these messages, or the first of them, are a private conversation."""
         return any(hash_ in self._hashes for hash_ in _hashes(messages))
+
+
+PRIVATE = PrivateConversations()
+"""Those of this process."""
+
+
+def remember(response: _BaseResponse) -> None:
+    """Remember that a finished answer had to stay on this machine.
+
+    A program may hand on its messages without a conversation (`response.reply()`).
+    """
+    PRIVATE.add([*response.prompt.messages, *response._messages_now()])
 
 
 def _hashes(messages: Sequence[llm.Message]) -> Iterable[str]:

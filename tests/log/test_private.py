@@ -5,7 +5,7 @@ from __future__ import annotations
 import llm
 from llm.parts import ReasoningPart, ToolCallPart, ToolResultPart
 
-from llm_tiered.server.private import PrivateConversations
+from llm_tiered.log.private import PrivateConversations
 
 HELLO = [llm.system("Be brief"), llm.user("Hello")]
 
