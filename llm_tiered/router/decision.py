@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config.sections import Tier
@@ -49,7 +49,7 @@ class DecisionInput:
     @property
     def is_explicit(self) -> bool:
         """Whether the request itself says where it goes, or how hard it is."""
-        return any(value is not None for value in (self.tier, self.complexity, self.task))
+        return (self.tier, self.complexity, self.task) != (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,12 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
     ruling = request.ruling
     must_stay = request.local_only or request.past.kept_local or settings.local_only
     keep_local = must_stay or ruling.stays_here is not None
-    forbidden = frozenset(tier.name for tier in settings.tiers if ruling.forbids(tier.name))
-    cloud = [tier.name for tier in settings.tiers if not tier.local]
-    # The rollback sends nothing where a rule forbids it, either.
-    no_cloud = keep_local or (bool(cloud) and forbidden >= {*cloud})
-    cloud_only = settings.force_local is False and not no_cloud
+    forbidden = ruling.forbidden
+    cloud_only = settings.force_local is False and not keep_local
+    if cloud_only and forbidden:
+        # The rollback sends nothing where a rule forbids it, either.
+        cloud = {tier.name for tier in settings.tiers if not tier.local}
+        cloud_only = not cloud or not cloud <= forbidden
     choice = _requested(request, settings)
     tier, reason = choice.tier, choice.reason
     rollout = _rollout(choice, request, settings)
@@ -129,7 +130,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         reason = f"{reason}; {why}, so it goes to {name}"
         # The rollout did not decide this one, so it must not count for either side.
         rollout = None
-    chose = [ruling.decides] if ruling.decides and choice.source == "rule" else []
+    chose = (ruling.decides,) if ruling.decides and choice.source == "rule" else ()
     return Decision(
         tier=name,
         model=model,
@@ -142,7 +143,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         keep_local=keep_local,
         cloud_only=cloud_only,
         forbidden=forbidden,
-        rules=tuple(dict.fromkeys(rule.name for rule in (*chose, *ruling.restricts))),
+        rules=tuple(dict.fromkeys([rule.name for rule in (*chose, *ruling.restricts)])),
     )
 
 
@@ -178,7 +179,7 @@ def _requested(request: DecisionInput, settings: Settings) -> _Choice:
     if request.task is not None and request.task not in tasks:
         raise RequestError(unknown("task", request.task, sorted(tasks)))
     if request.is_explicit:
-        return replace(_explicit(request, settings), task=request.task)
+        return _explicit(request, settings)
     past = request.past
     tier = settings.tier(past.tier or "")
     rule = request.ruling.decides
@@ -195,16 +196,17 @@ def _requested(request: DecisionInput, settings: Settings) -> _Choice:
 
 
 def _explicit(request: DecisionInput, settings: Settings) -> _Choice:
+    task = request.task
     if request.tier is not None:
         tier = named_tier(request.tier, settings)
         reason = f"the request names the tier {tier.name}"
-        return _Choice(tier, request.complexity, "tier", reason, named=True)
+        return _Choice(tier, request.complexity, "tier", reason, task, named=True)
     if request.complexity is not None:
         reason = f"complexity {request.complexity}"
-        return _covering(request.complexity, "option", reason, settings)
-    complexity = settings.config.tasks[request.task or ""].complexity
-    reason = f"the task {request.task} has complexity {complexity}"
-    return _covering(complexity, "task", reason, settings)
+        return _covering(request.complexity, "option", reason, settings, task=task)
+    complexity = settings.config.tasks[task or ""].complexity
+    reason = f"the task {task} has complexity {complexity}"
+    return _covering(complexity, "task", reason, settings, task=task)
 
 
 def _ruled(rule: Rule, settings: Settings) -> _Choice:
@@ -214,14 +216,17 @@ def _ruled(rule: Rule, settings: Settings) -> _Choice:
     if rule.task is not None:
         complexity = settings.config.tasks[rule.task].complexity
         reason = f"{rule.label} gives the task {rule.task} with complexity {complexity}"
-        return replace(_covering(complexity, "rule", reason, settings), task=rule.task)
+        return _covering(complexity, "rule", reason, settings, task=rule.task)
     complexity = rule.complexity or settings.config.default_complexity
     return _covering(complexity, "rule", f"{rule.label} gives complexity {complexity}", settings)
 
 
-def _covering(complexity: int, source: Source, reason: str, settings: Settings) -> _Choice:
+def _covering(
+    complexity: int, source: Source, reason: str, settings: Settings, *, task: str | None = None
+) -> _Choice:
     tier = _tier_for(complexity, settings)
-    return _Choice(tier, complexity, source, f"{reason}, and {tier.name} covers {tier.complexity}")
+    reason = f"{reason}, and {tier.name} covers {tier.complexity}"
+    return _Choice(tier, complexity, source, reason, task)
 
 
 def _tier_for(complexity: int, settings: Settings) -> Tier:

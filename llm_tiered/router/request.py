@@ -13,7 +13,7 @@ from .. import instructions, json_schema
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
 from ..log.threads import past_of
-from ..rules.ruling import NO_RULING, ruling
+from ..rules.ruling import ruling
 from . import checks, stored_options
 from .candidates import ladder, order
 from .cooldowns import Cooldowns
@@ -146,8 +146,10 @@ class TieredRequest:
             fallback=options.fallback,
             past=past_of(self.conversation, self.prompt.messages),
         )
-        ruled = replace(said, ruling=self._ruling(said))
-        return replace(ruled, estimate=self._estimate(ruled))
+        if self.settings.config.rules:
+            said = replace(said, ruling=self._ruling(said))
+        estimate = self._estimate(said)
+        return replace(said, estimate=estimate) if estimate else said
 
     def explain_rules(self) -> list[RuleOutcome]:
         """What became of each rule of the config, and why."""
@@ -158,11 +160,9 @@ class TieredRequest:
 
     def _ruling(self, request: DecisionInput) -> Ruling:
         """What the rules of the config say."""
-        rules = self.settings.config.rules
-        if not rules:
-            return NO_RULING
         from .facts import facts_of
 
+        rules = self.settings.config.rules
         self._facts = facts_of(self.prompt, self.conversation, rules)
         in_loop = self._in_tool_loop(request)
         self._rules_choose = not in_loop and rules_may_choose(request, self.settings)

@@ -33,9 +33,10 @@ def explain(rules: Sequence[Rule], facts: RuleFacts, *, choose: bool) -> list[Ru
         if missing:
             outcome = RuleOutcome(rule.name, "does not match", _why_not(missing, rule, facts))
         elif rule is result.decides:
-            outcome = RuleOutcome(rule.name, "decides", f"{_why(rule)}: {_effect(rule)}")
+            outcome = RuleOutcome(rule.name, "decides", f"{_why(rule, facts)}: {_effect(rule)}")
         elif rule.restricts:
-            outcome = RuleOutcome(rule.name, "restricts", f"{_why(rule)}: {_restriction(rule)}")
+            why = f"{_why(rule, facts)}: {_restriction(rule)}"
+            outcome = RuleOutcome(rule.name, "restricts", why)
         elif result.decides:
             outcome = RuleOutcome(rule.name, "not needed", f"{result.decides.name} comes first")
         else:
@@ -44,10 +45,12 @@ def explain(rules: Sequence[Rule], facts: RuleFacts, *, choose: bool) -> list[Ru
     return outcomes
 
 
-def _why(rule: Rule) -> str:
+def _why(rule: Rule, facts: RuleFacts) -> str:
     """The conditions that a rule has, all of which hold."""
     values = rule.as_written()
     conditions = [f"{name} {_value(values[name])}" for name in (*rule.on_text, *rule.on_request)]
+    if rule.regex and None in (matches(rule.regex, text) for text in facts.everything):
+        conditions.append(f"the pattern takes longer than {TIME_LIMIT} s, which counts as a match")
     return "; ".join(conditions) or "it has no conditions"
 
 

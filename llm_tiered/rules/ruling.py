@@ -30,6 +30,11 @@ class Ruling:
         """The first rule that keeps the request on this machine, or None."""
         return next((rule for rule in self.restricts if rule.place == "here"), None)
 
+    @property
+    def forbidden(self) -> frozenset[str]:
+        """The names of all tiers that the rules keep the request from."""
+        return frozenset([tier for rule in self.restricts for tier in rule.forbid])
+
     def forbids(self, tier: str) -> Rule | None:
         """Return the first rule that keeps the request from a tier, or None."""
         return next((rule for rule in self.restricts if tier in rule.forbid), None)

@@ -64,3 +64,11 @@ def test_the_example_mentions_every_key() -> None:
     example = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
     missing = {name for name in _fields() if not re.search(rf"\b{name}\b", example)}
     assert missing == {"enabled"}  # `cache: true` says it
+
+
+def test_the_rules_of_the_example_are_valid() -> None:
+    """Each rule in its comments can be used as it is."""
+    example = files("llm_tiered.config").joinpath("example.yaml").read_text("utf-8")
+    rules = [yaml.safe_load(line) for line in re.findall(r"(?m)^#   (- \{.*)$", example)]
+    assert len(rules) >= 5
+    assert len(Config.model_validate({"rules": [rule for [rule] in rules]}).rules) == len(rules)

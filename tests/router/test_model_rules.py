@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
+from click.testing import CliRunner
+from llm.cli import cli
 from llm.utils import Fragment
 
 from llm_tiered.router.request import TieredRequest
@@ -15,7 +18,6 @@ from tests.cli.commands import invoke
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pytest_httpx import HTTPXMock
 
@@ -250,3 +252,18 @@ def test_no_server_is_asked_for_a_type(toys: Toys, connections: list[Any]) -> No
     toys.configure(rules=[{"attachments": "application/pdf", "place": "here"}])
     assert _request("Hi", attachments=[picture]).decision.keep_local
     assert connections == []
+
+
+@pytest.mark.parametrize("how", [[], ["--no-stream"], ["--async"]], ids=str)
+def test_templates_have_names(toys: Toys, log: Path, how: list[str]) -> None:
+    """On the command line, a rule knows the template, also in `llm chat`."""
+    toys.configure(rules=[{"template": "rev*", "tier": "small"}, {"tier": "medium"}])
+    templates = Path(llm.user_dir()) / "templates"
+    templates.mkdir()
+    (templates / "review.yaml").write_text("prompt: 'Review: $input'")
+    prompt = ("prompt", "-m", "tiered", *how, "Hello")
+    assert invoke(*prompt).stdout.strip() == "medium answer"
+    assert invoke(*prompt, "-t", "review").stdout.strip() == "small answer"
+    if not how:
+        chat = CliRunner().invoke(cli, ["chat", "-m", "tiered", "-t", "review"], "Hi\nquit\n")
+        assert "small answer" in chat.output

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llm_tiered.config.rules import parse
 from llm_tiered.rules import conditions
 from llm_tiered.rules.conditions import AttachedFile, RuleFacts, holds, unmet
+from llm_tiered.rules.explain import explain
 
 if TYPE_CHECKING:
     import pytest
@@ -138,6 +139,10 @@ def test_a_pattern_can_not_run_away(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "a" * 60 + "!"
     assert not matches(given, text=text)
     assert matches(given, keeps=True, text=text)
+    rules = parse([given | {"complexity": 3}, given | {"place": "here"}])
+    chooses, keeps = explain(rules, RuleFacts(text), choose=True)
+    assert chooses.why.endswith("takes longer than 0.25 s")
+    assert "which counts as a match" in keeps.why
 
 
 def test_the_missing_condition_is_named() -> None:
