@@ -13,7 +13,7 @@ from ..log.database import as_logged, has_requests, parse_time, reading
 from .charges import cost_of_requests
 from .periods import ALWAYS
 from .prices import price_list, same_model, with_version
-from .requests import first_request_time, read_other_models, read_routes
+from .requests import Routes, first_request_time, read_other_models, read_routes
 from .spending import read_unlogged
 from .tally import Tally
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .periods import Period
     from .prices import Energy, PriceList, Tokens
-    from .requests import By, OtherModel, Requests, Route, Routes
+    from .requests import By, OtherModel, Requests, Route
     from .tally import Money
 
 DAYS_A_YEAR = Decimal("365.25")
@@ -142,9 +142,15 @@ def savings_reports(
 ) -> list[SavingsReport]:
     """Return a report for each grouping: all as of the same moment, and faster than one by one.
 
-    Raises TieredError if the log can't be read.
+    Without a log, it has what was spent all the same. Raises TieredError if the log can't be read,
+    or if there is neither.
     """
     now = now or datetime.now(timezone.utc)
+    if not database_path.exists():
+        unlogged = read_unlogged(database_path, None, period)
+        if unlogged is None or unlogged.priced or unlogged.unpriced:
+            scope = _Scope(comparison, period, now, [], None, unlogged)
+            return [_report(scope, by, Routes([], 0)) for by in groupings]
     with reading(database_path) as database:
         if not has_requests(database):
             raise TieredError(
