@@ -15,6 +15,7 @@ from llm.parts import TextPart
 
 from .. import gemini, instructions, openai_plugin
 from ..endings import attentive
+from .history import responses_before
 from .thinking import with_room
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def inner_response(  # noqa: PLR0913 - facts of the outer response that the inne
     inner = openai_plugin.without_retries(attentive(inner))
     asynchronous = isinstance(inner, (llm.AsyncModel, llm.AsyncKeyModel))
     kind: Any = llm.AsyncResponse if asynchronous else llm.Response
-    shadow = _shadow(conversation, inner)
+    shadow = _shadow(conversation, prompt, inner)
     return kind(_prompt(prompt, inner, options, more), inner, stream, shadow, key)
 
 
@@ -167,9 +168,9 @@ def _text(message: llm.Message) -> str:
     return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
 
 
-def _shadow(conversation: _BaseConversation | None, inner: _BaseModel) -> Any:
+def _shadow(conversation: _BaseConversation | None, prompt: llm.Prompt, inner: _BaseModel) -> Any:
     """A copy of the conversation for the inner model, since only the outer one records turns."""
     if conversation is None:
         return None
-    responses = list(conversation.responses)
+    responses = responses_before(conversation, prompt, inner)
     return dataclasses.replace(conversation, model=inner, responses=responses)
