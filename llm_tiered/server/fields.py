@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .turns import Turns
 
 PREFIX = "x-tiered-"
+
+# Other headers that may be about privacy, written together.
+_PERHAPS_OURS = re.compile(r"(localonly|private)$|tiered")
+
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 # What clients send by default, with the values that ask for nothing.
@@ -144,14 +148,12 @@ def _others(
 
 def _from_headers(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     """Yield the fields among the headers. Raises ApiError if another one is about privacy."""
-    for name, value in headers:
-        field_name = name.lower().removeprefix(PREFIX).replace("-", "_")
-        if name.lower().startswith(PREFIX):
-            yield field_name, value
-        elif name.lower().startswith("x-"):
-            word = field_name.replace("_", "")
-            if word.endswith(("localonly", "private")) or "tiered" in word:
-                privacy.check(field_name)
+    for header, value in headers:
+        name = header.lower().removeprefix(PREFIX).replace("-", "_")
+        if header.lower().startswith(PREFIX):
+            yield name, value
+        elif name.startswith("x_") and _PERHAPS_OURS.search(name.replace("_", "")):
+            privacy.check(name)
 
 
 def _is_private(name: str, value: Any) -> bool:
