@@ -293,6 +293,17 @@ def test_no_log_yet(logs: Path) -> None:
     assert not logs.exists()
 
 
+def test_spent_without_a_log(logs: Path) -> None:
+    """Without a log, the report still says what was spent."""
+    with Ledger(ledger_path()) as ledger:
+        ledger.put([Entry("failed", 1, NOW - DAY, FLASH, Decimal("0.25"))])
+    assert run("savings", "--by", "tier").stdout.splitlines() == [
+        "no requests to tiered",
+        "spent, but in no log  $0.25; $0.25 in all",
+    ]
+    assert not logs.exists()
+
+
 def test_a_damaged_log(logs: Path) -> None:
     """A log that is not a database is an error of one line."""
     logs.write_bytes(b"something else" * 100)

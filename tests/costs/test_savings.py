@@ -364,18 +364,6 @@ def test_another_log_knows_no_ledger(log: Path, tmp_path: Path) -> None:
     assert report(other).unlogged == Money()
 
 
-def test_spent_without_a_log(logs: Path) -> None:
-    """Without a log, the report still says what was spent; with neither it is an error."""
-    with pytest.raises(TieredError, match="there is no log yet"):
-        report(logs)
-    with Ledger(ledger_path()) as ledger:
-        ledger.put([Entry("failed", 1, END, FLASH, Decimal("0.25"))])
-    result = report(logs)
-    assert (result.total.requests, result.unlogged) == (0, Money(Decimal("0.25"), priced=1))
-    assert report(logs, by="tier").groups == {}
-    assert not logs.exists()
-
-
 def ledger_of(log: Path) -> Any:
     """Return all usage forms of a log as the report, the ledger and the dashboard price them."""
     total = report(log, cloud_model=FLASH).total
