@@ -165,7 +165,7 @@ class Rule(BaseModel):
     )
     words: _Texts = Field(default=(), description="Words or phrases of the text, in any case")
     regex: Annotated[str | None, Words("a regular expression")] = Field(
-        default=None, description="Pattern that matches somewhere in the text"
+        default=None, description="Pattern that matches somewhere in the text, within 0.25 s"
     )
     secrets: Annotated[tuple[Secret, ...], BeforeValidator(_some_secrets), _SOME_SECRETS] = Field(
         default=(), description="Keys and tokens, card numbers, or IBANs in the text"
