@@ -16,13 +16,11 @@ from .database import has_table
 from .record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from llm.models import _BaseConversation
 
 logger = logging.getLogger("llm_tiered")
 
-_TURNS = "select model, response_json from turns where thread_id = ? order by id desc"
+_QUERY = "select model, response_json from turns where thread_id = ? order by id desc"
 
 
 class Past(NamedTuple):
@@ -45,26 +43,33 @@ PRIVATE = Record(local_only=True)
 
 
 def last_turn(conversation: _BaseConversation | None) -> Past:
-    """Return where the last turn of the conversation went.
+    """Return where the last turn of the conversation went."""
+    return _past(_turns(conversation))
+
+
+def rules_of(conversation: _BaseConversation | None) -> frozenset[str]:
+    """Return the names of the rules that had a say in any turn of the conversation."""
+    return frozenset([name for record in _turns(conversation) for name in record.rules])
+
+
+def _turns(conversation: _BaseConversation | None) -> list[Record]:
+    """The turns of a conversation, latest first.
 
     A conversation of this process has its responses. One that `llm -c` continues has only its
     messages: its turns are read from the log, which is opened read-only.
     """
     if conversation is None:
-        return UNKNOWN
+        return []
     if conversation.responses:
-        return _past(
+        return [
             Record.from_json(response.response_json) or Record()
             for response in reversed(conversation.responses)
-        )
-    if conversation.loaded_messages:
-        return _from_log(conversation.id)
-    return UNKNOWN
+        ]
+    return _from_log(conversation.id) if conversation.loaded_messages else []
 
 
-def _past(turns: Iterable[Record]) -> Past:
+def _past(records: list[Record]) -> Past:
     """Sum up the turns of a conversation, latest first."""
-    records = list(turns)
     if not records:
         return UNKNOWN
     last = records[0]
@@ -73,15 +78,15 @@ def _past(turns: Iterable[Record]) -> Past:
     return Past(last.tier, last.complexity, decided.source, kept_local)
 
 
-def _from_log(thread_id: str) -> Past:
+def _from_log(thread_id: str) -> list[Record]:
     path = log_in_use()
     if not path.exists():
-        return UNKNOWN
+        return []
     try:
         with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as database:
             if not has_table(database, "turns"):
-                return UNKNOWN
-            return _past(record_of_turn(*row) for row in database.execute(_TURNS, (thread_id,)))
+                return []
+            return [record_of_turn(*row) for row in database.execute(_QUERY, (thread_id,))]
     except sqlite3.Error as error:
         logger.warning(
             "%s can't be read (%s), so it is unknown whether this conversation is private: "
@@ -89,7 +94,7 @@ def _from_log(thread_id: str) -> Past:
             path,
             error,
         )
-        return _past([PRIVATE])
+        return [PRIVATE]
 
 
 def record_of_turn(model: str, response_json: Any) -> Record:

@@ -12,6 +12,7 @@ import llm
 from .. import instructions, json_schema
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
+from ..log.conversation import rules_of
 from ..log.threads import past_of
 from ..rules.ruling import ruling
 from . import checks, stored_options
@@ -166,7 +167,10 @@ class TieredRequest:
         self._facts = facts_of(self.prompt, self.conversation, rules)
         in_loop = self._in_tool_loop(request)
         self._rules_choose = not in_loop and rules_may_choose(request, self.settings)
-        return ruling(rules, self._facts, choose=self._rules_choose)
+        # What had to stay here stays, whatever the rules are now.
+        forbids = any(rule.forbid for rule in rules)
+        earlier = rules_of(self.conversation) if forbids else ()
+        return ruling(rules, self._facts, choose=self._rules_choose, earlier=earlier)
 
     def _in_tool_loop(self, request: DecisionInput) -> bool:
         """Whether a model has begun to answer and called tools: it goes on."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .conditions import holds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from ..config.rules import Rule
     from .conditions import RuleFacts
@@ -43,10 +43,14 @@ class Ruling:
 NO_RULING = Ruling()
 
 
-def ruling(rules: Iterable[Rule], facts: RuleFacts, *, choose: bool = True) -> Ruling:
+def ruling(
+    rules: Iterable[Rule], facts: RuleFacts, *, choose: bool = True, earlier: Container[str] = ()
+) -> Ruling:
     """Return what the rules say: the first that holds decides, and all restrictions that hold.
 
-    Without `choose` the request itself has decided, and only restrictions count.
+    Without `choose` the request itself has decided, and only restrictions count. `earlier` are the
+    names of the rules that held earlier in the conversation: what they kept from a tier is sent
+    along again, so that their restrictions hold on.
     """
     decides: Rule | None = None
     restricts: list[Rule] = []
@@ -55,6 +59,8 @@ def ruling(rules: Iterable[Rule], facts: RuleFacts, *, choose: bool = True) -> R
             continue
         if holds(rule, facts):
             decides = decides or rule
-            if rule.restricts:
-                restricts.append(rule)
+        elif not rule.restricts or rule.name not in earlier:
+            continue
+        if rule.restricts:
+            restricts.append(rule)
     return Ruling(decides if choose else None, tuple(restricts))

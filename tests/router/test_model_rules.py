@@ -170,6 +170,28 @@ async def test_later_turns_stay_here(ask: Ask, toys: Toys, connections: list[Any
     assert connections == []
 
 
+async def test_what_a_rule_forbids_holds_for_later_turns(ask: Ask, toys: Toys) -> None:
+    """A fragment is only named by the turn that brings it, but sent along by later ones."""
+    toys.configure(rules=[{"fragments": "*.md", "forbid": "cloud"}])
+    conversation = ask.model.conversation()
+    notes = Fragment("Notes", "/home/me/notes.md")
+    await ask("Read this", to=conversation, fragments=[notes], complexity=1)
+    for _ in range(2):
+        turn = await ask("And now?", to=conversation, complexity=9)
+        assert where(turn) == ("medium", "option", ["rule 1"])
+
+
+def test_what_a_rule_forbids_holds_for_llm_c(toys: Toys, log: Path, tmp_path: Path) -> None:
+    """The log names the rule, also after the turn that it held for first."""
+    toys.configure(rules=[{"fragments": "*.md", "forbid": "cloud"}])
+    notes = tmp_path / "notes.md"
+    notes.write_text("Notes", "utf-8")
+    invoke("-m", "tiered", "-o", "complexity", "1", "-f", str(notes), "Read this")
+    for _ in range(2):
+        answer = invoke("-c", "-o", "complexity", "9", "And now?").stdout.strip()
+        assert answer == "medium answer"
+
+
 async def test_a_forbidden_tier_is_not_asked(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
     """The next tier up takes its place, or else the next one down, in fallbacks too."""
     toys.configure(

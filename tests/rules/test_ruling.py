@@ -43,6 +43,14 @@ def test_a_request_that_decides_itself_is_still_restricted() -> None:
     assert names("a proof in my diary", choose=False) == (None, ["private", "rule 4"])
 
 
+def test_restrictions_hold_for_the_rest_of_a_conversation() -> None:
+    """A rule that held earlier still restricts, but does not decide."""
+    earlier = ("hard", "rule 4")
+    result = ruling(RULES, RuleFacts("hello"), earlier=earlier)
+    assert result.decides is RULES[1]
+    assert result.restricts == (RULES[3],)
+
+
 def test_what_is_forbidden() -> None:
     """The rule behind each restriction is known."""
     result = ruling(RULES, RuleFacts("my diary"))
