@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class _Script:
             self._idle -= 1
             return mx.array([0])
         self._drawn = self._pop()
+        while self._drawn and self._is_masked_space(logprobs):
+            self._drawn = self._pop()
         if self._free and not self._drawn:
             return mx.random.categorical(logprobs)
         return mx.array(self._drawn or [min(self._tokenizer.eos_token_ids)])
@@ -57,6 +60,12 @@ class _Script:
         for piece in pieces:
             self._left.append(self._encoded(piece[len(text) :]))
             text = text[len(piece) :]
+
+    def _is_masked_space(self, logprobs: Any) -> bool:
+        """Whether the token is white space where a schema allows none, as after thoughts."""
+        likelihood = logprobs.reshape(-1)[self._drawn[0]].item()
+        is_masked: bool = likelihood == -math.inf
+        return is_masked and str(self._tokenizer.decode(self._drawn)).isspace()
 
     def _pop(self) -> list[int]:
         """Return the next token, or nothing at the end."""
