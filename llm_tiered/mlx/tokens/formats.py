@@ -49,6 +49,14 @@ _PATTERNS = {
 _BUILT_IN = ("email", "hostname", "ipv4", "ipv6", "uri", "uuid")
 
 
+_ANY_UUID = "^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
+
+
+def as_pattern(name: Any) -> str | None:
+    """Return the pattern of a format that names of properties may have, or None."""
+    return _ANY_UUID if name == "uuid" else _PATTERNS.get(name)
+
+
 def as_keyword(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword that makes a mask hold a schema's format, or nothing if none does."""
     name = schema.get("format")

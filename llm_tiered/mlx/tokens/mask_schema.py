@@ -298,13 +298,27 @@ def _named_properties(schema: dict[str, Any]) -> dict[str, Any]:
     allowed = schema.get("propertyNames")
     if not isinstance(allowed, dict) or schema.keys() & {"patternProperties", "properties"}:
         return schema
-    kinds = allowed.keys() - {"type"}
+    rest = _without(allowed, "type")
     value = schema.get("additionalProperties", True)
-    if kinds == {"enum"}:
-        named = [name for name in allowed["enum"] if isinstance(name, str)]
+    if rest.keys() == {"enum"}:
+        named = [name for name in rest["enum"] if isinstance(name, str)]
         closed = {"properties": dict.fromkeys(named, value), "additionalProperties": False}
-    elif kinds == {"pattern"}:
-        closed = {"patternProperties": {allowed["pattern"]: value}, "additionalProperties": False}
+    elif (pattern := _pattern_of_names(rest)) is not None:
+        closed = {"patternProperties": {pattern: value}, "additionalProperties": False}
+    elif rest.keys() <= {"format"} and allowed.get("type", "string") == "string":
+        # Every name is a string.
+        closed = {}
     else:
         return schema
     return _without(schema, "propertyNames") | closed
+
+
+def _pattern_of_names(names: dict[str, Any]) -> str | None:
+    """Return the pattern that says the same of a text as a schema with one keyword, or None."""
+    if names.keys() == {"pattern"}:
+        return str(names["pattern"])
+    if names.keys() == {"format"}:
+        return formats.as_pattern(names["format"])
+    if names and names.keys() <= set(_LENGTHS):
+        return f"^[^]{{{names.get('minLength', 0)},{names.get('maxLength', '')}}}$"
+    return None

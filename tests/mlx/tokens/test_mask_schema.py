@@ -212,6 +212,7 @@ PYTHON: list[Any] = [
     *(int, float, bool, str, None, datetime.date, datetime.time, datetime.datetime),
     *(datetime.timedelta, uuid.UUID, Colour, Node, list[int], tuple[int, str], dict[str, int]),
     *(Literal["a", 1], int | None, dict[Colour, int], dict[Literal["a", "b"], int]),
+    *(dict[datetime.date, bool], dict[uuid.UUID, int]),
     Annotated[Cat | Dog, Field(discriminator="kind")],
     Annotated[float, Field(multiple_of=0.01, ge=0, lt=100)],
     Annotated[str, Field(pattern=r"^\w{2,3}$")],
