@@ -18,8 +18,9 @@ from ..log.database import PATIENCE
 from ..mlx import device
 from ..mlx.models import MlxModel
 from ..mlx.weights import store
-from ..paths import config_path, log_path, logs_off_path
-from ..router import names
+from ..paths import config_path, log_path
+from ..router import names, stored_options
+from ..router.billing import Billing
 from ..router.candidates import order
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
@@ -102,8 +103,10 @@ def check(*, generate: bool) -> Iterator[Finding]:
 def _candidates(settings: Settings) -> list[Candidate]:
     """Each tier's model and the embedded one, in the order of the tiers."""
     by_tier: dict[str, Candidate] = {}
+    stays = stored_options.local_only(None)
     for tier in settings.tiers:
-        decision = decide(DecisionInput(tier=tier.name, fallback="any"), settings)
+        request = DecisionInput(tier=tier.name, local_only=stays, fallback="any")
+        decision = decide(request, settings)
         for candidate in order(decision, settings):
             by_tier.setdefault(candidate.tier, candidate)
     names = [tier.name for tier in settings.tiers if tier.name in by_tier]
@@ -155,10 +158,6 @@ def _log() -> Finding:
         locked = "locked" in str(error)
         fix = "try again in a moment" if locked else "correct its permissions, or move it away"
         return Finding("log", "fail", f"{path} can't be written to: {error}", fix)
-    budget = load_settings().config.budget
-    limited = budget.day is not None or budget.month is not None
-    if limited and logs_off_path().exists():
-        return Finding("log", "warn", "logging is off, so the budget counts nothing", "llm logs on")
     return Finding("log", "ok", f"{path} can be written to")
 
 
@@ -200,7 +199,11 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
         response = inner_response(
             inner, options, prompt=prompt, stream=True, conversation=None, key=None
         )
-        return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
+        billing = Billing(response.id, load_settings().config.budget)
+        if not candidate.local:
+            billing.hold(inner, response)
+        with closing(billing):
+            return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
     except EmptyAnswer as error:
         # It works, but needs more than these few tokens.
         return Finding(part, "ok", error.message)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.mlx.weights.inspect import INDEX
+from tests import gemini
 from tests.cli.commands import CLOUD, EMBEDDED, configure, cut_short, run, run_json, tier
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_httpx import HTTPXMock
 
     from tests.mlx.scripted import Scripts
 
@@ -310,10 +313,27 @@ def test_generate_finds_a_model_that_does_not_load(tiny: Path, one_tier: None) -
     assert "nonsense" in finding["detail"]
 
 
-def test_a_budget_without_a_log_is_reported(user_path: Path) -> None:
-    """With logging off, there is a warning that the budget counts nothing."""
+def test_a_budget_needs_no_log(user_path: Path) -> None:
+    """With logging off, a budget counts all the same, and there is nothing to warn of."""
     configure(budget={"day": 1})
-    assert verify()["log"]["state"] == "ok"
     (user_path / "logs-off").touch()
-    finding = verify()["log"]
-    assert (finding["state"], finding["fix"]) == ("warn", "llm logs on")
+    assert verify()["log"]["state"] == "ok"
+
+
+@pytest.mark.usefixtures("tiny_tiers", "key")
+def test_generate_counts_what_it_costs(httpx_mock: HTTPXMock) -> None:
+    """The answer of a cloud model is in no log, but in the sum of what was spent."""
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    assert verify("--generate")["cloud says"]["detail"] == "Hello"
+    spent = run_json("savings")["unlogged"]
+    assert (spent["dollars"] > "0", spent["unpriced_requests"]) == (True, 0)
+
+
+@pytest.mark.usefixtures("tiny_tiers", "key")
+def test_generate_asks_only_here(user_path: Path, connections: list[Any]) -> None:
+    """Where the user stored that prompts stay, the cloud is no tier to verify."""
+    (user_path / "model_options.json").write_text('{"tiered": {"local_only": "true"}}')
+    findings = verify("--generate")
+    assert SMALL in findings
+    assert f"cloud ({CLOUD})" not in findings
+    assert connections == []
