@@ -16,6 +16,22 @@ _ENDS = ("response.incomplete", "response.failed")
 _COMPLETED = "response.completed"
 
 
+class FailedReply(Exception):
+    """A service's error in place of an answer; `body` is what it says."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__(str(body.get("message") or body.get("code")))
+        self.body = body
+
+
+def raise_for_failure(reply: Any) -> None:
+    """Raise FailedReply if a reply of the Responses API is an error."""
+    if isinstance(reply, dict) and reply.get("status") == "failed":
+        error = reply.get("error")
+        if isinstance(error, dict) and error:
+            raise FailedReply(error)
+
+
 def is_of_plugin(model: Any) -> bool:
     """Whether a model comes from llm's own plugin, or from one that builds on it."""
     return any(kind.__module__ == _PLUGIN for kind in type(model).mro())
@@ -90,6 +106,9 @@ async def _kept_async(events: Any) -> AsyncIterator[Any]:
 
 
 def _renamed(event: Any) -> Any:
+    if event.type == "error":
+        # The plugin would overlook it.
+        raise FailedReply({"code": event.code, "message": event.message})
     if event.type in _ENDS:
         event.type = _COMPLETED
     return event

@@ -9,7 +9,8 @@ import pytest
 from llm.default_plugins import openai_models
 
 from llm_tiered.endings import attentive, ending
-from llm_tiered.openai_plugin import without_retries
+from llm_tiered.openai_plugin import FailedReply, raise_for_failure, without_retries
+from llm_tiered.router.failures import Problem, explain
 from tests.stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -88,6 +89,28 @@ async def test_replies(status: str | None, how: str | None, asynchronous: bool) 
     assert (ended.how if ended else None) == how
     assert response.output_tokens == (5 if status else None)
     assert events.is_closed
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_error_in_a_stream(asynchronous: bool) -> None:
+    """An event with an error is not overlooked, and its words are those of the service."""
+    said = SimpleNamespace(type="error", code="rate_limit_exceeded", message="Try again in 2s.")
+    response = attentive(model(Events(said), asynchronous=asynchronous)).prompt("Go")
+    with pytest.raises(FailedReply) as error:
+        await response.text() if asynchronous else response.text()
+    problem = explain(error.value)
+    assert (problem.reason, problem.retry_after) == ("Try again in 2s.", 2.0)
+    assert problem.at_limit
+
+
+def test_reply_that_failed() -> None:
+    """A reply may hold an error in place of an answer."""
+    error = {"code": "server_error", "message": "The model failed"}
+    for reply in (None, {}, {"status": "completed", "error": error}, {"status": "failed"}):
+        raise_for_failure(reply)
+    with pytest.raises(FailedReply) as raised:
+        raise_for_failure({"status": "failed", "error": error})
+    assert explain(raised.value) == Problem("The model failed", transient=True, cools_down=True)
 
 
 @pytest.mark.parametrize("kind", [openai_models.Chat, openai_models.AsyncResponses])

@@ -25,13 +25,14 @@ RAISE_LIMIT = "raise max_tokens"
 def check(
     response: _BaseResponse, events: Sequence[StreamEvent], *, calls: int, local: bool
 ) -> None:
-    """Raise IncompleteAnswer or RequestError if a model's answer is not whole.
+    """Raise IncompleteAnswer, RequestError or the service's error if an answer is not whole.
 
     `events` are all those of the response, `calls` is the number of its tool calls. A text that is
     cut off at the limit of tokens is an answer, but JSON or a tool call is not; a `local` model has
     raised an error itself if it cut off either of them. With a schema, the text has to fit it
     unless tools are called.
     """
+    openai_plugin.raise_for_failure(response.response_json)
     text = text_of(events)
     ended = _ending(response)
     if not text.strip() and not calls:

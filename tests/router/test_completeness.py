@@ -6,10 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import llm
+import pytest
 from llm.default_plugins import openai_models
 from llm.parts import StreamEvent
 
 from llm_tiered.errors import RequestError, TieredError
+from llm_tiered.openai_plugin import FailedReply
 from llm_tiered.router.completeness import check, cut_off_call
 from tests.stand_in import StandIn
 
@@ -60,6 +62,13 @@ def _problem(model: Any, *, local: bool = False, **said: Any) -> str | None:
 def clock() -> str:
     """The current time."""
     return "noon"
+
+
+def test_reply_that_failed() -> None:
+    """The service's own error says more than that the answer is not whole."""
+    for output in ((), ("Hello",)):
+        with pytest.raises(FailedReply, match="The model failed"):
+            problem(*output, reply={"status": "failed", "error": {"message": "The model failed"}})
 
 
 LENGTH, STOP = {"finish_reason": "length"}, {"finish_reason": "stop"}
