@@ -83,11 +83,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
-    """Return "did you mean small?" with up to `most` of the nearest names, or ""."""
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
+    """Return "did you mean small?" with up to `most` of the nearest names, or "".
+
+    `likeness`, from 0 to 1, is how much of them has to be the same.
+    """
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=most)
+    near = get_close_matches(name, list(known), n=most, cutoff=likeness)
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from .. import json_schema
 from ..router.failures import explain
+from ..wording import did_you_mean
 from .formats import read_fields, short
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 # Options of `tiered` that a row may have beside its prompt. Each of them selects the tier.
 TIER_OPTIONS = ("complexity", "task", "tier")
 FIELDS = ("prompt", "system", *TIER_OPTIONS, "schema", "options", "id")
+
+LOCAL_ONLY, PRIVATE = "local_only", "private"
+
+# A column may have any name but one that is this much like an option's.
+ALIKE = 0.85
 
 _ID_TYPES = (str, int, type(None))
 
@@ -140,13 +146,25 @@ def _schema(value: Any) -> dict[str, Any]:
     return schema
 
 
+def _check_column(name: str, known: Iterable[str]) -> None:
+    """Raise ValueError if a column that is not ours looks like an option.
+
+    Ignoring `local_only` silently would send away a prompt that must stay here.
+    """
+    if name in known:
+        raise ValueError(f"{name}: is an option and belongs in 'options'")
+    if name.lower() == PRIVATE and LOCAL_ONLY in known:
+        raise ValueError(f"{name}: is not an option, did you mean {LOCAL_ONLY} in 'options'?")
+    if hint := did_you_mean(name, known, likeness=ALIKE):
+        raise ValueError(f"{name}: is not an option, {hint}")
+
+
 def _options(fields: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
     """Return the options of a row: its own, then the defaults. Raises ValueError."""
     known = defaults.options_type.model_fields
     for name in fields:
-        if name in known and name not in FIELDS:
-            # Ignoring `local_only` silently would send away a prompt that must stay here.
-            raise ValueError(f"{name}: is an option and belongs in 'options'")
+        if name not in FIELDS:
+            _check_column(name, known)
     own = fields.get("options", {})
     if isinstance(own, str):
         try:

@@ -184,7 +184,8 @@ def _describe_limit(limit: dict[str, Any]) -> str:
     if "error" in limit:
         return str(limit["error"])
     left, total = dollars(Decimal(limit["left"])), dollars(Decimal(limit["limit"]))
-    return f"{left} of {total} left this {limit['name']}"
+    when = "today" if limit["name"] == "day" else f"this {limit['name']}"
+    return f"{left} of {total} left {when}"
 
 
 def _describe_files(tier: dict[str, Any]) -> str:

@@ -58,7 +58,8 @@ class Decision:
 
     `rollout` is None where none applies. With `keep_local` only models on this machine may be
     asked, with `cloud_only` only models elsewhere, and never those of the tiers in `forbidden`.
-    `rules` are the names of the rules that had a say.
+    `rules` are the names of the rules that had a say. `overruled` says why the tier that the
+    request names is not the one it gets.
     """
 
     tier: str
@@ -73,6 +74,7 @@ class Decision:
     cloud_only: bool = False
     forbidden: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ()
+    overruled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
     limits = _Limits(keep_local=keep_local, cloud_only=cloud_only, forbidden=forbidden)
     allowed = _allowed(tier, settings, limits)
     name, model = (allowed.name, allowed.model) if allowed else (EMBEDDED_TIER, EMBEDDED.model_id)
+    overruled = None
     if name != tier.name:
         if must_stay and not tier.local:
             why = "nothing may leave this machine"
@@ -128,6 +131,8 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         else:
             why = "FORCE_LOCAL_LLM=false"
         reason = f"{reason}; {why}, so it goes to {name}"
+        if choice.source == "tier":
+            overruled = f"{name} instead of {tier.name}: {why}"
         # The rollout did not decide this one, so it must not count for either side.
         rollout = None
     chose = (ruling.decides,) if ruling.decides and choice.source == "rule" else ()
@@ -144,6 +149,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         cloud_only=cloud_only,
         forbidden=forbidden,
         rules=tuple(dict.fromkeys([rule.name for rule in (*chose, *ruling.restricts)])),
+        overruled=overruled,
     )
 
 
@@ -153,7 +159,7 @@ def rules_may_choose(request: DecisionInput, settings: Settings) -> bool:
     It is not if the request says so itself, or did so earlier in the conversation.
     """
     past = request.past
-    continues = settings.tier(past.tier or "") is not None
+    continues = earlier_tier(past, settings) is not None
     return not request.is_explicit and (
         not continues or past.source in ("rule", "estimate", "default")
     )
@@ -173,6 +179,13 @@ def named_tier(name: str, settings: Settings) -> Tier:
     return Tier(name=EMBEDDED_TIER, complexity=NO_COMPLEXITY, model=EMBEDDED.model_id)
 
 
+def earlier_tier(past: Past, settings: Settings) -> Tier | None:
+    """The tier that the conversation is on, or None. The embedded model has to have been named."""
+    if past.tier == EMBEDDED_TIER and past.source == "tier":
+        return named_tier(EMBEDDED_TIER, settings)
+    return settings.tier(past.tier or "")
+
+
 def _requested(request: DecisionInput, settings: Settings) -> _Choice:
     """The tier before any restriction of privacy, rules or rollback, and why."""
     tasks = settings.config.tasks
@@ -181,7 +194,7 @@ def _requested(request: DecisionInput, settings: Settings) -> _Choice:
     if request.is_explicit:
         return _explicit(request, settings)
     past = request.past
-    tier = settings.tier(past.tier or "")
+    tier = earlier_tier(past, settings)
     rule = request.ruling.decides
     if rule and rule.chooses and rules_may_choose(request, settings):
         return _ruled(rule, settings)

@@ -151,6 +151,8 @@ class Exchange:
     def _first_output(self) -> Generator[Any, Any, Candidate]:
         """Try the candidates until one begins its answer, and return that one."""
         request = self._request
+        if request.decision.overruled:
+            logger.warning("%s", request.decision.overruled)
         attempts = run(
             request.candidates,
             request.cooldowns,

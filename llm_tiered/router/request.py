@@ -18,7 +18,7 @@ from ..rules.ruling import ruling
 from . import checks, stored_options
 from .candidates import ladder, order
 from .cooldowns import Cooldowns
-from .decision import DecisionInput, decide, rules_may_choose
+from .decision import DecisionInput, decide, earlier_tier, rules_may_choose
 from .failures import Problem, explain
 from .inner import SAMPLING, inner_options, last_user_text
 from .keys import fingerprint, request_key
@@ -174,7 +174,7 @@ class TieredRequest:
 
     def _in_tool_loop(self, request: DecisionInput) -> bool:
         """Whether a model has begun to answer and called tools: it goes on."""
-        continues = self.settings.tier(request.past.tier or "") is not None
+        continues = earlier_tier(request.past, self.settings) is not None
         return continues and bool(self.prompt.tool_results)
 
     def _estimate(self, request: DecisionInput) -> Estimate | None:
@@ -184,7 +184,7 @@ class TieredRequest:
         rule = request.ruling.decides
         if self._in_tool_loop(request) or (rule and rule.chooses):
             return None
-        continues = self.settings.tier(request.past.tier or "") is not None
+        continues = earlier_tier(request.past, self.settings) is not None
         if continues and request.past.source != "estimate":
             return None
         from .. import hooks

@@ -74,6 +74,22 @@ def test_rows_after_a_mistake() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("column", "error"),
+    [
+        ("local_onyl", "local_onyl: is not an option, did you mean local_only?"),
+        ("Private", "Private: is not an option, did you mean local_only in 'options'?"),
+        ("complexty", "complexty: is not an option, did you mean complexity?"),
+        ("title", None),
+        ("author", None),
+    ],
+)
+def test_column_that_looks_like_an_option(column: str, error: str | None) -> None:
+    """A column of the user's own may have any name but one that is nearly that of an option."""
+    [row] = read(json.dumps({"prompt": "a", column: True}))
+    assert (row.error if isinstance(row, BadRow) else None) == error
+
+
 def test_option_beside_the_prompt() -> None:
     """An option in the wrong place is a mistake: `local_only` must never be ignored."""
     expected = "local_only: is an option and belongs in 'options'"

@@ -286,7 +286,7 @@ def test_budget() -> None:
     """The rest of the budget is shown, and the JSON has it in dollars."""
     configure(budget={"day": 1, "month": "20.50"})
     lines = run("status").stdout.splitlines()
-    assert "budget: $1.00 of $1.00 left this day" in lines
+    assert "budget: $1.00 of $1.00 left today" in lines
     assert "budget: $20.50 of $20.50 left this month" in lines
     assert run_json("status")["budget"][0] == {
         "name": "day",

@@ -194,9 +194,17 @@ def test_conversation_with_a_tier_that_is_gone() -> None:
 
 
 def test_conversation_with_the_embedded_model() -> None:
-    """A conversation does not stay with the embedded model."""
+    """A conversation does not stay with the embedded model where nobody named it."""
     decision = decide(DecisionInput(past=Past(tier=EMBEDDED_TIER)), _settings())
     assert decision.source == "default"
+
+
+def test_conversation_that_named_the_embedded_model() -> None:
+    """A conversation stays with the embedded model if a turn named it, whatever is estimated."""
+    past = Past(tier=EMBEDDED_TIER, source="tier")
+    decision = decide(DecisionInput(past=past, estimate=_estimated(9)), _settings())
+    assert (decision.source, decision.tier) == ("conversation", EMBEDDED_TIER)
+    assert decision.model == EMBEDDED.model_id
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ async def test_cloud_is_not_asked(
     assert connections == []
 
 
+async def test_tier_that_is_overruled(
+    ask: Ask, private: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says why a tier that the request names is not the one it gets."""
+    await ask("A secret", tier="cloud", **private)
+    assert caplog.messages == ["medium instead of cloud: nothing may leave this machine"]
+
+
 async def test_no_fallback_to_the_cloud(
     ask: Ask,
     toys: Toys,
