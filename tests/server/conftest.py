@@ -61,9 +61,9 @@ def start(access: Access | None = None) -> Running:
     return Running(server, endpoints, listener.getsockname()[1], thread)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """A server for all tests, which follows the config of each."""
+    """A server for the tests of a module, which follows the config of each."""
     running = start()
     yield running
     running.end()
