@@ -38,21 +38,25 @@ def is_of_plugin(model: Any) -> bool:
 
 
 def attentive(model: Any) -> Any:
-    """Return a copy of a model of the Responses API that keeps all replies; others as they are.
+    """Return a copy of a model of the plugin that reads all replies; others as they are.
 
-    The plugin keeps a streamed reply only if it is complete: at the limit of tokens, or after a
-    failure, neither the status is known nor the tokens, which are billed.
+    Of the Responses API, the plugin keeps a streamed reply only if it is complete: at the limit of
+    tokens, or after a failure, neither the status is known nor the tokens, which are billed. A chat
+    completion that is not streamed fails without usage, which some servers do not send.
     """
-    is_own = is_of_plugin(model) and any(
-        kind.__name__ in ("Responses", "AsyncResponses") for kind in type(model).mro()
-    )
-    if not is_own or "get_client" in vars(model):
+    kinds = {kind.__name__ for kind in type(model).mro()} if is_of_plugin(model) else set()
+    responses, chat = kinds & {"Responses", "AsyncResponses"}, kinds & {"Chat", "AsyncChat"}
+    if not (responses or chat) or "get_client" in vars(model):
         return model
     copied = copy.copy(model)
 
     def get_client(*args: Any, **kwargs: Any) -> Any:
         client = model.get_client(*args, **kwargs)
-        _keep_ends(client.responses, asynchronous=kwargs.get("async_", False))
+        asynchronous = kwargs.get("async_", False)
+        if responses:
+            _keep_ends(client.responses, asynchronous=asynchronous)
+        else:
+            _check_completions(client.chat.completions, asynchronous=asynchronous)
         return client
 
     copied.get_client = get_client
@@ -91,6 +95,33 @@ def _keep_ends(responses: Any, *, asynchronous: bool) -> None:
         return _kept_async(reply) if kwargs.get("stream") else reply
 
     responses.create = keeping_async if asynchronous else keeping
+
+
+def _check_completions(completions: Any, *, asynchronous: bool) -> None:
+    """Let a client's chat completions have usage, and raise the errors that come in their place."""
+    create = completions.create
+
+    def checked(**kwargs: Any) -> Any:
+        reply = create(**kwargs)
+        return reply if kwargs.get("stream") else _with_usage(reply)
+
+    async def checked_async(**kwargs: Any) -> Any:
+        reply = await create(**kwargs)
+        return reply if kwargs.get("stream") else _with_usage(reply)
+
+    completions.create = checked_async if asynchronous else checked
+
+
+def _with_usage(reply: Any) -> Any:
+    # OpenRouter answers with an error and status 200.
+    error = getattr(reply, "error", None)
+    if isinstance(error, dict) and error:
+        raise FailedReply(error)
+    if reply.usage is None:
+        from openai.types import CompletionUsage
+
+        reply.usage = CompletionUsage.model_construct()
+    return reply
 
 
 def _kept(events: Any) -> Iterator[Any]:

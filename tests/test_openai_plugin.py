@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -113,10 +114,48 @@ def test_reply_that_failed() -> None:
     assert explain(raised.value) == Problem("The model failed", transient=True, cools_down=True)
 
 
+def completion(**fields: Any) -> Any:
+    """A chat completion that is not streamed."""
+    message = SimpleNamespace(content="Hello", tool_calls=None)
+    choices = [SimpleNamespace(message=message)]
+    reply = {"choices": choices, "usage": None, "model_dump": lambda: {"object": "x"}}
+    return SimpleNamespace(**reply | fields)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("error", [None, {"code": 502, "message": "Provider disconnected"}])
+async def test_completions(error: Any, asynchronous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A completion needs no usage, and one that is an error is none."""
+    usage = SimpleNamespace(model_construct=lambda: SimpleNamespace(model_dump=dict))
+    monkeypatch.setitem(sys.modules, "openai.types", SimpleNamespace(CompletionUsage=usage))
+
+    async def create_async(**_: Any) -> Any:
+        return completion(error=error)
+
+    create = create_async if asynchronous else lambda **_: completion(error=error)
+    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+    kind: Any = openai_models.AsyncChat if asynchronous else openai_models.Chat
+
+    class Model(kind):  # type: ignore[misc]  # one of two classes
+        def get_client(self, *_: Any, **__: Any) -> Any:
+            return client
+
+    response = attentive(Model("gpt", key="k")).prompt("Go", stream=False)
+    if error is None:
+        assert (await response.text() if asynchronous else response.text()) == "Hello"
+        assert response.output_tokens is None
+        return
+    with pytest.raises(FailedReply) as raised:
+        await response.text() if asynchronous else response.text()
+    assert explain(raised.value).transient
+
+
 @pytest.mark.parametrize("kind", [openai_models.Chat, openai_models.AsyncResponses])
 def test_requests_are_made_once(kind: Any) -> None:
     """The client of a model in a chain makes no request again."""
-    client = SimpleNamespace(max_retries=2, responses=SimpleNamespace(create=None))
+    create = SimpleNamespace(create=None)
+    chat = SimpleNamespace(completions=create)
+    client = SimpleNamespace(max_retries=2, responses=create, chat=chat)
 
     class Model(kind):  # type: ignore[misc]  # one of two classes
         def get_client(self, *_: Any, **__: Any) -> Any:
@@ -127,9 +166,9 @@ def test_requests_are_made_once(kind: Any) -> None:
 
 
 def test_others_are_left_alone() -> None:
-    """Models of the chat completions API and of other plugins need nothing."""
-    plain: list[Any] = [openai_models.Chat("gpt", key="k"), StandIn("toy")]
-    assert [attentive(each) is each for each in plain] == [True, True]
-    assert without_retries(plain[1]) is plain[1]
+    """Models of other plugins need nothing."""
+    plain: Any = StandIn("toy")
+    assert attentive(plain) is plain
+    assert without_retries(plain) is plain
     once = attentive(model(reply(None), asynchronous=False))
     assert attentive(once) is once
