@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 # mlx_lm's other parsers of formats that have no types.
 _UNTYPED = frozenset(("glm47", "laguna", "longcat", "minicpm5", "minimax_m2"))
 
+# Where calls begin, in formats of which mlx_lm's parser may lose one of several.
+_AFTER_VALUE = r"(?:\A|</{0}arg_value>)\s*(?!<{0}arg_key>)[^<\s]"
+_BEGINNINGS = {
+    "function_gemma": r"call:\w+\{",
+    "gemma4": r"call:[\w-]+\{",
+    "glm47": _AFTER_VALUE.format(""),
+    "kimi_k3": r"<\|open\|>call\s",
+    "laguna": _AFTER_VALUE.format(""),
+    "longcat": _AFTER_VALUE.format("longcat_"),
+    "minimax_m2": "<invoke name=",
+}
+# Gemma's strings.
+_STRING = re.compile(r'(<\|"\|>|<escape>).*?\1', re.DOTALL)
+
 _FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>")
 _PARAMETER = re.compile(r"\s*<parameter=([^<>\n]+)>")
 _END = re.compile(r"\s*</function>")
@@ -159,15 +173,29 @@ def _reader(parser: Callable[[str, Any], Any], name: str) -> Reader:
             {"type": "function", "function": {"name": tool, "parameters": parameters}}
             for tool, parameters in (declared if name in _UNTYPED else schemas).items()
         ]
+        if name == "longcat" and text.strip() in schemas:
+            # Its parser fails without arguments.
+            return [WrittenCall(text.strip(), {})]
         try:
             found = parser(text, specifications)
         except Exception as error:
             # Parsers fail in all kinds of ways on text that is not in their format.
             raise ValueError(str(error)) from None
         calls = [_json_call(call) for call in (found if isinstance(found, list) else [found])]
+        _refuse_lost(text, name, len(calls))
         return [_retyped(call, schemas) for call in calls] if name in _UNTYPED else calls
 
     return read
+
+
+def _refuse_lost(text: str, name: str, read: int) -> None:
+    """Raise ValueError if more calls begin in a text than mlx_lm's parser has read."""
+    begun = len(re.findall(_BEGINNINGS.get(name, r"(?!)"), _STRING.sub("", text)))
+    if begun > read:
+        raise ValueError(
+            f"{begun} calls begin in it, and {read} of them can be read: close each of them, and "
+            "write each between markers of its own"
+        )
 
 
 def _strings(schema: Mapping[str, Any]) -> dict[str, Any]:

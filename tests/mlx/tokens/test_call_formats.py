@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from mlx_lm.tool_parsers import (
+    function_gemma,
     glm47,
     json_tools,
     kimi_k2,
+    longcat,
     minimax_m2,
     qwen3_coder,
 )
@@ -148,6 +150,12 @@ GOOD: dict[str, tuple[CallFormat, str, list[ToolCall]]] = {
         "<arg_key>times</arg_key><arg_value>5</arg_value>",
         [write("5", times=5)],
     ),
+    "no arguments in another format": (form(longcat), "stop", [STOP]),
+    "a second call in a value": (
+        form(function_gemma),
+        "call:write{text:<escape>call:stop{<escape>}",
+        [write("call:stop{")],
+    ),
     "another format without types": (
         form(minimax_m2),
         '<invoke name="write"><parameter name="text">null</parameter>'
@@ -194,6 +202,17 @@ BAD: dict[str, tuple[CallFormat, str, str]] = {
     ),
     "text after tags": (TAGGED, f"{tagged('stop')} done", "expected <function=name>, not 'done'"),
     "no number": (TAGGED, tagged("write", text="a", times="few"), "'few' is not of type"),
+    "two in one": (
+        form(glm47),
+        "write<arg_key>text</arg_key><arg_value>a</arg_value>\nstop",
+        "2 calls begin in it, and 1 of them can be read",
+    ),
+    "two in one, of another format": (form(function_gemma), "call:stop{}call:stop{}", "2 calls"),
+    "one of two in another format": (
+        form(minimax_m2),
+        '<invoke name="stop"></invoke><invoke name="write"><parameter name="text">a',
+        "2 calls",
+    ),
     "not of another format": (form(kimi_k2), "write", "No tool call found"),
 }
 
