@@ -52,7 +52,7 @@ _WRONG_KEY = re.compile(
     re.IGNORECASE,
 )
 _NOT_SERVED = re.compile(
-    r"\bmodels?\b.{0,200}(?:not found|does not exist|not supported)|model_not_found"
+    r"\bmodels?\b.{0,200}(?:not found|does not exist)|model_not_found|not a valid model\b"
     r"|location is not supported|not (?:available|supported) in your (?:country|region)",
     re.IGNORECASE | re.DOTALL,
 )

@@ -92,7 +92,11 @@ REFUSALS: list[tuple[Any, Any, int, Any, dict[str, str], dict[str, Any]]] = [
      " for the API use.", code=400), {}, {"cools_down": True}),
     (by_openai, GPT, 404, services.openai("The model `gpt-0` does not exist or you do not have"
      " access to it.", "invalid_request_error", "model_not_found"), {}, {"cools_down": True}),
+    (by_openai, None, 400, {"error": {"message": "x/y is not a valid model ID", "code": 400}}, {},
+     {"cools_down": True}),
     # Requests that can't succeed
+    (by_openai, GPT, 400, services.openai("For this model, images of this type are not supported."),
+     {}, {}),
     (by_openai, GPT, 429, services.openai("Request too large for gpt-5 on tokens per min (TPM):"
      " Limit 30000, Requested 41000. The input or output tokens must be reduced in order to run"
      " successfully.", "tokens", "rate_limit_exceeded"), {}, {}),
