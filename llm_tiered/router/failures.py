@@ -221,6 +221,9 @@ def _connection_problem(error: Exception, model: _BaseModel | None) -> Problem |
         # The message quotes the header that was rejected, which may hold the key.
         reason = "the request can't be sent: is there a line break in the key?"
         return Problem(reason, key_fix(model))
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "ascii":
+        reason = "the request can't be sent: has the key a quotation mark, or another sign?"
+        return Problem(reason, key_fix(model))
     if kinds & {"TransportError", "ConnectionError"}:
         return Problem(f"the connection broke: {error}", transient=True)
     return None

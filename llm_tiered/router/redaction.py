@@ -30,7 +30,8 @@ _SHORTEST_WORD = 8
 _PART = 8
 
 # The forms of the keys of Google, OpenAI and Anthropic, Groq, xAI and Hugging Face, also with
-# their middle masked ("sk-ab***yz"), and what follows the names under which keys are sent. A digit
+# their middle masked ("sk-ab***yz"), the user and password in a URL, such as a proxy's, and what
+# follows the names under which keys are sent. A digit
 # is asked for where an ordinary word could have the same form.
 _FORMS = re.compile(
     r"\bAIza[\w-]{20,}"
@@ -38,6 +39,7 @@ _FORMS = re.compile(
     r"|\bsk-(?=[\w-]*\d)[\w-]{16,}"
     r"|\b(?:gsk_|xai-|hf_)\w{16,}"
     r"|\b(?:sk-|gsk_|xai-|hf_)[\w-]*(?:\*{3,}|…|\.{3})[\w*-]*"
+    r"|(?<=://)[^\s/@:?#]{0,100}:[^\s/@?#]{1,300}(?=@)"
     r"|(?i:(?<=bearer ))(?:(?=\S*\d)[\w.~+/=-]{12,}|[\w-]*\*{3,}[\w*-]*)"
 )
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)

@@ -331,6 +331,16 @@ def test_key_that_is_not_a_header_is_not_shown(key: str) -> None:
     assert "sesame" not in explain(caught.value, secrets=[key]).reason
 
 
+@pytest.mark.parametrize("key", ["\u201csesame-42\u201d", "sesame\u00e9"])
+def test_key_with_a_sign_that_no_header_has(key: str) -> None:
+    """Quotation marks that a page or a mail put around a key are told from other mistakes."""
+    with pytest.raises(UnicodeEncodeError) as caught:
+        httpx.get("http://127.0.0.1:9", headers={"x-goog-api-key": key})
+    problem = explain(caught.value, model=FLASH)
+    assert problem == Problem(problem.reason, KEY_FIX)
+    assert "the key" in problem.reason
+
+
 def test_request_that_is_refused_here_is_not_retried() -> None:
     """A request that the HTTP library refuses to send is not retried."""
     problem = explain(httpx.LocalProtocolError("Illegal header value b'…'"))

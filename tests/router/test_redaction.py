@@ -115,6 +115,15 @@ def test_ordinary_text_is_left_alone() -> None:
     assert [redact(text, keys) for text in ORDINARY] == list(ORDINARY)
 
 
+def test_passwords_in_urls_are_hidden() -> None:
+    """The user and password of a proxy or server are hidden, but not its name and port."""
+    text = "407 for http://user:pa55word@proxy:8080, then https://:token@service.example/v1"
+    hidden = f"407 for http://{HIDDEN}@proxy:8080, then https://{HIDDEN}@service.example/v1"
+    assert redact(text) == hidden
+    for plain in ("http://localhost:8080/a@b", "https://service.example:443/?q=a:b@c"):
+        assert redact(plain) == plain
+
+
 def test_short_keys_are_hidden_as_words() -> None:
     """A short key is hidden where it stands alone, but not within other words."""
     keys = ["hunter2", "s3cr", "password"]
