@@ -42,8 +42,9 @@ def mended(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str,
     """Return the arguments of a call, with what models often get wrong put right.
 
     Where the schema allows no string, one becomes what it stands for: models write numbers and
-    lists in quotes. Where it allows no fractions, 5.0 becomes 5, which Python distinguishes. And
-    where null does not fit, an optional argument is left out.
+    lists in quotes, and leave the quotes out of a number that is to be a string. Where it allows no
+    fractions, 5.0 becomes 5, which Python distinguishes. And where null does not fit, an optional
+    argument is left out.
     """
     wrong = _wrong(arguments, schema)
     strings = {name: arguments[name] for name in wrong if isinstance(arguments.get(name), str)}
@@ -53,6 +54,9 @@ def mended(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str,
             others = [_wrong({**values, name: value + half}, schema) for half in (-0.5, 0.5)]
             values[name] = int(value) if all(name in each for each in others) else value
     for name in _wrong(values, schema):
+        if type(values.get(name)) in (int, float):
+            quoted = {**values, name: json.dumps(values[name])}
+            values = values if name in _wrong(quoted, schema) else quoted
         is_nothing = str(values.get(name)).strip().lower() in ("", "null", "none")
         if is_nothing and name not in schema.get("required", ()):
             values.pop(name, None)

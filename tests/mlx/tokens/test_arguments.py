@@ -187,10 +187,15 @@ MENDED: list[tuple[dict[str, Any], Any, Any]] = [
     (INTEGER | {"minimum": 5}, 5.0, 5),
     (NULLABLE_INTEGER, 5.0, 5),
     (INTEGER, 5.5, 5.5),
+    # Without quotes.
+    (STRING, 10115, "10115"),
+    (STRING, 2.5, "2.5"),
+    ({"enum": ["1", "2"]}, 2, "2"),
     # What can't be mended stays, so that the error shows it.
     (INTEGER, "five", "five"),
     (INTEGER, [5], [5]),
-    (STRING, 5, 5),
+    (STRING, True, True),
+    ({"enum": ["1", "2"]}, 5, 5),
     ({"type": "strin"}, "5", "5"),
 ]
 
