@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import PromptTooLong, RequestError
 from ..tokens import checkpoints, messages, sampling
 from ..tokens.call_formats import call_format
-from ..tokens.decoding import Decoder, ToolText
+from ..tokens.decoding import Decoder, Text, ToolText
 from ..tokens.structured import compile_schema, make_constraint
 from ..tokens.thinking import thinking_after
 from ..tokens.tools import parse_calls
@@ -63,6 +63,7 @@ class RunningSequence:
             thinking=self._thinking,
             once=request.schema is not None,
             calls=call_format(model.tokenizer) if request.tools else None,
+            tools=[tool["function"]["name"] for tool in request.tools],
         )
         self._generated: list[int] = []
         self._statistics = Statistics()
@@ -196,6 +197,9 @@ class RunningSequence:
             form = call_format(self.model.tokenizer)
             return [*parse_calls(form, piece.text, self.request.tools)]
         except ValueError as error:
+            if piece.bare:
+                end = self.model.tokenizer.tool_call_end if piece.closed else ""
+                return [Text(f"{piece.text}{end}")]
             bad_call = BadToolCall(
                 text=piece.text,
                 reason=str(error),

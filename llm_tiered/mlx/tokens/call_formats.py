@@ -59,11 +59,13 @@ class CallFormat:
 
     `read` returns the calls in a text, given the schemas of the tools by name; it raises ValueError
     if it is not in this format. `is_inside_value` is whether a text ends within a value, where
-    a marker is part of the value.
+    a marker is part of the value. `bare_start` is how a call of a tool begins, if models of this
+    family are known to forget the marker before it.
     """
 
     read: Reader
     is_inside_value: Callable[[str], bool]
+    bare_start: str = ""
 
 
 def call_format(tokenizer: Any) -> CallFormat:
@@ -217,5 +219,5 @@ def _retyped(call: WrittenCall, schemas: Schemas) -> WrittenCall:
 
 _FORMATS = {
     "json_tools": CallFormat(read_json_calls, _is_inside_json_string),
-    "qwen3_coder": CallFormat(read_tagged_calls, _is_inside_parameter),
+    "qwen3_coder": CallFormat(read_tagged_calls, _is_inside_parameter, "<function={}>"),
 }

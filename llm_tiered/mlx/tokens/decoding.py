@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from .call_formats import CallFormat
     from .thinking import Thinking
 
-Channel = Literal["text", "reasoning", "tool", "end"]
+# `bare` holds a tool call without the marker before it.
+Channel = Literal["text", "reasoning", "tool", "bare", "end"]
+CALLS: tuple[Channel, ...] = ("tool", "bare")
 
 Piece: TypeAlias = "Text | Reasoning | ToolText"
 
@@ -34,11 +36,13 @@ class Reasoning:
 class ToolText:
     """A tool call as the model wrote it, without its markers.
 
-    `closed` is whether the marker that ends it is there.
+    `closed` is whether the marker that ends it is there. `bare` is whether the one before it is
+    not, so that it may be text after all.
     """
 
     text: str
     closed: bool = True
+    bare: bool = False
 
 
 class MarkerSplitter:
@@ -46,8 +50,8 @@ class MarkerSplitter:
 
     `markers` maps a channel to the markers that are looked for in its text, each with the channel
     it switches to. Text at the end is held back as long as it may be the beginning of a marker.
-    `is_inside_value` is whether a text in the channel `tool` ends inside a value, where no marker
-    counts.
+    `is_inside_value` is whether the text of a tool call ends inside a value, where no marker
+    counts. What begins the channel `bare` is part of its text.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class MarkerSplitter:
         self._markers = markers
         self._is_inside_value = is_inside_value
         self._pending = ""
-        # What the channel `tool` holds so far.
+        # What the tool call holds so far.
         self._tool_text = ""
         self.channel = channel
 
@@ -74,7 +78,7 @@ class MarkerSplitter:
             start, marker = hit
             pieces.append(self._piece(text[:start]))
             self._enter(self._markers[self.channel][marker])
-            text = text[start + len(marker) :]
+            text = text[start:] if self.channel == "bare" else text[start + len(marker) :]
         if self.channel == "end":
             self._pending = ""
             return pieces
@@ -110,14 +114,14 @@ class MarkerSplitter:
         return min(hits, key=lambda hit: (hit[0] + len(hit[1]), hit[0]), default=None)
 
     def _is_protected(self, text: str) -> bool:
-        return self.channel == "tool" and self._is_inside_value(self._tool_text + text)
+        return self.channel in CALLS and self._is_inside_value(self._tool_text + text)
 
     def _enter(self, channel: Channel) -> None:
         self.channel = channel
         self._tool_text = ""
 
     def _piece(self, text: str) -> tuple[Channel, str]:
-        if self.channel == "tool":
+        if self.channel in CALLS:
             self._tool_text += text
         return self.channel, text
 
@@ -157,10 +161,10 @@ class Decoder:
     A marker that the model has as a token counts only as that token: written in several others,
     it is text. `stop` holds the stop strings; `thinking` is whether the answer may begin with
     thoughts, and `once` whether they come only there; `calls` is the format of tool calls, if they
-    are to be recognised.
+    are to be recognised, and `tools` are the names of the tools.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an answer may consist of
         self,
         tokenizer: Any,
         stop: Sequence[str],
@@ -168,6 +172,7 @@ class Decoder:
         thinking: Thinking = "never",
         once: bool = False,
         calls: CallFormat | None = None,
+        tools: Sequence[str] = (),
     ) -> None:
         self.called_in_thoughts = False
         """Whether a tool call began inside the thoughts, where it is not carried out."""
@@ -175,10 +180,14 @@ class Decoder:
         self._think_start = tokenizer.think_start
         self._call_start = tokenizer.tool_call_start_tokens if calls else None
         self._markers = _markers(tokenizer, stop, thinking, once=once, tools=calls is not None)
+        if calls and calls.bare_start:
+            starts = map(calls.bare_start.format, tools)
+            self._markers.texts["text"].update(dict.fromkeys(starts, "bare"))
         channel: Channel = "reasoning" if thinking == "open" else "text"
         protection = [calls.is_inside_value] if calls else []
         self._splitter = MarkerSplitter(self._markers.texts, channel, *protection)
         self._tool_text: str | None = None
+        self._is_bare = False
         self._is_answering = False
         # Thoughts in the middle of an answer, until they end.
         self._aside: str | None = None
@@ -217,7 +226,7 @@ class Decoder:
         parts = self._splitter.push(self._detokenizer.last_segment)
         pieces = self._pieces([*parts, self._splitter.flush()])
         if self._tool_text is not None:
-            pieces.append(ToolText(self._tool_text, closed=False))
+            pieces.append(ToolText(self._tool_text, closed=False, bare=self._is_bare))
         if self._aside is not None:
             # They never ended, so the answer only mentions the marker.
             pieces.append(Text(f"{self._think_start}{self._aside}"))
@@ -226,9 +235,9 @@ class Decoder:
     def _pieces(self, parts: list[tuple[Channel, str]]) -> list[Piece]:
         pieces: list[Piece] = []
         for channel, text in parts:
-            if channel != "tool" and self._tool_text is not None:
-                pieces.append(ToolText(self._tool_text))
-                self._tool_text, self._strip_next = None, True
+            if channel not in CALLS and self._tool_text is not None:
+                pieces.append(ToolText(self._tool_text, bare=self._is_bare))
+                self._tool_text, self._strip_next = None, not self._is_bare
             if channel != "reasoning" and self._aside is not None:
                 if self._aside:
                     pieces.append(Reasoning(self._aside))
@@ -239,7 +248,8 @@ class Decoder:
                 self._strip_next = True
                 if text:
                     pieces.append(Reasoning(text))
-            elif channel == "tool":
+            elif channel in CALLS:
+                self._is_bare = channel == "bare"
                 self._tool_text = (self._tool_text or "") + text
             else:
                 answer = text.lstrip() if self._strip_next else text
@@ -260,5 +270,6 @@ def _markers(
         markers.add("reasoning", "text", tokenizer.think_end, tokenizer.think_end_tokens)
     if tools:
         markers.add("text", "tool", tokenizer.tool_call_start, tokenizer.tool_call_start_tokens)
-        markers.add("tool", "text", tokenizer.tool_call_end, tokenizer.tool_call_end_tokens)
+        for channel in CALLS:
+            markers.add(channel, "text", tokenizer.tool_call_end, tokenizer.tool_call_end_tokens)
     return markers
