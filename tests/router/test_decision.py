@@ -188,23 +188,16 @@ def test_default_complexity_is_named() -> None:
 
 def test_conversation_with_a_tier_that_is_gone() -> None:
     """A conversation whose tier was removed from the config starts over with the default."""
-    request = DecisionInput(past=Past(tier="huge", complexity=9))
-    decision = decide(request, _settings())
+    decision = decide(DecisionInput(past=Past(tier="huge", complexity=9)), _settings())
     assert (decision.source, decision.tier, decision.complexity) == ("default", "medium", 5)
 
 
 def test_conversation_with_the_embedded_model() -> None:
-    """A conversation does not stay with the embedded model where nobody named it."""
-    decision = decide(DecisionInput(past=Past(tier=EMBEDDED_TIER)), _settings())
-    assert decision.source == "default"
-
-
-def test_conversation_that_named_the_embedded_model() -> None:
-    """A conversation stays with the embedded model if a turn named it, whatever is estimated."""
-    past = Past(tier=EMBEDDED_TIER, source="tier")
-    decision = decide(DecisionInput(past=past, estimate=_estimated(9)), _settings())
-    assert (decision.source, decision.tier) == ("conversation", EMBEDDED_TIER)
-    assert decision.model == EMBEDDED.model_id
+    """A conversation stays with the embedded model only if a turn named it, despite estimates."""
+    for past in (Past(tier=EMBEDDED_TIER), Past(tier=EMBEDDED_TIER, source="tier")):
+        decision = decide(DecisionInput(past=past, estimate=_estimated(9)), _settings())
+        stays = decision.source == "conversation" and decision.model == EMBEDDED.model_id
+        assert stays is (past.source == "tier")
 
 
 @pytest.mark.parametrize(
@@ -320,9 +313,8 @@ def test_cloud_tier_that_is_asked_for_stays_here_with_local_only() -> None:
 def test_rollback_is_named() -> None:
     """The reason names FORCE_LOCAL_LLM=false when it sends a request to the cloud."""
     decision = decide(DecisionInput(complexity=2), _settings(force_local=False))
-    assert decision.reason == (
-        "complexity 2, and small covers 1-4; FORCE_LOCAL_LLM=false, so it goes to cloud"
-    )
+    rollback = "FORCE_LOCAL_LLM=false, so it goes to cloud"
+    assert decision.reason == f"complexity 2, and small covers 1-4; {rollback}"
 
 
 def test_private_request_without_local_tiers() -> None:
