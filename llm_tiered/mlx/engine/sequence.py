@@ -11,7 +11,7 @@ from ..tokens.call_formats import call_format
 from ..tokens.decoding import Decoder, Text, ToolText
 from ..tokens.structured import compile_schema, make_constraint
 from ..tokens.thinking import thinking_after
-from ..tokens.tools import parse_calls
+from ..tokens.tools import UnreadableCall, parse_calls
 from .kv import PLAIN
 from .requests import BadToolCall, Prefill
 from .sequence_cache import SequenceCache
@@ -197,7 +197,7 @@ class RunningSequence:
             form = call_format(self.model.tokenizer)
             return [*parse_calls(form, piece.text, self.request.tools)]
         except ValueError as error:
-            if piece.bare:
+            if piece.bare and isinstance(error, UnreadableCall):
                 end = self.model.tokenizer.tool_call_end if piece.closed else ""
                 return [Text(f"{piece.text}{end}")]
             bad_call = BadToolCall(

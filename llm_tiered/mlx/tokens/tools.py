@@ -26,6 +26,10 @@ class ToolCall:
     arguments: Mapping[str, Any]
 
 
+class UnreadableCall(ValueError):
+    """A text is not in the format in which the model writes tool calls."""
+
+
 def specification(tool: llm.Tool) -> dict[str, Any]:
     """Return a tool in the form that chat templates expect, which is that of OpenAI's API."""
     function = {
@@ -68,13 +72,14 @@ def parse_calls(
     """Return the tool calls that a model wrote between two markers, at least one.
 
     Raises ValueError, with a reason that the model can act on, if the text is not in the model's
-    format, a tool is not among the specifications, or arguments don't fit the tool's schema.
+    format (UnreadableCall), a tool is not among the specifications, or arguments don't fit the
+    tool's schema.
     """
     schemas = {spec["function"]["name"]: spec["function"]["parameters"] for spec in specifications}
     try:
         written = call_format.read(text, schemas)
     except ValueError as error:
-        raise ValueError(f"this is not a valid tool call: {error}") from None
+        raise UnreadableCall(f"this is not a valid tool call: {error}") from None
     return [_checked(call, schemas) for call in written]
 
 

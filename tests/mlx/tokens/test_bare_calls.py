@@ -22,7 +22,6 @@ MADE = {
     f"{CALL}\n</tool_call>": "Done.",
     f"I add it.\n{CALL}\n</tool_call>": "I add it.\nDone.",
     f"<tool_call>\n{CALL}\n</tool_call>\n": "Done.",
-    CALL.replace("1", "1 </tool_call>"): None,
 }
 TEXTS = (
     "Write `<function=add>` first.",
@@ -33,7 +32,7 @@ TEXTS = (
 
 
 def test_calls_without_the_first_marker(tmp_path: Path, scripts: Scripts) -> None:
-    """A call of one of the tools is made if it is whole; what is no call stays text."""
+    """A call of one of the tools is made if it is whole, or returned; anything else stays text."""
     folder = build("qwen3", tmp_path / "qwen3", layers=1, context=2048)
     (folder / "chat_template.jinja").write_text(CODER_TEMPLATE)
     model = local_model(folder, "mlx/bare-calls")
@@ -45,10 +44,13 @@ def test_calls_without_the_first_marker(tmp_path: Path, scripts: Scripts) -> Non
 
     for said, expected in MADE.items():
         scripts.say(said)
-        if expected:
-            scripts.say("Done.")
-        assert model.chain("Add 1.", tools=[add]).text() == (expected or said), said
-    assert numbers == [1] * 4
+        scripts.say("Done.")
+        assert model.chain("Add 1.", tools=[add]).text() == expected
+    scripts.say(CALL.replace("1", "one </tool_call>"))
+    scripts.say(CALL)
+    scripts.say("Done.")
+    assert model.chain("Add 1.", tools=[add]).text() == "Done."
+    assert numbers == [1] * 5
     for said in TEXTS:
         scripts.say(said)
         assert model.chain("How?", tools=[add]).text() == said
@@ -56,4 +58,4 @@ def test_calls_without_the_first_marker(tmp_path: Path, scripts: Scripts) -> Non
         assert model.prompt("How?").text() == said
     scripts.say(CALL)
     assert model.prompt("How?").text() == CALL
-    assert numbers == [1] * 4
+    assert numbers == [1] * 5
