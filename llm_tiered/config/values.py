@@ -107,5 +107,5 @@ def _parse_size(value: Any, parse: Any) -> Any:
         raise ValueError(f"found {value!r}, expected {_A_SIZE.text}") from None
 
 
-# Less than a megabyte must be a number without its unit.
-Size = Annotated[Annotated[ByteSize, Field(ge=10**6)] | None, WrapValidator(_parse_size), _A_SIZE]
+# Less than a kilobyte must be a number without its unit.
+Size = Annotated[Annotated[ByteSize, Field(ge=10**3)] | None, WrapValidator(_parse_size), _A_SIZE]

@@ -43,6 +43,8 @@ def _unmatched(text: str) -> str:
     for token in document["added_tokens"]:
         if not _BYTE.fullmatch(token["content"]):
             names[token["content"]] = token["content"] = f"\ufdd0{token['id']}\ufdd0"
+            # llguidance knows by the form of a name that it is not text; this one has another form.
+            token["special"] = True
     _rename(document["model"], names)
     return json.dumps(document, ensure_ascii=False)
 

@@ -57,6 +57,26 @@ def wrapped(name: str) -> Any:
     return TokenizerWrapper(hub)
 
 
+def allowed_by(matcher: Any) -> list[int]:
+    """Return the tokens that a mask allows next."""
+    bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+    allowed: list[int] = np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist()
+    return allowed
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_no_added_token_in_a_string(name: str) -> None:
+    """A string of any text is written without added tokens, special or not."""
+    tokenizer = wrapped(name)
+    view = make_tokenizer(tokenizer, len(tokenizer.get_vocab()))
+    matcher = compile_schema({"type": "string"}, view).matcher
+    quote = tokenizer.encode('"', add_special_tokens=False)
+    assert matcher.consume_tokens(matcher.compute_ff_tokens() or quote)
+    allowed = allowed_by(matcher)
+    assert len(allowed) > 20
+    assert tokenizer.added_tokens_decoder.keys().isdisjoint(allowed)
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_names_of_added_tokens(name: str) -> None:
     """JSON can contain the names of all added tokens, written in others."""
@@ -67,8 +87,7 @@ def test_names_of_added_tokens(name: str) -> None:
         matcher = compile_schema({"const": f"a{token.content}"}, view).matcher
         tokens: list[int] = []
         while not matcher.is_accepting():
-            bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
-            allowed = np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist()
+            allowed = allowed_by(matcher)
             assert added.keys().isdisjoint(allowed)
             following = matcher.compute_ff_tokens() or allowed[:1]
             assert following, f"nothing may follow {tokenizer.decode(tokens)!r}"
