@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def with_strict_clients(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with clients that raise for an error status as its global `httpx`.
 
-    What is no plain function, or does not use that name, is returned as it is.
+    Anything that is not a plain function, or does not use that name, is returned unchanged.
     """
     if not isinstance(function, FunctionType) or "httpx" not in function.__code__.co_names:
         return function

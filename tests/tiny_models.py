@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tests.chat_templates import (
@@ -105,22 +105,6 @@ _FORMATS: dict[Family, _Format] = {
         template=QWEN3_TEMPLATE,
         rope_theta=1e6,
     ),
-    "qwen3_next": _Format(
-        architecture="Qwen3NextForCausalLM",
-        special=_CHATML,
-        added=(
-            "<tool_call>",
-            "</tool_call>",
-            "<tool_response>",
-            "</tool_response>",
-            "<think>",
-            "</think>",
-        ),
-        turn_end="<|im_end|>",
-        eos=("<|im_end|>", "<|endoftext|>"),
-        template=QWEN3_TEMPLATE,
-        rope_theta=1e7,
-    ),
     "gemma3_text": _Format(
         architecture="Gemma3ForCausalLM",
         special=("<|endoftext|>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
@@ -131,6 +115,9 @@ _FORMATS: dict[Family, _Format] = {
         rope_theta=1e6,
     ),
 }
+_FORMATS["qwen3_next"] = replace(
+    _FORMATS["qwen3"], architecture="Qwen3NextForCausalLM", rope_theta=1e7
+)
 
 # Only the last one of each two or four layers has full attention. The others have linear attention,
 # or a short sliding window.

@@ -145,7 +145,7 @@ class Exchange:
         record = self._record(ttft_ms, cache_key=cache_key)
         self._response.response_json = record.to_json(inner.response_json)
         if cut_off and not max_tokens(inner.prompt.options):
-            # Whoever set a limit expects this.
+            # A user who set a limit expects this.
             logger.warning("the answer of %s is cut off (raise max_tokens)", candidate.model)
 
     def _first_output(self) -> Generator[Any, Any, Candidate]:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 
 from llm_tiered.errors import AllTiersFailed, BrokenAnswer, EmptyAnswer, IncompleteAnswer
+from tests.mlx.calculator import Calculator
 from tests.mlx.models import async_local_model, details, local_model
 from tests.tiny_models import build
 
@@ -55,23 +56,6 @@ def tiered(folders: dict[str, Path], config_file: Path) -> llm.Model:
 def call(name: str, **arguments: Any) -> str:
     """Return a tool call as a model writes it."""
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
-
-
-class Calculator:
-    """A tool that records the arguments of its calls."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-
-    def double(self, number: int) -> int:
-        """Twice the number."""
-        self.numbers.append(number)
-        return 2 * number
-
-    @property
-    def tools(self) -> list[Any]:
-        """The tool in llm's form."""
-        return [llm.Tool.function(self.double)]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # mlx_lm's other parsers of formats that have no types.
 _UNTYPED = frozenset(("glm47", "laguna", "longcat", "minicpm5", "minimax_m2"))
 
-# Where calls begin, in formats of which mlx_lm's parser may lose one of several.
+# Where calls begin, in the formats whose parser in mlx_lm may lose one of several calls.
 _AFTER_VALUE = r"(?:\A|</{0}arg_value>)\s*(?!<{0}arg_key>)[^<\s]"
 _BEGINNINGS = {
     "function_gemma": r"call:\w+\{",

@@ -141,7 +141,7 @@ def _overlap(text: str, marker: str) -> int:
 
 
 class Markers:
-    """What switches from one channel to another: tokens, and texts that are no single token."""
+    """What switches from one channel to another: tokens, and texts of several tokens."""
 
     def __init__(self, stop: Sequence[str]) -> None:
         self.texts: dict[Channel, dict[str, Channel]] = {"text": dict.fromkeys(stop, "end")}

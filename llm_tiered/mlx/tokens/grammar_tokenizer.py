@@ -38,7 +38,7 @@ def _unmatched(text: str) -> str:
     (findings/llguidance-added-tokens.sh).
     """
     document: Any = json.loads(text)
-    # They begin and end with a code point that is no character.
+    # They begin and end with a code point that is not a character.
     names: dict[str, str] = {}
     for token in document["added_tokens"]:
         if not _BYTE.fullmatch(token["content"]):

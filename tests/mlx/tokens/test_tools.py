@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from llm.cli import cli
 
 from tests.chat_templates import CODER_TEMPLATE, QWEN2_TEMPLATE
+from tests.mlx.calculator import Calculator
 from tests.mlx.models import local_model
 from tests.tiny_models import build
 
@@ -101,23 +102,6 @@ def call(name: str, **arguments: Any) -> str:
     """Return a tool call as a model writes it."""
     body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     return f"<tool_call>\n{body}\n</tool_call>"
-
-
-class Calculator:
-    """A tool that records the arguments of its calls."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-
-    def double(self, number: int) -> int:
-        """Twice the number."""
-        self.numbers.append(number)
-        return 2 * number
-
-    @property
-    def tools(self) -> list[Any]:
-        """The tool in llm's form."""
-        return [llm.Tool.function(self.double)]
 
 
 @pytest.fixture
