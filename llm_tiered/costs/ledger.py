@@ -18,6 +18,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TieredError
+from ..log.database import connect_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -122,10 +123,7 @@ class Ledger:
 
     def __enter__(self) -> Ledger:
         with self._errors_explained():
-            if not self.path.exists():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.touch(mode=0o600)
-            self._database = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+            self._database = connect_own(self.path, PATIENCE)
         try:
             self._prepare()
         except BaseException:
