@@ -15,6 +15,7 @@ A package registers its hooks under the entry point group `llm_tiered`:
 from __future__ import annotations
 
 import logging
+import traceback
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def estimate(prompt: llm.Prompt) -> Estimate | None:
     try:
         result = manager().hook.estimate_complexity(prompt=prompt)
     except Exception as error:  # someone else's code, and the request can do without it
-        logger.warning("a plugin's estimate_complexity failed: %s", _brief(error))
+        logger.warning("%s", _describe("estimate_complexity", error))
         return None
     if result is None:
         return None
@@ -91,9 +92,19 @@ def veto(tier: str, model: str, prompt: llm.Prompt) -> str | None:
     try:
         reason = manager().hook.veto_tier(tier=tier, model=model, prompt=prompt)
     except Exception as error:
-        return f"a plugin's veto_tier failed: {_brief(error)}"
+        return _describe("veto_tier", error)
     return None if reason is None else str(reason)
 
 
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _describe(hook: str, error: Exception) -> str:
+    """Say which plugin's hook failed, and why."""
+    reason = f"{type(error).__name__}: {error}"
+    try:
+        implementations = getattr(manager().hook, hook).get_hookimpls()
+    except Exception:  # the same error again, from loading the plugins
+        return f"a plugin can't be loaded: {reason}"
+    called = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    for each in implementations:
+        if getattr(each.function, "__code__", None) in called:
+            return f"{each.plugin_name}'s {hook} failed: {reason}"
+    return f"a plugin's {hook} failed: {reason}"

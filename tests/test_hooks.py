@@ -33,8 +33,8 @@ def plug() -> Iterator[Callable[[Any], None]]:
     plugins = []
 
     def add(plugin: Any) -> None:
-        hooks.manager().register(plugin)
         plugins.append(plugin)
+        hooks.manager().register(plugin, name=f"plugin-{len(plugins)}")
 
     yield add
     for plugin in plugins:
@@ -116,6 +116,7 @@ async def test_wrong_plugin(
     assert response.response_json["tiered"]["source"] == "estimate"
     [(_, level, message)] = caplog.record_tuples
     assert level == logging.WARNING
+    assert ("plugin-1's" if isinstance(wrong, Exception) else "a plugin's") in message
     assert "estimate_complexity" in message
     assert "broken" in message or repr(wrong) in message
 
@@ -137,11 +138,11 @@ async def test_veto(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
 
 
 async def test_failing_veto(ask: Ask, toys: Toys, plug: Callable[[Any], None]) -> None:
-    """A plugin whose veto_tier fails keeps the prompt from the tier."""
+    """A plugin whose veto_tier fails keeps the prompt from the tier, and is named."""
     plug(ConstantPlugin(ValueError("broken"), veto="medium"))
     response = await ask("Hello", tier="medium")
     first, second = response.response_json["tiered"]["attempts"]
-    assert first["reason"] == "a plugin's veto_tier failed: ValueError: broken"
+    assert first["reason"] == "plugin-1's veto_tier failed: ValueError: broken"
     assert second["tier"] == "small"
     assert toys.medium.prompts == []
 
@@ -172,6 +173,16 @@ def installed_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     yield
     hooks.manager.cache_clear()
     sys.modules.pop("contracts", None)
+
+
+def test_plugin_that_cannot_be_loaded(
+    installed_example: None, user_path: Path, tmp_path: Path
+) -> None:
+    """While a plugin can't be imported, it may have had an objection to any tier."""
+    (tmp_path / "contracts.py").write_text("import nonsense_that_does_not_exist")
+    route = run_json("route", "-o", "tier", "medium", "Hello")
+    reason = "a plugin can't be loaded: ModuleNotFoundError: No module named"
+    assert all(reason in step["reason"] for step in route["chain"])
 
 
 def test_example_as_an_installed_distribution(installed_example: None, user_path: Path) -> None:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 
 from .sections import Config, sections
-from .values import Words
+from .values import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pydantic.fields import FieldInfo
-
-_TYPES: dict[Any, str] = {
-    bool: "true or false",
-    str: "text",
-    Path: "a folder",
-}
 
 # What comes between the name of a section and those of its keys, by the section's type.
 _SEPARATORS: dict[Any, str] = {tuple: "[].", dict: ".NAME."}
@@ -58,7 +49,7 @@ def config_keys() -> list[ConfigKey]:
 
 def _key(name: str, field: FieldInfo, default: Any) -> ConfigKey:
     written = None if field.is_required() else _as_yaml(default)
-    return ConfigKey(name, _values(field), written, field.description or "")
+    return ConfigKey(name, in_words(field), written, field.description or "")
 
 
 def _as_yaml(value: Any) -> str:
@@ -70,17 +61,3 @@ def _as_yaml(value: Any) -> str:
         value = {name: part for name, part in value.items() if part is not None}
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1 << 16)
     return text.strip().removesuffix("...").strip()
-
-
-def _values(field: FieldInfo) -> str:
-    for item in field.metadata:
-        if isinstance(item, Words):
-            return item.text
-    if get_origin(field.annotation) is Literal:
-        return _either(get_args(field.annotation))
-    [kind] = {*(get_args(field.annotation) or [field.annotation])} - {type(None)}
-    return _TYPES[kind]
-
-
-def _either(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -15,8 +15,10 @@ from ..wording import did_you_mean
 from .file import parse, user_aliases
 from .sections import Config, Tier, sections
 from .terms import HIGHEST
+from .values import in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -129,7 +131,16 @@ def _describe(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: found {error['input']!r}; {message[0].lower()}{message[1:]}"
+    return f"{key}: found {error['input']!r}, expected {_expected(error['loc'])}"
+
+
+def _expected(loc: Sequence[str | int]) -> str:
+    """The values that a key allows, in words; `loc` is where pydantic found another one."""
+    section = sections().get(str(loc[0]), Config) if loc[1:] else Config
+    fields = {field.alias or name: field for name, field in section.model_fields.items()}
+    known = [fields[str(part)] for part in loc if part in fields]
+    # Where there is none, a key itself is the mistake: a number, for example.
+    return in_words(known[-1]) if known else "a name"
 
 
 def _names(section: type[BaseModel]) -> list[str]:

@@ -5,17 +5,40 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BeforeValidator, ByteSize, Field, WrapValidator
 
 from .terms import HIGHEST, LOWEST
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 class Words(NamedTuple):
     """The values that a config key allows, in words for errors and the documentation."""
 
     text: str
+
+
+_TYPES: dict[Any, str] = {
+    bool: "true or false",
+    str: "text",
+    Path: "a folder",
+}
+
+
+def in_words(field: FieldInfo) -> str:
+    """Return the values that a key allows, in words."""
+    for item in field.metadata:
+        if isinstance(item, Words):
+            return item.text
+    if get_origin(field.annotation) is Literal:
+        *words, last = get_args(field.annotation)
+        return f"{', '.join(words)} or {last}"
+    [kind] = {*(get_args(field.annotation) or [field.annotation])} - {type(None)}
+    return _TYPES[kind]
 
 
 Complexity = Annotated[int, Words("a whole number from 1 to 10")]

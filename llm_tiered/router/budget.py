@@ -180,8 +180,8 @@ def _warn(limit: Limit) -> None:
     if (limit.name, since) not in _warned:
         _warned.add((limit.name, since))
         logger.warning(
-            "%s of the budget of %s for this %s is spent",
+            "%s of the budget of %s for %s is spent",
             dollars(limit.spent),
             dollars(limit.limit),
-            limit.name,
+            "today" if limit.name == "day" else "this month",
         )

@@ -131,7 +131,7 @@ def test_check_of_a_valid_config(tiny_tiers: Path) -> None:
         ("tiers: [\n- a", "line 2, column 1: not valid YAML"),
         ("- a\n- b", "found list, expected keys and values"),
         ("falback: any", "falback: unknown key, did you mean fallback?"),
-        ("fallback: sometimes", "fallback: found 'sometimes'; input should be 'any', 'local'"),
+        ("fallback: sometimes", "fallback: found 'sometimes', expected any, local or none"),
         ("default_complexity: 11", "default_complexity: found 11"),
         ("tasks: {juggling: 11}", "tasks.juggling.complexity: found 11, expected 1 to 10"),
         ("tiers: [{name: a, complexity: 1-9, model: phi}]", "no tier covers complexity 10"),

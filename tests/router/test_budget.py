@@ -118,7 +118,7 @@ async def test_warning_at_four_fifths(
     for _ in range(2):
         gemini.answer(httpx_mock, *gemini.says("Hello"))
         await ask("Hello", complexity=9, max_tokens=100)
-    assert caplog.messages == ["$0.85 of the budget of $1.00 for this day is spent"]
+    assert caplog.messages == ["$0.85 of the budget of $1.00 for today is spent"]
 
 
 async def test_other_days_are_over(
