@@ -131,16 +131,16 @@ def _describe(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: found {error['input']!r}, expected {_expected(error['loc'])}"
+    if error["type"].endswith(("_type", "_parsing", "_mismatch", "literal_error", "from_float")):
+        return f"{key}: found {error['input']!r}, expected {_expected(error['loc'])}"
+    return f"{key}: found {error['input']!r}; {message[0].lower()}{message[1:]}"
 
 
 def _expected(loc: Sequence[str | int]) -> str:
-    """The values that a key allows, in words; `loc` is where pydantic found another one."""
+    """The values that the key at a place in the file allows, in words."""
     section = sections().get(str(loc[0]), Config) if loc[1:] else Config
     fields = {field.alias or name: field for name, field in section.model_fields.items()}
-    known = [fields[str(part)] for part in loc if part in fields]
-    # Where there is none, a key itself is the mistake: a number, for example.
-    return in_words(known[-1]) if known else "a name"
+    return in_words(next(fields[str(part)] for part in reversed(loc) if part in fields))
 
 
 def _names(section: type[BaseModel]) -> list[str]:
