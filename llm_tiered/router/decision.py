@@ -33,7 +33,7 @@ class DecisionInput:
     `past` is the conversation so far. `estimate` is the estimated complexity; without one,
     `default_complexity` applies. `fallback` is None where the config decides. `text` is the user's
     last message: a rollout picks its share of requests by a hash of it. `ruling` is what the rules
-    of the config say.
+    of the config say. `has_tool_results` is whether the request brings what tools returned.
     """
 
     complexity: int | None = None
@@ -45,6 +45,7 @@ class DecisionInput:
     estimate: Estimate | None = None
     text: str = ""
     ruling: Ruling = NO_RULING
+    has_tool_results: bool = False
 
     @property
     def is_explicit(self) -> bool:
@@ -156,13 +157,23 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
 def rules_may_choose(request: DecisionInput, settings: Settings) -> bool:
     """Whether it is left to the rules where a request goes.
 
-    It is not if the request says so itself, or did so earlier in the conversation.
+    It is not if the request says so itself, or did so earlier in the conversation, or if a model
+    has begun to answer and called tools.
     """
     past = request.past
     continues = earlier_tier(past, settings) is not None
-    return not request.is_explicit and (
-        not continues or past.source in ("rule", "estimate", "default")
-    )
+    if request.is_explicit or (continues and request.has_tool_results):
+        return False
+    return not continues or past.source in ("rule", "estimate", "default")
+
+
+def needs_estimate(request: DecisionInput, settings: Settings) -> bool:
+    """Whether it is left to an estimate where a request goes: its rules don't choose, either."""
+    rule = request.ruling.decides
+    if request.is_explicit or not settings.config.estimate or (rule and rule.chooses):
+        return False
+    continues = earlier_tier(request.past, settings) is not None
+    return not continues or (request.past.source == "estimate" and not request.has_tool_results)
 
 
 def named_tier(name: str, settings: Settings) -> Tier:

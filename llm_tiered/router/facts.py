@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mimetypes
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from llm.parts import AttachmentPart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
@@ -17,12 +17,26 @@ from .inner import last_user_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import time
 
     import llm
     from llm.models import Attachment, _BaseConversation
     from llm.parts import Part
 
     from ..config.rules import Rule
+
+
+class Circumstances(NamedTuple):
+    """What a request's messages don't tell: the names in it, and the time of day.
+
+    `fragments` are the names of this message's fragments, `all_fragments` those of the
+    conversation, `templates` the names after `llm -t`.
+    """
+
+    now: time
+    fragments: Sequence[str] = ()
+    all_fragments: Sequence[str] = ()
+    templates: Sequence[str] = ()
 
 
 def facts_of(
@@ -33,23 +47,32 @@ def facts_of(
     No server is asked for the type of an attachment.
     """
     asked = {name for rule in rules for name in rule.on_request}
-    messages = instructions.as_sent(prompt)
-    parts = [part for message in messages for part in message.parts]
     named = "fragments" in asked
     earlier = [each.prompt for each in conversation.responses] if conversation and named else []
+    circumstances = Circumstances(
+        now=datetime.now().time(),
+        fragments=_names([prompt]) if named else (),
+        all_fragments=_names([prompt, *earlier]) if named else (),
+        templates=_templates() if "template" in asked else (),
+    )
+    return facts_in(prompt, circumstances, rules)
+
+
+def facts_in(prompt: llm.Prompt, circumstances: Circumstances, rules: Sequence[Rule]) -> RuleFacts:
+    """Return what the rules can know about a request that may have been made long ago."""
+    typed = any("attachments" in rule.on_request for rule in rules)
+    messages = instructions.as_sent(prompt)
+    parts = [part for message in messages for part in message.parts]
     attached = [file for part in parts for file in _attachments(part)]
     return RuleFacts(
         text=last_user_text(prompt),
         sent=[text for part in parts for text in _texts(part) if text],
         system=instructions.in_force(messages),
-        fragments=_names([prompt]) if named else (),
-        all_fragments=_names([prompt, *earlier]) if named else (),
-        templates=_templates() if "template" in asked else (),
-        attached=[*map(_file, prompt.attachments)] if "attachments" in asked else (),
-        all_attached=[*map(_file, attached)] if "attachments" in asked else (),
+        attached=[*map(_file, prompt.attachments)] if typed else (),
+        all_attached=[*map(_file, attached)] if typed else (),
         tools=[tool.name for tool in prompt.tools],
         schema=bool(prompt.schema),
-        now=datetime.now().time(),
+        **circumstances._asdict(),
     )
 
 

@@ -18,7 +18,8 @@ from ..rules.ruling import ruling
 from . import checks, stored_options
 from .candidates import ladder, order
 from .cooldowns import Cooldowns
-from .decision import DecisionInput, decide, earlier_tier, rules_may_choose
+from .decision import DecisionInput, decide, needs_estimate, rules_may_choose
+from .estimation import estimate_of
 from .failures import Problem, explain
 from .inner import SAMPLING, inner_options, last_user_text
 from .keys import fingerprint, request_key
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseConversation, _BaseModel, _BaseResponse
 
-    from ..estimator import Estimate
     from ..log.record import Attempt
     from ..rules.explain import RuleOutcome
     from ..rules.ruling import Ruling
@@ -146,11 +146,13 @@ class TieredRequest:
             local_only=stored_options.local_only(options.local_only),
             fallback=options.fallback,
             past=past_of(self.conversation, self.prompt.messages),
+            has_tool_results=bool(self.prompt.tool_results),
         )
         if self.settings.config.rules:
             said = replace(said, ruling=self._ruling(said))
-        estimate = self._estimate(said)
-        return replace(said, estimate=estimate) if estimate else said
+        if needs_estimate(said, self.settings):
+            said = replace(said, estimate=estimate_of(self.prompt))
+        return said
 
     def explain_rules(self) -> list[RuleOutcome]:
         """What became of each rule of the config, and why."""
@@ -165,40 +167,11 @@ class TieredRequest:
 
         rules = self.settings.config.rules
         self._facts = facts_of(self.prompt, self.conversation, rules)
-        in_loop = self._in_tool_loop(request)
-        self._rules_choose = not in_loop and rules_may_choose(request, self.settings)
+        self._rules_choose = rules_may_choose(request, self.settings)
         # What had to stay here stays, whatever the rules are now.
         forbids = any(rule.forbid for rule in rules)
         earlier = rules_of(self.conversation) if forbids else ()
         return ruling(rules, self._facts, choose=self._rules_choose, earlier=earlier)
-
-    def _in_tool_loop(self, request: DecisionInput) -> bool:
-        """Whether a model has begun to answer and called tools: it goes on."""
-        continues = earlier_tier(request.past, self.settings) is not None
-        return continues and bool(self.prompt.tool_results)
-
-    def _estimate(self, request: DecisionInput) -> Estimate | None:
-        """The estimate of the complexity, or None where something else decides."""
-        if request.is_explicit or not self.settings.config.estimate:
-            return None
-        rule = request.ruling.decides
-        if self._in_tool_loop(request) or (rule and rule.chooses):
-            return None
-        continues = earlier_tier(request.past, self.settings) is not None
-        if continues and request.past.source != "estimate":
-            return None
-        from .. import hooks
-        from ..estimator import current, estimate
-
-        prompt = self.prompt
-        return hooks.estimate(prompt) or estimate(
-            last_user_text(prompt),
-            messages=prompt.messages,
-            attachments=len(prompt.attachments),
-            tools=len(prompt.tools),
-            schema=prompt.schema is not None,
-            coefficients=current(),
-        )
 
     def _escalates(self) -> bool:
         """Whether weak answers go a tier up: the request decides, else its task, else its tier."""
