@@ -33,7 +33,7 @@ MODEL_LIBRARIES = {
 # The modules at the bottom, lowest first: each may import those before it.
 LEAVES = (
     *("errors", "atomic", "wording", "paths", "patterns", "schema_drafts", "json_schema"),
-    *("strict_http", "gemini", "openai_plugin", "endings", "instructions", "svg"),
+    *("strict_http", "gemini", "openai_plugin", "endings", "instructions", "svg", "logprobs"),
 )
 
 # What each other room may import: itself, the leaves, and these rooms and modules.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 from llm.parts import StreamEvent
 
-from .. import json_schema
+from .. import json_schema, logprobs
 from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
 from .engine.requests import BadToolCall, Done, Event, Failed, GenerationRequest, Prefill
 from .progress import PrefillBar
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llm.models import _BaseResponse
 
     from .engine.requests import Limit
+    from .tokens.logprobs import TokenLogprob
 
 THINK_NOT = "ask again, or set thinking to 0"
 
@@ -34,6 +35,7 @@ class AnswerStream:
         self._prompt = prompt
         self._response = response
         self._text = ""
+        self._logprobs: list[dict[str, Any]] = []
         self._thinks = False
         self._calls: list[ToolCall] = []
         self._bad_call: BadToolCall | None = None
@@ -51,7 +53,9 @@ class AnswerStream:
         self._bar.close()
         if isinstance(event, Text):
             self._text += event.text
-            return [StreamEvent(type="text", chunk=event.text)]
+            tokens = [_described(token) for token in event.logprobs]
+            self._logprobs += tokens
+            return [logprobs.TextEvent(type="text", chunk=event.text, logprobs=tokens)]
         if isinstance(event, Reasoning):
             self._thinks = True
             hidden = self._prompt.hide_reasoning
@@ -119,6 +123,9 @@ class AnswerStream:
         schema: Any = self._prompt.schema
         self._set_usage(done)
         self._response.response_json = _statistics(done)
+        options: Any = self._prompt.options
+        if options.logprobs is not None:
+            self._response.response_json["logprobs"] = {"content": self._logprobs}
         self._check_content(done)
         self._check_complete(done)
         if schema:
@@ -127,10 +134,14 @@ class AnswerStream:
     def _set_usage(self, last: Done | BadToolCall) -> None:
         parts = [part for part in (self._corrected, last) if part]
         cached = sum(part.cached_tokens for part in parts)
+        thoughts = sum(part.reasoning_tokens for part in parts)
+        details: dict[str, Any] = {"cached_tokens": cached} if cached else {}
+        if thoughts:
+            details |= {"completion_tokens_details": {"reasoning_tokens": thoughts}}
         self._response.set_usage(
             input=sum(part.prompt_tokens for part in parts),
             output=sum(part.generation_tokens for part in parts),
-            details={"cached_tokens": cached} if cached else None,
+            details=details or None,
         )
 
     def _check_complete(self, done: Done) -> None:
@@ -172,6 +183,11 @@ def _cut_off(what: str, limit: Limit) -> EmptyAnswer:
     if limit == "max_tokens":
         return EmptyAnswer(f"{what}, cut off at max_tokens", fix="raise max_tokens")
     return EmptyAnswer(f"{what}, cut off where the context is full", fix="shorten the prompt")
+
+
+def _described(token: TokenLogprob) -> dict[str, Any]:
+    top = [logprobs.described(each.token, each.logprob) for each in token.top]
+    return {**logprobs.described(token.token, token.logprob), "top_logprobs": top}
 
 
 def _statistics(done: Done) -> dict[str, Any]:

@@ -58,6 +58,12 @@ class MlxOptions(llm.Options):
     thinking: bool | None = Field(
         default=None, description="Whether the model thinks before it answers, if it can."
     )
+    logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=20,
+        description="Report how likely each token was, and this many alternatives to it.",
+    )
     kv_bits: int | None = Field(default=None, description="Quantise the KV cache to 4 or 8 bits.")
     draft_model: str | None = Field(
         default=None,

@@ -103,6 +103,7 @@ def make_request(model: PromptedModel, prompt: llm.Prompt) -> GenerationRequest:
         adapter=model.spec.adapter,
         draft=_draft(model, options.draft_model, limits.memory),
         kv_store=KvStore(kv_folder(), limits.kv_disk) if limits.kv_disk else None,
+        logprobs=options.logprobs,
     )
 
 

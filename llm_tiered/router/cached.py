@@ -73,7 +73,11 @@ class RequestCache:
 
         if candidate.model not in self._keys:
             options = self._request.options(candidate, inner).model_dump(exclude_none=True)
-            self._keys[candidate.model] = cache_key(self._request.prompt, inner.model_id, options)
+            # A repeated answer would come without the log-probabilities of its pieces.
+            cacheable = "logprobs" not in options
+            self._keys[candidate.model] = (
+                cache_key(self._request.prompt, inner.model_id, options) if cacheable else None
+            )
         return self._keys[candidate.model]
 
     def key_of_answer(self, candidate: Candidate, inner: _BaseModel) -> str | None:

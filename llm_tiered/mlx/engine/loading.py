@@ -54,6 +54,7 @@ class LoadedModel:
         # Logits are padded beyond the vocabulary.
         self.logits_width = int(getattr(model.args, "vocab_size", None) or self.vocabulary_size)
         self._grammar_tokenizer: Any = None
+        self._added_tokens: dict[int, tuple[int, ...]] | None = None
 
     @property
     def memory(self) -> int:
@@ -79,6 +80,19 @@ class LoadedModel:
         if self._grammar_tokenizer is None:
             self._grammar_tokenizer = make_tokenizer(self.tokenizer, self.logits_width)
         return self._grammar_tokenizer
+
+    def token_bytes(self, token: int) -> tuple[int, ...]:
+        """Return the bytes of a token's text, which may be part of a character.
+
+        Raises RequestError.
+        """
+        if self._added_tokens is None:
+            added = self.tokenizer.added_tokens_decoder
+            self._added_tokens = {id_: tuple(str(name).encode()) for id_, name in added.items()}
+        if token in self._added_tokens:
+            # llguidance has other names for them.
+            return self._added_tokens[token]
+        return tuple(self.grammar_tokenizer().decode_bytes([token]))
 
 
 def load_model(request: GenerationRequest, files: ModelFiles) -> LoadedModel:

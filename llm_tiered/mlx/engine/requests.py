@@ -41,7 +41,8 @@ class GenerationRequest:
     `sampling` holds the sampling options that are set: temperature, top_p, min_p, top_k and
     repetition_penalty. The model's own defaults apply to the others. `budget` is the memory for
     all models together, in bytes. `tools` are function specifications in the form that chat
-    templates expect. `thinking` None leaves the choice to the chat template.
+    templates expect. `thinking` None leaves the choice to the chat template. `logprobs` is for how
+    many alternatives to each token of the answer log-probabilities are reported; None reports none.
     """
 
     model: str
@@ -59,6 +60,7 @@ class GenerationRequest:
     adapter: Path | None = None
     draft: tuple[str, Path] | None = None
     kv_store: KvStore | None = None
+    logprobs: int | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ class BadToolCall:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generation_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ class Done:
     logarithms over the sampled tokens: their mean, the lowest, and the mean of the lowest tenth.
     `limit` is what ended it if the finish reason is `length`; `cut_off_by` is what ended a JSON
     answer before it was complete. `in_thoughts` is whether it ended inside the thoughts,
-    `called_in_thoughts` whether a tool call began there.
+    `called_in_thoughts` whether a tool call began there. `reasoning_tokens` are those of the
+    `generation_tokens` that are thoughts.
     """
 
     finish_reason: str
@@ -126,6 +130,7 @@ class Done:
     limit: Limit | None = None
     in_thoughts: bool = False
     called_in_thoughts: bool = False
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)

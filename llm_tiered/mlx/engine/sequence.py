@@ -9,6 +9,7 @@ from ...errors import PromptTooLong, RequestError
 from ..tokens import checkpoints, messages, sampling
 from ..tokens.call_formats import call_format
 from ..tokens.decoding import Decoder, Text, ToolText
+from ..tokens.logprobs import TokenLogprob
 from ..tokens.structured import compile_schema, make_constraint
 from ..tokens.thinking import thinking_after
 from ..tokens.tools import UnreadableCall, parse_calls
@@ -140,7 +141,11 @@ class RunningSequence:
         if self.constraint and self.constraint.error:
             raise self.constraint.error
         # The token that ends the turn is not part of the answer.
-        pieces = [] if finish_reason == "stop" else self._decoder.push(token)
+        pieces = (
+            []
+            if finish_reason == "stop"
+            else self._decoder.push(token, self._logprob(token, step, row))
+        )
         if finish_reason:
             pieces += self._decoder.finish()
         for piece in pieces:
@@ -189,6 +194,17 @@ class RunningSequence:
         start = tokenizer.think_start_tokens if self._thinking == "possible" else ()
         return make_constraint(grammar, self._generated, tokenizer.think_end_tokens, start)
 
+    def _logprob(self, token: int, step: StepLogprobs | None, row: int) -> TokenLogprob | None:
+        """Return what is known of the token's likelihood, if the request wants to know."""
+        number = self.request.logprobs
+        if number is None:
+            return None
+        # Where a schema leaves no choice, the token has the probability 1.
+        value = step.read()[row] if step else 0.0
+        likely = step.most_likely(row, number) if step else [(token, value)][:number]
+        top = tuple(TokenLogprob(self.model.token_bytes(each), one) for each, one in likely)
+        return TokenLogprob(self.model.token_bytes(token), value, top)
+
     def _events(self, piece: Piece, finish_reason: str | None) -> list[Event]:
         """Return what to report of a piece: a text may hold several tool calls, or a bad one."""
         if not isinstance(piece, ToolText):
@@ -199,7 +215,7 @@ class RunningSequence:
         except ValueError as error:
             if piece.bare and isinstance(error, UnreadableCall):
                 end = self.model.tokenizer.tool_call_end if piece.closed else ""
-                return [Text(f"{piece.text}{end}")]
+                return [Text(f"{piece.text}{end}", piece.logprobs)]
             bad_call = BadToolCall(
                 text=piece.text,
                 reason=str(error),
@@ -207,6 +223,7 @@ class RunningSequence:
                 prompt_tokens=len(self.prompt),
                 cached_tokens=self._cached_tokens or 0,
                 generation_tokens=len(self._generated),
+                reasoning_tokens=self._decoder.reasoning_tokens,
             )
             return [bad_call]
 
@@ -223,6 +240,7 @@ class RunningSequence:
             limit=self._limit(finish_reason),
             in_thoughts=self._decoder.is_thinking,
             called_in_thoughts=self._decoder.called_in_thoughts,
+            reasoning_tokens=self._decoder.reasoning_tokens,
         )
 
     def _limit(self, finish_reason: str | None) -> Limit | None:

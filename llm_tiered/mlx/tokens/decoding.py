@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from .logprobs import TextLogprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .call_formats import CallFormat
+    from .logprobs import TokenLogprob
     from .thinking import Thinking
 
 # `bare` holds a tool call without the marker before it.
@@ -20,9 +23,10 @@ Piece: TypeAlias = "Text | Reasoning | ToolText"
 
 @dataclass(frozen=True)
 class Text:
-    """The next piece of the answer."""
+    """The next piece of the answer, and the tokens that it consists of if they were asked for."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,15 @@ class ToolText:
     text: str
     closed: bool = True
     bare: bool = False
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Segment(NamedTuple):
+    """A text of one channel, and the place where it ends, in characters from the beginning."""
+
+    channel: Channel
+    text: str
+    end: int
 
 
 class MarkerSplitter:
@@ -65,20 +78,28 @@ class MarkerSplitter:
         self._pending = ""
         # What the tool call holds so far.
         self._tool_text = ""
+        self._place = 0
         self.channel = channel
 
-    def push(self, text: str) -> list[tuple[Channel, str]]:
+    @property
+    def length(self) -> int:
+        """The number of characters so far, markers included."""
+        return self._place + len(self._pending)
+
+    def push(self, text: str) -> list[Segment]:
         """Add text and return the pieces that are now certain, in order.
 
         A piece may be empty: a marker ended its channel straight away.
         """
         text = self._pending + text
-        pieces: list[tuple[Channel, str]] = []
+        pieces: list[Segment] = []
         while self.channel != "end" and (hit := self._find(text)):
             start, marker = hit
             pieces.append(self._piece(text[:start]))
             self._enter(self._markers[self.channel][marker])
-            text = text[start:] if self.channel == "bare" else text[start + len(marker) :]
+            skipped = 0 if self.channel == "bare" else len(marker)
+            self._place += skipped
+            text = text[start + skipped :]
         if self.channel == "end":
             self._pending = ""
             return pieces
@@ -87,17 +108,18 @@ class MarkerSplitter:
         self._pending = text[len(text) - overlap :]
         return [*pieces, self._piece(text[: len(text) - overlap])]
 
-    def switch(self, marker: str, channel: Channel) -> list[tuple[Channel, str]]:
+    def switch(self, marker: str, channel: Channel) -> list[Segment]:
         """Add a marker that is a token of its own, and return the pieces that are now certain."""
         if self.channel == "end":
             return []
         if self._is_protected(self._pending):
             return self.push(marker)
         piece = self.flush()
+        self._place += len(marker)
         self._enter(channel)
         return [piece]
 
-    def flush(self) -> tuple[Channel, str]:
+    def flush(self) -> Segment:
         """Return the text that was held back. Call it when no more text follows."""
         pending, self._pending = self._pending, ""
         return self._piece(pending)
@@ -120,10 +142,11 @@ class MarkerSplitter:
         self.channel = channel
         self._tool_text = ""
 
-    def _piece(self, text: str) -> tuple[Channel, str]:
+    def _piece(self, text: str) -> Segment:
         if self.channel in CALLS:
             self._tool_text += text
-        return self.channel, text
+        self._place += len(text)
+        return Segment(self.channel, text, self._place)
 
 
 def _occurrences(marker: str, text: str) -> Iterator[int]:
@@ -176,6 +199,9 @@ class Decoder:
     ) -> None:
         self.called_in_thoughts = False
         """Whether a tool call began inside the thoughts, where it is not carried out."""
+        self.reasoning_tokens = 0
+        """The number of tokens of thoughts, with the markers around them."""
+        self._logprobs = TextLogprobs()
         self._detokenizer = tokenizer.detokenizer
         self._think_start = tokenizer.think_start
         self._call_start = tokenizer.tool_call_start_tokens if calls else None
@@ -187,10 +213,12 @@ class Decoder:
         protection = [calls.is_inside_value] if calls else []
         self._splitter = MarkerSplitter(self._markers.texts, channel, *protection)
         self._tool_text: str | None = None
+        self._tool_end = 0
         self._is_bare = False
         self._is_answering = False
         # Thoughts in the middle of an answer, until they end.
         self._aside: str | None = None
+        self._aside_end = 0
         # Models write line breaks around reasoning and tool calls: they don't belong to the answer.
         self._strip_next = thinking == "open"
 
@@ -204,19 +232,28 @@ class Decoder:
         """Whether the answer is still to come, after the thoughts."""
         return self._splitter.channel == "reasoning" and not self._is_answering
 
-    def push(self, token: int) -> list[Piece]:
-        """Return the pieces that a token completes."""
+    def push(self, token: int, logprob: TokenLogprob | None = None) -> list[Piece]:
+        """Return the pieces that a token completes; texts have the log-probabilities given here."""
         self._detokenizer.add_token(token)
         text = self._detokenizer.last_segment
         channel = self._splitter.channel
         if channel == "reasoning" and (token,) == self._call_start:
             self.called_in_thoughts = True
+        if logprob:
+            place = self._splitter.length
+            self._logprobs.add(logprob, place, place + len(text))
+        parts = self._parts(token, text, channel)
+        if "reasoning" in (channel, self._splitter.channel):
+            self.reasoning_tokens += 1
+        return self._pieces(parts)
+
+    def _parts(self, token: int, text: str, channel: Channel) -> list[Segment]:
         if token not in self._markers.tokens.get(channel, {}):
-            return self._pieces(self._splitter.push(text))
+            return self._splitter.push(text)
         marker, to = self._markers.tokens[channel][token]
         # What comes before it are characters that were incomplete until now.
         parts = self._splitter.push(text.removesuffix(marker))
-        return self._pieces([*parts, *self._splitter.switch(marker, to)])
+        return [*parts, *self._splitter.switch(marker, to)]
 
     def finish(self) -> list[Piece]:
         """Return the remaining pieces. Call it when no more tokens follow."""
@@ -226,37 +263,45 @@ class Decoder:
         parts = self._splitter.push(self._detokenizer.last_segment)
         pieces = self._pieces([*parts, self._splitter.flush()])
         if self._tool_text is not None:
-            pieces.append(ToolText(self._tool_text, closed=False, bare=self._is_bare))
+            pieces.append(self._tool(self._tool_text, closed=False))
         if self._aside is not None:
             # They never ended, so the answer only mentions the marker.
-            pieces.append(Text(f"{self._think_start}{self._aside}"))
+            pieces.append(self._text(f"{self._think_start}{self._aside}", self._aside_end))
         return pieces
 
-    def _pieces(self, parts: list[tuple[Channel, str]]) -> list[Piece]:
+    def _text(self, text: str, end: int) -> Text:
+        return Text(text, self._logprobs.take(end - len(text), end))
+
+    def _tool(self, text: str, *, closed: bool) -> ToolText:
+        logprobs = self._logprobs.take(self._tool_end - len(text), self._tool_end)
+        return ToolText(text, closed, self._is_bare, logprobs)
+
+    def _pieces(self, parts: list[Segment]) -> list[Piece]:
         pieces: list[Piece] = []
-        for channel, text in parts:
+        for channel, text, end in parts:
             if channel not in CALLS and self._tool_text is not None:
-                pieces.append(ToolText(self._tool_text, bare=self._is_bare))
+                pieces.append(self._tool(self._tool_text, closed=True))
                 self._tool_text, self._strip_next = None, not self._is_bare
             if channel != "reasoning" and self._aside is not None:
                 if self._aside:
                     pieces.append(Reasoning(self._aside))
                 self._aside, self._strip_next = None, True
             if channel == "reasoning" and self._is_answering:
-                self._aside = (self._aside or "") + text
+                self._aside, self._aside_end = (self._aside or "") + text, end
             elif channel == "reasoning":
                 self._strip_next = True
+                self._logprobs.forget(end)
                 if text:
                     pieces.append(Reasoning(text))
             elif channel in CALLS:
                 self._is_bare = channel == "bare"
-                self._tool_text = (self._tool_text or "") + text
+                self._tool_text, self._tool_end = (self._tool_text or "") + text, end
             else:
                 answer = text.lstrip() if self._strip_next else text
                 if answer:
                     self._strip_next = False
                     self._is_answering = self._is_answering or not answer.isspace()
-                    pieces.append(Text(answer))
+                    pieces.append(self._text(answer, end))
         return pieces
 
 

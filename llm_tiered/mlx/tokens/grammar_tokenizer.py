@@ -22,7 +22,7 @@ def make_tokenizer(tokenizer: Any, width: int) -> Any:
     import llguidance
 
     if not tokenizer._tokenizer.is_fast:
-        raise RequestError("a model with a slow tokenizer can't be used with a schema")
+        raise RequestError("a model with a slow tokenizer can't do schemas or log-probabilities")
     backend = copy(tokenizer._tokenizer.backend_tokenizer)
     backend.no_padding()
     backend.no_truncation()

@@ -1,11 +1,30 @@
-"""The log-probabilities of the sampled tokens."""
+"""The log-probabilities of the sampled tokens.
+
+They are those before temperature and limits such as top_p. Under a schema, they are relative to the
+tokens that it allows, so that a token which it forces has the probability 1.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token as the bytes of its text, and its log-probability as a natural logarithm.
+
+    `top` are the most likely tokens in its place, the most likely first, if they were asked for.
+    """
+
+    token: tuple[int, ...]
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
 
 
 class StepLogprobs:
@@ -19,6 +38,7 @@ class StepLogprobs:
     def __init__(self, tokens: Sequence[int], logprobs: Sequence[Any]) -> None:
         import mlx.core as mx
 
+        self._rows = logprobs
         sampled = [row[token] for token, row in zip(tokens, logprobs, strict=True)]
         self._array: Any = mx.stack(sampled).astype(mx.float32)
         self._values: list[float] | None = None
@@ -29,6 +49,22 @@ class StepLogprobs:
         if self._values is None:
             self._values = self._array.tolist()
         return self._values
+
+    def most_likely(self, row: int, number: int) -> list[tuple[int, float]]:
+        """Return the most likely tokens of a row with their logarithms, the most likely first.
+
+        Those that are impossible are left out. The device's results are waited for.
+        """
+        import mlx.core as mx
+
+        if not number:
+            return []
+        values = self._rows[row].astype(mx.float32)
+        tokens = mx.argpartition(values, -number)[-number:]
+        likely: Any = (tokens.tolist(), values[tokens].tolist())
+        pairs = zip(*likely, strict=True)
+        possible = [(token, value) for token, value in pairs if value > -math.inf]
+        return sorted(possible, key=lambda pair: (-pair[1], pair[0]))
 
 
 class Logprobs:
@@ -55,3 +91,32 @@ class Logprobs:
             self._values.append(step.read()[row])
             self._latest = None
         return self._values
+
+
+class TextLogprobs:
+    """The log-probabilities of tokens whose text has not been passed on yet.
+
+    Places are counted in characters from the beginning of all that the model wrote. A token that
+    only begins a character belongs to that character.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, int, TokenLogprob]] = deque()
+
+    def add(self, logprob: TokenLogprob, start: int, end: int) -> None:
+        """Add a token whose text is between these places."""
+        self._waiting.append((start, end, logprob))
+
+    def take(self, start: int, end: int) -> tuple[TokenLogprob, ...]:
+        """Return those of the tokens with any text between these places; forget all before."""
+        taken = []
+        while self._waiting and self._waiting[0][0] < end:
+            first, last, logprob = self._waiting.popleft()
+            if last > start or first == last == start:
+                taken.append(logprob)
+        return tuple(taken)
+
+    def forget(self, end: int) -> None:
+        """Forget the tokens whose text ends there or earlier."""
+        while self._waiting and self._waiting[0][1] <= end:
+            self._waiting.popleft()

@@ -185,7 +185,7 @@ async def test_decoding_fails(model: AsyncMlxModel, monkeypatch: pytest.MonkeyPa
     """A token that can't be decoded ends its own answer and no other."""
     push, counts = Decoder.push, Counter[Decoder]()
 
-    def fail(decoder: Decoder, token: int) -> Any:
+    def fail(decoder: Decoder, token: int, _: None) -> Any:
         counts[decoder] += 1
         if counts[decoder] == 5 and decoder is next(iter(counts)):
             raise Fault("unreadable")

@@ -246,7 +246,7 @@ async def test_failure(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure of such a request ends it and no other."""
     push = Decoder.push
 
-    def fail(self: Decoder, token: int) -> Any:
+    def fail(self: Decoder, token: int, _: None) -> Any:
         counts[self] = counts.get(self, 0) + 1
         if counts[self] == 5 and len(counts) == 1:
             raise Fault("unreadable")

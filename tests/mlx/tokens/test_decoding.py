@@ -20,10 +20,11 @@ from llm_tiered.mlx.tokens.decoding import (
     Text,
     ToolText,
 )
+from llm_tiered.mlx.tokens.logprobs import TokenLogprob
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from llm_tiered.mlx.tokens.thinking import Thinking
@@ -97,7 +98,10 @@ def split(pieces: Sequence[str], markers: Markers, channel: Channel = "text") ->
     """Split a text that arrives in these pieces."""
     splitter = MarkerSplitter(markers, channel)
     parts = [part for piece in pieces for part in splitter.push(piece)]
-    return joined([*parts, splitter.flush()])
+    parts.append(splitter.flush())
+    whole = "".join(pieces)
+    assert all(whole[part.end - len(part.text) : part.end] == part.text for part in parts)
+    return joined([(part.channel, part.text) for part in parts])
 
 
 @many
@@ -130,7 +134,7 @@ def test_nothing_is_held_back_for_long(pieces: list[str]) -> None:
     splitter = MarkerSplitter(THINKING)
     for piece in pieces:
         splitter.push(piece)
-        _, pending = copy(splitter).flush()
+        pending = copy(splitter).flush().text
         markers = THINKING.get(splitter.channel, {})
         assert not pending or any(marker.startswith(pending) for marker in markers)
         assert pending not in markers
@@ -234,6 +238,35 @@ def trimmed(pieces: Pieces, *, opened: bool = False) -> Pieces:
 def test_tokens_become_pieces(tokenizer: Any, pieces: list[str], opened: bool) -> None:
     """Answer, reasoning and tool calls are separated, complete and without their markers."""
     assert decode(tokenizer, pieces, opened=opened) == expected(pieces, opened=opened)
+
+
+@many
+@given(pieces=model_texts(), opened=st.booleans())
+def test_texts_know_their_tokens(tokenizer: Any, pieces: list[str], opened: bool) -> None:
+    """Each text comes with the tokens that it consists of, and no others."""
+    thinking: Thinking = "open" if opened else "possible"
+    decoder = Decoder(tokenizer, [STOP], thinking=thinking, calls=ANY_CALL)
+    events: list[Text | Reasoning | ToolText] = []
+    for piece in pieces:
+        for token in tokenizer.encode(piece, add_special_tokens=False):
+            if not decoder.stopped:
+                written = tokenizer.convert_ids_to_tokens(token)
+                raw = written if written in MARKERS else "".join(chr(b) for b in _bytes(written))
+                events += decoder.push(token, TokenLogprob(tuple(map(ord, raw)), -1.0))
+    for event in [*events, *decoder.finish()]:
+        if isinstance(event, Text):
+            tokens = [bytes(each.token) for each in event.logprobs]
+            rest = b"".join(tokens).replace(event.text.encode(), b"", 1)
+            assert event.text.encode() in b"".join(tokens)
+            assert len(rest) < len(tokens[0]) + len(tokens[-1])
+
+
+def _bytes(written: str) -> Iterator[int]:
+    """The bytes of a token, in the alphabet of byte-level tokenizers."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    alphabet = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    return (alphabet[letter] for letter in written)
 
 
 @many
