@@ -11,6 +11,7 @@ import pytest
 from llm_tiered.bench import masks, pairs, startup, synthetic
 from llm_tiered.bench.measure import PARTS
 from llm_tiered.mlx.engine.engine import ENGINE
+from tests.bench.streaming import replace_servers
 from tests.bench.test_startup import TRACE
 from tests.bench.test_synthetic import shrunken
 from tests.cli.commands import EMBEDDED, configure, cut_short, refused, run, run_json, tier
@@ -26,6 +27,7 @@ FIGURES = {
     "batch": ["batch"],
     "schema": ["schema", "schema_processor", "mask_mean", "mask_p99"],
     "chat": ["turn_2", "turn_3"],
+    "serve": ["serve", "serve_first_token", "serve_slowest"],
     "switch": ["switch", "exchange", "exchange_memory"],
     "overhead": ["tiered"],
     "start": ["start", "register", "models list"],
@@ -63,9 +65,10 @@ def test_measures_everything(
 ) -> None:
     """Each part has its figures, as JSON and in the chart, and progress goes to stderr.
 
-    But for the start of llm, which test_plugin_only measures.
+    But for the start of llm, which test_plugin_only measures, and the two real servers.
     """
     monkeypatch.setattr(masks, "WIDE", 2048)
+    replace_servers(monkeypatch)
     plot = tmp_path / "plot.svg"
     parts = [part for part in PARTS if part != "start"]
     only = ("--only", ",".join(parts))
@@ -75,9 +78,12 @@ def test_measures_everything(
     assert facts["failures"] == []
     assert set(facts["versions"]) == {"llm-tiered", "llm", "mlx", "mlx-lm", "python"}
     assert facts["settings"] == {"parts": parts, "runs": 1, "tokens": 4, "batch": 2}
-    of_model = ["load", "raw", "batch", "schema", "chat", "switch"]
+    of_model = ["load", "raw", "batch", "schema", "chat", "serve", "switch"]
     assert names(facts["figures"], "mlx/tiny") == [
         (part, name) for part in of_model for name in FIGURES[part]
+    ]
+    assert names(facts["figures"], "mlx/synthetic-tiny") == [
+        ("serve", name) for name in FIGURES["serve"]
     ]
     assert set(names(facts["figures"], None)) == {
         *(("schema", name) for name in ("mask_mean", "mask_p99")),
@@ -100,6 +106,14 @@ def test_leaves_nothing_behind(tiny_tiers: Path, user_path: Path) -> None:
     assert ENGINE.resident() == {}
     assert dict(os.environ) == before
     assert llm.user_dir() == user_path
+
+
+def test_serve(tiny_tiers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model is asked by a batch of clients, and a tiny one by a crowd."""
+    replace_servers(monkeypatch)
+    facts = run_json("bench", "wee", *SHORT, "--only", "serve")
+    assert names(facts["figures"], "mlx/tiny") == [("serve", name) for name in FIGURES["serve"]]
+    assert [figure["note"] for figure in facts["figures"]] == ["2 clients"] * 3 + ["16 clients"] * 3
 
 
 def test_table(tiny_tiers: Path) -> None:
