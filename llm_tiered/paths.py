@@ -70,6 +70,11 @@ def kv_folder() -> Path:
     return _user_file("tiered", "kv")
 
 
+def servers_folder() -> Path:
+    """The folder of the servers that run (`llm tiered serve`), and of their log files."""
+    return _user_file("tiered", "servers")
+
+
 def embedded_models_folder() -> Path:
     """The folder of the models that come from a package index."""
     return _user_file("tiered", "models")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,12 @@ def span(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} h"
+
+
+def moment(seconds: float) -> str:
+    """Return a moment, in seconds since 1970, as local time, with its date if that is not today."""
+    then, today = datetime.fromtimestamp(seconds), datetime.now().date()
+    return f"{then:%H:%M}" if then.date() == today else f"{then:%Y-%m-%d %H:%M}"
 
 
 def number(value: float | None) -> str:

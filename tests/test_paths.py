@@ -30,5 +30,6 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "learned_path": "tiered/estimator.json",
         "previous_learned_path": "tiered/estimator-before.json",
         "kv_folder": "tiered/kv",
+        "servers_folder": "tiered/servers",
         "embedded_models_folder": "tiered/models",
     }

@@ -96,6 +96,7 @@ def test_commands(machine: Path, user_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("click.launch", lambda _: None)
     monkeypatch.setattr("llm_tiered.server.running.listen", lambda host, _: listen(host, 0))
     monkeypatch.setattr("llm_tiered.server.running.run", lambda *_: None)
+    monkeypatch.setattr("llm_tiered.server.background.start", lambda *_: None)
     (machine / "prompts.jsonl").write_text('{"prompt": "Hello", "complexity": 2}\n')
     row = '{"prompt": "Hello", "contains": "Hello", "task": "greeting"}\n'
     (machine / "suite.jsonl").write_text(row)

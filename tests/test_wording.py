@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
@@ -14,6 +15,7 @@ from llm_tiered.wording import (
     dollars,
     gigabytes,
     line,
+    moment,
     number,
     percent,
     seconds,
@@ -112,3 +114,10 @@ def test_the_nearest_names() -> None:
 def test_spans(seconds: float, text: str) -> None:
     """A length of time is given in the unit that suits it."""
     assert span(seconds) == text
+
+
+def test_moments() -> None:
+    """A moment is local time, with its date unless it is today."""
+    now = datetime.now()
+    assert moment(now.timestamp()) == f"{now:%H:%M}"
+    assert moment(datetime(2026, 3, 1, 7, 5).timestamp()) == "2026-03-01 07:05"

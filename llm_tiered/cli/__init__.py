@@ -19,6 +19,7 @@ COMMANDS = (
     "models",
     "batch",
     "serve",
+    "stop",
     "savings",
     "datasette",
     "compare",

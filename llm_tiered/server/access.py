@@ -115,6 +115,19 @@ class Access:
         return ours or (self.everywhere and bool(self.keys))
 
 
+def access_rules(host: str, address: str, keys: tuple[Key, ...]) -> Access:
+    """Return the rules of a server that listens at an address, which the user calls `host`.
+
+    Raises RequestError if other machines could ask without a key.
+    """
+    if not is_loopback(address) and not keys:
+        raise RequestError(
+            f"other machines can reach {host}, so clients need a key", fix="--key NAME=KEY"
+        )
+    everywhere = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
+    return Access((host, address), keys, everywhere)
+
+
 def key_name(scope: Scope) -> str:
     """Return the name of the key of a request, for the log."""
     return str(scope.get("state", {}).get(_STATE, "-"))

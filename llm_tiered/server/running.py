@@ -34,26 +34,34 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens there. Raises RequestError."""
+    family, address = resolve(host)
     try:
-        family, address = _resolved(host)
         return socket.create_server((address, port), family=family, backlog=128)
-    except (OSError, UnicodeError) as error:
-        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        # Python adds the address to the error's own words.
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number and number > 0 else str(error)
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
         raise RequestError(
-            f"{host}:{port} can't be used: {reason}", fix=f"--port {port + 1}" if in_use else None
+            f"{host}:{port} can't be used: {_reason(error)}",
+            fix=f"--port {port + 1}" if in_use else None,
         ) from error
 
 
-def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
+def resolve(host: str) -> tuple[socket.AddressFamily, str]:
+    """Return the address of a host, and its family. Raises RequestError."""
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        family, *_, found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        try:
+            family, *_, found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        except (OSError, UnicodeError) as error:
+            raise RequestError(f"{host} can't be used: {_reason(error)}") from error
         return family, str(found[0])
     return socket.AF_INET6 if address.version == 6 else socket.AF_INET, str(address)
+
+
+def _reason(error: Exception) -> str:
+    """An error's own words: Python adds the address to them."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number and number > 0 else str(error)
 
 
 def run(endpoints: Endpoints, listener: socket.socket) -> None:

@@ -24,7 +24,7 @@ COMMANDS |= {
     "feedback",
     "learn",
     "datasette",
-    "serve",
+    "stop",
 }
 SUBCOMMANDS = [
     *((name,) for name in sorted(COMMANDS)),
