@@ -135,6 +135,12 @@ def inner_options(
     return options.model_copy(update={limit: with_room(tokens, options)})
 
 
+def left_out(inner: _BaseModel, requested: Mapping[str, Any]) -> list[str]:
+    """The names of the options of a request that the model does not have."""
+    known = inner.Options.model_fields
+    return [name for name in requested if known.keys().isdisjoint(SAMPLING.get(name, (name,)))]
+
+
 def max_tokens(options: llm.Options) -> int | None:
     """The limit of output tokens in a model's options, or None if none is set."""
     limits = (getattr(options, name, None) for name in SAMPLING["max_tokens"])

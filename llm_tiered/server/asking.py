@@ -13,6 +13,7 @@ from llm.parts import ToolCallPart
 from ..config.settings import load_settings
 from ..log import private, writer
 from ..log.threads import find_thread
+from ..router.inner import left_out
 from ..router.request import prepare
 from . import fields
 from .failure import NO_RETRY, ApiError, bad_request
@@ -86,9 +87,21 @@ class ChatRequest:
             if failed:
                 reasons = (f"{each.model} {each.outcome}: {each.reason}" for each in failed)
                 headers["x-tiered-fallback"] = "; ".join(reasons)
-        if self.asked.ignored:
-            headers["x-tiered-ignored"] = ", ".join(self.asked.ignored)
+        if ignored := self._ignored():
+            headers["x-tiered-ignored"] = ", ".join(ignored)
         return {name: _header(value) for name, value in headers.items()}
+
+    def _ignored(self) -> list[str]:
+        """The fields without a meaning, and the options that the answering model does not have."""
+        if self.routed is None:
+            return self.asked.ignored
+        model: Any = self.response.model
+        registry = model.registry
+        if self.model not in registry:
+            return self.asked.ignored
+        lacking = left_out(registry.get(self.model), self.routed.requested)
+        # Answers are ended at stop strings here.
+        return sorted({*self.asked.ignored, *lacking} - {"stop"})
 
 
 async def ask(

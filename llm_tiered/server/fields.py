@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PREFIX = "x-tiered-"
 
+# Alternatives to each token, as in OpenAI's API.
+MOST_ALTERNATIVES = 20
+
 # Other headers that may be about privacy, written together.
 _PERHAPS_OURS = re.compile(r"(localonly|private)$|tiered")
 
@@ -54,6 +57,7 @@ class ChatBody(BaseModel):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
+    top_logprobs: int | None = None
 
 
 @dataclass
@@ -88,8 +92,6 @@ def read(
         raise bad_request(f"{name}: {problem['msg']}", name) from None
     if given.n not in (None, 1):
         raise bad_request("n: one answer is given to a request, so n must be 1", "n")
-    if given.logprobs:
-        raise bad_request("logprobs: log probabilities are not available", "logprobs")
     privacy.check("stream_options", given.stream_options)
     options, ignored, local_only = _others(given.model_extra or {}, headers, known)
     read_turns = turns.read(given.messages)
@@ -100,6 +102,9 @@ def read(
         raise bad_request("stop: an empty text ends nothing", "stop")
     options |= {"max_tokens": limit} if limit is not None else {}
     options |= {"stop": stop} if stop and "stop" in known else {}
+    likely = _logprobs(given)
+    ignored |= likely.keys() - known
+    options |= {name: value for name, value in likely.items() if name in known}
     tools, must_call = _tools(given)
     return Asked(
         model=given.model,
@@ -164,6 +169,17 @@ def _is_private(name: str, value: Any) -> bool:
         return TypeAdapter(bool).validate_python(value)
     except ValidationError:
         raise bad_request(f"{name}: expected true or false", name, "invalid_privacy") from None
+
+
+def _logprobs(given: ChatBody) -> dict[str, int]:
+    """Return the option for the log-probabilities of tokens: the number of alternatives to each."""
+    number = given.top_logprobs or 0
+    if not 0 <= number <= MOST_ALTERNATIVES:
+        message = f"top_logprobs: expected a number from 0 to {MOST_ALTERNATIVES}"
+        raise bad_request(message, "top_logprobs")
+    if number and not given.logprobs:
+        raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
+    return {"logprobs": number} if given.logprobs else {}
 
 
 def _schema(form: Mapping[str, Any] | None) -> dict[str, Any] | None:

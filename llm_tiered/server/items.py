@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..logprobs import of_event
 from .replies import finish_reason, function_calls, sse, usage_of
 from .stop import Stop
 
@@ -31,6 +32,9 @@ class ItemsReply:
         self._items: list[dict[str, Any]] = []
         self._open: str | None = None
         self._pieces: list[str] = []
+        # The tokens of the open item, and how many of them have been sent.
+        self._tokens: list[dict[str, Any]] = []
+        self._tokens_sent = 0
         self._sent = 0
 
     def keep(self, event: StreamEvent) -> None:
@@ -55,6 +59,8 @@ class ItemsReply:
         yield self._sse({"type": f"response.{form['status']}", "response": form})
 
     def _events(self, event: StreamEvent) -> Iterator[dict[str, Any]]:
+        if event.type == "text":
+            self._tokens += of_event(event)
         text = self._stop.take(event.chunk) if event.type == "text" else event.chunk
         if event.type in _KINDS and text:
             yield from self._add(event.type, text)
@@ -86,7 +92,9 @@ class ItemsReply:
             yield self._item_event("added", dict(item))
             yield self._part_event("added", _part(kind, ""))
         self._pieces.append(text)
-        yield self._text_event(kind, "delta", delta=text)
+        tokens = self._tokens[self._tokens_sent :] if kind == "text" else []
+        self._tokens_sent += len(tokens)
+        yield self._text_event(kind, "delta", delta=text, tokens=tokens)
 
     def _close(self) -> Iterator[dict[str, Any]]:
         """Yield the events that end the open item, if there is one."""
@@ -95,14 +103,19 @@ class ItemsReply:
             return
         text, self._pieces = "".join(self._pieces), []
         part, item = _part(kind, text), self._items[-1]
+        if kind == "text":
+            part["logprobs"], self._tokens = self._tokens, []
+            self._tokens_sent = 0
         item |= {"content": [part], "status": "completed"}
-        yield self._text_event(kind, "done", text=text)
+        yield self._text_event(kind, "done", text=text, tokens=part.get("logprobs", []))
         yield self._part_event("done", part)
         yield self._item_event("done", item)
 
-    def _text_event(self, kind: str, what: str, **values: Any) -> dict[str, Any]:
+    def _text_event(
+        self, kind: str, what: str, tokens: list[dict[str, Any]], **values: Any
+    ) -> dict[str, Any]:
         if kind == "text":
-            values["logprobs"] = []
+            values["logprobs"] = tokens
         name = f"response.{_KINDS[kind][1]}.{what}"
         return {"type": name, **self._place(), "content_index": 0, **values}
 
@@ -152,11 +165,12 @@ class ItemsReply:
         if usage is None:
             return None
         cached = usage["prompt_tokens_details"]["cached_tokens"]
+        thoughts = usage["completion_tokens_details"]["reasoning_tokens"]
         return {
             "input_tokens": usage["prompt_tokens"],
             "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
             "output_tokens": usage["completion_tokens"],
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": thoughts},
             "total_tokens": usage["total_tokens"],
         }
 

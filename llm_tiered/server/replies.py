@@ -10,6 +10,7 @@ from ..costs.prices import provider_of
 from ..costs.usage import count_units
 from ..endings import ending
 from ..log.record import inner_response
+from ..logprobs import of_event
 from .stop import Stop
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ class Reply:
         self._created = int(time.time())
         self._text: list[str] = []
         self._thoughts: list[str] = []
+        # The tokens of the texts that have not been sent.
+        self._tokens: list[dict[str, Any]] = []
         self._role: dict[str, str] = {"role": "assistant", "content": ""}
 
     def keep(self, event: StreamEvent) -> None:
         """Keep an event for the whole completion."""
         if event.type == "text":
+            self._tokens += of_event(event)
             self._text.append(self._stop.take(event.chunk))
         elif event.type == "reasoning":
             self._thoughts.append(event.chunk)
@@ -59,7 +63,7 @@ class Reply:
         choice = {
             "index": 0,
             "message": message,
-            "logprobs": None,
+            "logprobs": self._logprobs(text),
             "finish_reason": finish_reason(self._response, self._stop),
         }
         usage = usage_of(self._response)
@@ -69,6 +73,7 @@ class Reply:
     def chunk(self, event: StreamEvent) -> bytes:
         """Return the chunk for an event; empty if it has nothing to show."""
         if event.type == "text":
+            self._tokens += of_event(event)
             text = self._stop.take(event.chunk)
             return self._delta({"content": text}) if text else b""
         if event.type == "reasoning" and event.chunk:
@@ -91,8 +96,20 @@ class Reply:
     def _delta(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         # The role comes with the first piece.
         delta, self._role = self._role | delta, {}
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        choice = {
+            "index": 0,
+            "delta": delta,
+            "logprobs": self._logprobs(delta.get("content")),
+            "finish_reason": finish_reason,
+        }
         return sse(self._form("chat.completion.chunk", choices=[choice]))
+
+    def _logprobs(self, text: Any) -> dict[str, Any] | None:
+        """The tokens of a text that is sent, if they are asked for and known."""
+        if not text or not self._tokens:
+            return None
+        tokens, self._tokens = self._tokens, []
+        return {"content": tokens, "refusal": None}
 
     def _form(self, kind: str, **values: Any) -> dict[str, Any]:
         return {
@@ -129,23 +146,26 @@ def usage_of(response: llm.AsyncResponse) -> dict[str, Any] | None:
     prompt, completion = response.input_tokens, response.output_tokens
     if prompt is None or completion is None:
         return None
+    parts = _parts(response, prompt, completion)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": _cached_tokens(response, prompt, completion)},
+        "prompt_tokens_details": {"cached_tokens": parts.get("cache_read_tokens", 0)},
+        "completion_tokens_details": {"reasoning_tokens": parts.get("output_reasoning_tokens", 0)},
     }
 
 
-def _cached_tokens(response: llm.AsyncResponse, prompt: int, completion: int) -> int:
+def _parts(response: llm.AsyncResponse, prompt: int, completion: int) -> dict[str, int]:
+    """Return how many of the tokens are of which kind, as far as the service says."""
     details = response.token_details
     if not details:
-        return 0
+        return {}
     provider = provider_of(response.resolved_model or response.model.model_id)
     try:
-        return count_units(prompt, completion, details, provider).counts.get("cache_read_tokens", 0)
+        return count_units(prompt, completion, details, provider).counts
     except ValueError:
-        return 0
+        return {}
 
 
 def _call(call: llm.ToolCall) -> dict[str, Any]:

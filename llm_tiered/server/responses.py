@@ -12,13 +12,17 @@ if TYPE_CHECKING:
 # What clients send by default, with the values that ask for nothing more than there is.
 _NOTHING: dict[str, Any] = {
     "background": False,
-    "include": [],
     "truncation": "disabled",
     "stream_options": {},
 }
 _PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 _OF_ITEMS = {"type", "id", "status"}
-_OWN = {"input", "instructions", "max_output_tokens", "text", "tools", "tool_choice"}
+_OWN = {
+    *("input", "instructions", "max_output_tokens", "text", "tools", "tool_choice", "include"),
+    "top_logprobs",
+}
+
+LOGPROBS = "message.output_text.logprobs"
 
 
 def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,6 +42,7 @@ def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     chat["messages"] = messages + _messages(body.get("input"))
     chat["max_completion_tokens"] = body.get("max_output_tokens")
     chat |= _format(body.get("text"))
+    chat |= _included(body)
     chat["tools"] = _tools(body.get("tools"))
     chat["tool_choice"] = _tool_choice(body.get("tool_choice"))
     return chat
@@ -107,6 +112,20 @@ def _format(text: Any) -> dict[str, Any]:
         form = {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
     others = {f"text.{name}": value for name, value in text.items() if name != "format"}
     return others | {"response_format": form}
+
+
+def _included(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What else is to be in the answer; what there is not keeps its name here, too."""
+    include = body.get("include")
+    if include is not None and not isinstance(include, list):
+        raise bad_request("include must be a list", "include")
+    wanted = {f"include.{name}": True for name in include or []}
+    logprobs = wanted.pop(f"include.{LOGPROBS}", None)
+    # Without that, a number of alternatives asks for nothing.
+    return wanted | {
+        "logprobs": logprobs,
+        "top_logprobs": body.get("top_logprobs") if logprobs else None,
+    }
 
 
 def _tools(tools: Any) -> Any:
