@@ -97,6 +97,11 @@ class _Backlog:
 _BACKLOG = _Backlog()
 
 
+def is_behind() -> bool:
+    """Return whether responses wait to be written, because the log is locked."""
+    return bool(_BACKLOG)
+
+
 def _let_others_finish() -> None:
     """Wait until no other thread is logging: it may do so for as long as its model answers."""
     while any(map(callers.being_logged, threading.enumerate())):

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import TieredError
+from . import stored
 from .chat import COMPLETIONS, RESPONSES, Answers
 from .failure import ApiError, api_error
 from .line import Line
@@ -47,6 +48,7 @@ class Endpoints:
                     Route(api.path, Answers(api, *shared), methods=["POST"])
                     for api in (COMPLETIONS, RESPONSES)
                 ),
+                Route("/v1/responses/{id}", self._response),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{name:path}", self._model),
                 Route("/health", self._health),
@@ -84,6 +86,9 @@ class Endpoints:
 
     def _described(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "llm-tiered"}
+
+    async def _response(self, request: Request) -> Response:
+        return _json(await asyncio.to_thread(stored.response, request.path_params["id"]))
 
     async def _health(self, _: Request) -> Response:
         return _json({"status": "ok"})

@@ -20,11 +20,11 @@ from .failure import NO_RETRY, ApiError, bad_request
 from .stop import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from ..log.record import Attempt
     from ..router.request import TieredRequest
-    from .fields import Asked
+    from .fields import Asked, Chat
     from .offers import Offer, Offers
 
 # Longest text in a header, in characters.
@@ -35,6 +35,7 @@ _LONGEST = 300
 class ChatRequest:
     """A response that is not started yet. `routed` is its decision; None for a local model."""
 
+    chat: Chat
     asked: Asked
     response: llm.AsyncResponse
     routed: TieredRequest | None
@@ -105,9 +106,9 @@ class ChatRequest:
 
 
 async def ask(
-    read: Callable[[], Mapping[str, Any]], headers: Iterable[tuple[str, str]], offers: Offers
+    read: Callable[[], Chat], headers: Iterable[tuple[str, str]], offers: Offers
 ) -> ChatRequest:
-    """Return what a request asks, whose body is what `read` returns.
+    """Return what a request asks, which is what `read` returns.
 
     Raises ApiError, TieredError or pydantic.ValidationError.
     """
@@ -115,17 +116,17 @@ async def ask(
     return await asyncio.to_thread(lambda: _ask(read(), headers, offers))
 
 
-def _ask(
-    body: Mapping[str, Any], headers: Iterable[tuple[str, str]], offers: Offers
-) -> ChatRequest:
-    name = body.get("model")
+def _ask(chat: Chat, headers: Iterable[tuple[str, str]], offers: Offers) -> ChatRequest:
+    name = chat.body.get("model")
     if not isinstance(name, str):
         raise bad_request("model: expected the name of a model", "model")
     offer = offers.find(name)
-    asked = fields.read(body, headers, offer.known_options())
+    asked = fields.read(chat.body, headers, offer.known_options())
     turns = asked.turns
-    thread = find_thread(turns.history)
-    kept_local = thread.kept_local or private.PRIVATE.has(turns.history)
+    # With other instructions, it is another conversation only for who compares all its messages.
+    before = chat.previous or turns.history
+    thread = find_thread(before)
+    kept_local = thread.kept_local or private.PRIVATE.has(before)
     options = _options(offer, asked, kept_local=kept_local)
     try:
         response: llm.AsyncResponse = offer.model.prompt(
@@ -146,7 +147,7 @@ def _ask(
         response.conversation = llm.AsyncConversation(
             offer.model, id=thread.thread_id, loaded_messages=turns.history
         )
-    return ChatRequest(asked, response, prepare(response) if offer.is_tiered else None)
+    return ChatRequest(chat, asked, response, prepare(response) if offer.is_tiered else None)
 
 
 async def finish(request: ChatRequest) -> None:

@@ -15,6 +15,7 @@ from . import asking, body, responses
 from .access import key_name
 from .connections import ABORT
 from .failure import ApiError, api_error
+from .fields import Chat
 from .items import ItemsReply
 from .replies import Reply, sse
 
@@ -51,11 +52,11 @@ class Api(NamedTuple):
     """What is different between the two APIs: how requests are read, and how answers are sent."""
 
     path: str
-    to_chat: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    to_chat: Callable[[Mapping[str, Any]], Chat]
     reply: Callable[[ChatRequest], Reply | ItemsReply]
 
 
-COMPLETIONS = Api("/v1/chat/completions", dict, Reply)
+COMPLETIONS = Api("/v1/chat/completions", Chat, Reply)
 RESPONSES = Api("/v1/responses", responses.to_chat, ItemsReply)
 
 
@@ -168,7 +169,7 @@ class _Exchange:
                 _report(error)
             raise known from error
 
-    def _chat(self, data: bytes) -> Mapping[str, Any]:
+    def _chat(self, data: bytes) -> Chat:
         return self._api.to_chat(body.parse(data))
 
     async def _whole(self, events: AsyncIterator[StreamEvent], request: ChatRequest) -> None:

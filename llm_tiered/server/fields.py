@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import llm
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -14,7 +14,7 @@ from . import privacy, turns
 from .failure import bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from .turns import Turns
 
@@ -58,6 +58,19 @@ class ChatBody(BaseModel):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+
+
+class Chat(NamedTuple):
+    """A request for a chat completion.
+
+    `previous` are the messages of the response that it continues, with that id, as they are in
+    llm's log. An answer that is not to be stored can't be continued.
+    """
+
+    body: Mapping[str, Any]
+    previous: Sequence[llm.Message] = ()
+    previous_id: str | None = None
+    store: bool = True
 
 
 @dataclass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..logprobs import of_event
+from . import objects
 from .replies import finish_reason, function_calls, sse, usage_of
 from .stop import Stop
 
@@ -16,10 +18,6 @@ if TYPE_CHECKING:
 
     from .asking import ChatRequest
 
-# Each kind of text: the type of its item, and that of its part and its events.
-_KINDS = {"text": ("message", "output_text"), "reasoning": ("reasoning", "reasoning_text")}
-_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
-
 
 class ItemsReply:
     """The answer to a request, as items: thoughts, a message, calls of tools."""
@@ -27,6 +25,8 @@ class ItemsReply:
     def __init__(self, request: ChatRequest) -> None:
         self._request = request
         self._response = request.response
+        # An answer that is not to be stored has an id that leads nowhere.
+        self._id = self._response.id if request.chat.store else uuid.uuid4().hex[:26]
         self._stop = Stop(request.asked.stop)
         self._created = int(time.time())
         self._items: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ class ItemsReply:
         if event.type == "text":
             self._tokens += of_event(event)
         text = self._stop.take(event.chunk) if event.type == "text" else event.chunk
-        if event.type in _KINDS and text:
+        if event.type in objects.KINDS and text:
             yield from self._add(event.type, text)
 
     def _last_events(self) -> Iterator[dict[str, Any]]:
@@ -74,7 +74,9 @@ class ItemsReply:
 
     def _call(self, call_id: str, function: dict[str, str]) -> Iterator[dict[str, Any]]:
         name, arguments = function["name"], function["arguments"]
-        item = self._item("function_call", call_id=call_id, name=name, arguments="")
+        values = {"call_id": call_id, "name": name, "arguments": ""}
+        item = objects.item("function_call", self._id, len(self._items), **values)
+        self._items.append(item)
         yield self._item_event("added", dict(item))
         event = {"type": "response.function_call_arguments", **self._place()}
         yield {**event, "type": f"{event['type']}.delta", "delta": arguments}
@@ -87,10 +89,9 @@ class ItemsReply:
         if self._open != kind:
             yield from self._close()
             self._open = kind
-            more: dict[str, Any] = {"role": "assistant"} if kind == "text" else {"summary": []}
-            item = self._item(_KINDS[kind][0], content=[], **more)
-            yield self._item_event("added", dict(item))
-            yield self._part_event("added", _part(kind, ""))
+            self._items.append(objects.text_item(kind, self._id, len(self._items)))
+            yield self._item_event("added", dict(self._items[-1]))
+            yield self._part_event("added", objects.part(kind, ""))
         self._pieces.append(text)
         tokens = self._tokens[self._tokens_sent :] if kind == "text" else []
         self._tokens_sent += len(tokens)
@@ -102,12 +103,12 @@ class ItemsReply:
         if kind is None:
             return
         text, self._pieces = "".join(self._pieces), []
-        part, item = _part(kind, text), self._items[-1]
+        tokens: list[dict[str, Any]] = []
         if kind == "text":
-            part["logprobs"], self._tokens = self._tokens, []
-            self._tokens_sent = 0
+            tokens, self._tokens, self._tokens_sent = self._tokens, [], 0
+        part, item = objects.part(kind, text, tokens), self._items[-1]
         item |= {"content": [part], "status": "completed"}
-        yield self._text_event(kind, "done", text=text, tokens=part.get("logprobs", []))
+        yield self._text_event(kind, "done", text=text, tokens=tokens)
         yield self._part_event("done", part)
         yield self._item_event("done", item)
 
@@ -116,7 +117,7 @@ class ItemsReply:
     ) -> dict[str, Any]:
         if kind == "text":
             values["logprobs"] = tokens
-        name = f"response.{_KINDS[kind][1]}.{what}"
+        name = f"response.{objects.KINDS[kind][1]}.{what}"
         return {"type": name, **self._place(), "content_index": 0, **values}
 
     def _part_event(self, what: str, part: dict[str, Any]) -> dict[str, Any]:
@@ -127,12 +128,6 @@ class ItemsReply:
         index = len(self._items) - 1
         return {"type": f"response.output_item.{what}", "output_index": index, "item": item}
 
-    def _item(self, kind: str, **values: Any) -> dict[str, Any]:
-        id_ = f"{_PREFIXES[kind]}_{self._response.id}_{len(self._items)}"
-        item = {"id": id_, "type": kind, "status": "in_progress", **values}
-        self._items.append(item)
-        return item
-
     def _place(self) -> dict[str, Any]:
         return {"item_id": self._items[-1]["id"], "output_index": len(self._items) - 1}
 
@@ -140,39 +135,16 @@ class ItemsReply:
         if status is None:
             cut_off = finish_reason(self._response, self._stop) == "length"
             status = "incomplete" if cut_off else "completed"
-        reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
-        return {
-            "id": f"resp_{self._response.id}",
-            "object": "response",
-            "created_at": self._created,
-            "status": status,
-            "error": None,
-            "incomplete_details": reason,
-            "instructions": None,
-            "metadata": {},
-            "model": self._response.resolved_model or self._request.model,
-            "output": self._items,
-            "parallel_tool_calls": True,
-            "temperature": None,
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": None,
-            "usage": self._usage() if status != "in_progress" else None,
-        }
-
-    def _usage(self) -> dict[str, Any] | None:
-        usage = usage_of(self._response)
-        if usage is None:
-            return None
-        cached = usage["prompt_tokens_details"]["cached_tokens"]
-        thoughts = usage["completion_tokens_details"]["reasoning_tokens"]
-        return {
-            "input_tokens": usage["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
-            "output_tokens": usage["completion_tokens"],
-            "output_tokens_details": {"reasoning_tokens": thoughts},
-            "total_tokens": usage["total_tokens"],
-        }
+        return objects.response(
+            self._id,
+            created=self._created,
+            status=status,
+            model=self._response.resolved_model or self._request.model,
+            output=self._items,
+            usage=usage_of(self._response) if status != "in_progress" else None,
+            store=self._request.chat.store,
+            previous=self._request.chat.previous_id,
+        )
 
     def _sse(self, event: dict[str, Any]) -> bytes:
         before = b""
@@ -189,8 +161,3 @@ class ItemsReply:
 
 def _numbered(event: dict[str, Any], number: int) -> bytes:
     return f"event: {event['type']}\n".encode() + sse({**event, "sequence_number": number})
-
-
-def _part(kind: str, text: str) -> dict[str, Any]:
-    part: dict[str, Any] = {"type": _KINDS[kind][1], "text": text}
-    return part | ({"annotations": [], "logprobs": []} if kind == "text" else {})

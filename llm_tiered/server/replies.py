@@ -127,8 +127,13 @@ def finish_reason(response: llm.AsyncResponse, stop: Stop) -> str:
         return "tool_calls"
     if stop.has_ended:
         return "stop"
-    ended = ending(inner_response(response.response_json))
-    return "length" if ended and ended.how == "limit" else "stop"
+    return "length" if is_cut_off(response.response_json) else "stop"
+
+
+def is_cut_off(response_json: Any) -> bool:
+    """Return whether a limit of tokens has ended an answer."""
+    ended = ending(inner_response(response_json))
+    return ended is not None and ended.how == "limit"
 
 
 def function_calls(response: llm.AsyncResponse) -> list[dict[str, Any]]:
@@ -143,10 +148,17 @@ def sse(data: dict[str, Any]) -> bytes:
 
 def usage_of(response: llm.AsyncResponse) -> dict[str, Any] | None:
     """Return the tokens of a finished response in OpenAI's form, or None if they are unknown."""
-    prompt, completion = response.input_tokens, response.output_tokens
+    model = response.resolved_model or response.model.model_id
+    return usage(model, response.input_tokens, response.output_tokens, response.token_details)
+
+
+def usage(
+    model: str, prompt: int | None, completion: int | None, details: Any
+) -> dict[str, Any] | None:
+    """Return tokens, and what a model tells of them, in OpenAI's form; None if they are unknown."""
     if prompt is None or completion is None:
         return None
-    parts = _parts(response, prompt, completion)
+    parts = _parts(model, prompt, completion, details)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -156,14 +168,12 @@ def usage_of(response: llm.AsyncResponse) -> dict[str, Any] | None:
     }
 
 
-def _parts(response: llm.AsyncResponse, prompt: int, completion: int) -> dict[str, int]:
+def _parts(model: str, prompt: int, completion: int, details: Any) -> dict[str, int]:
     """Return how many of the tokens are of which kind, as far as the service says."""
-    details = response.token_details
     if not details:
         return {}
-    provider = provider_of(response.resolved_model or response.model.model_id)
     try:
-        return count_units(prompt, completion, details, provider).counts
+        return count_units(prompt, completion, details, provider_of(model)).counts
     except ValueError:
         return {}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import stored
 from .failure import bad_request
+from .fields import Chat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,17 +21,17 @@ _PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal"
 _OF_ITEMS = {"type", "id", "status"}
 _OWN = {
     *("input", "instructions", "max_output_tokens", "text", "tools", "tool_choice", "include"),
-    "top_logprobs",
+    *("top_logprobs", "previous_response_id", "store"),
 }
 
 LOGPROBS = "message.output_text.logprobs"
 
 
-def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of the same request for a chat completion. Raises ApiError."""
-    if body.get("previous_response_id") is not None or body.get("conversation") is not None:
-        name = "conversation" if body.get("conversation") else "previous_response_id"
-        raise bad_request(f"{name}: send the earlier messages in the input", name, "unsupported")
+def to_chat(body: Mapping[str, Any]) -> Chat:
+    """Return the same request for a chat completion. Raises ApiError."""
+    if body.get("conversation") is not None:
+        message = "conversation: use previous_response_id, or send the messages in the input"
+        raise bad_request(message, "conversation", "unsupported")
     if body.get("background"):
         raise bad_request("background: answers are given at once", "background", "unsupported")
     chat = {
@@ -38,14 +40,24 @@ def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
         if name not in _OWN and _NOTHING.get(name, ...) != value
     }
     instructions = body.get("instructions")
-    messages = [{"role": "system", "content": instructions}] if instructions else []
-    chat["messages"] = messages + _messages(body.get("input"))
+    messages: list[Any] = [{"role": "system", "content": instructions}] if instructions else []
+    previous_id = body.get("previous_response_id")
+    previous = stored.previous(previous_id) if previous_id is not None else []
+    kept = previous
+    if instructions:
+        # They take the place of those before.
+        first = next((at for at, each in enumerate(previous) if each.role != "system"), 0)
+        kept = previous[first:]
+    chat["messages"] = [*messages, *kept, *_messages(body.get("input"))]
     chat["max_completion_tokens"] = body.get("max_output_tokens")
     chat |= _format(body.get("text"))
     chat |= _included(body)
     chat["tools"] = _tools(body.get("tools"))
     chat["tool_choice"] = _tool_choice(body.get("tool_choice"))
-    return chat
+    store = body.get("store")
+    if not isinstance(store, (bool, type(None))):
+        raise bad_request("store: expected true or false", "store")
+    return Chat(chat, previous, previous_id, store is not False)
 
 
 def _messages(given: Any) -> list[dict[str, Any]]:
@@ -54,10 +66,12 @@ def _messages(given: Any) -> list[dict[str, Any]]:
     if not isinstance(given, list):
         raise bad_request("input must be a text or a list of items", "input")
     messages: list[dict[str, Any]] = []
-    for at, item in enumerate(given):
+    for at, each in enumerate(given):
         place = f"input[{at}]"
-        if not isinstance(item, dict):
+        if not isinstance(each, dict):
             raise bad_request(f"{place} is not an object", place)
+        is_reference = each.get("type") == "item_reference"
+        item = stored.item(each.get("id"), f"{place}.id") if is_reference else each
         kind = item.get("type") or "message"
         if kind == "message":
             content = _content(item.get("content"), f"{place}.content")

@@ -49,7 +49,7 @@ class Turns:
 
 
 def read(messages: Any) -> Turns:
-    """Return the turns that a client's messages are. Raises ApiError."""
+    """Return the turns that messages are, a client's or llm's. Raises ApiError."""
     if not isinstance(messages, list) or not messages:
         raise bad_request("messages must be a list with at least one message", "messages")
     if len(messages) > MOST_MESSAGES:
@@ -97,6 +97,10 @@ def _split(turns: Turns) -> Turns:
 
 def _message(message: Any, place: str, names: dict[str, str], ignored: set[str]) -> llm.Message:
     """One message; `names` gets the names of the tools that it calls, by the ids of the calls."""
+    if isinstance(message, llm.Message):
+        calls = [part for part in message.parts if isinstance(part, ToolCallPart)]
+        names |= {call.tool_call_id: call.name for call in calls if call.tool_call_id}
+        return message
     if not isinstance(message, dict):
         raise bad_request(f"{place} is not an object", place)
     role = "system" if message.get("role") == "developer" else message.get("role")

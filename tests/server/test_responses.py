@@ -127,7 +127,7 @@ def test_items() -> None:
             "include": [],
             "local_only": True,
         }
-    )
+    ).body
     asked, said, result = chat["messages"]
     assert asked["content"][1] == {"type": "image_url", "image_url": {"url": PNG}}
     assert [call["id"] for call in said["tool_calls"]] == ["c1", "c2"]
@@ -144,7 +144,8 @@ def test_items() -> None:
     [
         ({"input": None}, "input"),
         ({"input": ["Hello"]}, "input[0]"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "code_interpreter_call", "id": "x"}]}, "input[0].type"),
+        ({"store": "yes"}, "store"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0]"),
         ({"input": [{"role": "user", "content": ["Hello"]}]}, "input[0].content[0]"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
