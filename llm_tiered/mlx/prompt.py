@@ -17,6 +17,7 @@ from .answer import AnswerStream
 from .engine.engine import ENGINE
 from .engine.kv_disk import KvStore
 from .engine.requests import CancelToken, GenerationRequest
+from .mailbox import mailbox
 from .options import SAMPLING
 from .tokens import messages, tools
 from .weights import store
@@ -144,13 +145,13 @@ def _generate(request: GenerationRequest, answer: AnswerStream) -> Iterator[Stre
 async def _generate_async(
     request: GenerationRequest, answer: AnswerStream
 ) -> AsyncGenerator[StreamEvent, None]:
-    loop = asyncio.get_running_loop()
+    box = mailbox()
     events: asyncio.Queue[Event] = asyncio.Queue()
     cancel_token = CancelToken()
 
     def emit(event: Event) -> None:
         if not cancel_token.cancelled:
-            loop.call_soon_threadsafe(events.put_nowait, event)
+            box.post(events.put_nowait, event)
 
     try:
         if not ENGINE.submit(request, emit, cancel_token, wait=False):

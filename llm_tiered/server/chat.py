@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -250,12 +251,17 @@ class _Exchange:
         await self._sent({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _sent(self, message: Message) -> None:
-        with anyio.move_on_after(PATIENCE_FOR_READER) as limit:
+        # There is one for each token: a scope of anyio would cost more than the rest of it.
+        timer = asyncio.get_running_loop().call_later(PATIENCE_FOR_READER, self._abort)
+        try:
             await self._send(message)
-        if limit.cancelled_caught:
-            # A connection that is closed would wait until all of this is read.
-            self._status, self._is_over = "left", True
-            self._scope["state"][ABORT]()
+        finally:
+            timer.cancel()
+
+    def _abort(self) -> None:
+        # A connection that is closed would wait until all of this is read.
+        self._status, self._is_over = "left", True
+        self._scope["state"][ABORT]()
 
     def _count_first(self) -> None:
         if not self._has_begun:

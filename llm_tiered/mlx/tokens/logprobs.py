@@ -39,8 +39,9 @@ class StepLogprobs:
         import mlx.core as mx
 
         self._rows = logprobs
-        sampled = [row[token] for token, row in zip(tokens, logprobs, strict=True)]
-        self._array: Any = mx.stack(sampled).astype(mx.float32)
+        # A slice is one operation on the device, and an index would be three.
+        sampled = [row[token : token + 1] for token, row in zip(tokens, logprobs, strict=True)]
+        self._array: Any = mx.concatenate(sampled).astype(mx.float32)
         self._values: list[float] | None = None
         mx.async_eval(self._array)  # type: ignore[no-untyped-call]  # its stub has no types
 
