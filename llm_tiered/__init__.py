@@ -10,9 +10,9 @@ writes down what an attempt costs, `router.inner` makes the request to the model
 `router.keys` says that it may have one, `router.completeness` checks that its answer is whole, and
 `router.quality` judges it. If there is none, `router.failures` tells what that means: a retry, a
 wait or the next model. For a local model, `mlx.prompt` turns the prompt into a request to
-`mlx.engine`, and `mlx.answer` turns its events into llm's. `log.record` is what ends up in llm's
-log, where `costs` and `dashboard` read it. `server.chat` takes a prompt from a client of OpenAI's
-API the same way.
+`mlx.engine`, in the process that `mlx.process.choice` finds or starts, and `mlx.answer` turns its
+events into llm's. `log.record` is what ends up in llm's log, where `costs` and `dashboard` read it.
+`server.chat` takes a prompt from a client of OpenAI's API the same way.
 """
 
 from __future__ import annotations

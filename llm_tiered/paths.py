@@ -75,6 +75,11 @@ def servers_folder() -> Path:
     return _user_file("tiered", "servers")
 
 
+def engine_folder() -> Path:
+    """The folder of the engine's socket, lock and log."""
+    return _user_file("tiered", "engine")
+
+
 def embedded_models_folder() -> Path:
     """The folder of the models that come from a package index."""
     return _user_file("tiered", "models")

@@ -44,4 +44,8 @@ def _limits() -> Limits:
     from .mlx.engine.requests import Limits
 
     settings = load_settings().config
-    return Limits(memory=settings.memory_limit, kv_disk=settings.kv_disk)
+    return Limits(
+        memory=settings.memory_limit,
+        kv_disk=settings.kv_disk,
+        keep_warm=settings.keep_warm.total_seconds(),
+    )

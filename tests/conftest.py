@@ -175,6 +175,14 @@ def _engine() -> Iterator[None]:
     ENGINE.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_engine_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail if a test has started an engine as a process of its own and not ended it."""
+    yield
+    left = [*tmp_path_factory.getbasetemp().glob("*/**/tiered/engine/*.sock")]
+    assert left == [], "set keep_warm: 0 in the config, or end the engine in a fixture"
+
+
 @pytest.fixture
 def logs(user_path: Path) -> Path:
     """Where llm's log is."""

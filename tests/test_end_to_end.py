@@ -14,6 +14,7 @@ from llm.cli import cli
 
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.weights import embedded
+from llm_tiered.paths import config_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ def _downloaded(smollm2_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     folder = embedded.folder()
     folder.parent.mkdir(parents=True)
     folder.symlink_to(smollm2_folder)
+    config_path().write_text("keep_warm: 0\n")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     # The processes here run llm with everything that it imports.
     paths = os.environ["PYTHONPATH"].split(os.pathsep)

@@ -31,5 +31,6 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "previous_learned_path": "tiered/estimator-before.json",
         "kv_folder": "tiered/kv",
         "servers_folder": "tiered/servers",
+        "engine_folder": "tiered/engine",
         "embedded_models_folder": "tiered/models",
     }

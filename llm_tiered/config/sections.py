@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -17,7 +18,19 @@ from ..mlx.catalog import PREFIX
 from ..wording import did_you_mean
 from .terms import HIGHEST, LOWEST, Fallback
 from .user_models import STRICT, UserModel
-from .values import A_SHARE, Age, Complexity, DollarLimit, Dollars, Range, Share, Size, Span, Words
+from .values import (
+    A_SHARE,
+    Age,
+    Complexity,
+    DollarLimit,
+    Dollars,
+    KeepWarm,
+    Range,
+    Share,
+    Size,
+    Span,
+    Words,
+)
 
 if TYPE_CHECKING:
     from .rules import Rule
@@ -248,6 +261,10 @@ class Config(_Section):
         default=None,
         description="Disk space for KV caches, so that `llm -c` need not read everything again; "
         "empty means none",
+    )
+    keep_warm: KeepWarm = Field(
+        default=timedelta(minutes=5),
+        description="How long local models stay in memory after the last answer; 0: not at all",
     )
     models: Annotated[tuple[UserModel, ...], Words("a list")] = Field(
         default=(),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BeforeValidator, ByteSize, Field, WrapValidator
+from pydantic import BeforeValidator, ByteSize, Field, PlainSerializer, WrapValidator
 
 from .terms import HIGHEST, LOWEST
 
@@ -102,6 +102,7 @@ DollarLimit = Annotated[Dollars | None, _AN_AMOUNT]
 
 _AN_AGE = Words("an age such as 12h, 7d or 4w")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SHORT_UNITS = {"s": "seconds", **_UNITS}
 
 # An older moment would come before the first date of Python's calendar.
 _OLDEST = timedelta(weeks=52_000)
@@ -117,7 +118,34 @@ def _parse_age(value: Any) -> Any:
     return age
 
 
-Age = Annotated[timedelta | None, BeforeValidator(_parse_age), _AN_AGE]
+def _as_written(time: timedelta | None) -> str | None:
+    """Return a time in the largest unit that it is a whole number of."""
+    if time is None:
+        return None
+    units = ((unit, timedelta(**{name: 1})) for unit, name in reversed(_SHORT_UNITS.items()))
+    unit, length = next((unit, length) for unit, length in units if not time % length)
+    return f"{time // length}{unit}" if time else "0"
+
+
+_TO_JSON = PlainSerializer(_as_written, when_used="json")
+
+Age = Annotated[timedelta | None, BeforeValidator(_parse_age), _TO_JSON, _AN_AGE]
+
+
+_A_TIME = Words("a time such as 30s, 5m or 2h, or 0")
+
+
+def _parse_keep_warm(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(?:0|(\d{1,6})\s*([smhdw]))\s*", str(value))
+    if match is None:
+        raise ValueError(f"found {value!r}, expected {_A_TIME.text}")
+    time = timedelta(**{_SHORT_UNITS[match[2]]: int(match[1])}) if match[2] else timedelta()
+    return min(time, _OLDEST)
+
+
+KeepWarm = Annotated[timedelta, BeforeValidator(_parse_keep_warm), _TO_JSON, _A_TIME]
 
 
 _A_SIZE = Words("a size such as 12GB")

@@ -11,8 +11,8 @@ from llm.parts import StreamEvent
 
 from .. import json_schema, logprobs
 from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
-from .engine.requests import BadToolCall, Done, Event, Failed, GenerationRequest, Prefill
-from .progress import PrefillBar
+from .engine.requests import PROGRESS, BadToolCall, Done, Event, Failed, GenerationRequest
+from .progress import ProgressLine
 from .tokens import messages
 from .tokens.decoding import Reasoning, Text
 from .tokens.tools import ToolCall
@@ -40,17 +40,17 @@ class AnswerStream:
         self._calls: list[ToolCall] = []
         self._bad_call: BadToolCall | None = None
         self._corrected: BadToolCall | None = None
-        self._bar = PrefillBar()
+        self._progress = ProgressLine()
 
     def take(self, event: Event) -> list[StreamEvent] | None:
         """Return llm's events for one of the engine's, or None once the answer is complete.
 
         Raises TieredError.
         """
-        if isinstance(event, Prefill):
-            self._bar.show(event.done, event.total)
+        if isinstance(event, PROGRESS):
+            self._progress.show(event)
             return []
-        self._bar.close()
+        self._progress.close()
         if isinstance(event, Text):
             self._text += event.text
             tokens = [_described(token) for token in event.logprobs]
@@ -116,8 +116,8 @@ class AnswerStream:
             )
 
     def close(self) -> None:
-        """Remove the progress bar, wherever the answer ended."""
-        self._bar.close()
+        """Remove the progress from the terminal, wherever the answer ended."""
+        self._progress.close()
 
     def _finish(self, done: Done) -> None:
         schema: Any = self._prompt.schema

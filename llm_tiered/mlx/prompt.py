@@ -16,11 +16,11 @@ from . import device
 from .answer import AnswerStream
 from .engine.engine import ENGINE
 from .engine.kv_disk import KvStore
-from .engine.requests import CancelToken, GenerationRequest
+from .engine.requests import CancelToken, GenerationRequest, memory_name
 from .mailbox import mailbox
 from .options import SAMPLING
+from .process import choice, crashes
 from .tokens import messages, tools
-from .weights import store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from llm.parts import StreamEvent
 
     from .catalog import ModelSpec
+    from .engine.engine import Engine
     from .engine.requests import Event, Limits
+    from .process.remote import RemoteEngine
 
 
 class PromptedModel(Protocol):
@@ -44,13 +46,21 @@ class PromptedModel(Protocol):
         """Whether the model's chat template supports tools."""
 
 
+class Resident(Protocol):
+    """What knows the models in memory."""
+
+    def resident(self) -> dict[str, Path]:
+        """Return these models with their folders."""
+
+
 def ask(model: PromptedModel, prompt: llm.Prompt, response: llm.Response) -> Iterator[StreamEvent]:
     """Yield a model's answer in pieces. Raises TieredError."""
     instructions.record(prompt)
     answer = AnswerStream(prompt, response)
-    request: GenerationRequest | None = make_request(model, prompt)
+    engine = _engine_for(model)
+    request: GenerationRequest | None = make_request(model, prompt, engine)
     while request is not None:
-        yield from _generate(request, answer)
+        yield from _generate(engine, request, answer)
         request = answer.correction(request)
     yield from answer.tool_calls()
 
@@ -61,9 +71,10 @@ async def ask_async(
     """Async counterpart of `ask`."""
     instructions.record(prompt)
     answer = AnswerStream(prompt, response)
-    request: GenerationRequest | None = await asyncio.to_thread(make_request, model, prompt)
+    engine = await asyncio.to_thread(_engine_for, model)
+    request: GenerationRequest | None = await asyncio.to_thread(make_request, model, prompt, engine)
     while request is not None:
-        async with aclosing(_generate_async(request, answer)) as events:
+        async with aclosing(_generate_async(engine, request, answer)) as events:
             async for event in events:
                 yield event
         request = answer.correction(request)
@@ -73,11 +84,17 @@ async def ask_async(
 
 def check(model: PromptedModel, *, allow_cpu: bool) -> None:
     """Raise ModelUnavailable if the model is known not to work on this machine right now."""
-    if not _resident(model.spec):
-        store.check(model.spec, memory_limit=model.limits().memory, allow_cpu=allow_cpu)
+    spec, limits = model.spec, model.limits()
+    crashes.check(_name(spec))
+    if not _resident(spec, choice.running_engine(_name(spec), limits)):
+        from .weights import store
+
+        store.check(spec, memory_limit=limits.memory, allow_cpu=allow_cpu)
 
 
-def make_request(model: PromptedModel, prompt: llm.Prompt) -> GenerationRequest:
+def make_request(
+    model: PromptedModel, prompt: llm.Prompt, engine: Engine | RemoteEngine = ENGINE
+) -> GenerationRequest:
     """Return the engine's request for a prompt, after downloading its models if necessary.
 
     Raises ModelUnavailable or RequestError.
@@ -88,8 +105,8 @@ def make_request(model: PromptedModel, prompt: llm.Prompt) -> GenerationRequest:
     functions = [tool for tool in prompt.tools if isinstance(tool, llm.Tool)]
     return GenerationRequest(
         model=model.spec.model_id,
-        folder=_folder(model.spec, limits.memory),
-        budget=limits.memory or device.detect().budget,
+        folder=_folder(model.spec, limits.memory, engine),
+        budget=limits.memory or engine.budget or device.detect().budget,
         chat=messages.to_chat(instructions.as_sent(prompt), tools=model.supports_tools),
         max_tokens=options.max_tokens or model.spec.max_tokens,
         sampling={
@@ -102,14 +119,17 @@ def make_request(model: PromptedModel, prompt: llm.Prompt) -> GenerationRequest:
         thinking=options.thinking,
         kv_bits=options.kv_bits,
         adapter=model.spec.adapter,
-        draft=_draft(model, options.draft_model, limits.memory),
+        draft=_draft(model, options.draft_model, limits.memory, engine),
         kv_store=KvStore(kv_folder(), limits.kv_disk) if limits.kv_disk else None,
         logprobs=options.logprobs,
     )
 
 
 def _draft(
-    model: PromptedModel, name: str | None, memory_limit: int | None
+    model: PromptedModel,
+    name: str | None,
+    memory_limit: int | None,
+    engine: Engine | RemoteEngine,
 ) -> tuple[str, Path] | None:
     """Return the id and the folder of the draft model."""
     if name is None:
@@ -117,23 +137,41 @@ def _draft(
     spec = model.find(name)
     if spec is None:
         raise RequestError(f"no local model is called {name!r}", fix="llm tiered models")
-    return spec.model_id, _folder(spec, memory_limit)
+    return spec.model_id, _folder(spec._replace(adapter=None), memory_limit, engine)
 
 
-def _folder(spec: ModelSpec, memory_limit: int | None) -> Path:
-    return _resident(spec) or store.ready(spec, memory_limit=memory_limit)
+def _engine_for(model: PromptedModel) -> Engine | RemoteEngine:
+    """Return the engine that answers. Raises ModelUnavailable if the model is left alone."""
+    name = _name(model.spec)
+    crashes.check(name)
+    return choice.engine_for(name, model.limits())
 
 
-def _resident(spec: ModelSpec) -> Path | None:
+def _folder(spec: ModelSpec, memory_limit: int | None, engine: Engine | RemoteEngine) -> Path:
+    folder = _resident(spec, engine)
+    if folder is None:
+        from .weights import store
+
+        folder = store.ready(spec, memory_limit=memory_limit)
+    return folder
+
+
+def _resident(spec: ModelSpec, engine: Resident) -> Path | None:
     """Return the folder of the model in memory, unless the config now names another folder."""
-    folder = ENGINE.resident().get(spec.model_id)
+    folder = engine.resident().get(_name(spec))
     return folder if spec.path in (None, folder) else None
 
 
-def _generate(request: GenerationRequest, answer: AnswerStream) -> Iterator[StreamEvent]:
+def _name(spec: ModelSpec) -> str:
+    return memory_name(spec.model_id, spec.adapter)
+
+
+def _generate(
+    engine: Engine | RemoteEngine, request: GenerationRequest, answer: AnswerStream
+) -> Iterator[StreamEvent]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     cancel_token = CancelToken()
-    ENGINE.submit(request, events.put, cancel_token)
+    engine.submit(request, events.put, cancel_token)
     try:
         while (pieces := answer.take(events.get())) is not None:
             yield from pieces
@@ -143,7 +181,7 @@ def _generate(request: GenerationRequest, answer: AnswerStream) -> Iterator[Stre
 
 
 async def _generate_async(
-    request: GenerationRequest, answer: AnswerStream
+    engine: Engine | RemoteEngine, request: GenerationRequest, answer: AnswerStream
 ) -> AsyncGenerator[StreamEvent, None]:
     box = mailbox()
     events: asyncio.Queue[Event] = asyncio.Queue()
@@ -154,8 +192,8 @@ async def _generate_async(
             box.post(events.put_nowait, event)
 
     try:
-        if not ENGINE.submit(request, emit, cancel_token, wait=False):
-            await asyncio.to_thread(ENGINE.submit, request, emit, cancel_token)
+        if not engine.submit(request, emit, cancel_token, wait=False):
+            await asyncio.to_thread(engine.submit, request, emit, cancel_token)
         while (pieces := answer.take(await events.get())) is not None:
             for piece in pieces:
                 yield piece

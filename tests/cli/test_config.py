@@ -19,6 +19,7 @@ KEYS = {
     "allow_cpu",
     "log_api",
     "memory_limit",
+    "keep_warm",
     "kv_disk",
     "rollout",
     "rules",

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from ...errors import EngineError
 from .. import device
 from .job import Job
-from .worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from .job import Emit
     from .requests import CancelToken, GenerationRequest
+    from .residency import ResidentModel
+    from .worker import Worker
 
 # Requests that may be in flight, including those that wait in the queue. Submitting more blocks.
 MAX_IN_FLIGHT = 256
@@ -26,9 +28,15 @@ SHUTDOWN_TIMEOUT = 5.0
 
 
 class Engine:
-    """Starts a worker with the first request, and stops it when the process exits."""
+    """Starts a worker with the first request, and stops it when the process exits.
 
-    def __init__(self) -> None:
+    The worker calls `on_step` before each step, with whether there is anything to do.
+    """
+
+    def __init__(self, on_step: Callable[[bool], None] = lambda works: None) -> None:
+        self._on_step = on_step
+        # The memory that models may use by default: the device says it.
+        self.budget = None
         self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._lock = threading.Lock()
         self._worker: Worker | None = None
@@ -56,7 +64,10 @@ class Engine:
             return False
         with self._lock:
             if self._worker is None:
-                self._worker = Worker()
+                # It is not imported by a process whose prompts another one answers.
+                from .worker import Worker
+
+                self._worker = Worker(self._on_step)
                 self._worker.start()
                 atexit.register(self._close_at_exit)
             self._worker.put(Job(request, emit, cancel_token, self._slots.release))
@@ -64,8 +75,12 @@ class Engine:
 
     def resident(self) -> dict[str, Path]:
         """Return the models in memory with their folders, the least recently used first."""
+        return {model.name: model.folder for model in self.models()}
+
+    def models(self) -> list[ResidentModel]:
+        """Return the models in memory, the least recently used first."""
         worker = self._worker
-        return worker.pool.folders() if worker else {}
+        return worker.pool.models() if worker else []
 
     def close(self) -> None:
         """Stop the worker: requests in flight fail, and all models are unloaded."""

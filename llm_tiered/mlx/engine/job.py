@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import EngineError, TieredError
-from .requests import Failed
+from .requests import Failed, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ class Job:
         self.cancel_token = cancel_token
         self.release = release
         self._emit = emit
+        self._ahead: int | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -39,14 +40,22 @@ class Job:
         return self.cancel_token.cancelled
 
     def emit(self, event: Event) -> None:
-        """Send an event to the receiver. If the receiver raises, the request is cancelled.
+        """Send an event to the receiver, unless the request is cancelled.
 
-        A closed event loop does so, for example.
+        If the receiver raises, as a closed event loop does, it is.
         """
+        if self.cancelled:
+            return
         try:
             self._emit(event)
         except Exception:
             self.cancel_token.cancel()
+
+    def report_waiting(self, ahead: int) -> None:
+        """Say that so many others come first, unless that was said last."""
+        if ahead != self._ahead:
+            self._ahead = ahead
+            self.emit(Waiting(ahead))
 
     def fail(self, error: Exception) -> None:
         """End the request with an error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DamagedModel, EngineError, ModelUnavailable
@@ -12,6 +13,7 @@ from ..weights.inspect import WEIGHTS_PATTERN
 from ..weights.templates import tokenizer_settings
 from . import layer_caches
 from .kv import PrefixCache
+from .statistics import TokenRate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +57,8 @@ class LoadedModel:
         self.logits_width = int(getattr(model.args, "vocab_size", None) or self.vocabulary_size)
         self._grammar_tokenizer: Any = None
         self._added_tokens: dict[int, tuple[int, ...]] | None = None
+        self.last_used = time.time()
+        self.rate = TokenRate()
 
     @property
     def memory(self) -> int:

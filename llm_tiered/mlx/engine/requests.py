@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ...errors import TieredError
@@ -20,18 +20,27 @@ if TYPE_CHECKING:
 Limit: TypeAlias = Literal["max_tokens", "context"]
 CutOff: TypeAlias = Literal["length", "stop string", "model"]
 
-Event: TypeAlias = "Prefill | Text | Reasoning | ToolCall | BadToolCall | Done | Failed"
+Progress: TypeAlias = "Waiting | Started | Loading | Prefill"
+Event: TypeAlias = "Progress | Text | Reasoning | ToolCall | BadToolCall | Done | Failed"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The bytes of memory that all models together may use, and of disk that KV caches may.
+    """What models may use: memory and disk in bytes, and for how long after an answer.
 
-    `memory` None is what is safe on the device; `kv_disk` None keeps no KV caches on disk.
+    `memory` is for all models together; None is what is safe on the device. `kv_disk` is for KV
+    caches; None keeps none on disk. `keep_warm` is how many seconds the engine stays after its
+    last answer; with 0, models are loaded in the process that asks.
     """
 
     memory: int | None = None
     kv_disk: int | None = None
+    keep_warm: float = 0.0
+
+
+def memory_name(model: str, adapter: Path | None) -> str:
+    """Return the name of a model in memory. With another adapter it is another model."""
+    return f"{model}+{adapter}" if adapter else model
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,8 @@ class GenerationRequest:
 
     @property
     def name(self) -> str:
-        """The name of the model in memory. With another adapter it is another model."""
-        return f"{self.model}+{self.adapter}" if self.adapter else self.model
+        """The name of the model in memory."""
+        return memory_name(self.model, self.adapter)
 
     @property
     def draft_request(self) -> GenerationRequest | None:
@@ -74,6 +83,26 @@ class GenerationRequest:
             return None
         model, folder = self.draft
         return replace(self, model=model, folder=folder, adapter=None, draft=None)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The request has to wait for memory: `ahead` others are being answered or come first."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """It is the request's turn."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A model is being loaded, which has this many bytes of weights."""
+
+    model: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -140,11 +169,16 @@ class Failed:
     error: TieredError
 
 
+PROGRESS = (Waiting, Started, Loading, Prefill)
+"""The events that come before the answer, and can be ignored."""
+
+
 class CancelToken:
     """Cancels a request that has been submitted."""
 
     def __init__(self) -> None:
         self._cancelled = threading.Event()
+        self._on_cancel: Callable[[], object] | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -154,3 +188,12 @@ class CancelToken:
     def cancel(self) -> None:
         """Stop generating at the next token. Safe from any thread, and more than once."""
         self._cancelled.set()
+        callback, self._on_cancel = self._on_cancel, None
+        if callback:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Call a function, which must not block or raise, as soon as the request is cancelled."""
+        self._on_cancel = callback
+        if self.cancelled:
+            self.cancel()

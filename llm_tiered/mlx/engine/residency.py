@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import device
 from ..weights.inspect import inspect_folder
 from .loading import load_model
+from .requests import Loading
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from ..weights.inspect import ModelFiles
@@ -22,18 +24,34 @@ if TYPE_CHECKING:
 CHARACTERS_PER_TOKEN = 3
 
 
+class ResidentModel(NamedTuple):
+    """A model in memory: bytes, when it was last asked, and how many tokens a second it generates.
+
+    The time is in seconds since 1970.
+    """
+
+    name: str
+    folder: Path
+    memory: int
+    last_used: float
+    tokens_per_second: float
+
+
 class ModelPool:
     """The models in memory, the least recently used first.
 
-    Used on the worker's thread only, apart from `folders`.
+    Used on the worker's thread only, apart from `models`.
     """
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
 
-    def folders(self) -> dict[str, Path]:
-        """Return the models in memory with their folders. Safe to call from any thread."""
-        return {name: model.files.path for name, model in self._models.copy().items()}
+    def models(self) -> list[ResidentModel]:
+        """Return the models in memory, the least recently used first. Safe from any thread."""
+        return [
+            ResidentModel(name, model.files.path, model.memory, model.last_used, model.rate())
+            for name, model in self._models.copy().items()
+        ]
 
     def fits(self, request: GenerationRequest, busy: Collection[LoadedModel], caches: int) -> bool:
         """Return whether the request fits next to the busy models and `caches` bytes of KV caches.
@@ -56,9 +74,11 @@ class ModelPool:
         busy: Collection[LoadedModel] = (),
         *,
         beside: LoadedModel | None = None,
+        on_load: Callable[[Loading], None] = lambda loading: None,
     ) -> LoadedModel:
         """Return the request's model. If it has to be loaded, models that are not busy make room.
 
+        `on_load` is called before it is loaded.
         Raises ModelUnavailable if the model is too large, alone or together with `beside`, or
         can't be used for another reason; DamagedModel or EngineError.
         """
@@ -69,8 +89,10 @@ class ModelPool:
             _check_size(request, files, beside)
             self._models.pop(name, None)
             self._make_room(request.budget - files.memory, busy)
+            on_load(Loading(name, files.size))
             model = self._models[name] = load_model(request, files)
         self._models.move_to_end(name)
+        model.last_used = time.time()
         return model
 
     def clear(self) -> None:

@@ -137,6 +137,7 @@ class RunningSequence:
         can't continue; others are not affected.
         """
         self._generated.append(token)
+        self.model.rate.add()
         self._statistics.add_token(step, row)
         if self.constraint and self.constraint.error:
             raise self.constraint.error

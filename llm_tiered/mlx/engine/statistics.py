@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from ..tokens.logprobs import Logprobs
@@ -11,6 +12,34 @@ from .requests import Done
 if TYPE_CHECKING:
     from ..tokens.logprobs import StepLogprobs
     from .requests import CutOff
+
+
+# Seconds over which the rate of a model is measured.
+WINDOW = 10
+
+
+class TokenRate:
+    """How many tokens a second all sequences of a model have generated lately."""
+
+    def __init__(self) -> None:
+        # For each second of the window in which there were any: the second, and how many.
+        self._counts: deque[list[int]] = deque(maxlen=WINDOW + 1)
+
+    def add(self) -> None:
+        """Count a token."""
+        second = int(time.monotonic())
+        if self._counts and self._counts[-1][0] == second:
+            self._counts[-1][1] += 1
+        else:
+            self._counts.append([second, 1])
+
+    def __call__(self) -> float:
+        """Return the tokens per second, 0 if there was none in the window. From any thread."""
+        now = time.monotonic()
+        counts = [count for count in self._counts.copy() if count[0] > now - WINDOW]
+        if not counts:
+            return 0.0
+        return round(sum(count[1] for count in counts) / max(1.0, now - counts[0][0]), 1)
 
 
 class Statistics:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from ...errors import EngineError, RequestError
 from .. import device
 from .batch import Batch
+from .requests import Started
 from .residency import ModelPool
 from .sequence import RunningSequence
 from .solo import Solo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .job import Job
     from .loading import LoadedModel
     from .requests import GenerationRequest
@@ -26,12 +29,13 @@ class Worker(threading.Thread):
 
     MLX ties its streams and its random state to a thread, so everything that loads models,
     generates or unloads models happens here. Each runner, a Batch or a Solo, generates for one
-    model.
+    model. `on_step` is called before each step, with whether there is anything to do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_step: Callable[[bool], None] = lambda works: None) -> None:
         super().__init__(name="mlx", daemon=True)
         self.pool = ModelPool()
+        self._on_step = on_step
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._waiting: deque[Job] = deque()
@@ -62,7 +66,9 @@ class Worker(threading.Thread):
 
         If there is nothing to do, wait for a job.
         """
-        self._receive(wait=not (self._waiting or self._runners))
+        works = bool(self._waiting or self._runners)
+        self._on_step(works)
+        self._receive(wait=not works)
         self._admit()
         for runner in self._runners:
             self._step(runner)
@@ -91,13 +97,22 @@ class Worker(threading.Thread):
             if job.cancelled:
                 job.release()
             else:
+                self._on_step(True)
                 try:
                     if not self._fits(job.request):
+                        self._report_waiting()
                         return
+                    job.emit(Started())
                     self._start(job)
                 except Exception as error:
                     job.fail(error)
             self._waiting.popleft()
+
+    def _report_waiting(self) -> None:
+        """Tell the jobs that wait for memory how many come before them."""
+        running = sum(len(runner) for runner in self._runners)
+        for ahead, job in enumerate(self._waiting, running):
+            job.report_waiting(ahead)
 
     def _step(self, runner: Batch | Solo) -> None:
         try:
@@ -121,7 +136,7 @@ class Worker(threading.Thread):
 
     def _start(self, job: Job) -> None:
         """Begin to serve a job: together with others on its model if possible, or else alone."""
-        model = self.pool.get(job.request, self._busy_models())
+        model = self.pool.get(job.request, self._busy_models(), on_load=job.emit)
         sequence = RunningSequence(job, model)
         if sequence.needs_solo:
             self._runners.append(Solo(sequence, self._draft_model(sequence)))

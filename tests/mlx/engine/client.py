@@ -9,12 +9,12 @@ import pytest
 
 from llm_tiered.mlx.engine.engine import ENGINE, Engine
 from llm_tiered.mlx.engine.requests import (
+    PROGRESS,
     CancelToken,
     Done,
     Event,
     Failed,
     GenerationRequest,
-    Prefill,
 )
 from llm_tiered.mlx.tokens.decoding import Reasoning, Text
 from tests.mlx.models import PATIENCE
@@ -75,8 +75,8 @@ class Call:
         return self
 
     def next(self) -> Event:
-        """Wait for the next event, other than the progress of the prefill."""
-        while isinstance(event := self._events.get(timeout=PATIENCE), Prefill):
+        """Wait for the next event, other than those that come before the answer."""
+        while isinstance(event := self._events.get(timeout=PATIENCE), PROGRESS):
             pass
         return event
 

@@ -280,7 +280,7 @@ def test_off_by_default(folder: Path) -> None:
 def test_command_line(folder: Path, config_file: Path, logs: Path, tmp_path: Path) -> None:
     """`llm -c` processes only what is new, also in two simultaneous processes."""
     models = [{"id": NAME, "path": str(folder)}]
-    config_file.write_text(json.dumps({"models": models, "kv_disk": "100MB"}))
+    config_file.write_text(json.dumps({"models": models, "kv_disk": "100MB", "keep_warm": 0}))
     limit = ("-o", "max_tokens", "8")
     result = CliRunner().invoke(cli, ["-m", NAME, *limit, QUESTION], catch_exceptions=False)
     first = result.stdout.removesuffix("\n")

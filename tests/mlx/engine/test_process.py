@@ -43,7 +43,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from llm_tiered.errors import EngineError
 from llm_tiered.mlx.engine import engine
-from llm_tiered.mlx.engine.requests import CancelToken, GenerationRequest, Prefill
+from llm_tiered.mlx.engine.requests import PROGRESS, CancelToken, GenerationRequest
 from llm_tiered.mlx.engine.worker import Worker
 
 def submit(max_tokens):
@@ -58,7 +58,7 @@ def ask(max_tokens=3):
         events = submit(max_tokens)
     except EngineError as error:
         return error.message
-    while isinstance(event := events.get(timeout=120), Prefill):
+    while isinstance(event := events.get(timeout=120), PROGRESS):
         pass
     return type(event).__name__
 
@@ -115,7 +115,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(model: Path, tmp_path: Path, config_file: Path) -> Path:
     """A copy of the model's folder, which the config names."""
     folder = shutil.copytree(model, tmp_path / "tiny")
-    config_file.write_text(json.dumps({"models": [{"id": NAME, "path": str(folder)}]}))
+    models = [{"id": NAME, "path": str(folder)}]
+    config_file.write_text(json.dumps({"models": models, "keep_warm": 0}))
     return folder
 
 

@@ -1,0 +1,185 @@
+"""What the engine's process answers on its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..engine.requests import CancelToken
+from . import wire
+from .identity import identity
+from .stream import EventStream
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from ..engine.engine import Engine
+    from .lifetime import Lifetime
+
+# Seconds for answers that are not complete when the engine is told to end.
+PATIENCE = 10.0
+
+_INTERVAL = 0.05
+_BAD_REQUEST, _CONFLICT = 400, 409
+
+
+class EngineApp:
+    """The engine's own HTTP API: GET /status and /hold, POST /generate and /leave."""
+
+    def __init__(self, engine: Engine, lifetime: Lifetime) -> None:
+        self._engine = engine
+        self._lifetime = lifetime
+        self._instance = f"{os.getpid()}-{time.time_ns()}"
+        self._started = time.time()
+        self._streams: set[EventStream] = set()
+        self._patience = PATIENCE
+        self._routes: ASGIApp = Starlette(
+            routes=[
+                Route("/status", self._status),
+                Route("/leave", self._leave, methods=["POST"]),
+                Route("/hold", _Endpoint(self._hold)),
+                Route("/generate", _Endpoint(self._generate), methods=["POST"]),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._routes(scope, receive, send)
+
+    async def _status(self, _: Request) -> Response:
+        running = sum(stream.has_started for stream in self._streams)
+        status = {
+            "identity": identity(),
+            "instance": self._instance,
+            "pid": os.getpid(),
+            "started": self._started,
+            "until": self._lifetime.until,
+            "running": running,
+            "waiting": len(self._streams) - running,
+            "models": [
+                {
+                    "name": model.name,
+                    "folder": str(model.folder),
+                    "bytes": model.memory,
+                    "last_used": model.last_used,
+                    "tokens_per_second": model.tokens_per_second,
+                }
+                for model in self._engine.models()
+            ],
+            "budget": _budget(),
+        }
+        return _json(status)
+
+    async def _leave(self, request: Request) -> Response:
+        asked = await request.body()
+        now = bool(json.loads(asked).get("now")) if asked else False
+        leaves = now or self._lifetime.is_idle
+        if leaves:
+            self._patience = 0.0 if now else PATIENCE
+            self._lifetime.leave()
+        return _json({"leaves": leaves})
+
+    async def finish(self) -> None:
+        """Let answers end, for a while, and then fail those that are left."""
+        ends = time.monotonic() + self._patience
+        while self._streams and time.monotonic() < ends:
+            await asyncio.sleep(_INTERVAL)
+        await asyncio.to_thread(self._engine.close)
+        # What is left are the last words to the callers.
+        for _ in range(10):
+            if self._streams:
+                await asyncio.sleep(_INTERVAL)
+
+    async def _hold(self, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+        with self._lifetime.use():
+            await _begin(send)
+            await send({"type": "http.response.body", "body": wire.HEARTBEAT, "more_body": True})
+            await _disconnected(receive)
+
+    async def _generate(self, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+        body = await _body(receive)
+        named = headers.get(b"x-engine", b"").decode("latin-1")
+        if self._lifetime.is_leaving or named != self._instance:
+            await _begin(send, _CONFLICT)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        try:
+            asked = json.loads(body)
+            request, keep_warm = wire.load_request(asked["request"]), float(asked["keep_warm"])
+        except (ValueError, KeyError, TypeError):
+            await _begin(send, _BAD_REQUEST)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        stream, cancel_token = EventStream(), CancelToken()
+        self._streams.add(stream)
+        with self._lifetime.use(keep_warm):
+            await _begin(send)
+            watch = asyncio.ensure_future(_cancel_when_left(receive, stream, cancel_token))
+            try:
+                if not self._engine.submit(request, stream.put, cancel_token, wait=False):
+                    await asyncio.to_thread(self._engine.submit, request, stream.put, cancel_token)
+                await stream.send_to(send)
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                watch.cancel()
+                cancel_token.cancel()
+                self._streams.discard(stream)
+
+
+class _Endpoint:
+    """An endpoint that reads and writes by itself. Starlette takes a bare function for another."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(receive, send, dict(scope["headers"]))
+
+
+async def _begin(send: Send, status: int = 200) -> None:
+    headers = [(b"content-type", b"application/jsonl")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _body(receive: Receive) -> bytes:
+    parts = []
+    while (message := await receive())["type"] == "http.request":
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    return b"".join(parts)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel_when_left(
+    receive: Receive, stream: EventStream, cancel_token: CancelToken
+) -> None:
+    await _disconnected(receive)
+    cancel_token.cancel()
+    stream.end()
+
+
+def _budget() -> int | None:
+    """Return the memory that models may use, in bytes, once a model has needed MLX."""
+    if "mlx.core" not in sys.modules:
+        return None
+    from .. import device
+
+    return device.detect().budget
+
+
+def _json(value: Any) -> Response:
+    return Response(json.dumps(value), media_type="application/json")

@@ -1,0 +1,147 @@
+"""Which engine a prompt goes to: the one that all processes share, or this process's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ..engine.engine import ENGINE
+from . import client, start
+from .remote import RemoteEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..engine.engine import Engine
+    from ..engine.requests import Limits
+    from .client import RunningEngine
+
+# Seconds for which the status of the engine is taken to be the same.
+FRESH = 1.0
+
+# Seconds in which an idle engine of another version leaves.
+_LEAVES_WITHIN = 3.0
+
+logger = logging.getLogger("llm_tiered")
+
+
+def engine_for(model: str, limits: Limits) -> Engine | RemoteEngine:
+    """Return the engine for a prompt; llm's command line starts one if none is running."""
+    if not _is_shared(model, limits):
+        return ENGINE
+    shared = _SHARED.running()
+    if shared is None and not _SHARED.begin(limits.keep_warm):
+        return ENGINE
+    return RemoteEngine(lambda cancelled: _SHARED.find(limits.keep_warm, cancelled), limits, shared)
+
+
+def running_engine(model: str, limits: Limits) -> Engine | RunningEngine:
+    """Return the engine that has the model in memory, if any has; starts none."""
+    shared = _SHARED.running() if _is_shared(model, limits) else None
+    return shared or ENGINE
+
+
+def _is_shared(model: str, limits: Limits) -> bool:
+    return limits.keep_warm > 0 and model not in ENGINE.resident()
+
+
+class _SharedEngine:
+    """What this process knows of the shared engine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: tuple[float, RunningEngine] | None = None
+        self._starting: start.Starting | None = None
+        # It is not tried again and again.
+        self._has_failed = False
+
+    def running(self) -> RunningEngine | None:
+        """Return the engine if one runs that this process can talk to."""
+        with self._lock:
+            return self._running()
+
+    def begin(self, keep_warm: float) -> bool:
+        """Start an engine, and return whether that could be begun."""
+        with self._lock:
+            return self._begin(keep_warm)
+
+    def find(self, keep_warm: float, is_cancelled: Callable[[], bool]) -> RunningEngine | None:
+        """Return the engine, after waiting for one that is being started.
+
+        None if there is none, or if the request was cancelled.
+        """
+        with self._lock:
+            self._seen = None
+            if engine := self._running():
+                return engine
+            starting = self._starting if self._begin(keep_warm) else None
+        if starting is None:
+            return None
+        try:
+            engine = starting.wait(is_cancelled)
+        except start.StartError as error:
+            self._fail(error)
+            return None
+        with self._lock:
+            if self._starting is starting and engine:
+                self._starting = None
+        return engine
+
+    def _running(self) -> RunningEngine | None:
+        if self._seen and time.monotonic() - self._seen[0] < FRESH:
+            return self._seen[1]
+        self._seen = None
+        engine = client.running()
+        if engine and not engine.is_ours:
+            engine = _replaced(engine)
+        if engine:
+            self._seen = time.monotonic(), engine
+        return engine
+
+    def _begin(self, keep_warm: float) -> bool:
+        if self._has_failed or not start.from_command_line():
+            return False
+        if self._starting is None:
+            try:
+                self._starting = start.Starting(keep_warm)
+            except start.StartError as error:
+                self._warn(error)
+        return not self._has_failed
+
+    def _fail(self, error: start.StartError) -> None:
+        with self._lock:
+            self._starting = None
+            self._warn(error)
+
+    def _warn(self, error: start.StartError) -> None:
+        if not self._has_failed:
+            logger.warning(
+                "models don't stay in memory, because the engine can't be started: %s", error
+            )
+        self._has_failed = True
+
+
+def _replaced(engine: RunningEngine) -> RunningEngine | None:
+    """Ask an engine of another version to leave, and return its successor, if there is one."""
+    if client.leave(engine):
+        ends = time.monotonic() + _LEAVES_WITHIN
+        while time.monotonic() < ends:
+            successor = client.running()
+            if successor is None or successor.is_ours:
+                return successor
+            time.sleep(0.02)
+    return None
+
+
+_SHARED = _SharedEngine()
+
+
+def _after_fork() -> None:
+    # A thread of the parent may hold the lock.
+    _SHARED.__init__()  # type: ignore[misc]  # nothing of the parent's state holds here
+
+
+os.register_at_fork(after_in_child=_after_fork)

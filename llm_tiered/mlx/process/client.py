@@ -1,0 +1,180 @@
+"""What a caller does with an engine that runs: ask how it is, generate, and let it go."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import EngineError, RequestError
+from ..engine.requests import Done, Failed, Waiting
+from . import crashes, wire
+from .connection import SILENCE, EngineConnection
+from .identity import identity
+from .place import places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..engine.job import Emit
+    from ..engine.requests import CancelToken, GenerationRequest
+    from .place import EngineFiles
+
+
+class EngineGone(Exception):
+    """The engine ended, or was about to, before it had taken the request."""
+
+
+@dataclass(frozen=True)
+class RunningEngine:
+    """An engine that runs in a place, and its answer to GET /status."""
+
+    place: EngineFiles
+    status: Mapping[str, Any]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is of this version, and in this Python."""
+        return dict(self.status.get("identity") or {}) == identity()
+
+    @property
+    def budget(self) -> int | None:
+        """The memory that models may use by default, in bytes, if it knows that yet."""
+        return self.status.get("budget")
+
+    def resident(self) -> dict[str, Path]:
+        """Return the models in its memory with their folders."""
+        return {model["name"]: Path(model["folder"]) for model in self.status.get("models", ())}
+
+
+def running(timeout: float = SILENCE) -> RunningEngine | None:
+    """Return this user's engine on this machine, or None if there is none.
+
+    One that does not answer within `timeout` seconds is killed.
+    """
+    with suppress(OSError):
+        for place in places():
+            if place.has_socket() and (status := _status(place, timeout)) is not None:
+                return RunningEngine(place, status)
+    return None
+
+
+def leave(engine: RunningEngine, *, now: bool = False) -> bool:
+    """Ask the engine to leave, and return whether it will: not if it is busy, unless `now`.
+
+    With `now`, the answers it is giving are broken off.
+    """
+    with suppress(OSError, ValueError, http.client.HTTPException):
+        reply = _call(EngineConnection(engine.place), "POST", "/leave", {"now": now})
+        return bool(reply["leaves"])
+    return False
+
+
+@contextmanager
+def hold(engine: RunningEngine) -> Iterator[None]:
+    """Keep the engine from leaving during the block, however long nobody asks. Raises OSError."""
+    connection = EngineConnection(engine.place)
+    try:
+        connection.request("GET", "/hold")
+        connection.getresponse()
+        yield
+    finally:
+        connection.interrupt()
+        connection.close()
+
+
+def generate(
+    engine: RunningEngine,
+    request: GenerationRequest,
+    keep_warm: float,
+    emit: Emit,
+    cancel_token: CancelToken,
+) -> None:
+    """Let the engine answer a request, and pass on its events, Done or Failed last.
+
+    `keep_warm` is in seconds. Raises EngineGone if the engine has not taken the request.
+    """
+    connection = EngineConnection(engine.place)
+    cancel_token.on_cancel(connection.interrupt)
+    try:
+        _relay(connection, engine, request, keep_warm, emit)
+    except EngineGone:
+        if not cancel_token.cancelled:
+            raise
+    except EngineError as error:
+        if not cancel_token.cancelled:
+            emit(Failed(error))
+    finally:
+        connection.close()
+
+
+def _relay(
+    connection: EngineConnection,
+    engine: RunningEngine,
+    request: GenerationRequest,
+    keep_warm: float,
+    emit: Emit,
+) -> None:
+    try:
+        body = json.dumps({"request": wire.dump_request(request), "keep_warm": keep_warm})
+    except (TypeError, ValueError) as error:
+        emit(Failed(RequestError(f"the request can't be written as JSON: {error}")))
+        return
+    instance = str(engine.status["instance"])
+    try:
+        connection.request("POST", "/generate", body.encode(), {"X-Engine": instance})
+        response = connection.getresponse()
+    except TimeoutError:
+        connection.kill()
+        raise EngineGone from None
+    except (OSError, http.client.HTTPException):
+        raise EngineGone from None
+    if response.status != http.HTTPStatus.OK:
+        raise EngineGone
+    works = False
+    while True:
+        try:
+            event = wire.load_event(response.readline())
+        except TimeoutError:
+            connection.kill()
+            problem = f"did not react for {SILENCE:.0f} seconds, and was killed"
+            break
+        except (OSError, ValueError, http.client.HTTPException):
+            problem = "was killed, or crashed,"
+            break
+        if event is None:
+            continue
+        emit(event)
+        if isinstance(event, (Done, Failed)):
+            return
+        works = works or not isinstance(event, Waiting)
+    if works:
+        crashes.record(engine.place, instance, request.name)
+    raise EngineError(
+        f"the engine {problem} while {request.name} was "
+        + ("answering" if works else "waiting for its turn"),
+        fix=f"its log: {engine.place.log}",
+    )
+
+
+def _status(place: EngineFiles, timeout: float) -> dict[str, Any] | None:
+    connection = EngineConnection(place, timeout)
+    try:
+        return _call(connection, "GET", "/status")
+    except TimeoutError:
+        connection.kill()
+        return None
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+
+
+def _call(connection: EngineConnection, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body).encode())
+        reply: dict[str, Any] = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return reply

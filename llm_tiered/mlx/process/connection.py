@@ -1,0 +1,75 @@
+"""An HTTP connection to the engine over its unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .place import EngineFiles
+
+# Seconds without a single byte after which the engine's process is taken for stopped. It writes
+# one every few seconds while it works, and its worker is watched by the engine itself.
+SILENCE = 60.0
+
+# From <sys/un.h> of macOS: the level of the options of unix sockets, the credentials of the other
+# process, and its id.
+_MAC_LEVEL, _MAC_CREDENTIALS, _MAC_PID = 0, 1, 2
+
+
+class EngineConnection(http.client.HTTPConnection):
+    """A connection to the engine that listens in a place. Methods raise OSError."""
+
+    sock: socket.socket | None
+
+    def __init__(self, place: EngineFiles, timeout: float | None = None) -> None:
+        super().__init__("localhost", timeout=SILENCE if timeout is None else timeout)
+        self._path = str(place.socket)
+        self.stream: socket.socket | None = None
+
+    def connect(self) -> None:
+        """Connect, if the engine is a process of this user."""
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            stream.settimeout(self.timeout)
+            stream.connect(self._path)
+            if _peer(stream)[1] != os.geteuid():
+                raise PermissionError(f"{self._path} is somebody else's")
+        except BaseException:
+            stream.close()
+            raise
+        # The library forgets the socket while it reads an answer.
+        self.sock = self.stream = stream
+
+    def interrupt(self) -> None:
+        """End what is being read, from any thread."""
+        if self.stream is not None:
+            with suppress(OSError):
+                self.stream.shutdown(socket.SHUT_RDWR)
+
+    def kill(self) -> None:
+        """Kill the engine's process, which does not react any more."""
+        if self.stream is not None:
+            with suppress(OSError):
+                pid, user = _peer(self.stream)
+                # It is 0 if the process is in another container.
+                if user == os.geteuid() and pid > 1:
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _peer(stream: socket.socket) -> tuple[int, int]:
+    """Return the ids of the process and the user that listen. Raises OSError."""
+    if sys.platform == "darwin":
+        credentials = stream.getsockopt(_MAC_LEVEL, _MAC_CREDENTIALS, 76)
+        return stream.getsockopt(_MAC_LEVEL, _MAC_PID), struct.unpack_from("II", credentials)[1]
+    size = struct.calcsize("3i")
+    pid, user, _ = struct.unpack(
+        "3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return pid, user

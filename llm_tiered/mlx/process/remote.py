@@ -1,0 +1,110 @@
+"""The shared engine, as its callers see it: like the engine of their own process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, TypeAlias
+
+from ...errors import EngineError, TieredError
+from ..engine.engine import ENGINE, MAX_IN_FLIGHT
+from ..engine.requests import Failed
+from . import client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..engine.job import Emit
+    from ..engine.requests import CancelToken, GenerationRequest, Limits
+    from .client import RunningEngine
+
+    Find: TypeAlias = Callable[[Callable[[], bool]], RunningEngine | None]
+
+# How often a request is handed over: an engine may be about to leave just then.
+_TRIES = 3
+
+
+class RemoteEngine:
+    """The engine that all processes share. `known` is what has just been seen of it.
+
+    `find` returns it, after starting it if necessary, or None; it gets a function that tells
+    whether the request was cancelled. Without a shared engine, this process's own answers.
+    """
+
+    def __init__(self, find: Find, limits: Limits, known: RunningEngine | None) -> None:
+        self._find = find
+        self._limits = limits
+        self._known = known
+
+    @property
+    def budget(self) -> int | None:
+        """The memory that models may use by default, in bytes, if that is known already."""
+        return self._known.budget if self._known else None
+
+    def resident(self) -> dict[str, Path]:
+        """Return the models in its memory with their folders."""
+        return self._known.resident() if self._known else {}
+
+    def submit(
+        self,
+        request: GenerationRequest,
+        emit: Emit,
+        cancel_token: CancelToken,
+        *,
+        wait: bool = True,
+    ) -> bool:
+        """Hand over a request, and return whether that was done, as `Engine.submit` does.
+
+        `emit` receives the events on another thread, Done or Failed last.
+        """
+        if not _slots.acquire(blocking=wait):
+            return False
+        threading.Thread(
+            target=self._serve, args=(request, emit, cancel_token), name="engine", daemon=True
+        ).start()
+        return True
+
+    def _serve(self, request: GenerationRequest, emit: Emit, cancel_token: CancelToken) -> None:
+        try:
+            self._ask(request, emit, cancel_token)
+        except TieredError as error:
+            _report(emit, error)
+        except Exception as error:
+            _report(emit, EngineError(f"{request.name}: {type(error).__name__}: {error}"))
+        finally:
+            _slots.release()
+
+    def _ask(self, request: GenerationRequest, emit: Emit, cancel_token: CancelToken) -> None:
+        engine = self._known
+        for _ in range(_TRIES):
+            engine = engine or self._find(lambda: cancel_token.cancelled)
+            if cancel_token.cancelled:
+                return
+            if engine is None:
+                ENGINE.submit(request, emit, cancel_token)
+                return
+            try:
+                client.generate(engine, request, self._limits.keep_warm, emit, cancel_token)
+            except client.EngineGone:
+                engine = None
+            else:
+                return
+        raise EngineError("the engine ended each time before it took the request")
+
+
+def _report(emit: Emit, error: TieredError) -> None:
+    # The receiver may be gone, as a closed event loop is.
+    try:
+        emit(Failed(error))
+    except RuntimeError:
+        return
+
+
+def _new_slots() -> None:
+    global _slots  # noqa: PLW0603 - a child process begins anew
+    _slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
+
+
+_slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
+os.register_at_fork(after_in_child=_new_slots)
