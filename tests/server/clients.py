@@ -57,9 +57,16 @@ def ask(client: openai.OpenAI) -> dict[str, Any]:
     got["tokens"] = chunks[-1].usage and chunks[-1].usage.total_tokens
     calls = create(model=MODEL, messages=said("call"), tools=TOOLS).choices[0].message.tool_calls
     got["call"] = calls and calls[0].to_dict()["function"]
-    with client.chat.completions.stream(model=MODEL, messages=said("call"), tools=TOOLS) as events:
+    with client.chat.completions.stream(
+        model=MODEL, messages=said("call two"), tools=TOOLS
+    ) as events:
         done = events.get_final_completion().choices[0]
-    got["streamed call"] = [done.finish_reason, len(done.message.tool_calls or [])]
+    parallel = done.message.tool_calls or []
+    got["streamed calls"] = [done.finish_reason, len(parallel)]
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "2"} for call in parallel]
+    message: Any = done.message.to_dict()
+    loop = [*said("call two"), message, *results]
+    got["results"] = create(model=MODEL, messages=loop, tools=TOOLS).choices[0].message.content
     parsed = client.chat.completions.parse(model=MODEL, messages=said("dog"), response_format=Dog)
     dog = parsed.choices[0].message.parsed
     got["dog"] = dog and dog.name
@@ -91,6 +98,9 @@ def respond(client: Any) -> dict[str, Any]:
     got["call"] = [call.type, call.arguments]
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "1"}
     got["result"] = create(model=MODEL, input=[*asked, call, result], tools=tools).output_text
+    first, second = called, create(model=MODEL, input=[result], previous_response_id=called.id)
+    assert client.responses.retrieve(first.id).output == first.output
+    got["continued"] = [second.output_text, second.previous_response_id == first.id]
     dog = client.responses.parse(model=MODEL, input="dog", text_format=Dog).output_parsed
     got["dog"] = dog and dog.name
     try:
@@ -100,8 +110,8 @@ def respond(client: Any) -> dict[str, Any]:
     return got
 
 
-async def ask_many(url: str) -> int:
-    """How many answers an async client gets at the same time."""
+async def ask_many(url: str) -> list[Any]:
+    """How many answers an async client gets at the same time, and what it streams."""
     async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
         create = client.chat.completions.create
         answers = await asyncio.gather(
@@ -109,7 +119,10 @@ async def ask_many(url: str) -> int:
         )
         stream = await create(model=MODEL, messages=said("words"), stream=True)
         chunks = [chunk async for chunk in stream]
-    return len({answer.id for answer in answers} | {chunk.id for chunk in chunks})
+        events: Any
+        async with client.responses.stream(model=MODEL, input="think") as events:
+            deltas = [event.delta async for event in events if event.type.endswith("text.delta")]
+    return [len({answer.id for answer in answers} | {chunk.id for chunk in chunks}), *deltas]
 
 
 def ask_llm(url: str, home: Path) -> dict[str, str]:
@@ -131,7 +144,8 @@ def ask_llm(url: str, home: Path) -> dict[str, str]:
         "words": run("words"),
         "no stream": run("words", "--no-stream"),
         "schema": run("dog", "--schema", "name str"),
-        "conversation": run("words", "-c"),
+        "conversation": run("history", "-c"),
+        "tools": run("call two", "--functions", "def add(a: int): return a + 1"),
     }
 
 

@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import llm
-
-from llm_tiered.errors import EngineError
 from llm_tiered.mlx.engine.engine import ENGINE
+from tests.server.scripted import act
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -22,19 +20,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).parent / "clients.py"
 
 
-def act(prompt: llm.Prompt, response: Any) -> Any:
-    """Do what the user's last message says."""
-    if prompt.prompt == "call":
-        yield llm.ToolCall("add", {"a": 1}, "call_1")
-    elif prompt.prompt == "dog":
-        yield '{"name": "Rex"}'
-    else:
-        yield "small "
-        yield EngineError("out of memory") if prompt.prompt == "break" else "answer"
-    response.set_usage(input=5, output=2)
-
-
-def test_clients(running: Running, toys: Toys, tmp_path: Path) -> None:
+def test_clients(running: Running, toys: Toys, logged: Path, tmp_path: Path) -> None:
     """Both get words, streams, calls, JSON and errors, sync and async."""
     toys.small.tools = toys.small.schemas = True
     vars(toys.small)["script"] = act
@@ -54,7 +40,8 @@ def test_clients(running: Running, toys: Toys, tmp_path: Path) -> None:
         "stream": ["small ", "answer", None],
         "tokens": 7,
         "call": {"name": "add", "arguments": '{"a": 1}'},
-        "streamed call": ["tool_calls", 1],
+        "streamed calls": ["tool_calls", 2],
+        "results": "the results are ['2', '2']",
         "dog": "Rex",
         "errors": [
             ["NotFoundError", "model_not_found"],
@@ -62,13 +49,14 @@ def test_clients(running: Running, toys: Toys, tmp_path: Path) -> None:
             ["BadRequestError", "unknown_privacy_field"],
         ],
         "broken": "model_failed",
-        "many": 7,
+        "many": [7, "hm", "small answer"],
         "responses": {
             "words": "small answer",
             "stream": ["small ", "answer"],
             "streamed": "small answer",
             "call": ["function_call", '{"a": 1}'],
-            "result": "small answer",
+            "result": "the results are ['1']",
+            "continued": ["the results are ['1']", True],
             "dog": "Rex",
             "broken": "model_failed",
         },
@@ -76,7 +64,8 @@ def test_clients(running: Running, toys: Toys, tmp_path: Path) -> None:
             "words": "small answer",
             "no stream": "small answer",
             "schema": '{"name": "Rex"}',
-            "conversation": "small answer",
+            "conversation": "user assistant user",
+            "tools": "Let me see the results are ['2', '3']",
         },
     }
 
