@@ -51,9 +51,9 @@ class Running:
         self.thread.join()
 
 
-def start(access: Access | None = None) -> Running:
+def start(access: Access | None = None, host: str = "127.0.0.1") -> Running:
     """Start a server on a free port."""
-    listener = listen("127.0.0.1", 0)
+    listener = listen(host, 0)
     endpoints = Endpoints(access or Access())
     server = Server(endpoints)
     thread = threading.Thread(target=lambda: asyncio.run(serve(server, listener)))
