@@ -200,5 +200,8 @@ def _statistics(done: Done) -> dict[str, Any]:
         "lowest_logprob": done.lowest_logprob,
         "decile_logprob": done.decile_logprob,
         "schema_level": done.schema_level,
+        "passes": done.passes,
+        "guessed_tokens": done.guessed_tokens or None,
+        "kept_tokens": done.kept_tokens if done.guessed_tokens else None,
     }
     return {name: value for name, value in statistics.items() if value is not None}

@@ -69,6 +69,11 @@ class MlxOptions(llm.Options):
         default=None,
         description="Smaller model of the same family, for speculative decoding.",
     )
+    prompt_lookup: bool | None = Field(
+        default=None,
+        description="Guess tokens from the prompt, and check several at once; by default where "
+        "that is faster.",
+    )
 
     @field_validator("stop")
     @classmethod

@@ -122,6 +122,7 @@ def make_request(
         draft=_draft(model, options.draft_model, limits.memory, engine),
         kv_store=KvStore(kv_folder(), limits.kv_disk) if limits.kv_disk else None,
         logprobs=options.logprobs,
+        prompt_lookup=options.prompt_lookup,
     )
 
 

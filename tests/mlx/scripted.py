@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.mlx.tokens import messages
-from llm_tiered.mlx.tokens.structured import Constraint
+from llm_tiered.mlx.tokens.sampling import SeededSampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_take_forced = Constraint.take_forced
 
-
-class _Script:
+class _Script(SeededSampler):
     """What one answer is still to say: pieces of text, each as its tokens."""
 
     def __init__(self, tokenizer: Any, pieces: Sequence[str], *, free: bool) -> None:
@@ -25,16 +23,11 @@ class _Script:
         self._free = free
         self._left = [self._encoded(piece) for piece in pieces]
         self._drawn: list[int] = []
-        # Draws that nobody looks at.
-        self._idle = 0
 
-    def sample(self, logprobs: Any) -> Any:
+    def __call__(self, logprobs: Any) -> Any:
         """Return the next token."""
         import mlx.core as mx
 
-        if self._idle:
-            self._idle -= 1
-            return mx.array([0])
         self._drawn = self._pop()
         while self._drawn and self._is_masked_space(logprobs):
             self._drawn = self._pop()
@@ -42,18 +35,13 @@ class _Script:
             return mx.random.categorical(logprobs)
         return mx.array(self._drawn or [min(self._tokenizer.eos_token_ids)])
 
-    def follow(self, forced: list[int]) -> None:
-        """Go on after the tokens that a schema has put in the place of the one drawn last.
-
-        They may cut the text differently. Another draw follows for each of them but the first.
-        """
-        self._idle = len(forced) - 1
-        self._left.insert(0, self._drawn)
+    def skip(self, tokens: Sequence[int]) -> None:
+        """Go on after tokens that a schema has forced; they may cut the text differently."""
         pieces = [self._tokenizer.decode(piece) for piece in self._left]
-        text = self._tokenizer.decode(forced)
+        text = self._tokenizer.decode(tokens)
         if not "".join(pieces).startswith(text):
             # The script does not keep to the schema.
-            for _ in forced:
+            for _ in tokens:
                 self._pop()
             return
         self._left = []
@@ -88,14 +76,6 @@ class Scripts:
         self._encode = encode
         self._waiting: deque[tuple[tuple[str, ...], bool]] = deque()
         self._tokenizer: Any = None
-        self._forced: list[int] = []
-
-        def watch(constraint: Constraint) -> list[int]:
-            self._forced = _take_forced(constraint)
-            return self._forced
-
-        # The fixture puts it back.
-        setattr(Constraint, "take_forced", watch)  # noqa: B010  (methods can't be assigned to)
 
     def say(self, *pieces: str, free: bool = False) -> None:
         """Script the answer to one request: these texts, each encoded separately.
@@ -115,23 +95,12 @@ class Scripts:
     def sampler(self, _: Mapping[str, float]) -> Callable[[Any], Any]:
         """Return a sampler that follows the next script."""
         pieces, free = self._waiting.popleft()
-        script = _Script(self._tokenizer, pieces, free=free)
-
-        def sample(logprobs: Any) -> Any:
-            # What draws next is what has taken them.
-            forced, self._forced = self._forced, []
-            if forced:
-                script.follow(forced)
-            return script.sample(logprobs)
-
-        return sample
+        return _Script(self._tokenizer, pieces, free=free)
 
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Scripts:
     """The scripts that every request of the test follows."""
-    # Scripts watch what schemas force.
-    monkeypatch.setattr(Constraint, "take_forced", _take_forced)
     scripts = Scripts(messages.encode)
     monkeypatch.setattr("llm_tiered.mlx.tokens.messages.encode", scripts.encode)
     monkeypatch.setattr("llm_tiered.mlx.tokens.sampling.make_sampler", scripts.sampler)

@@ -164,6 +164,7 @@ class Batch:
     def _push(self, response: Any, step: StepLogprobs, row: int) -> None:
         """Pass a generated token to its sequence, and remove the sequence when it has ended."""
         sequence = self._running[response.uid]
+        sequence.count_passes(1)
         try:
             ended = sequence.push(response.token, response.finish_reason, step, row)
         except Exception as error:

@@ -11,8 +11,9 @@ from ...errors import DamagedModel, EngineError, ModelUnavailable
 from ..tokens.grammar_tokenizer import make_tokenizer
 from ..weights.inspect import WEIGHTS_PATTERN
 from ..weights.templates import tokenizer_settings
-from . import layer_caches
+from . import layer_caches, rollback
 from .kv import PrefixCache
+from .pass_costs import PassCosts
 from .statistics import TokenRate
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class LoadedModel:
     """A model in memory, with its tokenizer, the facts from its files and its prefix cache.
 
     `version` distinguishes it from other models that had or will have the same name.
-    `trims_caches` says whether KV caches can be trimmed to any length, and `batches` whether
-    several sequences can be generated together.
+    `trims_caches` says whether KV caches can be trimmed to any length, `takes_back` whether the
+    tokens of their latest pass can be taken out of them, and `batches` whether several sequences
+    can be generated together.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class LoadedModel:
         empty = make_prompt_cache(model)
         self.trims_caches = layer_caches.always_trims(empty)
         self.batches = layer_caches.can_batch(empty)
+        self.takes_back = rollback.is_possible(empty)
+        self.pass_costs = PassCosts()
         self.vocabulary_size = len(tokenizer.get_vocab())
         # Logits are padded beyond the vocabulary.
         self.logits_width = int(getattr(model.args, "vocab_size", None) or self.vocabulary_size)

@@ -52,6 +52,7 @@ class GenerationRequest:
     all models together, in bytes. `tools` are function specifications in the form that chat
     templates expect. `thinking` None leaves the choice to the chat template. `logprobs` is for how
     many alternatives to each token of the answer log-probabilities are reported; None reports none.
+    `prompt_lookup` is whether to guess tokens from the prompt; None guesses where that is faster.
     """
 
     model: str
@@ -70,6 +71,7 @@ class GenerationRequest:
     draft: tuple[str, Path] | None = None
     kv_store: KvStore | None = None
     logprobs: int | None = None
+    prompt_lookup: bool | None = None
 
     @property
     def name(self) -> str:
@@ -137,11 +139,13 @@ class Done:
     `cached_tokens` of the prompt's tokens came from a KV cache. Rates are in tokens per second,
     `peak_memory` is in bytes. `finish_reason` is `stop` (the model ended its turn, or a stop
     string did) or `length` (max_tokens or the context did). Log-probabilities are natural
-    logarithms over the sampled tokens: their mean, the lowest, and the mean of the lowest tenth.
+    logarithms over the tokens that the model had a choice about: their mean, the lowest, and the
+    mean of the lowest tenth; None if a schema left no choice about any.
     `limit` is what ended it if the finish reason is `length`; `cut_off_by` is what ended a JSON
     answer before it was complete. `in_thoughts` is whether it ended inside the thoughts,
     `called_in_thoughts` whether a tool call began there. `reasoning_tokens` are those of the
-    `generation_tokens` that are thoughts.
+    `generation_tokens` that are thoughts. The answer took this many `passes` of the model;
+    `kept_tokens` of `guessed_tokens` were right.
     """
 
     finish_reason: str
@@ -160,6 +164,9 @@ class Done:
     in_thoughts: bool = False
     called_in_thoughts: bool = False
     reasoning_tokens: int = 0
+    passes: int = 0
+    guessed_tokens: int = 0
+    kept_tokens: int = 0
 
 
 @dataclass(frozen=True)

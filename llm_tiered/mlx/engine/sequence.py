@@ -48,11 +48,9 @@ class RunningSequence:
         options = _sampling_options(request, model)
         self.sampler = _make_sampler(request, options)
         self._penalties = sampling.make_penalties(options)
-        # Masks and penalties can't follow a draft model's guesses, and a KV cache that can't be
-        # trimmed can't forget them. Such requests do without it, which changes nothing about the
-        # answer.
-        guesses = model.trims_caches and not (self._penalties or request.schema)
-        self.draft_request = request.draft_request if guesses else None
+        # A KV cache that can't be trimmed is not kept with a draft model's. Without a draft model,
+        # the answer is the same.
+        self.draft_request = request.draft_request if model.trims_caches else None
         self.constraint: Constraint | None = None
         self.cache = SequenceCache(request, model)
         self.checkpoints = self._find_checkpoints()
@@ -136,6 +134,8 @@ class RunningSequence:
         Returns the finish reason once the answer is complete. Raises an error if this sequence
         can't continue; others are not affected.
         """
+        if self.constraint and self.constraint.left_no_choice(len(self._generated)):
+            step = None
         self._generated.append(token)
         self.model.rate.add()
         self._statistics.add_token(step, row)
@@ -157,6 +157,10 @@ class RunningSequence:
             self._job.emit(self._summary(reason))
             self.end()
         return reason
+
+    def count_passes(self, passes: int, guessed: int = 0, kept: int = 0) -> None:
+        """Count passes that give the next tokens, the tokens guessed and those that were right."""
+        self._statistics.add_passes(passes, guessed, kept)
 
     def fail(self, error: Exception) -> None:
         """End the request with an error."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import copy
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from ...errors import RequestError
 from ..tokens.logprobs import StepLogprobs
 from . import layer_caches
-from .constrained import constrained_steps
+from .draft import DraftGuesses
+from .guesses import LookupGuesses
+from .passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from .loading import LoadedModel
+    from .passes import Guesses, Step
     from .sequence import RunningSequence
-
-# Tokens, and log-probabilities over the vocabulary, unless nothing else was possible.
-Steps: TypeAlias = "Generator[tuple[list[int], Any], None, None]"
 
 # Tokens in one prefill step: mlx-lm's default. Other runners get their turn after each step.
 PREFILL_STEP = 2048
@@ -48,9 +49,9 @@ class Solo:
         self._prefill_tokens = 0
         # The layers' caches, model by model.
         self._caches: list[list[Any]] = []
-        # Tokens in the caches that are no longer part of the answer.
-        self._surplus = 0
-        self._steps: Steps | None = None
+        self._passes: Passes | None = None
+        self._draft: DraftGuesses | None = None
+        self._steps: Generator[Step, None, None] | None = None
 
     def __len__(self) -> int:
         return 0 if self._has_ended else 1
@@ -78,22 +79,22 @@ class Solo:
             if self._steps is None:
                 self._prefill()
                 return
-            tokens, logprobs = next(self._steps)
-            self._unread = []
-            ended = self._push(tokens, logprobs)
+            ended = self._push(next(self._steps))
         except Exception as error:
             self.fail(error)
             ended = "failed"
         if ended:
             self.close()
 
-    def _push(self, tokens: list[int], logprobs: Any) -> str | None:
+    def _push(self, step: Step) -> str | None:
         """Pass tokens to the sequence, and return the finish reason once it is complete."""
-        step = None if logprobs is None else StepLogprobs(tokens, [logprobs])
-        for left, token in zip(reversed(range(len(tokens))), tokens, strict=True):
-            ended = self._sequence.push(token, self._finish_reason(token), step)
+        self._sequence.count_passes(step.passes, step.guessed, step.kept)
+        sampled = len(step.logprobs)
+        logprobs = StepLogprobs(step.tokens[:sampled], step.logprobs) if sampled else None
+        for row, token in enumerate(step.tokens):
+            likely = logprobs if row < sampled else None
+            ended = self._sequence.push(token, self._finish_reason(token), likely, row)
             if ended:
-                self._surplus = left
                 return ended
         return None
 
@@ -122,14 +123,20 @@ class Solo:
         # No request depends on this, and the thread has others to serve.
         with suppress(Exception):
             if self._steps is not None:
-                # This removes a draft model's last guesses from the cache.
                 self._steps.close()
+            if self._passes is not None:
+                self._passes.close()
+            if self._draft is not None:
+                self._draft.close()
             if self._caches:
+                processed = self._processed()
                 cache = [layer for layers in self._caches for layer in layers]
                 if len(self.models) > 1:
                     _trim_to_shortest(cache)
-                if layer_caches.trim(cache, self._surplus):
-                    keep(self._processed(), cache)
+                # Tokens that came after the end of the answer, in the same pass.
+                surplus = self._passes.cached - len(processed) if self._passes else 0
+                if layer_caches.trim(cache, surplus):
+                    keep(processed, cache)
         self._caches = []
 
     def _prefill(self) -> None:
@@ -145,11 +152,13 @@ class Solo:
         stops = [length - known for length in sequence.checkpoints if length > known]
         count = min(most, len(self._unread) - 1, *stops)
         if count:
+            started = time.perf_counter()
             with mx.stream(generation_stream):
                 tokens = mx.array(self._unread[:count])[None]
                 for model, cache in zip(self.models, self._caches, strict=True):
                     model.model(tokens, cache=cache)
                 mx.eval([layer.state for cache in self._caches for layer in cache])
+            self.model.pass_costs.add_prefill(count, time.perf_counter() - started)
             # The next step has another size, and so have the buffers that it needs.
             mx.clear_cache()
             self._unread = self._unread[count:]
@@ -163,6 +172,8 @@ class Solo:
     def _processed(self) -> list[int]:
         """Return the tokens that the KV caches hold."""
         tokens = self._sequence.tokens
+        if self._passes:
+            return tokens[: self._passes.cached]
         return tokens[: len(tokens) - len(self._unread)]
 
     def _prepare(self) -> None:
@@ -177,45 +188,45 @@ class Solo:
         new = _new_caches(self.models, bits)
         self._caches = _split(cache, len(new[0])) if cache else new
 
-    def _generate(self) -> Steps:
-        """Return the generator of tokens: our own under a schema, else mlx-lm's."""
-        import mlx.core as mx
-        from mlx_lm.generate import generate_step, speculative_generate_step
-
+    def _generate(self) -> Generator[Step, None, None]:
+        """Return the generator of the answer's tokens."""
         sequence = self._sequence
-        if sequence.constraint:
-            return constrained_steps(
-                self.model.model,
-                self._caches[0],
-                sequence.tokens,
-                sampler=sequence.sampler,
+        tokens = sequence.tokens
+        self._passes = Passes(
+            self.model.model,
+            self._caches[0],
+            tokens,
+            limit=sequence.tokens_left,
+            ends=self.model.tokenizer.eos_token_ids,
+            sampler=sequence.sampler,
+            penalties=sequence.penalties,
+            constraint=sequence.constraint,
+            guesses=self._guesses(tokens),
+            costs=self.model.pass_costs,
+        )
+        return self._passes.steps()
+
+    def _guesses(self, tokens: list[int]) -> Guesses | None:
+        """Return where guesses of the next tokens come from."""
+        sequence, model = self._sequence, self.model
+        if len(self.models) > 1:
+            self._draft = DraftGuesses(
+                self.models[1].model,
+                self._caches[1],
+                tokens,
                 penalties=sequence.penalties,
                 constraint=sequence.constraint,
             )
-        last = mx.array(self._unread)
-        settings: dict[str, Any] = {
-            "max_tokens": sequence.tokens_left,
-            "sampler": sequence.sampler,
-            "prompt_cache": [layer for cache in self._caches for layer in cache],
-        }
-        if len(self.models) > 1:
-            models = [model.model for model in self.models]
-            return _one_by_one(speculative_generate_step(last, *models, **settings))
-        processors = _with_all_tokens(sequence.penalties, sequence.tokens[:-1])
-        steps = generate_step(last, self.model.model, logits_processors=processors, **settings)
-        return _one_by_one(steps)
+            return self._draft
+        wanted = sequence.request.prompt_lookup
+        if wanted is False or not model.takes_back:
+            return None
+        return LookupGuesses(tokens, model.pass_costs, always=wanted is True)
 
     def _finish_reason(self, token: int) -> str | None:
         if token in self.model.tokenizer.eos_token_ids:
             return "stop"
         return "length" if self._sequence.tokens_left == 1 else None
-
-
-def _one_by_one(steps: Generator[tuple[Any, ...], None, None]) -> Steps:
-    """Yield what mlx-lm's generators yield: a token, its log-probabilities and more."""
-    with closing(steps):
-        for token, logprobs, *_ in steps:
-            yield [token], logprobs
 
 
 def _new_caches(models: tuple[LoadedModel, ...], bits: int | None) -> list[list[Any]]:
@@ -249,25 +260,6 @@ def _trim_to_shortest(cache: list[Any]) -> None:
     for layer in cache:
         if layer.offset > length:
             layer.trim(layer.offset - length)
-
-
-def _with_all_tokens(
-    processors: list[Callable[[Any, Any], Any]], cached: list[int]
-) -> list[Callable[[Any, Any], Any]]:
-    """Return processors that also see the cached tokens: mlx-lm shows them only later ones."""
-    import mlx.core as mx
-
-    if not processors:
-        return []
-    before = mx.array(cached)
-
-    def process(seen: Any, logits: Any) -> Any:
-        tokens = mx.concatenate([before.astype(seen.dtype), seen])
-        for processor in processors:
-            logits = processor(tokens, logits)
-        return logits
-
-    return [process]
 
 
 def _check_head_size(sequence: RunningSequence) -> None:

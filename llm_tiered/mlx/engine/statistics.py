@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ..tokens.logprobs import Logprobs
@@ -49,18 +50,25 @@ class Statistics:
         self._logprobs = Logprobs()
         self._started = time.perf_counter()
         self._first_token: float | None = None
+        self._generated = 0
+        self._passes = self._guessed = self._kept = 0
 
     def add_token(self, step: StepLogprobs | None, row: int) -> None:
         """Count a generated token, whose log-probability is in this row of the step.
 
-        Without a step, it was the only one possible.
+        Without a step, it was the only one possible, and says nothing about how sure the model is.
         """
         if self._first_token is None:
             self._first_token = time.perf_counter()
-        if step is None:
-            self._logprobs.add_certain()
-        else:
+        self._generated += 1
+        if step is not None:
             self._logprobs.add(step, row)
+
+    def add_passes(self, passes: int, guessed: int, kept: int) -> None:
+        """Count passes that give the next tokens, the tokens guessed and those that were right."""
+        self._passes += passes
+        self._guessed += guessed
+        self._kept += kept
 
     def summary(  # each is one field of the event
         self,
@@ -74,24 +82,26 @@ class Statistics:
         """Return the final event of a sequence with at least one generated token."""
         import mlx.core as mx
 
-        logprobs = self._logprobs.values()
+        logprobs = sorted(self._logprobs.values())
         now = time.perf_counter()
         first_token = self._first_token or now
-        generated = len(logprobs)
-        lowest_tenth = sorted(logprobs)[: max(1, generated // 10)]
+        lowest_tenth = logprobs[: max(1, len(logprobs) // 10)]
         return Done(
             finish_reason=finish_reason,
             prompt_tokens=prompt_tokens,
             cached_tokens=cached_tokens,
-            generation_tokens=generated,
+            generation_tokens=self._generated,
             prompt_tps=_rate(prompt_tokens - cached_tokens, first_token - self._started),
-            generation_tps=_rate(generated - 1, now - first_token),
+            generation_tps=_rate(self._generated - 1, now - first_token),
             peak_memory=mx.get_peak_memory(),
-            mean_logprob=sum(logprobs) / generated,
-            lowest_logprob=lowest_tenth[0],
-            decile_logprob=sum(lowest_tenth) / len(lowest_tenth),
+            mean_logprob=fmean(logprobs) if logprobs else None,
+            lowest_logprob=logprobs[0] if logprobs else None,
+            decile_logprob=fmean(lowest_tenth) if logprobs else None,
             schema_level=schema_level,
             cut_off_by=cut_off_by,
+            passes=self._passes,
+            guessed_tokens=self._guessed,
+            kept_tokens=self._kept,
         )
 
 

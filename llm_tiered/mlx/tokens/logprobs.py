@@ -28,7 +28,7 @@ class TokenLogprob:
 
 
 class StepLogprobs:
-    """The log-probabilities of the tokens sampled in one step, one for each request.
+    """The log-probabilities of the tokens sampled in one step, of one request or of several.
 
     `logprobs` holds a row over the whole vocabulary for each token. The device gathers the values
     after the model's next step, which is already queued: read them one step later, and nothing
@@ -69,7 +69,10 @@ class StepLogprobs:
 
 
 class Logprobs:
-    """The log-probabilities of one request's tokens, as natural logarithms."""
+    """The log-probabilities of one request's tokens, as natural logarithms.
+
+    A token that a schema left no choice about has none.
+    """
 
     def __init__(self) -> None:
         self._values: list[float] = []
@@ -80,13 +83,8 @@ class Logprobs:
         self.values()
         self._latest = (step, row)
 
-    def add_certain(self) -> None:
-        """Add a token that was the only one possible, and so had the probability 1."""
-        self.values()
-        self._values.append(0.0)
-
     def values(self) -> list[float]:
-        """Return one value for each token so far."""
+        """Return one value for each token so far that the model had a choice about."""
         if self._latest is not None:
             step, row = self._latest
             self._values.append(step.read()[row])

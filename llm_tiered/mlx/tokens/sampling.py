@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 def make_sampler(sampling: Mapping[str, float]) -> Callable[[Any], Any]:
@@ -38,33 +38,51 @@ def _shared_sampler(
     return sampler
 
 
-def make_seeded_sampler(sampling: Mapping[str, float], seed: int) -> Callable[[Any], Any]:
-    """Return a sampler with a random state of its own, which makes the same choices every time.
+class SeededSampler:
+    """A sampler with a random state of its own, which makes the same choices every time.
 
-    mlx_lm's samplers draw from the thread's random state, which all requests share.
+    mlx_lm's samplers draw from the thread's random state, which all requests share. Each token of
+    an answer takes one draw: call it for one row at a time, in their order, and for nothing else.
     """
-    import mlx.core as mx
-    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
-    temperature = sampling.get("temperature", 0.0)
-    if temperature == 0:
+    def __init__(self, sampling: Mapping[str, float], seed: int) -> None:
+        import mlx.core as mx
+
+        self._temperature = sampling.get("temperature", 0.0)
+        self._top_p, self._min_p = sampling.get("top_p", 0.0), sampling.get("min_p", 0.0)
+        self._top_k = int(sampling.get("top_k", 0))
+        self._key: Any = mx.random.key(seed)
+
+    def __call__(self, logprobs: Any) -> Any:
+        """Return the token to take, given the log-probabilities of all."""
+        import mlx.core as mx
+        from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+        if 0 < self._top_p < 1:
+            logprobs = apply_top_p(logprobs, self._top_p)
+        if self._min_p:
+            logprobs = apply_min_p(logprobs, self._min_p)
+        if self._top_k:
+            logprobs = apply_top_k(logprobs, self._top_k)
+        return mx.random.categorical(logprobs * (1 / self._temperature), key=self._next_key())
+
+    def skip(self, tokens: Sequence[int]) -> None:
+        """Leave out the draws of tokens that came without one."""
+        for _ in tokens:
+            self._next_key()
+
+    def _next_key(self) -> Any:
+        import mlx.core as mx
+
+        self._key, key = mx.random.split(self._key)
+        return key
+
+
+def make_seeded_sampler(sampling: Mapping[str, float], seed: int) -> Callable[[Any], Any]:
+    """Return a sampler that makes the same choices every time."""
+    if sampling.get("temperature", 0.0) == 0:
         return make_sampler(sampling)
-    top_p, min_p = sampling.get("top_p", 0.0), sampling.get("min_p", 0.0)
-    top_k = int(sampling.get("top_k", 0))
-    key = mx.random.key(seed)
-
-    def sample(logprobs: Any) -> Any:
-        nonlocal key
-        if 0 < top_p < 1:
-            logprobs = apply_top_p(logprobs, top_p)
-        if min_p:
-            logprobs = apply_min_p(logprobs, min_p)
-        if top_k:
-            logprobs = apply_top_k(logprobs, top_k)
-        key, subkey = mx.random.split(key)
-        return mx.random.categorical(logprobs * (1 / temperature), key=subkey)
-
-    return sample
+    return SeededSampler(sampling, seed)
 
 
 def make_penalties(sampling: Mapping[str, float]) -> list[Callable[[Any, Any], Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,23 @@ def _is_exact(number: int) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class State:
+    """Where an answer under a schema stands.
+
+    `after` are the tokens that end its reasoning, as long as that may go on, `first` those that
+    may begin it now, and `reasoning` the latest in it. `added` tokens were generated so far, of
+    which the grammar has `consumed` some, and after `complete_at` of them the JSON was complete.
+    """
+
+    after: tuple[int, ...] = ()
+    first: tuple[int, ...] = ()
+    reasoning: tuple[int, ...] = ()
+    added: int = 0
+    consumed: int = 0
+    complete_at: int | None = None
+
+
 class Constraint:
     """A logits processor that masks every token the grammar does not allow next.
 
@@ -133,35 +151,33 @@ class Constraint:
     ) -> None:
         self.grammar = grammar
         self.error: TieredError | None = None
-        self._after = list(after)
-        self._first = list(first[:1])
-        self._reasoning: list[int] = []
+        self.is_narrow = False
+        """Whether the last mask left less than half of all tokens."""
+        self._state = State(tuple(after), tuple(first[:1]))
         self._started = False
-        self._mask: Any = None
-        # The numbers of tokens taken note of, and of those that complete the JSON.
-        self._added = 0
-        self._complete_at: int | None = None
+        self._words: Any = None
+        # The positions in the answer where the mask left a single token.
+        self._certain: set[int] = set()
+
+    @property
+    def state(self) -> State:
+        """Where the answer stands; `restore` goes back there."""
+        return self._state
 
     def is_complete(self, generated: int) -> bool:
         """Return whether the JSON is complete after this number of generated tokens.
 
         Only the end of the turn may follow then.
         """
-        return self._complete_at is not None and self._complete_at <= generated
+        complete_at = self._state.complete_at
+        return complete_at is not None and complete_at <= generated
+
+    def left_no_choice(self, position: int) -> bool:
+        """Return whether a single token was possible at this position of the answer."""
+        return position in self._certain
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
         """Return the logits with every token that is not allowed next at minus infinity."""
-        if self.error is None:
-            try:
-                return self._constrain(tokens, logits)
-            except TieredError as error:
-                self.error = error
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                self.error = EngineError(f"masking tokens for the schema: {reason}")
-        return logits
-
-    def _constrain(self, tokens: Any, logits: Any) -> Any:
         import mlx.core as mx
 
         last = tokens[-1]
@@ -170,58 +186,104 @@ class Constraint:
         for array in (last, logits):
             mx.async_eval(array)  # type: ignore[no-untyped-call]  # its stub has no types
         if self._started:
-            self.add(int(last.item()))
+            self.accept([int(last.item())])
         self._started = True
-        if self._after and not self._first:
-            return logits
-        return self._masked(logits, also=self._first)
+        return self.mask(logits)
+
+    def mask(self, logits: Any) -> Any:
+        """Return the logits of the next token, masked; after a failure, as they are."""
+        if self.error is None:
+            with self._kept():
+                return self._masked(logits)
+        return logits
 
     def add(self, token: int) -> None:
         """Take note of the answer's next token. Raises RequestError if it can't be the next one."""
-        if self._first and token not in self._first:
-            self._after = []
-        self._first = []
-        matcher = self.grammar.matcher
-        if self._after:
+        state, matcher = self._state, self.grammar.matcher
+        after = () if state.first and token not in state.first else state.after
+        reasoning, consumed, complete_at = state.reasoning, state.consumed, state.complete_at
+        if after:
             # Still reasoning: the tokens that end it are not part of the JSON.
-            self._reasoning = [*self._reasoning, token][-len(self._after) :]
-            self._after = [] if self._reasoning == self._after else self._after
-        elif not matcher.is_stopped() and not matcher.consume_token(token):
-            raise _dead_end(matcher)
-        self._added += 1
-        if self._complete_at is None and matcher.is_stopped() and not matcher.is_error():
-            self._complete_at = self._added
+            reasoning = (*reasoning, token)[-len(after) :]
+            after = () if reasoning == after else after
+        elif not matcher.is_stopped():
+            if not matcher.consume_token(token):
+                raise _dead_end(matcher)
+            consumed += 1
+        added = state.added + 1
+        if complete_at is None and matcher.is_stopped() and not matcher.is_error():
+            complete_at = added
+        self._state = State(after, (), reasoning, added, consumed, complete_at)
 
-    def take_forced(self) -> list[int]:
-        """Return the tokens that must come next because no others are allowed.
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Take note of the next tokens; a failure is kept."""
+        with self._kept():
+            for token in tokens if self.error is None else ():
+                self.add(token)
 
-        The constraint counts on them from now on: it must be called with all of them next.
-        """
-        if self._after or self.error is not None or self.grammar.matcher.is_stopped():
+    def restore(self, state: State) -> None:
+        """Go back to where the answer stood some tokens ago."""
+        surplus = self._state.consumed - state.consumed
+        if surplus:
+            self.grammar.matcher.rollback(surplus)
+        self._state = state
+
+    def forced(self) -> list[int]:
+        """Return the tokens that must come next because no others are allowed."""
+        if self._state.after or self.error is not None or self.grammar.matcher.is_stopped():
             return []
         forced: list[int] = self.grammar.matcher.compute_ff_tokens()
-        for token in forced[:-1]:
-            self.add(token)
         return forced
 
-    def _masked(self, logits: Any, also: list[int]) -> Any:
-        """Return the logits of what the grammar allows next and of the tokens in `also`."""
+    def possible(self, guesses: list[int]) -> list[int]:
+        """Return the guesses of the next tokens up to the first one that can't be true."""
+        if self._state.first or self.error is not None:
+            return []
+        if self._state.after:
+            # What follows the end of the reasoning is another matter.
+            end = self._state.after[-1]
+            return guesses[: guesses.index(end)] if end in guesses else guesses
+        if self.grammar.matcher.is_stopped():
+            return []
+        return guesses[: self.grammar.matcher.validate_tokens(guesses)]
+
+    def _masked(self, logits: Any) -> Any:
+        """Return the logits of what the grammar allows next."""
         import llguidance.numpy
         import mlx.core as mx
         import numpy as np
 
-        width = logits.shape[-1]
-        if self._mask is None:
-            self._mask = llguidance.numpy.allocate_token_bitmask(1, width)
-        llguidance.numpy.fill_next_token_bitmask(self.grammar.matcher, self._mask)
+        state, width = self._state, logits.shape[-1]
+        self._certain.discard(state.added)
+        self.is_narrow = False
+        if state.after and not state.first:
+            return logits
+        if self._words is None:
+            self._words = llguidance.numpy.allocate_token_bitmask(1, width)
+        llguidance.numpy.fill_next_token_bitmask(self.grammar.matcher, self._words)
         # Twice as fast as shifts in MLX, which can't unpack bits in one operation.
-        bits = np.unpackbits(self._mask[0].view(np.uint8), count=width, bitorder="little")
+        bits = np.unpackbits(self._words[0].view(np.uint8), count=width, bitorder="little")
+        allowed = bits.view(np.bool_)
+        count = int(np.count_nonzero(allowed))
         # Of logits that are all minus infinity, a sampler would make any token.
-        if not bits.any() or self.grammar.matcher.is_error():
+        if not count or self.grammar.matcher.is_error():
             raise _dead_end(self.grammar.matcher)
-        bits[also] = 1
-        allowed = mx.array(bits.view(np.bool_))
-        return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
+        self.is_narrow = 2 * count < width
+        if count == 1 and not state.first:
+            self._certain.add(state.added)
+        bits[list(state.first)] = 1
+        return mx.where(mx.array(allowed), logits, mx.array(-float("inf"), logits.dtype))
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Keep a failure inside the `with` statement in `error`."""
+        try:
+            yield
+        except TieredError as error:
+            self.error = error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.error = EngineError(f"masking tokens for the schema: {reason}")
 
 
 def make_constraint(
