@@ -291,14 +291,16 @@ def test_system_prompt_alone(folders: dict[str, Path]) -> None:
 
 
 def test_details_of_an_answer() -> None:
-    """response_json has the finish reason, speeds, memory and log-probabilities of an answer."""
+    """response_json has an answer's finish reason, speeds, memory, log-probabilities and passes."""
     facts = details(ask(QWEN, **GREEDY))
     assert set(facts) == {"finish_reason", "prompt_tps", "generation_tps", "peak_memory"} | {
         "mean_logprob",
         "lowest_logprob",
         "decile_logprob",
+        "passes",
     }
     assert facts["lowest_logprob"] <= facts["decile_logprob"] <= facts["mean_logprob"] <= 0
+    assert facts["passes"] == GREEDY["max_tokens"]
     assert facts["prompt_tps"] > 0
     assert facts["generation_tps"] > 0
     assert isinstance(facts["peak_memory"], int)
