@@ -19,6 +19,7 @@ COMMANDS = (
     "models",
     "batch",
     "serve",
+    "ps",
     "stop",
     "savings",
     "datasette",

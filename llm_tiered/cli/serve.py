@@ -116,11 +116,11 @@ def _serve_in_background(host: str, port: int, keys: tuple[Key, ...]) -> None:
             same = (running.host, running.keys) == (host, tuple(key.name for key in keys))
             if not same or port not in (0, running.port):
                 raise RequestError(
-                    f"another server runs in the background {describe(running)}",
+                    f"another server runs in the background at {describe(running)}",
                     fix="llm tiered stop ends it",
                 )
             click.echo(running.url)
-            echo_note(f"it is running already {describe(running)}")
+            echo_note(f"it is running already at {describe(running)}")
             return
         listener = _listen(host, port)
         with listener:
@@ -129,7 +129,7 @@ def _serve_in_background(host: str, port: int, keys: tuple[Key, ...]) -> None:
         started = background.current()
     if started:
         click.echo(started.url)
-        echo_note(f"it runs in the background (pid {started.pid}) until: llm tiered stop")
+        echo_note(f"it runs in the background (process {started.pid}) until: llm tiered stop")
         echo_note(f"its log: {started.log}")
 
 
@@ -144,7 +144,7 @@ def _listen(host: str, port: int) -> socket.socket:
         for server in running():
             if port and server.port == port:
                 raise RequestError(
-                    f"a server of llm tiered uses port {port} already {describe(server)}",
+                    f"a server of llm tiered uses port {port} already: {describe(server)}",
                     fix=error.fix,
                 ) from None
         raise
@@ -198,4 +198,4 @@ def echo_commands(*lines: str) -> None:
 
 def describe(server: Instance) -> str:
     """Return where a server is, since when it runs and which process it is, in words."""
-    return f"at {server.url} since {moment(server.started)} (pid {server.pid})"
+    return f"{server.url} since {moment(server.started)} (process {server.pid})"

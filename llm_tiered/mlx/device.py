@@ -86,6 +86,14 @@ def clear_streams() -> None:
         mx.clear_streams()
 
 
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system: glibc keeps most of it for the process."""
+    import ctypes
+
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
+
+
 @contextmanager
 def wired() -> Iterator[None]:
     """Keep models wired in memory on Metal, so that the system does not page them out."""

@@ -24,6 +24,7 @@ COMMANDS |= {
     "feedback",
     "learn",
     "datasette",
+    "ps",
     "stop",
 }
 SUBCOMMANDS = [

@@ -34,7 +34,7 @@ def test_terminal(ended: list[tuple[int, bool]]) -> None:
     """A server in a terminal belongs to whoever sits there."""
     with announced(Instance(HERE, "127.0.0.1", 1)):
         said = run("stop").stderr
-    assert said.startswith(f"a server in a terminal goes on at {HERE} since ")
+    assert said.startswith(f"a server in a terminal goes on: {HERE} since ")
     assert ended == []
 
 

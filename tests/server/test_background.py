@@ -41,7 +41,9 @@ def test_background(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     url = started.stdout.strip()
     [server] = running()
     assert (server.url, server.kind, server.keys) == (url, "background", ("laptop",))
-    assert f"it runs in the background (pid {server.pid}) until: llm tiered stop" in started.stderr
+    assert (
+        f"it runs in the background (process {server.pid}) until: llm tiered stop" in started.stderr
+    )
     models = f"{url}/models"
     assert httpx.get(models, trust_env=False).status_code == 401
     headers = {"authorization": f"Bearer {SECRET}"}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from ...errors import EngineError
 from .. import device
-from .job import Job
+from .job import Job, Unload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from .job import Emit
+    from .job import Choose, Emit
     from .requests import CancelToken, GenerationRequest
     from .residency import ResidentModel
     from .worker import Worker
@@ -81,6 +82,19 @@ class Engine:
         """Return the models in memory, the least recently used first."""
         worker = self._worker
         return worker.pool.models() if worker else []
+
+    def unload(self, choose: Choose) -> Future[list[ResidentModel]]:
+        """Unload those models that no job needs and that `choose` names, and return them.
+
+        `choose` gets those that could go, the least recently used first, on the worker's thread.
+        """
+        unload = Unload(choose)
+        with self._lock:
+            if self._worker:
+                self._worker.put(unload)
+            else:
+                unload.unloaded.set_result([])
+        return unload.unloaded
 
     def close(self) -> None:
         """Stop the worker: requests in flight fail, and all models are unloaded."""

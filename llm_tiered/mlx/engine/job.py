@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import EngineError, TieredError
 from .requests import Failed, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from .requests import CancelToken, Event, GenerationRequest
+    from .residency import ResidentModel
 
 Emit: TypeAlias = "Callable[[Event], None]"
+Choose: TypeAlias = "Callable[[list[ResidentModel]], Collection[str]]"
 
 
 class Job:
@@ -65,3 +68,15 @@ class Job:
         error.__traceback__ = error.__context__ = None
         self.emit(Failed(error))
         self.release()
+
+
+class Unload:
+    """A wish to unload models that no job needs.
+
+    `choose` gets them, the least recently used first, on the worker's thread, and returns the names
+    of those that go; `unloaded` has them once they are gone.
+    """
+
+    def __init__(self, choose: Choose) -> None:
+        self.choose = choose
+        self.unloaded: Future[list[ResidentModel]] = Future()

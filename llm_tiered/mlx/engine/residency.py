@@ -114,9 +114,10 @@ class ModelPool:
         for name in [name for name in self._models if name not in busy_names]:
             if sum(model.memory for model in self._models.values()) <= budget:
                 return
-            self._evict(name)
+            self.unload(name)
 
-    def _evict(self, name: str) -> None:
+    def unload(self, name: str) -> None:
+        """Unload a model."""
         import mlx.core as mx
 
         self._models.pop(name).unload()

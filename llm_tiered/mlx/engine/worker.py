@@ -5,12 +5,14 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ...errors import EngineError, RequestError
 from .. import device
 from .batch import Batch
+from .job import Job, Unload
 from .requests import Started
 from .residency import ModelPool
 from .sequence import RunningSequence
@@ -19,7 +21,6 @@ from .solo import Solo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .job import Job
     from .loading import LoadedModel
     from .requests import GenerationRequest
 
@@ -36,13 +37,13 @@ class Worker(threading.Thread):
         super().__init__(name="mlx", daemon=True)
         self.pool = ModelPool()
         self._on_step = on_step
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | Unload | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._waiting: deque[Job] = deque()
         self._runners: list[Batch | Solo] = []
 
-    def put(self, job: Job) -> None:
-        """Queue a job."""
+    def put(self, job: Job | Unload) -> None:
+        """Queue a job, or a wish to unload models."""
         self._jobs.put(job)
 
     def close(self) -> None:
@@ -73,6 +74,8 @@ class Worker(threading.Thread):
         for runner in self._runners:
             self._step(runner)
         for runner in [runner for runner in self._runners if not len(runner)]:
+            for model in runner.models:
+                model.last_used = time.time()
             runner.close()
             self._runners.remove(runner)
         for position, runner in enumerate(self._runners):
@@ -85,10 +88,30 @@ class Worker(threading.Thread):
             while True:
                 job = self._jobs.get(block=wait)
                 wait = False
-                if job is not None:
+                if isinstance(job, Unload):
+                    self._unload(job)
+                elif job is not None:
                     self._waiting.append(job)
         except queue.Empty:
             return
+
+    def _unload(self, unload: Unload) -> None:
+        """Unload the models that are chosen of those that no job needs."""
+        needed = {model.name for model in self._busy_models()}
+        for job in self._waiting:
+            requests = filter(None, (job.request, job.request.draft_request))
+            needed |= {request.name for request in requests}
+        idle = [model for model in self.pool.models() if model.name not in needed]
+        try:
+            chosen = set(unload.choose(idle))
+            for name in chosen:
+                self.pool.unload(name)
+            if chosen:
+                device.give_back_memory()
+        except Exception as error:
+            unload.unloaded.set_exception(error)
+        else:
+            unload.unloaded.set_result([model for model in idle if model.name in chosen])
 
     def _admit(self) -> None:
         """Start waiting jobs in order of arrival, as long as there is memory for them."""

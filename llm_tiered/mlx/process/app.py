@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -17,6 +19,7 @@ from ..engine.requests import CancelToken
 from . import wire
 from .identity import identity
 from .stream import EventStream
+from .unloading import Unloading
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -40,8 +43,9 @@ class EngineApp:
         self._lifetime = lifetime
         self._instance = f"{os.getpid()}-{time.time_ns()}"
         self._started = time.time()
-        self._streams: set[EventStream] = set()
+        self._streams: dict[EventStream, str] = {}
         self._patience = PATIENCE
+        self._unloading = Unloading(engine, lambda: lifetime.keep_warm, lambda: bool(self._streams))
         self._routes: ASGIApp = Starlette(
             routes=[
                 Route("/status", self._status),
@@ -56,7 +60,8 @@ class EngineApp:
         await self._routes(scope, receive, send)
 
     async def _status(self, _: Request) -> Response:
-        running = sum(stream.has_started for stream in self._streams)
+        answers = Counter(name for stream, name in self._streams.items() if stream.has_started)
+        running = answers.total()
         status = {
             "identity": identity(),
             "instance": self._instance,
@@ -72,9 +77,14 @@ class EngineApp:
                     "bytes": model.memory,
                     "last_used": model.last_used,
                     "tokens_per_second": model.tokens_per_second,
+                    "answers": answers[model.name],
+                    "until": None
+                    if answers[model.name]
+                    else model.last_used + self._lifetime.keep_warm,
                 }
                 for model in self._engine.models()
             ],
+            "unloaded": [dataclasses.asdict(model) for model in self._unloading.latest],
             "budget": _budget(),
         }
         return _json(status)
@@ -120,7 +130,8 @@ class EngineApp:
             await send({"type": "http.response.body", "body": b""})
             return
         stream, cancel_token = EventStream(), CancelToken()
-        self._streams.add(stream)
+        self._streams[stream] = request.name
+        self._unloading.watch()
         with self._lifetime.use(keep_warm):
             await _begin(send)
             watch = asyncio.ensure_future(_cancel_when_left(receive, stream, cancel_token))
@@ -132,7 +143,7 @@ class EngineApp:
             finally:
                 watch.cancel()
                 cancel_token.cancel()
-                self._streams.discard(stream)
+                del self._streams[stream]
 
 
 class _Endpoint:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-from contextlib import contextmanager, suppress
+import os
+import signal
+import time
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
     from ..engine.job import Emit
     from ..engine.requests import CancelToken, GenerationRequest
     from .place import EngineFiles
+
+# Seconds for an engine to end, of which its answers may take ten.
+ENDS_WITHIN = 20.0
+
+_INTERVAL = 0.05
 
 
 class EngineGone(Exception):
@@ -50,10 +58,30 @@ class RunningEngine:
         return {model["name"]: Path(model["folder"]) for model in self.status.get("models", ())}
 
 
+class NoAnswer(Exception):
+    """An engine is there, but does not answer."""
+
+    def __init__(self, connection: EngineConnection) -> None:
+        super().__init__("the engine does not answer")
+        self.connection = connection
+
+
 def running(timeout: float = SILENCE) -> RunningEngine | None:
     """Return this user's engine on this machine, or None if there is none.
 
     One that does not answer within `timeout` seconds is killed.
+    """
+    try:
+        return look(timeout)
+    except NoAnswer as error:
+        error.connection.kill()
+        return None
+
+
+def look(timeout: float) -> RunningEngine | None:
+    """Return this user's engine on this machine, or None if there is none.
+
+    Raises NoAnswer if it does not answer within `timeout` seconds.
     """
     with suppress(OSError):
         for place in places():
@@ -71,6 +99,35 @@ def leave(engine: RunningEngine, *, now: bool = False) -> bool:
         reply = _call(EngineConnection(engine.place), "POST", "/leave", {"now": now})
         return bool(reply["leaves"])
     return False
+
+
+def end(engine: RunningEngine, *, now: bool) -> bool:
+    """End the engine, and return whether it ended well, and did not have to be killed.
+
+    The answers it is giving may end first, within a bound, unless it has to end `now`.
+    """
+    connection = EngineConnection(engine.place)
+    with suppress(OSError), closing(connection):
+        connection.connect()
+    if now:
+        leave(engine, now=True)
+    else:
+        connection.send_signal(signal.SIGTERM)
+    ends = time.monotonic() + ENDS_WITHIN
+    while time.monotonic() < ends:
+        if not _lives(engine):
+            return True
+        time.sleep(_INTERVAL)
+    connection.kill()
+    return False
+
+
+def _lives(engine: RunningEngine) -> bool:
+    try:
+        os.kill(int(engine.status["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager
@@ -165,8 +222,7 @@ def _status(place: EngineFiles, timeout: float) -> dict[str, Any] | None:
     try:
         return _call(connection, "GET", "/status")
     except TimeoutError:
-        connection.kill()
-        return None
+        raise NoAnswer(connection) from None
     except (OSError, ValueError, http.client.HTTPException):
         return None
 

@@ -32,6 +32,7 @@ class EngineConnection(http.client.HTTPConnection):
         super().__init__("localhost", timeout=SILENCE if timeout is None else timeout)
         self._path = str(place.socket)
         self.stream: socket.socket | None = None
+        self._pid = 0
 
     def connect(self) -> None:
         """Connect, if the engine is a process of this user."""
@@ -39,7 +40,8 @@ class EngineConnection(http.client.HTTPConnection):
         try:
             stream.settimeout(self.timeout)
             stream.connect(self._path)
-            if _peer(stream)[1] != os.geteuid():
+            self._pid, user = _peer(stream)
+            if user != os.geteuid():
                 raise PermissionError(f"{self._path} is somebody else's")
         except BaseException:
             stream.close()
@@ -55,12 +57,14 @@ class EngineConnection(http.client.HTTPConnection):
 
     def kill(self) -> None:
         """Kill the engine's process, which does not react any more."""
-        if self.stream is not None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the engine's process, also once the connection is closed."""
+        # It is 0 if the process is in another container.
+        if self._pid > 1:
             with suppress(OSError):
-                pid, user = _peer(self.stream)
-                # It is 0 if the process is in another container.
-                if user == os.geteuid() and pid > 1:
-                    os.kill(pid, signal.SIGKILL)
+                os.kill(self._pid, number)
 
 
 def _peer(stream: socket.socket) -> tuple[int, int]:

@@ -19,7 +19,7 @@ class Lifetime:
 
     def __init__(self, keep_warm: float) -> None:
         self.is_leaving = False
-        self._keep_warm = keep_warm
+        self.keep_warm = keep_warm
         self._users = 0
         self._timer: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()
@@ -48,7 +48,7 @@ class Lifetime:
             yield
         finally:
             if keep_warm is not None:
-                self._keep_warm = keep_warm
+                self.keep_warm = keep_warm
             self._users -= 1
             if self.is_idle:
                 self._wait()
@@ -64,4 +64,4 @@ class Lifetime:
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._keep_warm, self.leave)
+        self._timer = loop.call_later(self.keep_warm, self.leave)
