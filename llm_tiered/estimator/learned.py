@@ -75,7 +75,7 @@ def _load(file: Path) -> Coefficients:
     except (OSError, ValueError) as error:
         logger.warning(
             "%s can't be used (%s); using the coefficients that ship with the package "
-            "(llm tiered learn --undo)",
+            "(llm tiered learn fits them again, llm tiered learn --undo goes back)",
             file,
             error,
         )

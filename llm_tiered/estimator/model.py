@@ -22,19 +22,14 @@ LOWEST, MEDIUM, HIGHEST = 1, 5, 10
 COEFFICIENTS = Path(__file__).with_name("coefficients.json")
 """The coefficients that ship with the package, fitted by `python -m tests.estimator.fit`."""
 
-MAX_DEVIATION = 4.0
-"""Standard deviations from the mean at which the value of a feature is clipped."""
+COUNTED = ("length", "quantities", "negations")
+"""Features that are given as reasons where there is much of them."""
 
 MAX_TURNS = 20
 """Number of the user's turns that are measured, the latest ones."""
 
 NOTABLE_STEPS = 0.4
 """Steps of complexity from which a feature is given as a reason."""
-
-MAX_FEATURE_REASONS = 4
-
-MAX_TALK_STEPS = 0.9
-"""The most steps of complexity by which talk about the difficulty can move a prompt."""
 
 LONG_CONTEXT = 4_000
 """Characters above which the length of the context adds complexity."""
@@ -69,6 +64,8 @@ class Coefficients(NamedTuple):
         """Read a file of coefficients. Raises OSError, or ValueError if the file is damaged."""
         try:
             content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            if content["features"] and set(content["features"]) != set(FEATURES):
+                raise ValueError("they are of another version, which looked at other features")
             features = tuple(FeatureWeight(**content["features"][name]) for name in FEATURES)
             loaded = cls(content["intercept"], content["medium"], content["step"], features)
         except (TypeError, KeyError) as error:
@@ -91,42 +88,32 @@ class Coefficients(NamedTuple):
         }
 
     def standardised(self, values: Sequence[float]) -> list[float]:
-        """Return each feature's distance from its mean, in standard deviations, clipped."""
+        """Return each feature's distance from its mean, in standard deviations."""
         return [
-            min(MAX_DEVIATION, max(-MAX_DEVIATION, (value - feature.mean) / feature.spread))
+            (value - feature.mean) / feature.spread
             for feature, value in zip(self.features, values, strict=True)
         ]
 
     def contributions(self, values: Sequence[float]) -> list[float]:
         """Return what each feature adds to the log-odds."""
-        deviations = self.standardised(values)
         return [
             feature.weight * deviation
-            for feature, deviation in zip(self.features, deviations, strict=True)
+            for feature, deviation in zip(self.features, self.standardised(values), strict=True)
         ]
 
     def log_odds(self, measures: TextMeasures) -> float:
         """Return the log-odds that a small model answers wrongly.
 
-        The thinner the evidence, the closer they are to medium. What a text says about its own
-        difficulty moves them by at most MAX_TALK_STEPS.
+        The thinner the evidence, the closer they are to medium.
         """
-        log_odds = self._log_odds(measures)
-        without_talk = measures.without_talk
-        if without_talk is None or without_talk.evidence < THIN:
-            return log_odds
-        centre, most = self._log_odds(without_talk), MAX_TALK_STEPS * self.step
-        return min(centre + most, max(centre - most, log_odds))
+        fitted = self.intercept + sum(self.contributions(measures.values))
+        fitted += self.step * measures.steps
+        return self.medium + measures.evidence * (fitted - self.medium)
 
     def complexity(self, log_odds: float) -> int:
         """Return the complexity for log-odds, 1 to 10."""
         distance = (log_odds - self.medium) / self.step
         return min(HIGHEST, max(LOWEST, floor(MEDIUM + distance + 0.5)))
-
-    def _log_odds(self, measures: TextMeasures) -> float:
-        fitted = self.intercept + sum(self.contributions(measures.values))
-        intents = self.step * sum(steps for steps, _ in measures.intents)
-        return self.medium + measures.evidence * (fitted + intents - self.medium)
 
 
 @cache
@@ -192,8 +179,8 @@ def extras(
 ) -> list[tuple[float, str]]:
     """Return the steps of complexity for what comes with a prompt, each with its reason.
 
-    The steps were chosen by hand, like those of the intents: no prompt in the data that the model
-    is fitted on comes with anything.
+    The steps were chosen by hand: no prompt in the data that the model is fitted on comes with
+    anything.
     """
     extra = []
     if attachments > 0:
@@ -209,20 +196,11 @@ def extras(
 
 
 REASONS = {
-    "length": "long ({length} words)",
-    "numbers": "numbers ({numbers})",
-    "calculation": "calculations ({calculation} operators)",
-    "notation": "formulas",
-    "variables": "variables",
-    "code": "code",
-    "parts": "several parts ({parts})",
-    "quotations": "quotations ({quotations})",
-    "brackets": "brackets ({brackets})",
-    "mathematics": "mathematical words ({mathematics})",
-    "science": "scientific words ({science})",
-    "conditions": "conditions ({conditions})",
+    "length": "long ({words} words)",
+    "quantities": "numbers ({quantities})",
     "negations": "negations ({negations})",
-    "explanation": "asks how or why",
+    "open": "no options to choose from",
+    "program": "asks for a program",
 }
 """The reason that each feature gives, with the counts that are put in."""
 
@@ -233,17 +211,20 @@ def _turn(measures: TextMeasures, model: Coefficients) -> Turn:
 
 
 def _reasons(measures: TextMeasures, model: Coefficients) -> Iterator[str]:
-    """Yield the reasons that mattered most, in plain words, in order of weight."""
-    if measures.claims:
+    """Yield the reasons that mattered, in plain words, the heaviest first."""
+    if measures.talks:
         yield "ignores what the prompt says about its own difficulty"
     if measures.evidence < THIN:
         yield "too little to judge by"
         return
-    yield from (reason for _, reason in measures.intents)
+    yield from ("code" if ask == "code" else f"asks for {ask}" for ask in measures.asks)
     contributions = model.contributions(measures.values)
     parts = dict(zip(FEATURES, contributions, strict=True))
     if parts["length"] < -NOTABLE_STEPS * model.step:
-        yield f"short ({measures.counts['length']} words)"
-    for name in sorted(parts, key=lambda name: -parts[name])[:MAX_FEATURE_REASONS]:
+        words = measures.counts["words"]
+        yield f"short ({words} word{'s' if words > 1 else ''})"
+    if parts["open"] < -NOTABLE_STEPS * model.step:
+        yield f"options to choose from ({measures.counts['options']})"
+    for name in sorted(COUNTED, key=lambda name: -parts[name]):
         if parts[name] > NOTABLE_STEPS * model.step:
             yield REASONS[name].format_map(measures.counts)

@@ -1,4 +1,4 @@
-"""Regular expressions that are compiled on first use, so that no import waits for them."""
+"""Sets of words, and regular expressions that are compiled on first use."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 def count(pattern: str, text: str) -> int:
     """Return how often the pattern occurs in the text."""
     return len(compiled(pattern).findall(text))
+
+
+def word_set(words: str) -> frozenset[str]:
+    """Return the words of a text that are separated by white space."""
+    return frozenset(words.split())

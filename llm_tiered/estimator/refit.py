@@ -27,7 +27,7 @@ Chosen with fits that left out five groups of the training data, followed by lea
 answers to prompts of those groups. The best penalty on the level was 4; it is higher here because
 people mark bad answers more readily than good ones."""
 
-ROUNDS = 30
+ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def refit(examples: Sequence[Example], shipped: Coefficients) -> Coefficients:
         for example, values in zip(examples, standardised, strict=True)
     ]
     weights = [feature.weight for feature in shipped.features]
-    level, *weights = _newton(rows, [shipped.intercept + _dot(weights, centre), *weights])
+    level, *weights = _fitted(rows, [shipped.intercept + _dot(weights, centre), *weights])
     features = zip(shipped.features, weights, strict=True)
     return shipped._replace(
         intercept=round(level - _dot(weights, centre), 4),
@@ -114,84 +114,38 @@ def _row(
     example: Example, standardised: Sequence[float], centre: Sequence[float], shipped: Coefficients
 ) -> _DesignRow:
     evidence = example.measures.evidence
-    intents = shipped.step * sum(steps for steps, _ in example.measures.intents)
-    offset = example.offset(shipped) + shipped.medium * (1 - evidence) + evidence * intents
+    asks = shipped.step * example.measures.steps
+    offset = example.offset(shipped) + shipped.medium * (1 - evidence) + evidence * asks
     values = [evidence * (value - mean) for value, mean in zip(standardised, centre, strict=True)]
     return _DesignRow([evidence, *values], offset, example.failed, example.weight)
 
 
-def _newton(rows: Sequence[_DesignRow], prior: list[float]) -> list[float]:
-    """Return the level and the weights, by Newton's method."""
-    penalties = [LEVEL_PENALTY] + [WEIGHT_PENALTY] * len(FEATURES)
-    solution = prior
+def _fitted(rows: Sequence[_DesignRow], prior: Sequence[float]) -> list[float]:
+    """Return the level and the weights, one after the other by Newton's method until none moves."""
+    solution = list(prior)
+    log_odds = [row.offset + _dot(row.values, solution) for row in rows]
     for _ in range(ROUNDS):
-        hessian = [[0.0] * len(prior) for _ in prior]
-        for place, penalty in enumerate(penalties):
-            hessian[place][place] = penalty
-        gradient = [
-            penalty * (start - now)
-            for penalty, start, now in zip(penalties, prior, solution, strict=True)
-        ]
-        for row in rows:
-            probability = logistic(row.offset + _dot(row.values, solution))
-            residual = row.weight * (row.failed - probability)
-            variance = row.weight * probability * (1 - probability)
-            for place, value in enumerate(row.values):
-                gradient[place] += residual * value
-                line, factor = hessian[place], variance * value
-                for other in range(place + 1):
-                    line[other] += factor * row.values[other]
-        following = _step(hessian, gradient, solution)
-        moved = max(abs(one - other) for one, other in zip(following, solution, strict=True))
-        solution = following
-        if moved < 1e-6:
+        furthest = 0.0
+        for place, start in enumerate(prior):
+            curvature = WEIGHT_PENALTY if place else LEVEL_PENALTY
+            slope = curvature * (start - solution[place])
+            for row, each in zip(rows, log_odds, strict=True):
+                probability, value = logistic(each), row.values[place]
+                slope += row.weight * (row.failed - probability) * value
+                curvature += row.weight * probability * (1 - probability) * value * value
+            move = slope / curvature
+            if place:
+                # Only the level, which comes first, may be negative.
+                move = max(move, -solution[place])
+            solution[place] += move
+            log_odds = [
+                each + move * row.values[place] for row, each in zip(rows, log_odds, strict=True)
+            ]
+            furthest = max(furthest, abs(move))
+        if furthest < 1e-7:
             break
     return solution
 
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
-
-
-def _step(hessian: list[list[float]], gradient: list[float], solution: list[float]) -> list[float]:
-    """Return the solution after a Newton step that leaves no weight below zero.
-
-    The most negative weight is fixed at zero and the rest solved again, until none is negative.
-    """
-    for place, line in enumerate(hessian):
-        for other in range(place):
-            hessian[other][place] = line[other]
-    free = list(range(len(solution)))
-    fixed: dict[int, float] = {}
-    while True:
-        lines = [[hessian[one][other] for other in free] for one in free]
-        targets = [
-            gradient[one] - sum(hessian[one][other] * move for other, move in fixed.items())
-            for one in free
-        ]
-        moves = fixed | dict(zip(free, _solve(lines, targets), strict=True))
-        following = [now + moves[place] for place, now in enumerate(solution)]
-        # The first is the level, which may have any sign.
-        lowest = min(free, key=lambda place: following[place] if place else 0.0)
-        if lowest == 0 or following[lowest] >= 0:
-            return [0.0 if place in fixed else value for place, value in enumerate(following)]
-        fixed[lowest] = -solution[lowest]
-        free.remove(lowest)
-
-
-def _solve(matrix: list[list[float]], targets: list[float]) -> list[float]:
-    """Solve a positive definite system by Cholesky decomposition."""
-    size = len(targets)
-    lower = [[0.0] * size for _ in range(size)]
-    for i in range(size):
-        for j in range(i + 1):
-            rest = matrix[i][j] - _dot(lower[i][:j], lower[j][:j])
-            lower[i][j] = rest**0.5 if i == j else rest / lower[j][j]
-    forward: list[float] = []
-    for i in range(size):
-        forward.append((targets[i] - _dot(lower[i][:i], forward)) / lower[i][i])
-    solution = [0.0] * size
-    for i in reversed(range(size)):
-        known = sum(lower[k][i] * solution[k] for k in range(i + 1, size))
-        solution[i] = (forward[i] - known) / lower[i][i]
-    return solution

@@ -27,15 +27,17 @@ if TYPE_CHECKING:
 SAMPLES = 400
 """Bootstrap samples behind each interval."""
 
-FEWEST = 50
-"""Number of questions from which a group gets a row of its own."""
+FEWEST, FEWEST_GAINS = 50, 10.0
+"""Number of questions, and of questions that only the large model answers well, on balance, from
+which a group gets a row of its own."""
 
 
 class ApgrRow(NamedTuple):
     """One row of the table: the APGR of the estimate with its 95% interval, and of other scores.
 
-    `gap` is the accuracy of the large model minus that of the small one. `auc` is how often the
-    harder of two prompts has the higher estimate.
+    `gap` is the accuracy of the large model minus that of the small one. `over` is the advantage
+    of the estimate over the length in characters, with its own, paired interval. `auc` is how often
+    the harder of two prompts has the higher estimate.
     """
 
     name: str
@@ -45,6 +47,9 @@ class ApgrRow(NamedTuple):
     low: float
     high: float
     length: float
+    over: float
+    over_low: float
+    over_high: float
     random: float
     oracle: float
     auc: float
@@ -67,36 +72,41 @@ def apgr(score: NDArray[float64], small: NDArray[float64], large: NDArray[float6
     over the small model is averaged, and divided by the gain of sending everything. Equal scores
     count as if they were in random order. Random scores give 0.5.
     """
+    return _gained(score, large - small) / float((large - small).sum())
+
+
+def _gained(score: NDArray[float64], gain: NDArray[float64]) -> float:
+    """The average gain, in questions."""
     _, rank = np.unique(-score, return_inverse=True)
-    mean_gain = np.bincount(rank, large - small) / np.bincount(rank)
+    mean_gain = np.bincount(rank, gain) / np.bincount(rank)
     gained = np.concatenate([[0.0], np.cumsum(mean_gain[np.sort(rank)])])
     curve = np.interp(np.linspace(0, len(score), 11), np.arange(len(gained)), gained)
-    return float(np.mean((curve[1:] + curve[:-1]) / 2) / gained[-1])
+    return float(np.mean((curve[1:] + curve[:-1]) / 2))
 
 
 def table(questions: Sequence[Question], scores: Sequence[float]) -> Iterator[ApgrRow]:
-    """Yield a row for each source, and for each large group of the sources but MMLU.
+    """Yield a row for each source, and for each of its large groups in which the large model helps.
 
     MMLU has a second row without the subjects in which the large model does worse than the small
-    one: in high_school_mathematics its answers are hardly ever in the right format.
+    one: in high_school_mathematics its answers are hardly ever in the right format. Where it is
+    right on fewer than FEWEST_GAINS more questions, there is nothing to measure.
     """
     by_group = defaultdict(list)
     for number, question in enumerate(questions):
         by_group[question.source, question.group].append(number)
     for source in sorted({source for source, _ in by_group}):
         groups = {group: numbers for (of, group), numbers in by_group.items() if of == source}
+        gains = {
+            group: sum(questions[number].large - questions[number].small for number in numbers)
+            for group, numbers in groups.items()
+        }
         yield _row(source, questions, scores, groups.values())
-        if source.endswith("mmlu"):
-            better = [
-                numbers
-                for numbers in groups.values()
-                if sum(questions[number].large - questions[number].small for number in numbers) >= 0
-            ]
+        if min(gains.values()) < 0:
+            better = [numbers for group, numbers in groups.items() if gains[group] >= 0]
             yield _row(f"{source}, large better", questions, scores, better)
-        else:
-            for group in sorted(groups):
-                if len(groups[group]) >= FEWEST:
-                    yield _row(group, questions, scores, [groups[group]])
+        for group in sorted(groups):
+            if len(groups[group]) >= FEWEST and gains[group] >= FEWEST_GAINS:
+                yield _row(group, questions, scores, [groups[group]])
 
 
 def _row(
@@ -112,9 +122,16 @@ def _row(
     large = np.array([question.large for question in members])
     length = np.array([float(len(question.prompt)) for question in members])
     generator = np.random.default_rng(0)
-    samples = generator.integers(len(numbers), size=(SAMPLES, len(numbers)))
+    gain = large - small
+    drawn = generator.integers(len(numbers), size=(SAMPLES, len(numbers)))
+    samples = [sample for sample in drawn if gain[sample].sum() > 0]
     values = [apgr(score[sample], small[sample], large[sample]) for sample in samples]
     low, high = np.percentile(values, [2.5, 97.5])
+    over = [
+        (_gained(score[sample], gain[sample]) - _gained(length[sample], gain[sample])) / gain.sum()
+        for sample in samples
+    ]
+    over_low, over_high = np.percentile(over, [2.5, 97.5])
     return ApgrRow(
         name=name,
         questions=len(numbers),
@@ -123,6 +140,9 @@ def _row(
         low=float(low),
         high=float(high),
         length=apgr(length, small, large),
+        over=apgr(score, small, large) - apgr(length, small, large),
+        over_low=float(over_low),
+        over_high=float(over_high),
         random=apgr(generator.random(len(numbers)), small, large),
         oracle=apgr(large - small, small, large),
         auc=auc(map(Scored, score, 1 - small)),

@@ -14,8 +14,7 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from llm_tiered.estimator.features import FEATURES
-from llm_tiered.estimator.model import COEFFICIENTS, MAX_DEVIATION, Coefficients, FeatureWeight
+from llm_tiered.estimator.model import COEFFICIENTS, Coefficients, FeatureWeight
 from tests.estimator import evaluate, simulate
 from tests.estimator.questions import Question, read_questions
 
@@ -25,44 +24,41 @@ if TYPE_CHECKING:
     from numpy import float64
     from numpy.typing import NDArray
 
-WEIGHTS = {"RouteLLM/mmlu": 1.0, "LLMRouter/dcrouter": 5.0}
+WEIGHTS = {"RouteLLM/mmlu": 1.0, "LLMRouter/dcrouter": 14.0}
 """Total weight of the groups of each source. MMLU has most of the data but only one kind of
-prompt; each group of the other source is a kind of its own."""
+prompt; each of the 14 groups of the other source is a kind of its own."""
 
-RIDGE = 60.0
+RIDGE = 200.0
 """Penalty on the weights, for standardised features and a mean weight of 1 per question."""
 
 GROUP_RIDGE = 6.0
 """Penalty on the level of each group. The levels absorb a benchmark's own way of scoring, so that
 the weights express only what makes one prompt harder than another."""
 
-LEAST = {"length": 0.25}
-"""Lower bounds of the weights; all others are 0."""
-
-SMALL_SHARE, LARGE_SHARE = 0.35, 0.15
-"""Shares of the fitted prompts that get a complexity of 1 to 4, and of 8 to 10."""
+SMALL_SHARE, LARGE_SHARE = 0.43, 0.15
+"""Shares of the fitted prompts that get a complexity of 1 to 4, and of 8 to 10; all kinds of
+prompts count the same."""
 
 
 def fit(questions: Sequence[Question]) -> Coefficients:
     """Fit the probability that a small model answers a prompt wrongly.
 
-    This is a logistic model, fitted by Newton's method, with a penalised level for each group and
-    no negative weights: every feature is one that makes a prompt harder, and where the data says
-    otherwise, it says so only about its own benchmarks.
+    This is a logistic model, fitted by Newton's method, with a penalised level for each group.
     """
     values = np.array([question.measures.values for question in questions])
     mean, spread = values.mean(axis=0).round(4), values.std(axis=0).round(4)
     spread[spread == 0] = 1.0
-    standard = np.clip((values - mean) / spread, -MAX_DEVIATION, MAX_DEVIATION)
-    intercept, weights = _logistic(standard, questions)
+    standard = (values - mean) / spread
+    importance = _importance(questions)
+    intercept, weights = _logistic(standard, questions, importance)
     # Rounded first, so that the scale matches the coefficients that are written.
     intercept, weights = round(float(intercept), 4), weights.round(4)
-    low, high = np.quantile(intercept + standard @ weights, [SMALL_SHARE, 1 - LARGE_SHARE])
+    low, high = _quantiles(intercept + standard @ weights, importance)
     # The two are the limits between 4 and 5 and between 7 and 8: three steps apart.
-    step = float(high - low) / 3
+    step = (high - low) / 3
     return Coefficients(
         intercept=intercept,
-        medium=round(float(low) + step / 2, 4),
+        medium=round(low + step / 2, 4),
         step=round(step, 4),
         features=tuple(
             FeatureWeight(float(m), float(s), float(w))
@@ -72,49 +68,33 @@ def fit(questions: Sequence[Question]) -> Coefficients:
 
 
 def _logistic(
-    standard: NDArray[float64], questions: Sequence[Question]
+    standard: NDArray[float64], questions: Sequence[Question], importance: NDArray[float64]
 ) -> tuple[float, NDArray[float64]]:
-    """Return the intercept and the weights, none of them negative."""
+    """Return the intercept and the weights."""
     groups = sorted({question.group for question in questions})
     level = np.array([groups.index(question.group) for question in questions])
     rows, features = standard.shape
     design = np.hstack([np.ones((rows, 1)), standard, np.eye(len(groups))[level]])
     wrong = np.array([1 - question.small for question in questions])
-    importance = _importance(questions)
     penalty = np.array([0.0] + [RIDGE] * features + [GROUP_RIDGE] * len(groups))
-    least = np.array(
-        [-np.inf] + [LEAST.get(name, 0.0) for name in FEATURES] + [-np.inf] * len(groups)
-    )
     solution: NDArray[float64] = np.zeros(design.shape[1])
     for _ in range(50):
         probability = 1 / (1 + np.exp(-design @ solution))
         hessian = (design * (importance * probability * (1 - probability))[:, None]).T @ design
-        hessian += np.diag(penalty)
         gradient = design.T @ (importance * (wrong - probability)) - penalty * solution
-        following = _solve(hessian, hessian @ solution + gradient, least)
-        moved = np.abs(following - solution).max()
-        solution = following
-        if moved < 1e-8:
+        move = np.linalg.solve(hessian + np.diag(penalty), gradient)
+        solution += move
+        if np.abs(move).max() < 1e-8:
             break
     return solution[0], solution[1 : features + 1]
 
 
-def _solve(
-    hessian: NDArray[float64], target: NDArray[float64], least: NDArray[float64]
-) -> NDArray[float64]:
-    """Solve `hessian @ x = target` with lower bounds on x.
-
-    The x that falls furthest below its bound is fixed there, one after another.
-    """
-    free = np.ones(len(target), dtype=bool)
-    while True:
-        solution = np.where(free, 0.0, least)
-        rest = (target - hessian @ solution)[free]
-        solution[free] = np.linalg.solve(hessian[np.ix_(free, free)], rest)
-        short = np.where(free, least - solution, 0.0)
-        if short.max() <= 0:
-            return solution
-        free[int(np.argmax(short))] = False
+def _quantiles(log_odds: NDArray[float64], importance: NDArray[float64]) -> tuple[float, float]:
+    """Return the log-odds below which SMALL_SHARE is, and above which LARGE_SHARE is."""
+    order = np.argsort(log_odds)
+    share = np.cumsum(importance[order]) / importance.sum()
+    low, high = log_odds[order][np.searchsorted(share, [SMALL_SHARE, 1 - LARGE_SHARE])]
+    return float(low), float(high)
 
 
 def _importance(questions: Sequence[Question]) -> NDArray[float64]:
@@ -124,9 +104,9 @@ def _importance(questions: Sequence[Question]) -> NDArray[float64]:
     """
     sizes = Counter(question.group for question in questions)
     roots: dict[str, float] = defaultdict(float)
-    for question in questions:
-        roots[question.source] += sizes[question.group] ** -0.5
-    weights = np.array(
+    for group, source in {question.group: question.source for question in questions}.items():
+        roots[source] += sizes[group] ** 0.5
+    weights: NDArray[float64] = np.array(
         [
             WEIGHTS[question.source] / roots[question.source] * sizes[question.group] ** -0.5
             for question in questions
@@ -175,10 +155,12 @@ def main(data: Path | None, write_: bool, evaluate_: bool, learning_: bool, time
 
 
 def _show(questions: Sequence[Question]) -> None:
-    rows = evaluate.table(questions, evaluate.held_out_scores(questions, fit))
+    rows = list(evaluate.table(questions, evaluate.held_out_scores(questions, fit)))
     click.echo("APGR, each group scored by a fit without it (low, high: 95% interval)")
     columns = ("", "n", *evaluate.ApgrRow._fields[2:])
     click.echo(tabulate(rows, columns, tablefmt="plain", floatfmt=".3f"))
+    below = [row.name for row in rows if row.over_high < 0]
+    click.echo(f"\nBelow length by more than the interval: {', '.join(below) or 'none'}")
     click.echo("\nThe scale, as shipped")
     headers = ("complexity", "share", "small model wrong")
     click.echo(tabulate(evaluate.shares(questions), headers, tablefmt="plain", floatfmt=".3f"))

@@ -12,6 +12,8 @@ import pytest
 
 from llm_tiered.estimator import Estimate, estimate
 from llm_tiered.estimator.features import SCANNED
+from llm_tiered.estimator.measures import Scored, auc
+from tests.estimator.kinds import KINDS
 from tests.estimator.prompts import RANGES, TALK
 
 PLAIN = "What is the capital of France?"
@@ -45,6 +47,19 @@ FOREIGN = [
 def test_range(prompt: str, span: tuple[int, int]) -> None:
     """Each of these prompts is rated as people would rate it."""
     assert span[0] <= estimate(prompt).complexity <= span[1]
+
+
+def test_order_within_a_kind() -> None:
+    """Within each kind of prompts, hardly any easy one is rated harder than a hard one."""
+    areas = {}
+    for kind, levels in KINDS.items():
+        scored = [
+            Scored(estimate(prompt).score, float(hard))
+            for hard, prompts in enumerate(levels)
+            for prompt in prompts
+        ]
+        areas[kind] = auc(scored)
+    assert {kind: area for kind, area in areas.items() if area < 0.95} == {}
 
 
 @pytest.mark.parametrize("prompt", [*THIN, *FOREIGN])
@@ -171,12 +186,17 @@ def test_work_that_sounds_like_talk(work: str) -> None:
     [
         ("Prove that the square root of two is irrational.", "asks for a proof"),
         ("Design a database for a library.", "asks for a design"),
-        ("Refactor my parser, please.", "asks for an optimisation"),
-        ("Compare the two treaties and assess their effects.", "asks for an analysis"),
+        ("Refactor my parser, please.", "asks for a program"),
         ("Write a script that renames my photos.", "asks for a program"),
-        (PLAIN, "a plain question"),
         (PLAIN, "short (6 words)"),
-        ("Spell 'accommodate'.", "a simple operation"),
+        ("What is 2+2?", "short (3 words)"),
+        ("Spell 'accommodate'.", "short (2 words)"),
+        ("Thirty boxes of 12 cost $60. What do half a dozen boxes cost?", "numbers (5)"),
+        ("Which of them did not, and could not, sign? None?", "negations (3)"),
+        (
+            "Which gas do plants take in?\nA. Oxygen\nB. Carbon dioxide",
+            "options to choose from (2)",
+        ),
         (
             "This is a complexity 9 task. What is it?",
             "ignores what the prompt says about its own difficulty",

@@ -95,10 +95,9 @@ def test_mean_of_small_models(tmp_path: Path) -> None:
 
 
 def test_fit_finds_what_matters(questions: list[Question]) -> None:
-    """A feature on which small models fail gets weight, and no weight is below its bound."""
+    """The feature on which small models fail gets the most weight."""
     weights = _weights(fit.fit(questions))
-    assert weights["calculation"] > 0.1
-    assert all(weight >= fit.LEAST.get(name, 0.0) for name, weight in weights.items())
+    assert weights["quantities"] == max(weights.values()) > 0.1
 
 
 def test_fit_orders_prompts(questions: list[Question]) -> None:
@@ -114,12 +113,12 @@ def test_levels_of_groups(tmp_path: Path) -> None:
     rows = _rows()
     before = _weights(fit.fit(read_questions(_file(tmp_path / "data.jsonl", rows))))
     for row in rows:
-        row["prompt"] += ' "quoted" "twice"' if row["group"] == "history" else ""
+        row["prompt"] += " Not ever, never." if row["group"] == "history" else ""
         if row["group"] == "history":
             row["scores"] |= dict.fromkeys(SMALL[row["source"]], 0.0)
     after = _weights(fit.fit(read_questions(_file(tmp_path / "data.jsonl", rows))))
-    assert after["calculation"] > before["calculation"] / 2
-    assert after["quotations"] < after["calculation"]
+    assert after["quantities"] > before["quantities"] / 2
+    assert after["negations"] < after["quantities"]
 
 
 def test_scale(questions: list[Question]) -> None:
@@ -205,18 +204,32 @@ def test_apgr_of_chance() -> None:
 
 
 def test_table(questions: list[Question]) -> None:
-    """There is a row for each source and each group outside MMLU, with an interval."""
+    """There is a row for each source and each group, with an interval."""
     rows = list(evaluate.table(questions, evaluate.held_out_scores(questions, fit.fit)))
     assert [row.name for row in rows] == [
         "LLMRouter/dcrouter",
         "LLMRouter/dcrouter math",
         "LLMRouter/dcrouter trivia",
         "RouteLLM/mmlu",
-        "RouteLLM/mmlu, large better",
+        "RouteLLM/mmlu algebra",
+        "RouteLLM/mmlu history",
     ]
     for row in rows:
         assert row.low <= row.estimate <= row.high
+        assert row.over_low <= row.over == row.estimate - row.length <= row.over_high
         assert row.random < row.estimate <= row.oracle
+
+
+def test_groups_without_a_gap(tmp_path: Path) -> None:
+    """A group in which the large model does worse has no row, and a second one leaves it out."""
+    rows = _rows()
+    for row in rows:
+        if row["group"] == "history":
+            row["scores"] |= dict.fromkeys(LARGE[row["source"]], 0.0)
+    changed = read_questions(_file(tmp_path / "data.jsonl", rows))
+    names = [row.name for row in evaluate.table(changed, [1.0] * len(changed))]
+    assert "RouteLLM/mmlu history" not in names
+    assert "RouteLLM/mmlu, large better" in names
 
 
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +245,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "RouteLLM/mmlu",
         "small model wrong",
         "ms p50",
+        "Below length by more than the interval: none",
         "users better",
     ):
         assert expected in result.output

@@ -10,32 +10,17 @@ from pathlib import Path
 import pytest
 
 from llm_tiered.estimator import current, estimate, learned
+from llm_tiered.estimator.features import FEATURES
 from llm_tiered.estimator.model import COEFFICIENTS, Coefficients, FeatureWeight, shipped
 from llm_tiered.paths import learned_path
 
 HARDER = shipped()._replace(intercept=shipped().intercept + 1)
 HARDEST = shipped()._replace(intercept=shipped().intercept + 2)
+NO_SPREAD = (FeatureWeight(0.0, 0.0, 1.0),) * len(FEATURES)
 PROMPT = "What is the capital of France?"
 
-# A file that an earlier version wrote, and the estimates of that version: score, complexity and
-# confidence, with the shipped and with the learned coefficients.
+# A file that an earlier version wrote, whose estimate looked at 14 features.
 EARLIER_FILE = Path(__file__).with_name("learned.json")
-EARLIER_ESTIMATES = {
-    "What is 2+2?": [(0.2201492208, 3, 0.7), (0.3980391602, 6, 0.527)],
-    "Who wrote the play Hamlet?": [(0.1751278682, 2, 0.843), (0.4003975317, 6, 0.532)],
-    "Write a Python function that reverses a string.": [
-        (0.3172722355, 5, 0.45),
-        (0.5842080125, 8, 0.905),
-    ],
-    "Given that f(x) = 4x^3 - 9x - 14, find the value of f(2).": [
-        (0.479498501, 7, 0.693),
-        (0.5229817953, 8, 0.78),
-    ],
-    "Prove that there are infinitely many primes congruent to 3 mod 4.": [
-        (0.6458178113, 9, 1.0),
-        (0.8091208836, 10, 1.0),
-    ],
-}
 
 
 def test_nothing_learned(user_path: Path) -> None:
@@ -54,18 +39,18 @@ def test_save() -> None:
     assert before == estimate(PROMPT, coefficients=shipped())
 
 
-def test_file_of_an_earlier_version() -> None:
-    """A file that an earlier version wrote is read, and all estimates are the same as then."""
+def test_file_of_an_earlier_version(caplog: pytest.LogCaptureFixture) -> None:
+    """What an earlier version has learned is refused in one line, which says how to learn again."""
     learned_path().parent.mkdir()
     learned_path().write_bytes(EARLIER_FILE.read_bytes())
-    estimates = {
-        prompt: [estimate(prompt, coefficients=each) for each in (shipped(), current())]
-        for prompt in EARLIER_ESTIMATES
-    }
-    assert {
-        prompt: [(each.score, each.complexity, each.confidence) for each in both]
-        for prompt, both in estimates.items()
-    } == EARLIER_ESTIMATES
+    with caplog.at_level(logging.WARNING, logger="llm_tiered"):
+        assert current() == current() == shipped()
+    [record] = caplog.records
+    assert "of another version, which looked at other features" in record.getMessage()
+    assert "llm tiered learn fits them again" in record.getMessage()
+    assert "\n" not in record.getMessage()
+    learned.save(HARDER, {})
+    assert current() == HARDER
 
 
 def test_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +100,8 @@ def test_undo_after_learning_again() -> None:
         json.dumps(shipped().as_dict() | {"step": float("nan")}),
         json.dumps(shipped().as_dict() | {"step": "much"}),
         json.dumps(shipped().as_dict() | {"features": []}),
-        json.dumps(shipped()._replace(features=(FeatureWeight(0.0, 0.0, 1.0),) * 14).as_dict()),
-        COEFFICIENTS.read_text().replace("mathematics", "alchemy"),
+        json.dumps(shipped()._replace(features=NO_SPREAD).as_dict()),
+        COEFFICIENTS.read_text().replace("negations", "alchemy"),
         COEFFICIENTS.read_text()[:-200],
     ],
 )

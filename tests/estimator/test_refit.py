@@ -12,7 +12,7 @@ from llm_tiered.estimator.model import Coefficients, shipped
 from llm_tiered.estimator.refit import LEVEL_PENALTY, WEIGHT_PENALTY, Example, refit
 
 EASY, HARD = "Who wrote the play Hamlet?", "What is 3 + 4 * 12 - 5 = x, if x > 12?"
-PLACE = FEATURES.index("numbers")
+PLACE = FEATURES.index("quantities")
 
 
 def many(text: str, failed: float, number: int, **fields: float | int) -> list[Example]:
