@@ -1,6 +1,6 @@
 """Text → the few numbers that say how hard it is, as far as a text can.
 
-More of them (formulas, brackets, mathematical words and so on) help on the kinds of prompts that the
+More of them (formulas, brackets, mathematical words and so on) help on kinds of prompts that the
 model is fitted to, but not on others.
 """
 
