@@ -121,7 +121,7 @@ def _ask(chat: Chat, headers: Iterable[tuple[str, str]], offers: Offers) -> Chat
     if not isinstance(name, str):
         raise bad_request("model: expected the name of a model", "model")
     offer = offers.find(name)
-    asked = fields.read(chat.body, headers, offer.known_options())
+    asked = fields.read(chat, headers, offer.known_options())
     turns = asked.turns
     # With other instructions, it is another conversation only for who compares all its messages.
     before = chat.previous or turns.history
@@ -175,7 +175,7 @@ def _options(offer: Offer, asked: Asked, *, kept_local: bool) -> dict[str, Any]:
     options = stored | asked.options
     for name, value in offer.options.items():
         if asked.options.get(name, value) != value:
-            raise bad_request(f"the model names another {name} than {name!r}", name)
+            raise bad_request(f"{name}: the model's name says {value!r}", name)
         options[name] = value
     if not offer.is_tiered:
         return options

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -13,11 +15,32 @@ if TYPE_CHECKING:
 # Seconds for the headers of a request.
 HEADERS_WITHIN = 10.0
 
-# Connections, whether anything is asked on them or not. A Mac allows a process 256 open files.
-MOST_CONNECTIONS = 192
+# Connections, whether anything is asked on them or not: most of those who are too many are to be
+# told so. What remains of the open files that a process may have is for models and the log.
+MOST_CONNECTIONS = 1024
+_OTHER_FILES = 128
 
 ABORT = "abort"
 """Where the state of a request has the function that ends its connection at once."""
+
+
+def allow_connections() -> None:
+    """Let the process have as many open files as that takes: a Mac allows only 256 by default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    # It stays as it is where that is not allowed.
+    with suppress(OSError, ValueError):
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _most_connections() -> int:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, allowed - _OTHER_FILES)
 
 
 class Connection(H11Protocol):
@@ -28,7 +51,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > _most_connections():
             transport.abort()
             return
         state: dict[str, Any] = {ABORT: transport.abort}

@@ -23,6 +23,9 @@ PREFIX = "x-tiered-"
 # Alternatives to each token, as in OpenAI's API.
 MOST_ALTERNATIVES = 20
 
+# Each is looked for in every piece of the answer. OpenAI takes four.
+MOST_STOPS = 64
+
 # Other headers that may be about privacy, written together.
 _PERHAPS_OURS = re.compile(r"(localonly|private)$|tiered")
 
@@ -64,13 +67,20 @@ class Chat(NamedTuple):
     """A request for a chat completion.
 
     `previous` are the messages of the response that it continues, with that id, as they are in
-    llm's log. An answer that is not to be stored can't be continued.
+    llm's log. An answer that is not to be stored can't be continued. `names` are what the client
+    calls some of the fields, and `places` where it has each of the messages.
     """
 
     body: Mapping[str, Any]
     previous: Sequence[llm.Message] = ()
     previous_id: str | None = None
     store: bool = True
+    names: Mapping[str, str] = {}
+    places: Sequence[str] = ()
+
+    def name(self, field: str) -> str:
+        """Return what the client calls a field."""
+        return self.names.get(field, field)
 
 
 @dataclass
@@ -93,26 +103,26 @@ class Asked:
     ignored: list[str] = field(default_factory=list)
 
 
-def read(
-    body: Mapping[str, Any], headers: Iterable[tuple[str, str]], known: Collection[str]
-) -> Asked:
+def read(chat: Chat, headers: Iterable[tuple[str, str]], known: Collection[str]) -> Asked:
     """Return what is asked; `known` are the options of the model. Raises ApiError."""
     try:
-        given = ChatBody.model_validate(body)
+        given = ChatBody.model_validate(chat.body)
     except ValidationError as error:
         problem = error.errors()[0]
-        name = str(problem["loc"][0])
+        name = chat.name(str(problem["loc"][0]))
         raise bad_request(f"{name}: {problem['msg']}", name) from None
     if given.n not in (None, 1):
         raise bad_request("n: one answer is given to a request, so n must be 1", "n")
     privacy.check("stream_options", given.stream_options)
     options, ignored, local_only = _others(given.model_extra or {}, headers, known)
-    read_turns = turns.read(given.messages)
+    read_turns = turns.read(given.messages, chat.name("messages"), chat.places)
     limit = given.max_completion_tokens
     limit = given.max_tokens if limit is None else limit
     stop = [given.stop] if isinstance(given.stop, str) else given.stop or []
     if not all(stop):
         raise bad_request("stop: an empty text ends nothing", "stop")
+    if len(stop) > MOST_STOPS:
+        raise bad_request(f"stop: {len(stop)} texts are more than {MOST_STOPS}", "stop", "too_many")
     options |= {"max_tokens": limit} if limit is not None else {}
     options |= {"stop": stop} if stop and "stop" in known else {}
     likely = _logprobs(given)
@@ -127,7 +137,7 @@ def read(
         stream=bool(given.stream),
         include_usage=(given.stream_options or {}).get("include_usage") is True,
         stop=stop,
-        schema=_schema(given.response_format),
+        schema=_schema(given.response_format, chat.name("response_format")),
         tools=tools,
         must_call=must_call,
         ignored=sorted(ignored | read_turns.ignored),
@@ -195,8 +205,7 @@ def _logprobs(given: ChatBody) -> dict[str, int]:
     return {"logprobs": number} if given.logprobs else {}
 
 
-def _schema(form: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    place = "response_format"
+def _schema(form: Mapping[str, Any] | None, place: str) -> dict[str, Any] | None:
     kind = form.get("type") if form is not None else "text"
     if kind == "text":
         return None

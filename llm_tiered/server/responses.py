@@ -24,6 +24,13 @@ _OWN = {
     *("top_logprobs", "previous_response_id", "store"),
 }
 
+# What else the fields of a chat completion are called here.
+_NAMES = {
+    "messages": "input",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+}
+
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -40,7 +47,8 @@ def to_chat(body: Mapping[str, Any]) -> Chat:
         if name not in _OWN and _NOTHING.get(name, ...) != value
     }
     instructions = body.get("instructions")
-    messages: list[Any] = [{"role": "system", "content": instructions}] if instructions else []
+    if not isinstance(instructions, (str, type(None))):
+        raise bad_request("instructions must be a text", "instructions")
     previous_id = body.get("previous_response_id")
     previous = stored.previous(previous_id) if previous_id is not None else []
     kept = previous
@@ -48,7 +56,11 @@ def to_chat(body: Mapping[str, Any]) -> Chat:
         # They take the place of those before.
         first = next((at for at, each in enumerate(previous) if each.role != "system"), 0)
         kept = previous[first:]
-    chat["messages"] = [*messages, *kept, *_messages(body.get("input"))]
+    messages: list[tuple[str, Any]] = [("previous_response_id", each) for each in kept]
+    if instructions:
+        messages.insert(0, ("instructions", {"role": "system", "content": instructions}))
+    messages += _messages(body.get("input"))
+    chat["messages"] = [message for _, message in messages]
     chat["max_completion_tokens"] = body.get("max_output_tokens")
     chat |= _format(body.get("text"))
     chat |= _included(body)
@@ -57,15 +69,23 @@ def to_chat(body: Mapping[str, Any]) -> Chat:
     store = body.get("store")
     if not isinstance(store, (bool, type(None))):
         raise bad_request("store: expected true or false", "store")
-    return Chat(chat, previous, previous_id, store is not False)
+    return Chat(
+        chat,
+        previous,
+        previous_id,
+        store=store is not False,
+        names=_NAMES,
+        places=[place for place, _ in messages],
+    )
 
 
-def _messages(given: Any) -> list[dict[str, Any]]:
+def _messages(given: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The messages that the items of an input are, and where each of them begins."""
     if isinstance(given, str):
-        return [{"role": "user", "content": given}]
+        return [("input", {"role": "user", "content": given})]
     if not isinstance(given, list):
         raise bad_request("input must be a text or a list of items", "input")
-    messages: list[dict[str, Any]] = []
+    messages: list[tuple[str, dict[str, Any]]] = []
     for at, each in enumerate(given):
         place = f"input[{at}]"
         if not isinstance(each, dict):
@@ -76,17 +96,16 @@ def _messages(given: Any) -> list[dict[str, Any]]:
         if kind == "message":
             content = _content(item.get("content"), f"{place}.content")
             kept = {name: value for name, value in item.items() if name not in _OF_ITEMS}
-            messages.append(kept | {"role": item.get("role"), "content": content})
+            messages.append((place, kept | {"role": item.get("role"), "content": content}))
         elif kind == "function_call":
             # The calls of an answer are one message, with what the model said before them.
-            if not messages or messages[-1]["role"] != "assistant":
-                messages.append({"role": "assistant"})
-            messages[-1].setdefault("tool_calls", []).append(_call(item))
+            if not messages or messages[-1][1]["role"] != "assistant":
+                messages.append((place, {"role": "assistant"}))
+            messages[-1][1].setdefault("tool_calls", []).append(_call(item))
         elif kind == "function_call_output":
             output = _content(item.get("output"), f"{place}.output")
-            messages.append(
-                {"role": "tool", "tool_call_id": item.get("call_id"), "content": output}
-            )
+            result = {"role": "tool", "tool_call_id": item.get("call_id"), "content": output}
+            messages.append((place, result))
         elif kind != "reasoning":
             raise bad_request(f"{place}.type is not known here", f"{place}.type", "unknown_item")
     return messages
@@ -119,8 +138,10 @@ def _call(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _format(text: Any) -> dict[str, Any]:
     """The form of the answer; what else there is keeps its name, so that it can be reported."""
+    if text is None:
+        return {}
     if not isinstance(text, dict):
-        return {"response_format": text}
+        raise bad_request("text must be an object", "text")
     form = text.get("format")
     if isinstance(form, dict) and form.get("type") == "json_schema":
         form = {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
@@ -131,8 +152,8 @@ def _format(text: Any) -> dict[str, Any]:
 def _included(body: Mapping[str, Any]) -> dict[str, Any]:
     """What else is to be in the answer; what there is not keeps its name here, too."""
     include = body.get("include")
-    if include is not None and not isinstance(include, list):
-        raise bad_request("include must be a list", "include")
+    if include is not None and not _is_list_of_texts(include):
+        raise bad_request("include must be a list of names", "include")
     wanted = {f"include.{name}": True for name in include or []}
     logprobs = wanted.pop(f"include.{LOGPROBS}", None)
     # Without that, a number of alternatives asks for nothing.
@@ -140,6 +161,10 @@ def _included(body: Mapping[str, Any]) -> dict[str, Any]:
         "logprobs": logprobs,
         "top_logprobs": body.get("top_logprobs") if logprobs else None,
     }
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _tools(tools: Any) -> Any:

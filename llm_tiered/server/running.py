@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from ..errors import RequestError
-from .connections import Connection
+from .connections import Connection, allow_connections
 from .line import MOST
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def _reason(error: Exception) -> str:
 
 def run(endpoints: Endpoints, listener: socket.socket) -> None:
     """Serve until a signal ends it."""
+    allow_connections()
     asyncio.run(serve(Server(endpoints), listener))
 
 

@@ -58,9 +58,11 @@ def item(id_: Any, place: str) -> dict[str, Any]:
 
 
 def _missing(what: str, id_: Any) -> str:
+    if not isinstance(id_, str):
+        return f"{what}: expected an id"
     return (
-        f"{what}: llm's log has no {str(id_)!r:.80}; it has none of those with store: false, or "
-        "from when logging was off"
+        f"{what}: llm's log has no {id_!r:.80}; it has none of those with store: false, or from "
+        "when logging was off"
     )
 
 

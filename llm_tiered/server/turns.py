@@ -18,7 +18,7 @@ from . import privacy
 from .failure import bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 MOST_MESSAGES = 2_000
 
@@ -48,19 +48,23 @@ class Turns:
     ignored: set[str] = field(default_factory=set)
 
 
-def read(messages: Any) -> Turns:
-    """Return the turns that messages are, a client's or llm's. Raises ApiError."""
+def read(messages: Any, name: str = "messages", places: Sequence[str] = ()) -> Turns:
+    """Return the turns that messages are, a client's or llm's. Raises ApiError.
+
+    `name` is what the client calls them, and `places` are where it has each of them.
+    """
     if not isinstance(messages, list) or not messages:
-        raise bad_request("messages must be a list with at least one message", "messages")
+        raise bad_request(f"{name} must be a list with at least one message", name)
     if len(messages) > MOST_MESSAGES:
         raise bad_request(
-            f"{len(messages)} messages are more than {MOST_MESSAGES}", "messages", "too_many"
+            f"{len(messages)} messages are more than {MOST_MESSAGES}", name, "too_many"
         )
     turns = Turns()
     names: dict[str, str] = {}
+    where = places or [f"{name}[{at}]" for at in range(len(messages))]
     read_messages = [
-        _message(message, f"messages[{at}]", names, turns.ignored)
-        for at, message in enumerate(messages)
+        _message(message, place, names, turns.ignored)
+        for message, place in zip(messages, where, strict=True)
     ]
     for message in read_messages:
         # llm keeps all results of a turn in one message.
@@ -69,10 +73,10 @@ def read(messages: Any) -> Turns:
             last.parts += message.parts
         else:
             turns.history.append(message)
-    return _split(turns)
+    return _split(turns, name)
 
 
-def _split(turns: Turns) -> Turns:
+def _split(turns: Turns, name: str) -> Turns:
     """Take the last message out of the history: llm and its hooks get it in words of its own."""
     asked = [at for at, message in enumerate(turns.history) if message.role != "system"]
     if not asked:
@@ -80,7 +84,7 @@ def _split(turns: Turns) -> Turns:
         return turns
     last = turns.history.pop(asked[-1])
     if last.role == "assistant":
-        raise bad_request("the last message is an answer, so nothing is asked", "messages")
+        raise bad_request("the last message is an answer, so nothing is asked", name)
     if last.role == "tool":
         turns.tool_results = [
             llm.ToolResult(name=part.name, output=part.output, tool_call_id=part.tool_call_id)
@@ -91,7 +95,7 @@ def _split(turns: Turns) -> Turns:
     turns.text = "".join(part.text for part in last.parts if isinstance(part, TextPart))
     turns.attachments = [part.attachment for part in last.parts if hasattr(part, "attachment")]
     if not turns.text.strip() and not turns.attachments:
-        raise bad_request("the last message is empty", "messages")
+        raise bad_request("the last message is empty", name)
     return turns
 
 
@@ -118,10 +122,8 @@ def _message(message: Any, place: str, names: dict[str, str], ignored: set[str])
     if role == "tool":
         id_ = message.get("tool_call_id")
         if not isinstance(id_, str) or id_ not in names:
-            raise bad_request(
-                f"{place}.tool_call_id is not the id of a tool call before it",
-                f"{place}.tool_call_id",
-            )
+            message = f"{place} has not the id of a tool call before it"
+            raise bad_request(message, f"{place}.tool_call_id")
         return llm.tool_message(ToolResultPart(names[id_], text, tool_call_id=id_))
     if role != "assistant":
         return llm.Message(role, [*llm.user(*([text] if text else []), *attachments).parts])

@@ -8,7 +8,7 @@ import pytest
 
 from llm_tiered.server.body import parse
 from llm_tiered.server.failure import ApiError
-from llm_tiered.server.fields import read
+from llm_tiered.server.fields import Chat, read
 
 if TYPE_CHECKING:
     from llm_tiered.server.fields import Asked
@@ -23,7 +23,7 @@ FUNCTION = {"type": "function", "function": {"name": "add"}}
 def asked(headers: dict[str, str] | None = None, **body: Any) -> Asked:
     """What a body and headers ask for."""
     whole = {"model": "tiered", "messages": MESSAGES} | body
-    return read(whole, list((headers or {}).items()), KNOWN)
+    return read(Chat(whole), list((headers or {}).items()), KNOWN)
 
 
 def mistake(headers: dict[str, str] | None = None, **body: Any) -> str:
@@ -150,6 +150,7 @@ def test_other_fields_are_not_about_privacy(body: dict[str, Any]) -> None:
         ({"max_tokens": "many"}, "max_tokens"),
         ({"stop": [3]}, "stop"),
         ({"stop": ""}, "stop"),
+        ({"stop": ["a"] * 65}, "stop"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),

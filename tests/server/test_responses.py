@@ -144,6 +144,9 @@ def test_items() -> None:
     [
         ({"input": None}, "input"),
         ({"input": ["Hello"]}, "input[0]"),
+        ({"instructions": 5}, "instructions"),
+        ({"text": 5}, "text"),
+        ({"include": [5]}, "include"),
         ({"input": [{"type": "code_interpreter_call", "id": "x"}]}, "input[0].type"),
         ({"store": "yes"}, "store"),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0]"),
@@ -158,6 +161,27 @@ def test_mistakes(body: dict[str, Any], param: str) -> None:
     with pytest.raises(ApiError) as caught:
         to_chat({"model": "tiered", "input": "Hello", **body})
     assert (caught.value.status, caught.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"given": []}, "input"),
+        ({"given": [{"type": "reasoning"}]}, "input"),
+        ({"given": [{"role": "user", "content": ""}]}, "input"),
+        ({"given": [{"role": "user", "content": 5}], "instructions": "Hi"}, "input[0].content"),
+        ({"given": [{"type": "function_call_output", "call_id": "x"}]}, "input[0].tool_call_id"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"max_output_tokens": "many"}, "max_output_tokens"),
+    ],
+)
+def test_names_of_mistakes(client: Client, body: dict[str, Any], param: str) -> None:
+    """What a chat completion would refuse is named as the client has it."""
+    error = client.respond(**body)
+    assert error.status_code == 400
+    wrong = error.json()["error"]
+    assert wrong["param"] == param
+    assert "messages" not in wrong["message"]
 
 
 def test_fields(client: Client) -> None:

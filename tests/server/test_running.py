@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import threading
+from collections import Counter
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 BODY = (
     '{"model": "tiered/small", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'
 )
+HEAD = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}"
+REQUEST = f"{HEAD}\r\n\r\n{BODY}".encode()
 
 
 class Held:
@@ -146,13 +151,44 @@ def test_too_many_connections(
         assert closed(connection)
 
 
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((256, 4096), (1152, 4096)),
+        ((256, resource.RLIM_INFINITY), (1152, resource.RLIM_INFINITY)),
+        ((256, 512), (512, 512)),
+        ((4096, 4096), None),
+    ],
+)
+def test_open_files(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], expected: tuple[int, int] | None
+) -> None:
+    """The process gets as many open files as its connections need, if it may have them."""
+    wanted: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: wanted.append(new))
+    connections.allow_connections()
+    assert wanted == ([expected] if expected else [])
+
+
+def test_everyone_is_told(own: Running, held: Held) -> None:
+    """Of many more requests than there are places, each is answered or told to come again."""
+    vars(own.endpoints.line)["_most"] = 2
+    with ExitStack() as stack:
+        clients = [stack.enter_context(own.connect()) for _ in range(300)]
+        for each in clients:
+            each.sendall(REQUEST)
+        statuses = Counter(each.recv(12) for each in clients)
+        held.release()
+    assert statuses == {b"HTTP/1.1 200": 2, b"HTTP/1.1 429": 298}
+
+
 def test_slow_reader(toys: Toys, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that does not take its answer is not waited for."""
     monkeypatch.setattr(chat, "PATIENCE_FOR_READER", 0.05)
     held = Held(toys, "x" * 20_000_000)
     with running.connect() as connection:
-        request = f"Host: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}"
-        connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{request}".encode())
+        connection.sendall(REQUEST)
         assert connection.recv(10)
         held.release()
         assert held.stopped.wait(10)
