@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from contextlib import suppress
 from functools import cache
@@ -11,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..tokens.logprobs import StepLogprobs
+from .forced_runs import best_width, widen
 from .loading import brief
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 # Sequences that generate at the same time. The others wait inside mlx-lm's generator, whose default
 # is half of that: a step takes little longer with more of them, and none begins if memory is short.
 BATCH_SIZE = 64
+
+# Passes with padding until it is dropped from the KV caches.
+COMPACT_INTERVAL = 64
 
 logger = logging.getLogger("llm_tiered")
 
@@ -41,6 +46,10 @@ class Batch:
         # After a failure: the sequences that wait to be continued alone.
         self._set_aside: deque[RunningSequence] = deque()
         self._has_failed = False
+        # The tokens in the pass that has been queued, and when the one before it was read.
+        self._queued = 0
+        self._read_at = 0.0
+        self._wide_steps = 0
 
     def __len__(self) -> int:
         return len(self._running) + len(self._set_aside)
@@ -138,7 +147,8 @@ class Batch:
         return self._generator
 
     def _generate(self) -> None:
-        prompts, answers = self._batch_generator().next()
+        runs = self._forced_runs()
+        prompts, answers = self._next(runs)
         for response in prompts:
             if response.uid in self._running and not response.end_of_prompt:
                 self._running[response.uid].report_prefill(*response.progress)
@@ -148,7 +158,8 @@ class Batch:
             step = StepLogprobs([one.token for one in answers], [one.logprobs for one in answers])
             for row, response in enumerate(answers):
                 if response.uid in self._running:
-                    self._push(response, step, row)
+                    run = runs.get(response.uid)
+                    self._push(response, None if run else step, row, run or [response.token])
 
     def _keep_checkpoint(self, uid: int) -> None:
         """Keep the KV cache of a sequence whose prompt was processed up to a checkpoint."""
@@ -161,12 +172,53 @@ class Batch:
             if len(tokens) in sequence.checkpoints:
                 sequence.cache.checkpoint(list(tokens), kv_cache)
 
-    def _push(self, response: Any, step: StepLogprobs, row: int) -> None:
-        """Pass a generated token to its sequence, and remove the sequence when it has ended."""
+    def _forced_runs(self) -> dict[int, list[int]]:
+        """Return the tokens that schemas force next, for sequences that pass several at once."""
+        batch = self._batch_generator()._generation_batch
+        runs: dict[int, list[int]] = {}
+        for uid, most, count in zip(batch.uids, batch.max_tokens, batch._num_tokens, strict=True):
+            sequence = self._running.get(uid)
+            if sequence and sequence.constraint and sequence.constraint.leaves_no_choice:
+                runs[uid] = sequence.constraint.forced()[: most - count]
+        lengths = [len(runs.get(uid, ())) or 1 for uid in batch.uids]
+        width = best_width(lengths, self.model.pass_costs) if runs else 1
+        return {uid: run[:width] for uid, run in runs.items() if len(run) > 1 and width > 1}
+
+    def _next(self, runs: dict[int, list[int]]) -> tuple[list[Any], list[Any]]:
+        """Return what mlx-lm's generator has processed and generated, runs in a single step."""
+        generator = self._batch_generator()
+        batch = generator._generation_batch
+        model, rows = batch.model, len(batch)
+        for uid, run in runs.items():
+            constraint = self._running[uid].constraint
+            if constraint:
+                constraint.accept(run[:-1])
+        try:
+            if runs:
+                widen(batch, {batch.uids.index(uid): run for uid, run in runs.items()})
+            prompts, answers = generator.next()
+        finally:
+            batch.model = model
+        self._wide_steps += bool(runs)
+        if runs and self._wide_steps % COMPACT_INTERVAL == 0:
+            # This drops the padding that all rows have in common.
+            batch.filter(list(range(len(batch))))
+        now = time.perf_counter()
+        if not prompts and self._queued:
+            self.model.pass_costs.add(self._queued, now - self._read_at)
+        self._queued = 0 if prompts else rows * max(map(len, runs.values()), default=1)
+        self._read_at = now
+        return prompts, answers
+
+    def _push(self, response: Any, step: StepLogprobs | None, row: int, tokens: list[int]) -> None:
+        """Pass tokens to their sequence, and remove the sequence when it has ended."""
         sequence = self._running[response.uid]
         sequence.count_passes(1)
+        ended: str | None = None
         try:
-            ended = sequence.push(response.token, response.finish_reason, step, row)
+            for token in tokens[:-1]:
+                ended = ended or sequence.push(token, None, None)
+            ended = ended or sequence.push(tokens[-1], response.finish_reason, step, row)
         except Exception as error:
             sequence.fail(error)
             ended = "failed"

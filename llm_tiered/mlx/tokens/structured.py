@@ -172,6 +172,11 @@ class Constraint:
         complete_at = self._state.complete_at
         return complete_at is not None and complete_at <= generated
 
+    @property
+    def leaves_no_choice(self) -> bool:
+        """Whether a single token is possible next."""
+        return self._state.added in self._certain
+
     def left_no_choice(self, position: int) -> bool:
         """Return whether a single token was possible at this position of the answer."""
         return position in self._certain
