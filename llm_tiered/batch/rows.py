@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 TIER_OPTIONS = ("complexity", "task", "tier")
 FIELDS = ("prompt", "system", *TIER_OPTIONS, "schema", "options", "id")
 
-LOCAL_ONLY, PRIVATE = "local_only", "private"
-
 # A column may have any name but one that is this much like an option's.
 ALIKE = 0.85
 
@@ -151,10 +149,8 @@ def _check_column(name: str, known: Iterable[str]) -> None:
 
     Ignoring `local_only` silently would send away a prompt that must stay here.
     """
-    if name in known:
+    if name.lower() in known:
         raise ValueError(f"{name}: is an option and belongs in 'options'")
-    if name.lower() == PRIVATE and LOCAL_ONLY in known:
-        raise ValueError(f"{name}: is not an option, did you mean {LOCAL_ONLY} in 'options'?")
     if hint := did_you_mean(name, known, likeness=ALIKE):
         raise ValueError(f"{name}: is not an option, {hint}")
 

@@ -25,6 +25,7 @@ from ..router.candidates import order
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
 from ..router.inner import inner_options, inner_response
+from ..router.options import TieredOptions
 from ..router.request import TieredRequest
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, json_option
@@ -103,7 +104,7 @@ def check(*, generate: bool) -> Iterator[Finding]:
 def _candidates(settings: Settings) -> list[Candidate]:
     """Each tier's model and the embedded one, in the order of the tiers."""
     by_tier: dict[str, Candidate] = {}
-    stays = stored_options.local_only(None)
+    stays = stored_options.stays_here(TieredOptions())
     for tier in settings.tiers:
         request = DecisionInput(tier=tier.name, local_only=stays, fallback="any")
         decision = decide(request, settings)

@@ -246,6 +246,10 @@ class Config(_Section):
         default="any", description="Which other models may answer if the tier's own can't"
     )
     local_only: bool = Field(default=False, description="Whether all prompts stay on this machine")
+    private: bool = Field(
+        default=False,
+        description="Whether no prompt goes to machines of others; so far the same as `local_only`",
+    )
     allow_cpu: bool = Field(
         default=False,
         description="Whether models of more than a billion parameters may run without a GPU",

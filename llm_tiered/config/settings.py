@@ -54,7 +54,8 @@ class Settings:
     @property
     def local_only(self) -> bool:
         """Whether no request may leave this machine."""
-        return self.config.local_only or self.force_local is True
+        config = self.config
+        return config.local_only or config.private or self.force_local is True
 
     def tier(self, name: str) -> Tier | None:
         """The tier of that name, or None."""

@@ -39,6 +39,10 @@ class TieredOptions(llm.Options):
     local_only: bool | None = Field(
         default=None, description="Never send anything off this machine."
     )
+    private: bool | None = Field(
+        default=None,
+        description="Never send anything to machines of others; so far the same as local_only.",
+    )
     fallback: Fallback | None = Field(
         default=None,
         description="Which other models may answer if the tier's can't: any, local or none.",

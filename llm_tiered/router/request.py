@@ -143,7 +143,7 @@ class TieredRequest:
             complexity=options.complexity,
             task=options.task,
             tier=options.tier,
-            local_only=stored_options.local_only(options.local_only),
+            local_only=stored_options.stays_here(options),
             fallback=options.fallback,
             past=past_of(self.conversation, self.prompt.messages),
             has_tool_results=bool(self.prompt.tool_results),
@@ -193,7 +193,7 @@ def must_stay_here(prompt: llm.Prompt) -> bool:
 
     options: Any = prompt.options
     settings = load_settings()
-    if stored_options.local_only(options.local_only) or settings.local_only:
+    if stored_options.stays_here(options) or settings.local_only:
         return True
     rules = settings.config.rules
     facts = facts_of(prompt, None, rules)

@@ -1,4 +1,6 @@
-"""What the user has stored about privacy: `llm models options set tiered local_only true`.
+"""Whether a prompt stays on this machine, by its options and those that the user has stored.
+
+`llm models options set tiered local_only true` stores one.
 
 llm forgets stored options in `llm chat` with other options, and in its Python API. For privacy that
 would be a leak.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 from ..paths import model_options_path
 from .options import TieredOptions
@@ -16,20 +19,28 @@ logger = logging.getLogger("llm_tiered")
 
 _MODEL = "tiered"
 
+# Each of them is enough. `private` allows other machines of the user's: as yet there are none.
+_OPTIONS = ("local_only", "private")
 
-def local_only(requested: bool | None) -> bool:
-    """Return whether a request stays on this machine: as it says itself, else as is stored.
 
-    If that can't be known, it stays.
+def stays_here(options: Any) -> bool:
+    """Return whether a request with these options of `tiered` stays on this machine.
+
+    Each option holds as the request says, else as is stored. If that can't be known, it stays.
     """
-    if requested is not None:
-        return requested
+    requested = {name: getattr(options, name) for name in _OPTIONS}
+    if any(requested.values()):
+        return True
+    return any(_stored(name) for name, value in requested.items() if value is None)
+
+
+def _stored(name: str) -> bool:
     path = model_options_path()
     if not path.exists():
         return False
     try:
-        stored = json.loads(path.read_text("utf-8")).get(_MODEL, {}).get("local_only")
-        return bool(TieredOptions(local_only=stored).local_only)
+        stored = json.loads(path.read_text("utf-8")).get(_MODEL, {}).get(name)
+        return bool(getattr(TieredOptions(**{name: stored}), name))
     except (OSError, ValueError, AttributeError) as error:
         logger.warning("%s can't be read (%s), so prompts stay on this machine", path, error)
         return True

@@ -78,7 +78,7 @@ def test_rows_after_a_mistake() -> None:
     ("column", "error"),
     [
         ("local_onyl", "local_onyl: is not an option, did you mean local_only?"),
-        ("Private", "Private: is not an option, did you mean local_only in 'options'?"),
+        ("Private", "Private: is an option and belongs in 'options'"),
         ("complexty", "complexty: is not an option, did you mean complexity?"),
         ("title", None),
         ("author", None),

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from tests.toys import Ask, Toys
 
 
-@pytest.fixture(params=["option", "environment", "config"])
+@pytest.fixture(params=["local_only", "private", "environment", "config", "private config"])
 def private(
     request: pytest.FixtureRequest, toys: Toys, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """Keep everything on this machine. The fixture's value is what a request passes for it."""
-    if request.param == "option":
-        return {"local_only": True}
+    if request.param in ("local_only", "private"):
+        return {request.param: True}
     if request.param == "environment":
         monkeypatch.setenv("FORCE_LOCAL_LLM", "true")
     else:
-        toys.configure(local_only=True)
+        toys.configure(**{"local_only" if request.param == "config" else "private": True})
     return {}
 
 
@@ -148,7 +148,10 @@ async def test_reply_stays_private(
     assert connections == []
 
 
-@pytest.mark.parametrize("stored", ['{"tiered": {"local_only": "true"}}', "not JSON", "[]"])
+@pytest.mark.parametrize(
+    "stored",
+    ['{"tiered": {"local_only": "true"}}', '{"tiered": {"private": "1"}}', "not JSON", "[]"],
+)
 async def test_stored_option(
     ask: Ask, httpx_mock: HTTPXMock, connections: list[Any], user_path: Path, stored: str
 ) -> None:
@@ -160,13 +163,13 @@ async def test_stored_option(
     assert connections == []
 
 
-@pytest.mark.parametrize("said", [{"local_only": False}, {}])
+@pytest.mark.parametrize("said", [{"local_only": False}, {"private": False}, {}])
 async def test_stored_option_is_an_option(
     ask: Ask, httpx_mock: HTTPXMock, user_path: Path, said: dict[str, Any]
 ) -> None:
     """A request can say otherwise than what is stored, and other options say nothing of it."""
-    value = "true" if said else None
-    (user_path / "model_options.json").write_text(json.dumps({"tiered": {"local_only": value}}))
+    options: dict[str, Any] = dict.fromkeys(said, "true") or {"local_only": None}
+    (user_path / "model_options.json").write_text(json.dumps({"tiered": options}))
     gemini.answer(httpx_mock, *gemini.says("Hello"))
     assert (await ask("Hello", tier="cloud", **said)).text_or_raise() == "Hello"
 
