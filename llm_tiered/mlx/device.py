@@ -72,6 +72,11 @@ def claim() -> None:
         )
 
 
+def was_forked() -> bool:
+    """Return whether this process was forked from one that has used MLX."""
+    return _first_process.cache_info().currsize > 0 and _first_process() != os.getpid()
+
+
 @functools.cache
 def _first_process() -> int:
     """Return the id of the first process that used MLX."""

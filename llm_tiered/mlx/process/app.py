@@ -93,9 +93,10 @@ class EngineApp:
         asked = await request.body()
         now = bool(json.loads(asked).get("now")) if asked else False
         leaves = now or self._lifetime.is_idle
-        if leaves:
-            self._patience = 0.0 if now else PATIENCE
+        if now:
+            self._patience = 0.0
             self._lifetime.leave()
+        self._lifetime.leave_when_idle()
         return _json({"leaves": leaves})
 
     async def finish(self) -> None:

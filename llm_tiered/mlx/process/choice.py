@@ -8,8 +8,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .. import device
 from ..engine.engine import ENGINE
 from . import client, start
+from .place import places
 from .remote import RemoteEngine
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.requests import Limits
     from .client import RunningEngine
+    from .place import EngineFiles
 
 # Seconds for which the status of the engine is taken to be the same.
 FRESH = 1.0
@@ -45,7 +48,11 @@ def running_engine(model: str, limits: Limits) -> Engine | RunningEngine:
 
 
 def _is_shared(model: str, limits: Limits) -> bool:
-    return limits.keep_warm > 0 and model not in ENGINE.resident()
+    """Return whether the prompt goes to the shared engine, if there is one."""
+    if limits.keep_warm == 0:
+        return False
+    # A process forked from one that has used MLX can't use it.
+    return device.was_forked() or model not in ENGINE.resident()
 
 
 class _SharedEngine:
@@ -53,7 +60,7 @@ class _SharedEngine:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: tuple[float, RunningEngine] | None = None
+        self._seen: tuple[float, tuple[EngineFiles, ...], RunningEngine] | None = None
         self._starting: start.Starting | None = None
         # It is not tried again and again.
         self._has_failed = False
@@ -88,17 +95,23 @@ class _SharedEngine:
         with self._lock:
             if self._starting is starting and engine:
                 self._starting = None
-        return engine
+        # One of another version may have been faster.
+        return engine if engine and engine.is_ours else None
 
     def _running(self) -> RunningEngine | None:
-        if self._seen and time.monotonic() - self._seen[0] < FRESH:
-            return self._seen[1]
+        try:
+            where = places()
+        except OSError:
+            return None
+        if self._seen and self._seen[1] == where and time.monotonic() - self._seen[0] < FRESH:
+            return self._seen[2]
         self._seen = None
         engine = client.running()
         if engine and not engine.is_ours:
-            engine = _replaced(engine)
+            engine = _successor(engine) if start.from_command_line() else None
         if engine:
-            self._seen = time.monotonic(), engine
+            self._seen = time.monotonic(), where, engine
+            self._starting = None
         return engine
 
     def _begin(self, keep_warm: float) -> bool:
@@ -124,15 +137,15 @@ class _SharedEngine:
         self._has_failed = True
 
 
-def _replaced(engine: RunningEngine) -> RunningEngine | None:
-    """Ask an engine of another version to leave, and return its successor, if there is one."""
-    if client.leave(engine):
-        ends = time.monotonic() + _LEAVES_WITHIN
-        while time.monotonic() < ends:
-            successor = client.running()
-            if successor is None or successor.is_ours:
-                return successor
-            time.sleep(0.02)
+def _successor(engine: RunningEngine) -> RunningEngine | None:
+    """Ask an engine of another version to leave, and return one of ours, if another runs then."""
+    leaves = client.leave(engine)
+    ends = time.monotonic() + _LEAVES_WITHIN
+    while leaves and time.monotonic() < ends:
+        successor = client.running()
+        if successor is None or successor.is_ours:
+            return successor
+        time.sleep(0.02)
     return None
 
 

@@ -33,7 +33,7 @@ _INTERVAL = 0.05
 
 
 class EngineGone(Exception):
-    """The engine ended, or was about to, before it had taken the request."""
+    """The engine ended, or was about to, before it had begun with the request."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def look(timeout: float) -> RunningEngine | None:
 
 
 def leave(engine: RunningEngine, *, now: bool = False) -> bool:
-    """Ask the engine to leave, and return whether it will: not if it is busy, unless `now`.
+    """Ask the engine to leave, and return whether it does so at once.
 
-    With `now`, the answers it is giving are broken off.
+    If it is busy, it leaves after its answers; with `now` they are broken off.
     """
     with suppress(OSError, ValueError, http.client.HTTPException):
         reply = _call(EngineConnection(engine.place), "POST", "/leave", {"now": now})
@@ -152,7 +152,7 @@ def generate(
 ) -> None:
     """Let the engine answer a request, and pass on its events, Done or Failed last.
 
-    `keep_warm` is in seconds. Raises EngineGone if the engine has not taken the request.
+    `keep_warm` is in seconds. Raises EngineGone if another engine may take the request.
     """
     connection = EngineConnection(engine.place)
     cancel_token.on_cancel(connection.interrupt)
@@ -208,11 +208,12 @@ def _relay(
         if isinstance(event, (Done, Failed)):
             return
         works = works or not isinstance(event, Waiting)
-    if works:
-        crashes.record(engine.place, instance, request.name)
+    if not works:
+        # Another model's answer has ended it.
+        raise EngineGone
+    crashes.record(engine.place, instance, request.name)
     raise EngineError(
-        f"the engine {problem} while {request.name} was "
-        + ("answering" if works else "waiting for its turn"),
+        f"the engine {problem} while it answered with {request.name}",
         fix=f"its log: {engine.place.log}",
     )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Seconds without a single byte after which the engine's process is taken for stopped. It writes
 # one every few seconds while it works, and its worker is watched by the engine itself.
-SILENCE = 60.0
+SILENCE = 30.0
 
 # From <sys/un.h> of macOS: the level of the options of unix sockets, the credentials of the other
 # process, and its id.
@@ -33,6 +33,7 @@ class EngineConnection(http.client.HTTPConnection):
         self._path = str(place.socket)
         self.stream: socket.socket | None = None
         self._pid = 0
+        self._is_interrupted = False
 
     def connect(self) -> None:
         """Connect, if the engine is a process of this user."""
@@ -48,9 +49,12 @@ class EngineConnection(http.client.HTTPConnection):
             raise
         # The library forgets the socket while it reads an answer.
         self.sock = self.stream = stream
+        if self._is_interrupted:
+            self.interrupt()
 
     def interrupt(self) -> None:
-        """End what is being read, from any thread."""
+        """End what is being read, and whatever would be, from any thread."""
+        self._is_interrupted = True
         if self.stream is not None:
             with suppress(OSError):
                 self.stream.shutdown(socket.SHUT_RDWR)

@@ -20,6 +20,7 @@ class Lifetime:
     def __init__(self, keep_warm: float) -> None:
         self.is_leaving = False
         self.keep_warm = keep_warm
+        self._is_wanted = True
         self._users = 0
         self._timer: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()
@@ -53,6 +54,12 @@ class Lifetime:
             if self.is_idle:
                 self._wait()
 
+    def leave_when_idle(self) -> None:
+        """Leave once nobody asks or holds it, without waiting for others."""
+        if self.is_idle:
+            self.leave()
+        self._is_wanted = False
+
     def leave(self) -> None:
         """Take no more requests, and leave."""
         self.is_leaving = True
@@ -64,4 +71,4 @@ class Lifetime:
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self.keep_warm, self.leave)
+        self._timer = loop.call_later(self.keep_warm if self._is_wanted else 0, self.leave)

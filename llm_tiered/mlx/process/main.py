@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ class Listener:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.socket.bind(str(place.socket))
+            place.socket.chmod(0o600)
             self._made = _identity(place.socket)
         except OSError:
             self.socket.close()
@@ -134,10 +136,11 @@ class EngineServer(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave at a signal."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._lifetime.leave)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._lifetime.leave)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         yield
 
     def _look(self) -> None:
@@ -146,10 +149,10 @@ class EngineServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._look)
 
 
-async def serve(listener: Listener, keep_warm: float) -> None:
-    """Serve on a socket until it is time to leave."""
+async def serve(listener: Listener, engine: Engine, keep_warm: float) -> None:
+    """Let an engine serve on a socket until it is time to leave."""
     lifetime = Lifetime(keep_warm)
-    app = EngineApp(Engine(Watchdog().step), lifetime)
+    app = EngineApp(engine, lifetime)
     await EngineServer(app, listener, lifetime).serve(sockets=[listener.socket])
 
 
@@ -170,7 +173,7 @@ def main(keep_warm: float, places: list[EngineFiles]) -> None:
         except OSError as error:
             problem = problem or error
         else:
-            asyncio.run(serve(listener, keep_warm))
+            asyncio.run(serve(listener, Engine(Watchdog().step), keep_warm))
             return
     raise problem or OSError("no place for the socket")
 

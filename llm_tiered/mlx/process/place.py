@@ -69,16 +69,21 @@ def places() -> tuple[EngineFiles, ...]:
     """
     folder = engine_folder().absolute()
     host = _host()
-    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     temporary = Path(tempfile.gettempdir()).absolute() / f"llm-tiered-{os.geteuid()}"
-    both = (EngineFiles(folder, host), EngineFiles(temporary, f"{host}-{key}"))
+    both = (EngineFiles(folder, host), EngineFiles(temporary, _digest(f"{host} {folder}")))
     return tuple(place for place in both if len(os.fsencode(place.socket)) <= LONGEST)
 
 
 def _host() -> str:
-    """Return the name of this machine: home folders may be shared by several."""
-    name = socket.gethostname().partition(".")[0].lower()
-    return re.sub(r"[^a-z0-9-]", "-", name)[:24] or "localhost"
+    """Return a short form of this machine's name: home folders may be shared by several."""
+    name = socket.gethostname().partition(".")[0]
+    if re.fullmatch(r"[A-Za-z0-9-]{1,16}", name):
+        return name
+    return f"{re.sub('[^A-Za-z0-9]', '', name)[:9]}-{_digest(name)[:6]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def _is_private(folder: Path) -> bool:

@@ -90,7 +90,7 @@ class RemoteEngine:
                 engine = None
             else:
                 return
-        raise EngineError("the engine ended each time before it took the request")
+        raise EngineError("the engine ended each time before it began with the request")
 
 
 def _report(emit: Emit, error: TieredError) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Seconds in which it has to be ready: it imports for one, and machines may be busy.
 READY_WITHIN = 60.0
 
+# Seconds in which an engine is ready that was started earlier by another process.
+_SOON = 3.0
+
 # Seconds between two looks at whether it is ready.
 _INTERVAL = 0.02
 
@@ -70,24 +73,34 @@ class Starting:
     def __init__(self, keep_warm: float) -> None:
         check_owner()
         self._place = _prepared()
-        self._process = _start(self._place, keep_warm)
+        self._keep_warm = keep_warm
         self._ends = time.monotonic() + READY_WITHIN
-        # It is the child of this process for as long as both live.
-        threading.Thread(target=self._process.wait, daemon=True).start()
+        self._run()
 
     def wait(self, is_cancelled: Callable[[], bool] = lambda: False) -> RunningEngine | None:
         """Wait until it is ready, and return it, or None if cancelled. Raises StartError."""
+        left_at: float | None = None
         while not is_cancelled():
             if engine := client.running():
                 return engine
-            code = self._process.returncode
-            # One that ends well has left the field to another, which will be ready soon.
+            now, code = time.monotonic(), self._process.returncode
             if code:
                 raise StartError(_last_line(self._place.log) or f"it ended with code {code}")
-            if time.monotonic() > self._ends:
+            if now > self._ends:
                 raise StartError(f"it was not ready within {READY_WITHIN:.0f} seconds")
+            if code == 0:
+                # It has left the field to another one, which should be ready soon.
+                left_at = left_at or now
+                if now - left_at > _SOON:
+                    left_at = None
+                    self._run()
             time.sleep(_INTERVAL)
         return None
+
+    def _run(self) -> None:
+        self._process = _start(self._place, self._keep_warm)
+        # It is the child of this process for as long as both live.
+        threading.Thread(target=self._process.wait, daemon=True).start()
 
 
 def _prepared() -> EngineFiles:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 from ..engine.requests import Done, Failed, Started
+from ..mailbox import mailbox
 from . import wire
 
 if TYPE_CHECKING:
@@ -24,15 +24,14 @@ class EventStream:
     def __init__(self) -> None:
         self.has_started = False
         self._loop = asyncio.get_running_loop()
-        self._events: deque[Event] = deque()
+        self._box = mailbox()
+        self._lines: list[bytes] = []
         self._wake = asyncio.Event()
-        self._is_quiet = False
         self._has_ended = False
 
     def put(self, event: Event) -> None:
         """Add an event. Raises RuntimeError once the event loop is closed."""
-        self._events.append(event)
-        self._loop.call_soon_threadsafe(self._wake.set)
+        self._box.post(self._take, event)
 
     def end(self) -> None:
         """Send nothing more: nobody reads it. On the event loop only."""
@@ -41,31 +40,28 @@ class EventStream:
 
     async def send_to(self, send: Send) -> None:
         """Send the events as they come, up to the last one, and heartbeats between them."""
-        beat = self._loop.call_later(HEARTBEAT_AFTER, self._beat)
+        beat = self._next_beat()
         try:
             while not self._has_ended:
                 await self._wake.wait()
                 self._wake.clear()
-                body = self._lines()
+                body, self._lines = b"".join(self._lines), []
                 beat.cancel()
-                beat = self._loop.call_later(HEARTBEAT_AFTER, self._beat)
+                beat = self._next_beat()
                 if body:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             beat.cancel()
 
-    def _beat(self) -> None:
-        self._is_quiet = True
+    def _take(self, event: Event) -> None:
+        self._lines.append(wire.dump_event(event))
+        self.has_started = self.has_started or isinstance(event, Started)
+        self._has_ended = self._has_ended or isinstance(event, (Done, Failed))
         self._wake.set()
 
-    def _lines(self) -> bytes:
-        lines = []
-        while self._events:
-            event = self._events.popleft()
-            lines.append(wire.dump_event(event))
-            self.has_started = self.has_started or isinstance(event, Started)
-            self._has_ended = self._has_ended or isinstance(event, (Done, Failed))
-        if not lines and self._is_quiet:
-            lines.append(wire.HEARTBEAT)
-        self._is_quiet = False
-        return b"".join(lines)
+    def _next_beat(self) -> asyncio.TimerHandle:
+        return self._loop.call_later(HEARTBEAT_AFTER, self._beat)
+
+    def _beat(self) -> None:
+        self._lines.append(wire.HEARTBEAT)
+        self._wake.set()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import faulthandler
 import time
+from contextlib import suppress
 
+from ...errors import ModelUnavailable
 from .. import device
 
 # Seconds for one step of the worker: loading a model, or reading a part of several prompts. On a
@@ -33,7 +35,12 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
             self._set_at = None
         elif self._set_at is None or now - self._set_at > _INTERVAL:
-            on_cpu = device.detect().kind == "cpu"
-            limit = LONGEST_STEP_ON_CPU if on_cpu else LONGEST_STEP
-            faulthandler.dump_traceback_later(limit, exit=True)
+            faulthandler.dump_traceback_later(_longest_step(), exit=True)
             self._set_at = now
+
+
+def _longest_step() -> float:
+    with suppress(ModelUnavailable):
+        if device.detect().kind != "cpu":
+            return LONGEST_STEP
+    return LONGEST_STEP_ON_CPU

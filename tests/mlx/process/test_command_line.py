@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llm_tiered.mlx.process import client
-from tests.mlx.process.engines import answer, llm
-from tests.tiny_models import build
+from tests.mlx.process.engines import output, run_llm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,23 +16,17 @@ if TYPE_CHECKING:
 NAME = "mlx/shared"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model."""
-    return build("qwen2", tmp_path_factory.mktemp("shared"), layers=1)
-
-
-@pytest.mark.usefixtures("no_engine_left")
+@pytest.mark.usefixtures("no_engine_left", "log")
 def test_second_prompt_finds_the_model_loaded(folder: Path, config_file: Path) -> None:
-    """The first prompt starts an engine, which answers the second one and leaves when asked."""
+    """The first prompts start one engine, which answers the next one and leaves when asked."""
     models = [{"id": NAME, "path": str(folder)}]
     config_file.write_text(json.dumps({"models": models, "keep_warm": "1m"}))
-    prompt = ("-m", NAME, "-o", "max_tokens", "3", "-o", "temperature", "0", "Hello")
-    first = answer(llm(*prompt))
+    prompt = ("-m", NAME, "-o", "max_tokens", "3", "-o", "temperature", "0", "-n", "Hello")
+    first, second = [output(each) for each in [run_llm(*prompt), run_llm(*prompt)]]
     engine = client.running()
     assert engine
     assert list(engine.resident()) == [NAME]
-    assert answer(llm(*prompt)) == first
+    assert first == second == output(run_llm(*prompt))
     again = client.running()
     assert again
     assert again.status["instance"] == engine.status["instance"]
