@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 HEAVY = {
     *("mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "llguidance", "numpy"),
     *("datasette", "httpx", "httpx2", "tqdm", "yaml", "ruamel", "filelock", "sqlite_utils"),
-    *("genai_prices", "jsonschema", "tabulate"),
+    *("genai_prices", "jsonschema", "tabulate", "dask", "distributed"),
 }
 SERVING = {"starlette", "uvicorn", "prometheus_client", "openai", "anyio"}
 MODEL_LIBRARIES = {
@@ -48,7 +48,8 @@ ROOMS = {
     "hooks": {"config.terms", "estimator"},
     "rules": {"config.rules"},
     "router": {"cache", "config", "costs", "estimator", "hooks", "log", "mlx", "rules"},
-    "batch": {"config", "costs", "log", "router"},
+    "cluster": {"config", "mlx"},
+    "batch": {"cluster", "config", "costs", "log", "mlx.process", "router"},
     "server": {"config", "costs", "log", "router"},
     "evaluation": {"batch", "config", "costs", "estimator", "log", "router"},
     "compare": {"config", "costs", "evaluation", "router"},
@@ -56,7 +57,18 @@ ROOMS = {
     "dashboard": {"costs", "log"},
     "plugin": {"config", "mlx", "router"},
     "cli": {
-        *("batch", "bench", "compare", "config", "costs", "estimator", "evaluation", "log", "mlx"),
+        *(
+            "batch",
+            "bench",
+            "cluster",
+            "compare",
+            "config",
+            "costs",
+            "estimator",
+            "evaluation",
+            "log",
+            "mlx",
+        ),
         *("router", "rules", "server"),
     },
     "": {"cli", "plugin"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..config.settings import load_settings
@@ -12,36 +13,49 @@ from ..endings import attentive
 from ..errors import TieredError
 from ..log import writer
 from ..log.record import Record
+from ..mlx.process import choice
 from ..router import completeness
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
 from ..router.request import prepare
 from .limits import LOCAL_CONCURRENCY, LimitInAnswer, is_local
+from .slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from decimal import Decimal
 
     import llm
     from llm.models import _BaseModel
 
+    from ..cluster.engine import ClusterEngine
     from .limits import AsyncModel
     from .rows import Row
 
 
 class RowAsker:
-    """Sends rows to a model, with at most `concurrency` requests to the cloud at the same time."""
+    """Sends rows to a model, with at most `concurrency` requests to the cloud at the same time.
 
-    def __init__(self, model: AsyncModel, concurrency: int, *, log: bool) -> None:
+    Rows for local models that may leave this machine go to the `cluster`, if there is one.
+    """
+
+    def __init__(
+        self,
+        model: AsyncModel,
+        concurrency: int,
+        *,
+        log: bool,
+        cluster: ClusterEngine | None = None,
+    ) -> None:
         self._model = model
         self._log = log
+        self._cluster = cluster
         self._log_here = log and needs_logging(model)
         # A request waits here and not at the gate of its model, so that the logged time excludes
         # the wait. Only a fallback may have to wait at the cloud's gate.
-        self._slots = {
-            True: asyncio.Semaphore(LOCAL_CONCURRENCY),
-            False: asyncio.Semaphore(concurrency),
-        }
+        self._here = asyncio.Semaphore(LOCAL_CONCURRENCY)
+        self._cloud = asyncio.Semaphore(concurrency)
+        self._workers = Slots(lambda: cluster.capacity) if cluster else None
 
     async def ask(
         self, row: Row, keep: Callable[[dict[str, Any]], None]
@@ -74,17 +88,31 @@ class RowAsker:
                 response.done_callbacks.clear()
 
         await response.on_done(when_complete)
-        async with self._slots[self._is_local(response)]:
+        async with self._place(response):
             await response
         if self._log_here:
             await asyncio.to_thread(writer.write, response)
         return answers[0], cost_of_response(response)
 
-    def _is_local(self, response: llm.AsyncResponse) -> bool:
-        """Whether the first model for the prompt runs on this machine."""
+    @asynccontextmanager
+    async def _place(self, response: llm.AsyncResponse) -> AsyncIterator[None]:
+        """Wait where the first model for the prompt runs, and use the cluster if that is there."""
+        is_local, must_stay = self._first(response)
+        if self._cluster and self._workers and not must_stay:
+            # A fallback of a request to the cloud may be local, too.
+            choice.use(self._cluster)
+            slots: Any = self._workers if is_local else self._cloud
+        else:
+            slots = self._here if is_local else self._cloud
+        async with slots:
+            yield
+
+    def _first(self, response: llm.AsyncResponse) -> tuple[bool, bool]:
+        """Whether the first model for the prompt is local, and whether it must not leave here."""
         if isinstance(self._model, AsyncTieredModel):
-            return prepare(response).candidates[0].local
-        return is_local(self._model)
+            request = prepare(response)
+            return request.candidates[0].local, request.decision.keep_local
+        return is_local(self._model), load_settings().local_only
 
 
 def start(model: AsyncModel, row: Row) -> llm.AsyncResponse:

@@ -56,19 +56,20 @@ class Gate:
             yield
 
 
-def limit(
+def limit(  # noqa: PLR0913, PLR0917 - one for each limit
     model: AsyncModel,
     concurrency: int,
     rate: float | None,
     wait: float = 0.0,
     tell: Callable[[str], None] = logger.warning,
+    local_concurrency: int = LOCAL_CONCURRENCY,
 ) -> AsyncModel:
     """Return the model with limits; `concurrency` and `rate` (per minute) apply to the cloud.
 
     A model in the cloud that is at the limit of its service is waited for, up to `wait` seconds;
     `tell` receives a line about that. The limits of `tiered` are those of the models behind it.
     """
-    cloud, local = Gate(concurrency, rate), Gate(LOCAL_CONCURRENCY)
+    cloud, local = Gate(concurrency, rate), Gate(local_concurrency)
 
     def limited(inner: AsyncModel) -> Any:
         if is_local(inner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from .rows import BadRow, Row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..cluster.engine import ClusterEngine
     from .journal import Journal
     from .limits import AsyncModel
     from .output import Output
@@ -31,7 +32,8 @@ class BatchSettings:
     """How to run a batch.
 
     `concurrency` is the number of concurrent requests to the cloud. Unless `ordered`, answers are
-    written as they arrive. A `strict` batch starts no more rows after the first failure.
+    written as they arrive. A `strict` batch starts no more rows after the first failure. Rows for
+    local models go to the `cluster`, if there is one.
     """
 
     model: AsyncModel
@@ -39,20 +41,28 @@ class BatchSettings:
     ordered: bool = True
     strict: bool = False
     log: bool = True
+    cluster: ClusterEngine | None = None
 
 
 class BatchRun:
-    """One run over the rows of an input. `interrupted` is true after Ctrl-C or a full disk."""
+    """One run over the rows of an input.
+
+    `interrupted` is true after Ctrl-C, a full disk or a lost cluster; `has_lost_cluster` tells the
+    last of them apart.
+    """
 
     def __init__(
         self, settings: BatchSettings, output: Output, journal: Journal | None, progress: Progress
     ) -> None:
-        self.interrupted = False
+        self.interrupted = self.has_lost_cluster = False
         self._stopped = False
         self._strict = settings.strict
         self._model = settings.model
         self._output, self._journal, self._progress = output, journal, progress
-        self._asker = RowAsker(settings.model, settings.concurrency, log=settings.log)
+        self._asker = RowAsker(
+            settings.model, settings.concurrency, log=settings.log, cluster=settings.cluster
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._order = RowOrder() if settings.ordered else None
         self._room = asyncio.Semaphore(AHEAD)
         self._reading: asyncio.Task[None] | None = None
@@ -62,8 +72,11 @@ class BatchRun:
 
     async def run(self, rows: Iterator[Row | BadRow]) -> None:
         """Answer the rows. Raises TieredError if the answers can't be written."""
+        self._loop = asyncio.get_running_loop()
         with on_ctrl_c(self.interrupt):
             self._reading = asyncio.create_task(self._read(rows))
+            if self.has_lost_cluster:
+                self.interrupt()
             await asyncio.wait([self._reading])
             if self._tasks:
                 await asyncio.wait(self._tasks)
@@ -83,6 +96,14 @@ class BatchRun:
         self._stop()
         for task in self._unanswered:
             task.cancel()
+
+    def lose_cluster(self) -> None:
+        """Interrupt the run from another thread, because the cluster's scheduler is gone."""
+        self.has_lost_cluster = True
+        # The run may have ended by now.
+        with suppress(RuntimeError):
+            if self._loop:
+                self._loop.call_soon_threadsafe(self.interrupt)
 
     def _stop(self) -> None:
         self._stopped = True

@@ -17,10 +17,10 @@ import llm
 from ..batch import rows
 from ..batch.formats import FORMATS, count, format_of
 from ..batch.journal import Journal
-from ..batch.limits import limit
+from ..batch.limits import LOCAL_CONCURRENCY, limit
 from ..batch.output import Output, open_output
 from ..batch.progress import Progress, WarnOnce
-from ..batch.runner import BatchRun, BatchSettings
+from ..batch.runner import AHEAD, BatchRun, BatchSettings
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from .options import (
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from ..batch.formats import Format
     from ..batch.limits import AsyncModel
+    from ..cluster.engine import ClusterEngine
 
 STDIN = "-"
 
@@ -89,6 +90,11 @@ STDIN = "-"
 @click.option("--strict", is_flag=True, help="Stop at the first row that fails")
 @click.option("--restart", is_flag=True, help="Start over and overwrite the output")
 @click.option("-n", "--no-log", is_flag=True, help="Don't log the prompts")
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Dask scheduler whose workers run the local models; local:N starts N workers here",
+)
 @click.pass_context
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     context: click.Context,
@@ -107,6 +113,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     strict: bool,
     restart: bool,
     no_log: bool,
+    dask: str | None,
 ) -> None:
     """Answer the prompts in a file (JSONL, CSV or one per line; - is stdin) and write JSONL.
 
@@ -141,24 +148,45 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
             answers = stack.enter_context(_open_output(output, restart=restart))
         progress = Progress(_count(file, form, number))
         stack.callback(progress.close)
+        runs: list[BatchRun] = []
+        cluster = stack.enter_context(_cluster(dask, runs, progress)) if dask else None
+        local = AHEAD if cluster else LOCAL_CONCURRENCY
         settings = BatchSettings(
-            limit(model, concurrency, rate, wait.total_seconds(), progress.print),
+            limit(model, concurrency, rate, wait.total_seconds(), progress.print, local),
             concurrency,
             not unordered,
             strict,
             not no_log,
+            cluster,
         )
         batch = BatchRun(settings, answers, journal, progress)
+        runs.append(batch)
         stack.enter_context(_warnings_once())
         asyncio.run(batch.run(batch_rows))
     if batch.interrupted:
+        why = "the Dask scheduler is gone; " if batch.has_lost_cluster else ""
         if journal:
-            echo_note("Stopped: run the same command again to continue")
+            echo_note(f"Stopped: {why}run the same command again to continue")
         else:
-            echo_note("Stopped: only a batch with --output can be continued")
-        context.exit(130)
+            echo_note(f"Stopped: {why}only a batch with --output can be continued")
+        context.exit(1 if batch.has_lost_cluster else 130)
     if progress.failed:
         context.exit(1)
+
+
+@contextmanager
+def _cluster(address: str, runs: list[BatchRun], progress: Progress) -> Iterator[ClusterEngine]:
+    """The engine of a Dask cluster; without its scheduler, the runs stop."""
+    from ..cluster.connection import connected
+
+    def lose() -> None:
+        for run in runs:
+            run.lose_cluster()
+
+    with ExitStack() as stack:
+        with _wrong_usage():
+            cluster = stack.enter_context(connected(address, lose, progress.print))
+        yield cluster
 
 
 @contextmanager

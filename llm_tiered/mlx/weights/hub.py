@@ -16,13 +16,17 @@ import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...atomic import write_file
 from ...errors import DownloadError, ModelUnavailable
 from ...wording import gigabytes
 from .huggingface import cache_folder, endpoint, hub_name, library, offline, repo_folder
 from .inspect import MLX_BUILD, WEIGHTS_PATTERN, has_model_files, inspect_folder
+from .reporting import bar_class
+
+if TYPE_CHECKING:
+    from .reporting import Show
 
 # What mlx_lm downloads, except "*.py": code from a repository is never run.
 ALLOW_PATTERNS = (
@@ -121,11 +125,11 @@ def model_bytes(repo: str, *, timeout: float = 5.0) -> int:
     return sum(file.size for file in _list_files(repo, timeout).files)
 
 
-def download(repo: str, *, show_progress: bool | None = None) -> Path:
+def download(repo: str, *, show_progress: Show = None) -> Path:
     """Get the model's files into the cache, and return their folder.
 
     Files that are there stay, damaged ones are fetched again, and an interrupted download
-    continues where it stopped. The progress goes to stderr; None shows it on a terminal only.
+    continues where it stopped. `show_progress` is who is told about it.
     Raises DownloadError, and ModelUnavailable if the files are not an MLX model.
     """
     try:
@@ -198,7 +202,7 @@ def _remote_file(repo: str, sibling: Any) -> _RemoteFile | None:
     )
 
 
-def _fetch(repo: str, listing: _Listing, show_progress: bool | None) -> Path:
+def _fetch(repo: str, listing: _Listing, show_progress: Show) -> Path:
     """Download what is missing or has the wrong size, and return the model's folder."""
     _check_room(repo, listing.missing_bytes())
     with library(repo, fix=RESUME):
@@ -290,16 +294,11 @@ def _check_room(repo: str, needed: int) -> None:
         )
 
 
-def _bar(show: bool | None) -> type[Any]:
-    """Return a class of progress bars; with None they show on a terminal only."""
+def _bar(show: Show) -> type[Any]:
+    """Return a class of progress bars that the library can use."""
     from huggingface_hub.utils.tqdm import tqdm
 
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs["disable"] = None if show is None else not show
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # it has no types
-
-    return Bar
+    return bar_class(tqdm, show)
 
 
 def _place(repo: str) -> tuple[str | None, Path]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..catalog import ModelSpec
+    from .reporting import Show
 
 # With more parameters than this, a CPU takes seconds per token.
 CPU_PARAMETERS = 1_000_000_000
@@ -29,11 +30,10 @@ def locate(spec: ModelSpec) -> Path | None:
     return hub.find(str(spec.repo))
 
 
-def fetch(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
+def fetch(spec: ModelSpec, *, show_progress: Show = None) -> Path:
     """Return the model's folder, after downloading it if it is not on disk.
 
-    `show_progress` None shows the progress on a terminal only. Raises DownloadError if the
-    download fails.
+    `show_progress` is who is told about it. Raises DownloadError if the download fails.
     """
     folder = locate(spec)
     if folder:
@@ -43,7 +43,7 @@ def fetch(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
     return hub.download(str(spec.repo), show_progress=show_progress)
 
 
-def download(spec: ModelSpec, *, show_progress: bool | None = None) -> Path:
+def download(spec: ModelSpec, *, show_progress: Show = None) -> Path:
     """Return the model's folder, after fetching every file that is missing or damaged.
 
     Raises DownloadError if the download fails.
