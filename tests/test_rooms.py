@@ -50,7 +50,7 @@ ROOMS = {
     "router": {"cache", "config", "costs", "estimator", "hooks", "log", "mlx", "rules"},
     "cluster": {"config", "mlx"},
     "batch": {"cluster", "config", "costs", "log", "mlx.process", "router"},
-    "server": {"config", "costs", "log", "router"},
+    "server": {"config", "costs", "log", "mlx.process.lease", "router"},
     "evaluation": {"batch", "config", "costs", "estimator", "log", "router"},
     "compare": {"config", "costs", "evaluation", "router"},
     "bench": {"config", "mlx", "router"},

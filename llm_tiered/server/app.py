@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ..mlx.process.lease import Lease
     from .access import Access
 
 logger = logging.getLogger("llm_tiered.server")
@@ -33,11 +34,15 @@ _OPEN = ("/health",)
 
 
 class Endpoints:
-    """The application: its routes, behind the rules of access. `line` are the running requests."""
+    """The application: its routes, behind the rules of access. `line` are the running requests.
 
-    def __init__(self, access: Access) -> None:
+    `lease` keeps the engine; one that a request has started is kept from then on.
+    """
+
+    def __init__(self, access: Access, lease: Lease | None = None) -> None:
         self.line = Line()
         self._access = access
+        self._lease = lease
         self._offers = Offers()
         self._metrics = Metrics()
         self._started = int(time.time())
@@ -74,6 +79,8 @@ class Endpoints:
             await _error(error, {"connection": "close"})(scope, receive, send)
             return
         await self._routes(scope, receive, send)
+        if self._lease and scope["method"] == "POST" and not self._lease.is_held:
+            await asyncio.to_thread(self._lease.renew)
 
     async def _models(self, _: Request) -> Response:
         names = await asyncio.to_thread(self._offers.names)

@@ -7,6 +7,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..config.settings import load_settings
+from ..mlx.process.lease import Lease
 from . import running
 from .app import Endpoints
 from .instances import SERVICE_VARIABLE, Instance, Kind, announced
@@ -41,8 +43,12 @@ def serve(listener: socket.socket, access: Access, *, log: str | None = None) ->
         keys=tuple(key.name for key in access.keys),
         log=log,
     )
-    with _log_on_stderr(with_date=log is not None), announced(instance):
-        running.run(Endpoints(access), listener)
+    with _log_on_stderr(with_date=log is not None), announced(instance), Lease(_keep_warm) as lease:
+        running.run(Endpoints(access, lease), listener)
+
+
+def _keep_warm() -> float:
+    return load_settings().config.keep_warm.total_seconds()
 
 
 @contextmanager

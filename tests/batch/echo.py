@@ -93,5 +93,5 @@ def registered(act: Act = repeat) -> Iterator[Echoes]:
 
 
 def config(**settings: Any) -> dict[str, Any]:
-    """A config with the echo models as tiers, without logging and without fallbacks."""
-    return {"tiers": TIERS, "log_api": False, "fallback": "none"} | settings
+    """A config with the echo models as tiers, without logging, fallbacks and an engine."""
+    return {"tiers": TIERS, "log_api": False, "fallback": "none", "keep_warm": 0} | settings

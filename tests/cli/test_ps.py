@@ -131,12 +131,14 @@ def test_servers() -> None:
 
 
 @pytest.fixture
-def engine(tiny: Path, user_path: Path) -> Iterator[Callable[[], RunningEngine]]:
-    """Start an engine that has a model in memory. It is ended with the test."""
+def engine(tiny: Path, user_path: Path) -> Iterator[Callable[..., RunningEngine]]:
+    """Start an engine, with or without a model in memory. It is ended with the test."""
 
-    def started() -> RunningEngine:
+    def started(*, loaded: bool = False) -> RunningEngine:
         made = start.Starting(60.0).wait()
         assert made
+        if not loaded:
+            return made
         request = make_request(tiny, "Hello", model="mlx/tiny", max_tokens=2)
         client.generate(made, request, 60.0, lambda _: None, CancelToken())
         return made
@@ -149,9 +151,9 @@ def engine(tiny: Path, user_path: Path) -> Iterator[Callable[[], RunningEngine]]
         place.socket.unlink(missing_ok=True)
 
 
-def test_real_engine(engine: Callable[[], RunningEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_engine(engine: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs is shown, one that hangs as well, and both can be ended."""
-    started = engine()
+    started = engine(loaded=True)
     facts = run_json("ps")["engine"]
     [model] = facts["models"]
     assert (model["name"], model["answers"]) == ("mlx/tiny", 0)
@@ -173,7 +175,7 @@ def test_real_engine(engine: Callable[[], RunningEngine], monkeypatch: pytest.Mo
 
 
 def test_an_engine_that_does_not_end(
-    engine: Callable[[], RunningEngine], monkeypatch: pytest.MonkeyPatch
+    engine: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that hangs while it ends is killed after a while."""
     monkeypatch.setattr(client, "ENDS_WITHIN", 0.1)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from llm_tiered.mlx.process.lease import Lease
+
 KEY = "a secret of nobody"
 
 
@@ -51,10 +53,12 @@ class Running:
         self.thread.join()
 
 
-def start(access: Access | None = None, host: str = "127.0.0.1") -> Running:
+def start(
+    access: Access | None = None, host: str = "127.0.0.1", lease: Lease | None = None
+) -> Running:
     """Start a server on a free port."""
     listener = listen(host, 0)
-    endpoints = Endpoints(access or Access())
+    endpoints = Endpoints(access or Access(), lease)
     server = Server(endpoints)
     thread = threading.Thread(target=lambda: asyncio.run(serve(server, listener)))
     thread.start()

@@ -32,9 +32,10 @@ def _stopped() -> Iterator[None]:
     assert running() == []
 
 
-@pytest.mark.usefixtures("_stopped", "user_path")
-def test_background(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_stopped")
+def test_background(config_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It answers once its URL is shown, is there only once, has its own log, and can be stopped."""
+    config_file.write_text("keep_warm: 0\n")
     monkeypatch.chdir(tmp_path)
     arguments = ["serve", "--background", "--key", f"laptop={SECRET}"]
     started = run(*arguments, "--port", "0")

@@ -87,6 +87,14 @@ def running_engine(model: str, limits: Limits) -> GenerationEngine | RunningEngi
     return shared or ENGINE
 
 
+def shared_engine(keep_warm: float) -> RunningEngine | None:
+    """Return the engine that all processes share, after starting one if none runs.
+
+    None if none can be started, or if this process may start none.
+    """
+    return _SHARED.find(keep_warm, lambda: False)
+
+
 def _is_shared(model: str, limits: Limits) -> bool:
     """Return whether the prompt goes to the shared engine, if there is one."""
     if limits.keep_warm == 0:
@@ -148,14 +156,14 @@ class _SharedEngine:
         self._seen = None
         engine = client.running()
         if engine and not engine.is_ours:
-            engine = _successor(engine) if start.from_command_line() else None
+            engine = _successor(engine) if start.is_permitted() else None
         if engine:
             self._seen = time.monotonic(), where, engine
             self._starting = None
         return engine
 
     def _begin(self, keep_warm: float) -> bool:
-        if self._has_failed or not start.from_command_line():
+        if self._has_failed or not start.is_permitted():
             return False
         if self._starting is None:
             try:

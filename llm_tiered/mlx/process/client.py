@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from .identity import identity
 from .place import places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from ..engine.job import Emit
     from ..engine.requests import CancelToken, GenerationRequest
@@ -128,19 +128,6 @@ def _lives(engine: RunningEngine) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-@contextmanager
-def hold(engine: RunningEngine) -> Iterator[None]:
-    """Keep the engine from leaving during the block, however long nobody asks. Raises OSError."""
-    connection = EngineConnection(engine.place)
-    try:
-        connection.request("GET", "/hold")
-        connection.getresponse()
-        yield
-    finally:
-        connection.interrupt()
-        connection.close()
 
 
 def generate(

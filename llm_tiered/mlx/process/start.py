@@ -44,14 +44,24 @@ _PREFIXES = (
 )
 
 
+_is_permitted = False
+
+
 class StartError(Exception):
     """No engine can be started, and why."""
 
 
-def from_command_line() -> bool:
-    """Return whether this process is llm's command line."""
+def permit() -> None:
+    """Let this process start engines, although it is not llm's command line."""
+    global _is_permitted  # noqa: PLW0603 - it holds for the process
+    _is_permitted = True
+
+
+def is_permitted() -> bool:
+    """Return whether this process may start engines: llm's command line, and a server."""
     llm_cli = sys.modules.get("llm.cli")
-    return llm_cli is not None and getattr(sys.modules.get("__main__"), "cli", 0) is llm_cli.cli
+    is_llm = llm_cli is not None and getattr(sys.modules.get("__main__"), "cli", 0) is llm_cli.cli
+    return is_llm or _is_permitted
 
 
 def check_owner() -> None:

@@ -41,6 +41,7 @@ REQUEST = GenerationRequest(
     seed=2**64 - 1,
     stop=("\n", "end"),
     logprobs=3,
+    prompt_lookup=True,
     schema={"properties": {"event": {"type": ["string", "null"]}}},
     tools=(TOOL,),
     thinking=False,
@@ -60,7 +61,8 @@ EVENTS: list[Event] = [
     ToolCall("now", {"zone": "UTC", "at": [1, {"event": "Text"}]}),
     BadToolCall("{", "not a call", "max_tokens", 1, 2, 3, 4),
     Done(
-        "stop", 9, 4, 2, 1.5, 5.0, 10**6, -0.5, -1, -2, "strict", "model", "context", True, True, 1
+        *("stop", 9, 4, 2, 1.5, 5.0, 10**6, -0.5, -1, -2, "strict", "model", "context"),
+        *(True, True, 1, 3, 2, 1),
     ),
 ]
 
