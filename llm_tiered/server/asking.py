@@ -12,6 +12,7 @@ from llm.parts import ToolCallPart
 
 from ..config.settings import load_settings
 from ..log import private, writer
+from ..log.record import Record
 from ..log.threads import find_thread
 from ..router.inner import left_out
 from ..router.request import prepare
@@ -158,6 +159,10 @@ async def finish(request: ChatRequest) -> None:
     if request.is_private:
         answer = llm.assistant(shown_text(request), *_calls(request.response))
         private.PRIVATE.add([*request.response.prompt.messages, answer])
+    if request.is_private and request.routed is None:
+        # Local models' own records don't say so, and the server may have ended when it matters.
+        own = request.response.response_json
+        request.response.response_json = Record(local_only=True).to_json(own)
     if request.routed is None and writer.must_log(log_api=load_settings().config.log_api):
         await asyncio.to_thread(writer.write, request.response)
     if request.asked.must_call and not request.response._tool_calls:

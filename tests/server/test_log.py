@@ -99,15 +99,17 @@ def test_tool_loop(client: Client, toys: Toys, logged: Path, pause: Callable[[],
     assert len({turn["thread_id"] for turn in turns(logged)}) == 1
 
 
+@pytest.mark.parametrize("model", ["tiered", "mlx/toy-small"])
 def test_private_conversation(
-    client: Client, toys: Toys, logged: Path, pause: Callable[[], None]
+    client: Client, toys: Toys, logged: Path, pause: Callable[[], None], model: str
 ) -> None:
     """A conversation stays on this machine once a turn had to, though only its texts are sent."""
-    answer = client.chat(model="tiered", local_only=True)["message"]["content"]
+    answer = client.chat(model=model, local_only=True)["message"]["content"]
     pause()
     messages = [user("Hello"), {"role": "assistant", "content": answer}, user("And then?")]
     response = client.post(model="tiered/cloud", messages=messages)
     assert response.headers["x-tiered-model"] == "mlx/toy-medium"
+    assert "x-tiered-fallback" not in response.headers
 
 
 @pytest.mark.parametrize("model", ["tiered", "mlx/toy-small"])
@@ -119,6 +121,7 @@ def test_private_conversation_without_a_log(client: Client, toys: Toys, model: s
     messages = [user("Hello"), {"role": "assistant", "content": answer.strip()}, user("And then?")]
     response = client.post(model="tiered/cloud", messages=messages)
     assert response.headers["x-tiered-model"] == "mlx/toy-medium"
+    assert "x-tiered-fallback" not in response.headers
 
 
 def test_stored_options(client: Client, toys: Toys) -> None:
@@ -126,3 +129,4 @@ def test_stored_options(client: Client, toys: Toys) -> None:
     set_model_option("tiered", "local_only", "1")
     response = client.post(model="tiered/cloud", local_only=False)
     assert response.headers["x-tiered-model"] == "mlx/toy-medium"
+    assert "x-tiered-fallback" not in response.headers
