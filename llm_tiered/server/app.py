@@ -16,7 +16,7 @@ from starlette.routing import Route
 from ..errors import TieredError
 from . import stored
 from .chat import COMPLETIONS, RESPONSES, Answers
-from .failure import ApiError, api_error
+from .failure import ApiError, api_error, bad_request
 from .line import Line
 from .metrics import CONTENT_TYPE, Metrics
 from .offers import Offers
@@ -95,6 +95,8 @@ class Endpoints:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "llm-tiered"}
 
     async def _response(self, request: Request) -> Response:
+        if request.query_params.get("stream", "false").lower() not in ("false", "0"):
+            raise bad_request("stream: a response from the log comes whole", "stream")
         return _json(await asyncio.to_thread(stored.response, request.path_params["id"]))
 
     async def _health(self, _: Request) -> Response:

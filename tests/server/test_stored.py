@@ -112,6 +112,8 @@ def test_read_again(client: Client, toys: Toys, logged: Path) -> None:
         again = client.http.get(f"/v1/responses/{given['id']}").json()
         assert again == given | {"created_at": again["created_at"]}
         assert abs(again["created_at"] - given["created_at"]) <= 1
+    streamed = client.http.get(f"/v1/responses/{whole['id']}?stream=true")
+    assert (streamed.status_code, streamed.json()["error"]["param"]) == (400, "stream")
 
 
 @pytest.mark.parametrize("store", [False, None])

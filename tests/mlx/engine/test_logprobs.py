@@ -100,6 +100,24 @@ def test_values(engine: Engine, folder: Path) -> None:
             assert [bytes(each.token).decode() for each in token.top] == [text for text, _ in best]
 
 
+@pytest.mark.parametrize("how", ["seed", "draft", "penalty"])
+def test_other_ways(engine: Engine, folder: Path, how: str) -> None:
+    """With a seed, a draft model or a penalty, each token has its own value, too."""
+    draft = ("draft", build("qwen3", folder.parent / "draft", seed=1, layers=1))
+    ways: dict[str, dict[str, Any]] = {
+        "seed": {"seed": 1},
+        "draft": {"draft": draft},
+        "penalty": {"sampling": {"temperature": 0.0, "repetition_penalty": 1.0001}},
+    }
+    fields = ways[how]
+    [(plain, expected)] = ask(engine, make_request(folder, QUESTION, logprobs=2))
+    [(text, tokens)] = ask(engine, make_request(folder, QUESTION, logprobs=2, **fields))
+    assert text_of(tokens) == text == plain
+    for token, other in zip(tokens, expected, strict=True):
+        values = [each.logprob for each in (token, *token.top)]
+        assert values == pytest.approx([each.logprob for each in (other, *other.top)], abs=1e-2)
+
+
 def test_without_alternatives(engine: Engine, folder: Path) -> None:
     """With none of the alternatives, there are only the tokens themselves."""
     [(text, tokens)] = ask(engine, make_request(folder, QUESTION, logprobs=0))
