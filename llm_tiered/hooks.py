@@ -59,6 +59,15 @@ def manager() -> pluggy.PluginManager:
     return plugins
 
 
+def estimating_plugins() -> list[str]:
+    """Return the names of the plugins that may estimate how hard a prompt is."""
+    try:
+        implementations = manager().hook.estimate_complexity.get_hookimpls()
+    except Exception:  # a plugin that can't be loaded estimates nothing
+        return []
+    return sorted({each.plugin_name for each in implementations})
+
+
 def estimate(prompt: llm.Prompt) -> Estimate | None:
     """Return a plugin's estimate of the prompt, or None if there is none.
 

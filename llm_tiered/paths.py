@@ -55,6 +55,11 @@ def feedback_path() -> Path:
     return _user_file("tiered", "feedback.db")
 
 
+def replays_path() -> Path:
+    """The reports of `llm tiered replay`, an SQLite database."""
+    return _user_file("tiered", "replays.db")
+
+
 def learned_path() -> Path:
     """The estimator's coefficients that `llm tiered learn` has fitted, JSON."""
     return _user_file("tiered", "estimator.json")

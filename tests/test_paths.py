@@ -27,6 +27,7 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "cache_index_path": "tiered/cache.db",
         "ledger_path": "tiered/costs.db",
         "feedback_path": "tiered/feedback.db",
+        "replays_path": "tiered/replays.db",
         "learned_path": "tiered/estimator.json",
         "previous_learned_path": "tiered/estimator-before.json",
         "kv_folder": "tiered/kv",

@@ -53,23 +53,15 @@ ROOMS = {
     "server": {"config", "costs", "log", "mlx.process.lease", "router"},
     "evaluation": {"batch", "config", "costs", "estimator", "log", "router"},
     "compare": {"config", "costs", "evaluation", "router"},
+    "replay": {
+        *("config", "costs", "estimator", "evaluation", "hooks", "log", "router", "rules"),
+    },
     "bench": {"config", "mlx", "router"},
     "dashboard": {"costs", "log"},
     "plugin": {"config", "mlx", "router"},
     "cli": {
-        *(
-            "batch",
-            "bench",
-            "cluster",
-            "compare",
-            "config",
-            "costs",
-            "estimator",
-            "evaluation",
-            "log",
-            "mlx",
-        ),
-        *("router", "rules", "server"),
+        *("batch", "bench", "cluster", "compare", "config", "costs", "estimator", "evaluation"),
+        *("log", "mlx", "replay", "router", "rules", "server"),
     },
     "": {"cli", "plugin"},
 }

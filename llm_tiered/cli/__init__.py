@@ -22,6 +22,7 @@ COMMANDS = (
     "ps",
     "stop",
     "savings",
+    "replay",
     "datasette",
     "compare",
     "eval",

@@ -18,7 +18,7 @@ from .terms import HIGHEST
 from .values import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -94,13 +94,24 @@ def load_settings() -> Settings:
 _cached: dict[str, Any] = {}
 
 
+def settings_of(document: Mapping[str, Any], where: str) -> Settings:
+    """Return the settings that the keys and values of a config file would give, as in force now.
+
+    The environment beats them. `where` is what errors call the document. Raises ConfigError.
+    """
+    return _with_environment(*_validated(document, where))
+
+
 def _read(path: Path) -> tuple[Config, dict[str, Source]]:
-    document = parse(path)
+    return _validated(parse(path), str(path))
+
+
+def _validated(document: Mapping[str, Any], where: str) -> tuple[Config, dict[str, Source]]:
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
         lines = [_describe(item) for item in error.errors(include_url=False)]
-        raise ConfigError("\n".join(f"{path}: {line}" for line in lines)) from None
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
     names = {model.id.removeprefix(PREFIX): model.id for model in config.models}
     names |= {alias: model.id for model in config.models for alias in model.aliases}
     # As in llm, the aliases of `llm aliases set` come first.

@@ -65,7 +65,8 @@ NO_COMPLEXITY = Span(LOWEST, LOWEST - 1)
 _A_RANGE = Words("a range such as 1-4 within 1-10")
 
 
-def _parse_span(value: Any) -> Span:
+def parse_span(value: Any) -> Span:
+    """Return a range as the config has it. Raises ValueError."""
     if isinstance(value, Span):
         return value
     match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(value))
@@ -75,7 +76,7 @@ def _parse_span(value: Any) -> Span:
     return span
 
 
-Range = Annotated[Span, BeforeValidator(_parse_span), _A_RANGE]
+Range = Annotated[Span, BeforeValidator(parse_span), _A_RANGE]
 
 
 A_SHARE = Words("a share such as 25%")

@@ -70,12 +70,21 @@ def _turns(conversation: _BaseConversation | None) -> list[Record]:
 
 def _past(records: list[Record]) -> Past:
     """Sum up the turns of a conversation, latest first."""
-    if not records:
-        return UNKNOWN
-    last = records[0]
-    decided = next((record for record in records if record.source != "conversation"), last)
-    kept_local = any(record.local_only for record in records)
-    return Past(last.tier, last.complexity, decided.source, kept_local)
+    past: Past | None = None
+    for record in reversed(records):
+        past = past_after(past, record)
+    return past or UNKNOWN
+
+
+def past_after(past: Past | None, record: Record) -> Past:
+    """Return where a conversation went after one more turn; it had none if `past` is None."""
+    earlier = past or Past(source=record.source)
+    return Past(
+        record.tier,
+        record.complexity,
+        earlier.source if record.source == "conversation" else record.source,
+        record.local_only or earlier.kept_local,
+    )
 
 
 def _from_log(thread_id: str) -> list[Record]:

@@ -102,17 +102,16 @@ def message_parts(database: sqlite3.Connection, hashes: Iterable[str]) -> dict[s
     return by_message
 
 
-def text_of(database: sqlite3.Connection, part: PartRow, missing_fragment: str = "") -> str:
+def text_of(database: sqlite3.Connection, part: PartRow, missing: str | None = "") -> str:
     """Return the text of a part, with the texts that llm keeps as fragments put in.
 
-    Raises ValueError, LookupError or TypeError if the row is damaged.
+    `missing` stands for a fragment that is gone; if it is None, that is an error. Raises
+    ValueError, LookupError or TypeError if the row is damaged.
     """
     if part.text is not None:
         return part.text
     return "".join(
-        piece["literal"]
-        if "literal" in piece
-        else _fragment(database, piece["fragment"], missing_fragment)
+        piece["literal"] if "literal" in piece else _fragment(database, piece["fragment"], missing)
         for piece in part.content["text_ref"]
     )
 
@@ -206,6 +205,8 @@ def _shown_part(database: sqlite3.Connection, row: PartRow) -> ShownPart:
         return ShownPart(row.kind, "damaged", visible(str(row.payload)))
 
 
-def _fragment(database: sqlite3.Connection, id_: Any, missing: str) -> str:
+def _fragment(database: sqlite3.Connection, id_: Any, missing: str | None) -> str:
     row = database.execute("select content from fragments where id = ?", (id_,)).fetchone()
-    return str(row[0]) if row else missing
+    if row is None and missing is None:
+        raise LookupError(f"there is no fragment {id_}")
+    return str(row[0]) if row else missing or ""

@@ -10,10 +10,16 @@ if TYPE_CHECKING:
     import llm
 
     from ..estimator import Estimate
+    from ..estimator.model import Coefficients
 
 
-def estimate_of(prompt: llm.Prompt, *, ask_plugins: bool = True) -> Estimate:
-    """Return how hard a prompt is, without calling any model."""
+def estimate_of(
+    prompt: llm.Prompt, *, ask_plugins: bool = True, coefficients: Coefficients | None = None
+) -> Estimate:
+    """Return how hard a prompt is, without calling any model.
+
+    `coefficients` are those in use, unless they are given.
+    """
     from .. import hooks
     from ..estimator import current, estimate
 
@@ -23,5 +29,5 @@ def estimate_of(prompt: llm.Prompt, *, ask_plugins: bool = True) -> Estimate:
         attachments=len(prompt.attachments),
         tools=len(prompt.tools),
         schema=prompt.schema is not None,
-        coefficients=current(),
+        coefficients=coefficients or current(),
     )

@@ -18,6 +18,7 @@ COMMANDS = {"route", "rules", "serve", "status", "verify", "download", "config",
 COMMANDS |= {
     "batch",
     "savings",
+    "replay",
     "bench",
     "compare",
     "eval",

@@ -1,0 +1,215 @@
+"""Logged requests, in the order of their conversations → where they would go with other settings.
+
+Only the decision is made again. No model is called, and what becomes of a request after the
+decision (caches, budgets, fallbacks) is not replayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from .. import hooks
+from ..errors import RequestError
+from ..estimator import current
+from ..log.conversation import PRIVATE, UNKNOWN, past_after
+from ..log.record import Record
+from ..router import stored_options
+from ..router.decision import DecisionInput, decide, needs_estimate, rules_may_choose
+from ..rules.ruling import ruling
+from .past_request import CannotReplay, Estimation, PastRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ..config.settings import Settings
+    from ..log.conversation import Past
+    from ..log.turns import LoggedTurn
+    from ..router.decision import Decision
+
+NO_RECORD = "the log has no record of how it was routed"
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A request and where it would go; `why_not` says why that can't be told.
+
+    `model` is the one that its tier had, or None if the log does not say. `moves` is whether it
+    would go to another tier or model, and `moves_now` whether it would with the present settings.
+    """
+
+    request: PastRequest
+    record: Record
+    model: str | None = None
+    decision: Decision | None = None
+    why_not: str | None = None
+    moves: bool = False
+    moves_now: bool = False
+
+
+@dataclass
+class _Course:
+    """A conversation as it goes with some settings."""
+
+    settings: Settings
+    past: Past | None = None
+    rules: set[str] = field(default_factory=set)
+
+    def add(self, record: Record) -> None:
+        self.past = past_after(self.past, record)
+        self.rules.update(record.rules)
+
+
+class Replay:
+    """The replay of requests with other settings, beside one with the present settings.
+
+    `names` has the ids of models by all names that they may have in a config, and `model` is
+    `tiered` itself.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        present: Settings,
+        names: Mapping[str, str],
+        model: Any,
+        *,
+        ask_plugins: bool = False,
+    ) -> None:
+        self._all_settings = [settings] if settings == present else [settings, present]
+        self._names = names
+        self._estimation = Estimation(model, current(), hooks.estimating_plugins(), ask_plugins)
+        self._stays_by_default = stored_options.local_only(None)
+
+    def model_id(self, name: str) -> str:
+        """Return the id of a model, by a name that the config may have for it."""
+        return self._names.get(name, name)
+
+    def run(self, turns: Iterable[LoggedTurn]) -> Iterator[Replayed]:
+        """Yield what becomes of each request in the period.
+
+        The turns are whole conversations, one after the other. A request that can't be replayed
+        counts for its conversation as it is in the log.
+        """
+        thread = None
+        courses: list[_Course] = []
+        fragments: list[str] = []
+        for turn in turns:
+            if turn.thread != thread:
+                thread, fragments = turn.thread, []
+                courses = [_Course(settings) for settings in self._all_settings]
+            if turn.model == "tiered":
+                replayed = self._replayed(turn, courses, fragments)
+                if turn.counted:
+                    yield replayed
+            else:
+                for course in courses:
+                    course.add(Record())
+            fragments += turn.fragments
+
+    def _replayed(self, turn: LoggedTurn, courses: list[_Course], fragments: list[str]) -> Replayed:
+        request = PastRequest(turn, self._estimation)
+        record = turn.record
+        if record is None or record.tier is None:
+            for course in courses:
+                course.add(record or PRIVATE)
+            return Replayed(request, record or PRIVATE, why_not=NO_RECORD)
+        model = self._decided_model(record)
+        decisions: list[Decision | None] = []
+        why_not = None
+        for course in courses:
+            try:
+                decision = self._decide(request, course, fragments)
+            except CannotReplay as error:
+                why_not = why_not or str(error)
+                decisions.append(None)
+                course.add(record)
+            else:
+                decisions.append(decision)
+                course.add(_as_record(decision))
+        moves = [bool(each and self._moves(record, model, each)) for each in decisions]
+        return Replayed(
+            request,
+            record,
+            model,
+            decisions[0],
+            why_not if decisions[0] is None else None,
+            moves[0],
+            moves[-1],
+        )
+
+    def _decided_model(self, record: Record) -> str | None:
+        first = record.attempts[0] if record.attempts else None
+        return self.model_id(first.model) if first and first.tier == record.tier else None
+
+    def _moves(self, record: Record, model: str | None, decision: Decision) -> bool:
+        other = model is not None and self.model_id(decision.model) != model
+        return decision.tier != record.tier or other
+
+    def _decide(self, request: PastRequest, course: _Course, fragments: list[str]) -> Decision:
+        """Decide as `TieredRequest` does. Raises CannotReplay, and ConfigError."""
+        settings = course.settings
+        local_only = request.local_only
+        said = DecisionInput(
+            **request.said,
+            local_only=self._stays_by_default if local_only is None else local_only,
+            past=course.past or UNKNOWN,
+            text=request.text if settings.config.rollout else "",
+        )
+        if not said.is_explicit:
+            said = replace(said, has_tool_results=request.has_tool_results)
+        decision = _decided(_with_rules(said, request, course, fragments), request, settings)
+        templates = [name for rule in settings.config.rules for name in rule.template]
+        if templates:
+            # A name that is a pattern matches itself: now all conditions on templates hold.
+            other = _with_rules(said, request, course, fragments, templates)
+            if _differ(decision, _decided(other, request, settings)):
+                raise CannotReplay(
+                    "it depends on the name of its template, which the log does not keep"
+                )
+        return decision
+
+
+def _with_rules(
+    said: DecisionInput,
+    request: PastRequest,
+    course: _Course,
+    fragments: list[str],
+    templates: Iterable[str] = (),
+) -> DecisionInput:
+    rules = course.settings.config.rules
+    if not rules:
+        return said
+    facts = request.facts(rules, fragments, tuple(templates))
+    choose = rules_may_choose(said, course.settings)
+    earlier = course.rules if any(rule.forbid for rule in rules) else ()
+    return replace(said, ruling=ruling(rules, facts, choose=choose, earlier=earlier))
+
+
+def _decided(said: DecisionInput, request: PastRequest, settings: Settings) -> Decision:
+    if needs_estimate(said, settings):
+        said = replace(said, estimate=request.estimate)
+    try:
+        return decide(said, settings)
+    except RequestError as error:
+        raise CannotReplay(f"it would be refused: {error.message}") from None
+
+
+def _differ(one: Decision, other: Decision) -> bool:
+    return (one.tier, one.keep_local, one.forbidden) != (
+        other.tier,
+        other.keep_local,
+        other.forbidden,
+    )
+
+
+def _as_record(decision: Decision) -> Record:
+    """What a later turn would find in the log."""
+    return Record(
+        tier=decision.tier,
+        complexity=decision.complexity,
+        source=decision.source,
+        task=decision.task,
+        local_only=decision.keep_local,
+        rules=decision.rules,
+    )
