@@ -79,7 +79,7 @@ class Replay:
         self._all_settings = [settings] if settings == present else [settings, present]
         self._names = names
         self._estimation = Estimation(model, current(), hooks.estimating_plugins(), ask_plugins)
-        self._stays_by_default = stored_options.local_only(None)
+        self._stays: dict[tuple[Any, ...], bool] = {}
 
     def model_id(self, name: str) -> str:
         """Return the id of a model, by a name that the config may have for it."""
@@ -138,6 +138,13 @@ class Replay:
             moves[-1],
         )
 
+    def _stays_here(self, options: Any) -> bool:
+        # What the user has stored is read from a file.
+        key = tuple(getattr(options, name) for name in stored_options.OPTIONS)
+        if key not in self._stays:
+            self._stays[key] = stored_options.stays_here(options)
+        return self._stays[key]
+
     def _decided_model(self, record: Record) -> str | None:
         first = record.attempts[0] if record.attempts else None
         return self.model_id(first.model) if first and first.tier == record.tier else None
@@ -149,10 +156,9 @@ class Replay:
     def _decide(self, request: PastRequest, course: _Course, fragments: list[str]) -> Decision:
         """Decide as `TieredRequest` does. Raises CannotReplay, and ConfigError."""
         settings = course.settings
-        local_only = request.local_only
         said = DecisionInput(
             **request.said,
-            local_only=self._stays_by_default if local_only is None else local_only,
+            local_only=self._stays_here(request.options),
             past=course.past or UNKNOWN,
             text=request.text if settings.config.rollout else "",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
 
 import llm
@@ -15,6 +15,8 @@ from ..log.database import parse_time
 from ..router.estimation import estimate_of
 from ..router.facts import Circumstances, facts_in
 from ..router.inner import last_user_text
+from ..router.options import TieredOptions
+from ..router.stored_options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,17 +64,18 @@ class PastRequest:
         options: Mapping[str, Any] = {} if self.turn.options is None else self.turn.options
         said = {name: options.get(name) for name in ("complexity", "task", "tier", "fallback")}
         level, fallback = said["complexity"], said["fallback"]
-        texts = all(isinstance(said[name], (str, type(None))) for name in ("task", "tier"))
         valid = level is None or (type(level) is int and LOWEST <= level <= HIGHEST)
-        if self.turn.options is None or not texts or not valid:
+        texts = all(isinstance(said[name], (str, NoneType)) for name in ("task", "tier"))
+        private = all(isinstance(options.get(name), (bool, NoneType)) for name in OPTIONS)
+        if self.turn.options is None or not (valid and texts and private):
             raise CannotReplay(DAMAGED)
         return said | {"fallback": fallback if fallback in get_args(Fallback) else None}
 
-    @property
-    def local_only(self) -> bool | None:
-        """The option of that name."""
-        value = (self.turn.options or {}).get("local_only")
-        return value if isinstance(value, bool) else None
+    @cached_property
+    def options(self) -> Any:
+        """Its options; those that it did not give are None."""
+        known = dict.fromkeys(TieredOptions.model_fields)
+        return SimpleNamespace(**{**known, **(self.turn.options or {})})
 
     @cached_property
     def prompt(self) -> llm.Prompt:
@@ -92,7 +95,7 @@ class PastRequest:
             ],
             tools=[llm.Tool(name=name) for name in turn.tools],
             schema=turn.schema,
-            options=SimpleNamespace(**(turn.options or {})),
+            options=self.options,
         )
 
     @property

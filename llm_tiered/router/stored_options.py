@@ -20,7 +20,7 @@ logger = logging.getLogger("llm_tiered")
 _MODEL = "tiered"
 
 # Each of them is enough. `private` allows other machines of the user's: as yet there are none.
-_OPTIONS = ("local_only", "private")
+OPTIONS = ("local_only", "private")
 
 
 def stays_here(options: Any) -> bool:
@@ -28,7 +28,7 @@ def stays_here(options: Any) -> bool:
 
     Each option holds as the request says, else as is stored. If that can't be known, it stays.
     """
-    requested = {name: getattr(options, name) for name in _OPTIONS}
+    requested = {name: getattr(options, name) for name in OPTIONS}
     if any(requested.values()):
         return True
     return any(_stored(name) for name, value in requested.items() if value is None)
