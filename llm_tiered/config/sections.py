@@ -242,6 +242,10 @@ class Config(_Section):
         default=None,
         description="What local answers cost, for reports; empty means that they are free",
     )
+    escalate_stuck: bool = Field(
+        default=True,
+        description="Whether the next tier up takes over from a model that is stuck in a tool loop",
+    )
     fallback: Fallback = Field(
         default="any", description="Which other models may answer if the tier's own can't"
     )

@@ -44,16 +44,16 @@ PRIVATE = Record(local_only=True)
 
 def last_turn(conversation: _BaseConversation | None) -> Past:
     """Return where the last turn of the conversation went."""
-    return _past(_turns(conversation))
+    return _past(records_of(conversation))
 
 
 def rules_of(conversation: _BaseConversation | None) -> frozenset[str]:
     """Return the names of the rules that had a say in any turn of the conversation."""
-    return frozenset([name for record in _turns(conversation) for name in record.rules])
+    return frozenset([name for record in records_of(conversation) for name in record.rules])
 
 
-def _turns(conversation: _BaseConversation | None) -> list[Record]:
-    """The turns of a conversation, latest first.
+def records_of(conversation: _BaseConversation | None) -> list[Record]:
+    """Return the records of a conversation's turns, latest first.
 
     A conversation of this process has its responses. One that `llm -c` continues has only its
     messages: its turns are read from the log, which is opened read-only.

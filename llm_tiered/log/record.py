@@ -60,7 +60,8 @@ class Record:
     `cache_key` is the key under which the cache finds this answer; an answer without one is never
     repeated. `escalates` is whether weak local answers were sent to the next tier up, `local_only`
     whether the request had to stay on this machine. `rules` are the names of the rules that had
-    a say: the one that chose the tier, if `source` is "rule", and those that restricted it.
+    a say: the one that chose the tier, if `source` is "rule", and those that restricted it. `stuck`
+    is how the model of the tier below was stuck in a tool loop, if that raised the tier.
     """
 
     tier: str | None = None
@@ -75,6 +76,7 @@ class Record:
     local_only: bool = False
     rollout: Rollout | None = None
     rules: tuple[str, ...] = ()
+    stuck: str | None = None
 
     @property
     def answered_by(self) -> str | None:
@@ -105,6 +107,8 @@ class Record:
             record["rollout"] = asdict(self.rollout)
         if self.rules:
             record["rules"] = list(self.rules)
+        if self.stuck:
+            record["stuck"] = self.stuck
         return {RECORD: record, RESPONSE: response}
 
     @classmethod
@@ -130,6 +134,7 @@ class Record:
             local_only=record.get("local_only") is True,
             rollout=_rollout(record.get("rollout")),
             rules=_texts(record.get("rules")),
+            stuck=_text(record.get("stuck")),
         )
 
 

@@ -14,6 +14,7 @@ from ..log.record import Rollout
 from ..mlx.catalog import EMBEDDED
 from ..rules.ruling import NO_RULING, Ruling
 from ..wording import unknown
+from .raising import tier_above
 
 if TYPE_CHECKING:
     from ..config.rules import Rule
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..config.terms import Fallback
     from ..estimator import Estimate
     from ..log.record import Source
+    from .raising import Stuck
 
 EMBEDDED_TIER = "embedded"
 """The name by which the embedded model is requested, logged and shown."""
@@ -33,7 +35,8 @@ class DecisionInput:
     `past` is the conversation so far. `estimate` is the estimated complexity; without one,
     `default_complexity` applies. `fallback` is None where the config decides. `text` is the user's
     last message: a rollout picks its share of requests by a hash of it. `ruling` is what the rules
-    of the config say. `has_tool_results` is whether the request brings what tools returned.
+    of the config say. `has_tool_results` is whether the request brings what tools returned; `stuck`
+    is how the model that called them is stuck.
     """
 
     complexity: int | None = None
@@ -46,6 +49,7 @@ class DecisionInput:
     text: str = ""
     ruling: Ruling = NO_RULING
     has_tool_results: bool = False
+    stuck: Stuck | None = None
 
     @property
     def is_explicit(self) -> bool:
@@ -60,7 +64,8 @@ class Decision:
     `rollout` is None where none applies. With `keep_local` only models on this machine may be
     asked, with `cloud_only` only models elsewhere, and never those of the tiers in `forbidden`.
     `rules` are the names of the rules that had a say. `overruled` says why the tier that the
-    request names is not the one it gets.
+    request names is not the one it gets. `stuck` is how the model of a lower tier is stuck, if this
+    tier takes over now.
     """
 
     tier: str
@@ -76,6 +81,7 @@ class Decision:
     forbidden: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ()
     overruled: str | None = None
+    stuck: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
             f"so this request goes to {tier.name}"
         )
     limits = _Limits(keep_local=keep_local, cloud_only=cloud_only, forbidden=forbidden)
+    stuck = request.stuck
+    raised = _raised(choice, tier, request, settings, limits) if stuck else None
+    if stuck and raised:
+        tier, rollout = raised, None
+        reason = f"{reason}; the model is stuck ({stuck.reason}), so {tier.name} takes over"
     allowed = _allowed(tier, settings, limits)
     name, model = (allowed.name, allowed.model) if allowed else (EMBEDDED_TIER, EMBEDDED.model_id)
     overruled = None
@@ -151,6 +162,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         forbidden=forbidden,
         rules=tuple(dict.fromkeys([rule.name for rule in (*chose, *ruling.restricts)])),
         overruled=overruled,
+        stuck=stuck.reason if stuck and raised and not stuck.raised_to else None,
     )
 
 
@@ -311,6 +323,23 @@ class _Limits:
         if (self.keep_local and not tier.local) or (self.cloud_only and tier.local):
             return False
         return tier.name not in self.forbidden
+
+
+def _raised(
+    choice: _Choice, tier: Tier, request: DecisionInput, settings: Settings, limits: _Limits
+) -> Tier | None:
+    """The tier that takes over from a model that is stuck, unless somebody named the tier."""
+    past = request.past
+    # A rule that names a tier gives no complexity.
+    was_named = past.source == "tier" or (past.source == "rule" and past.complexity is None)
+    if request.stuck is None or choice.named or was_named:
+        return None
+    fallback = request.fallback or settings.config.fallback
+
+    def permits(other: Tier) -> bool:
+        return limits.permit(other) and (fallback == "any" or (fallback == "local" and other.local))
+
+    return tier_above(tier, request.stuck, settings.tiers, permits)
 
 
 def _allowed(tier: Tier, settings: Settings, limits: _Limits) -> Tier | None:

@@ -153,6 +153,12 @@ class Exchange:
         request = self._request
         if request.decision.overruled:
             logger.warning("%s", request.decision.overruled)
+        if request.decision.stuck:
+            logger.warning(
+                "the model is stuck (%s): %s takes over",
+                request.decision.stuck,
+                request.decision.tier,
+            )
         attempts = run(
             request.candidates,
             request.cooldowns,
@@ -328,6 +334,7 @@ class Exchange:
             local_only=decision.keep_local,
             rollout=decision.rollout,
             rules=decision.rules,
+            stuck=decision.stuck,
         )
 
 

@@ -12,7 +12,7 @@ import llm
 from .. import instructions, json_schema
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
-from ..log.conversation import rules_of
+from ..log.conversation import records_of, rules_of
 from ..log.threads import past_of
 from ..rules.ruling import ruling
 from . import checks, stored_options
@@ -23,6 +23,8 @@ from .estimation import estimate_of
 from .failures import Problem, explain
 from .inner import SAMPLING, inner_options, last_user_text
 from .keys import fingerprint, request_key
+from .loops import tool_loop
+from .raising import stuck_in
 from .redaction import known_keys
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .candidates import Candidate
     from .decision import Decision
     from .keys import RequestKey
+    from .raising import Stuck
     from .registry import Registry
 
 COOLDOWNS = Cooldowns()
@@ -147,12 +150,22 @@ class TieredRequest:
             fallback=options.fallback,
             past=past_of(self.conversation, self.prompt.messages),
             has_tool_results=bool(self.prompt.tool_results),
+            stuck=self._stuck(),
         )
         if self.settings.config.rules:
             said = replace(said, ruling=self._ruling(said))
         if needs_estimate(said, self.settings):
             said = replace(said, estimate=estimate_of(self.prompt))
         return said
+
+    def _stuck(self) -> Stuck | None:
+        """How the model is stuck in a tool loop, or None."""
+        if not self.prompt.tool_results or not self.settings.config.escalate_stuck:
+            return None
+        loop = tool_loop(instructions.as_sent(self.prompt))
+        if not (loop.stuck or loop.stuck_before):
+            return None
+        return stuck_in(loop, records_of(self.conversation))
 
     def explain_rules(self) -> list[RuleOutcome]:
         """What became of each rule of the config, and why."""

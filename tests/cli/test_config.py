@@ -23,6 +23,7 @@ KEYS = {
     "kv_disk",
     "rollout",
     "rules",
+    "escalate_stuck",
     "estimate",
     "cache",
     "budget",

@@ -31,6 +31,7 @@ RECORD = Record(
     local_only=True,
     rollout=Rollout("medium", 0.25, included=True),
     rules=("contracts", "rule 2"),
+    stuck="3 of the last 6 tool calls failed",
 )
 
 
@@ -64,6 +65,7 @@ def test_names_in_the_log() -> None:
             "local_only": True,
             "rollout": {"name": "medium", "share": 0.25, "included": True},
             "rules": ["contracts", "rule 2"],
+            "stuck": "3 of the last 6 tool calls failed",
         },
         "response": {"finish_reason": "stop"},
     }

@@ -130,6 +130,19 @@ def test_tools(client: Client, toys: Toys, stream: bool) -> None:
     assert [message.role for message in prompt.messages] == ["user", "assistant", "tool"]
 
 
+def test_stuck_in_a_tool_loop(client: Client, toys: Toys) -> None:
+    """If a model makes the same call again, with the same result, the next tier up answers."""
+    toys.small.tools = toys.medium.tools = True
+    toys.small.does = [CALL]
+    body: dict[str, Any] = {"model": "tiered", "complexity": 2, "tools": [TOOL]}
+    messages: list[Any] = [user("Add")]
+    for _ in range(2):
+        message = client.chat(messages=messages, **body)["message"]
+        result = {"role": "tool", "tool_call_id": "call_1", "content": "1"}
+        messages += [message, result]
+    assert client.chat(messages=messages, **body)["message"]["content"] == "medium answer"
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_that_has_to_be(client: Client, toys: Toys, choice: Any, stream: bool) -> None:
