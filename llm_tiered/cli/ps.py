@@ -50,7 +50,10 @@ def engine_facts() -> dict[str, Any] | None:
     if not, the rest is missing.
     """
     from ..mlx.process import client
+    from ..mlx.process.lease import has_engines
 
+    if not has_engines():
+        return None
     try:
         engine = client.look(PATIENCE)
     except client.NoAnswer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,16 @@ from ..errors import TieredError
 from ..gemini import SET_KEY
 from ..mlx import device
 from ..mlx.catalog import EMBEDDED, PREFIX
-from ..mlx.engine.engine import ENGINE
 from ..mlx.weights import store
 from ..paths import config_path, ledger_path, log_path
 from ..router import budget, names
 from ..router.decision import EMBEDDED_TIER
+from ..server import instances
 from ..wording import counted, dollars, gigabytes
 from .config import in_force
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, echo_table, json_option
+from .ps import describe_engine, engine_facts
 
 if TYPE_CHECKING:
     from ..config.sections import Budget
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 @click.command("status")
 @json_option
 def command(json_: bool) -> None:
-    """Show the tiers and their models, the device, the API key, the budget and the config."""
+    """Show the tiers, their models, the device, the key, the engine, the budget and the config."""
     facts = gather()
     if json_:
         echo_json(facts)
@@ -49,8 +51,12 @@ def command(json_: bool) -> None:
     echo_table(rows, ["tier", "complexity", "model", "files"])
     for conflict in facts["names"]:
         click.echo(f"name: {conflict}")
+    click.echo(f"engine: {_describe_engine(facts['engine'])}")
     if facts["resident"]:
         click.echo(f"in memory: {', '.join(facts['resident'])}")
+    for server in facts["servers"]:
+        log = f", log {server['log']}" if server["log"] else ""
+        click.echo(f"server: {server['url']} (process {server['pid']}{log})")
     if facts["spent"]:
         click.echo(f"spent in the cloud: {_describe_spent(facts['spent'])}")
     for limit in facts["budget"]:
@@ -69,6 +75,7 @@ def gather() -> dict[str, Any]:
     specs = {spec.model_id: spec for spec in local_models()}
     rows = [(tier.name, str(tier.complexity), tier.model) for tier in settings.tiers]
     rows.append((EMBEDDED_TIER, "last resort", EMBEDDED.model_id))
+    engine = engine_facts()
     return {
         "version": version("llm-tiered"),
         "device": device_facts(),
@@ -79,7 +86,9 @@ def gather() -> dict[str, Any]:
             for name, complexity, model in rows
         ],
         "names": [str(conflict) for conflict in names.conflicts(tiered_model().registry, settings)],
-        "resident": list(ENGINE.resident()),
+        "engine": engine,
+        "resident": [model["name"] for model in (engine or {}).get("models", ())],
+        "servers": [asdict(server) for server in instances.running()],
         "spent": _spent(),
         "budget": _budget(settings.config.budget),
         "config_path": str(config_path()),
@@ -160,6 +169,14 @@ def file_facts(spec: ModelSpec) -> dict[str, Any]:
     except TieredError as error:
         return facts | {"error": str(error)}
     return facts | {"size": spec.size}
+
+
+def _describe_engine(facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        never = not load_settings().config.keep_warm
+        return "never used (keep_warm is 0)" if never else "none runs"
+    log = f", log {facts['log']}" if facts["answers"] else ""
+    return f"{describe_engine(facts)}{log}"
 
 
 def _describe_device(facts: dict[str, Any]) -> str:

@@ -38,7 +38,10 @@ def command(now: bool) -> None:
 def _stop_engine(*, now: bool) -> bool:
     """End the engine, and return whether there is one."""
     from ..mlx.process import client
+    from ..mlx.process.lease import has_engines
 
+    if not has_engines():
+        return False
     try:
         engine = client.look(PATIENCE)
     except client.NoAnswer as error:

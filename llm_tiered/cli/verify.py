@@ -6,6 +6,7 @@ import os
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -17,8 +18,10 @@ from ..errors import DamagedModel, EmptyAnswer, TieredError
 from ..log.database import PATIENCE
 from ..mlx import device
 from ..mlx.models import MlxModel
+from ..mlx.process.lease import has_engines
+from ..mlx.process.start import StartError, Starting
 from ..mlx.weights import store
-from ..paths import config_path, log_path
+from ..paths import config_path, engine_folder, log_path
 from ..router import names, stored_options
 from ..router.billing import Billing
 from ..router.candidates import order
@@ -27,8 +30,10 @@ from ..router.failures import explain
 from ..router.inner import inner_options, inner_response
 from ..router.options import TieredOptions
 from ..router.request import TieredRequest
+from ..wording import moment
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, json_option
+from .ps import describe_engine, engine_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +42,10 @@ if TYPE_CHECKING:
     from ..router.model import TieredModel
 
 QUESTION = "Say hello in three words."
+
+# Seconds for which an engine stays that is only started to try it, and for a server's answer.
+SOON = 1.0
+ANSWER_WITHIN = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Finding:
 @json_option
 @click.pass_context
 def command(context: click.Context, generate: bool, json_: bool) -> None:
-    """Check the plugin, the config, MLX, each model, llm-gemini, the API key and the log.
+    """Check the plugin, the config, MLX, each model, llm-gemini, the API key, the log, the engine.
 
     Exits with 1 if a part that the config needs is broken, or if no model can answer a prompt.
     """
@@ -90,6 +99,8 @@ def check(*, generate: bool) -> Iterator[Finding]:
     yield _device()
     yield _gemini(model)
     yield _log()
+    yield _engine(settings)
+    yield from _servers()
     ready = False
     for candidate in candidates:
         finding = _candidate(model, candidate)
@@ -160,6 +171,48 @@ def _log() -> Finding:
         fix = "try again in a moment" if locked else "correct its permissions, or move it away"
         return Finding("log", "fail", f"{path} can't be written to: {error}", fix)
     return Finding("log", "ok", f"{path} can be written to")
+
+
+def _engine(settings: Settings) -> Finding:
+    if not settings.config.keep_warm:
+        return Finding("engine", "ok", "never used, because keep_warm is 0")
+    if not has_engines():
+        return Finding("engine", "ok", "none without MLX")
+    facts = engine_facts()
+    if facts is None:
+        return _start_engine()
+    detail = describe_engine(facts)
+    if not facts["answers"]:
+        return Finding("engine", "fail", "it runs, but does not answer", "llm tiered stop --now")
+    if not facts["same_version"]:
+        return Finding("engine", "warn", detail, "llm tiered stop")
+    return Finding("engine", "ok", f"{detail}, log {facts['log']}")
+
+
+def _start_engine() -> Finding:
+    """Start an engine that ends soon, which shows that it can be started."""
+    try:
+        Starting(SOON).wait()
+    except StartError as error:
+        detail = f"it can't be started, so that each process loads models itself: {error}"
+        return Finding("engine", "warn", detail, f"its log is in {engine_folder()}")
+    return Finding("engine", "ok", "none runs, and one can be started")
+
+
+def _servers() -> Iterator[Finding]:
+    from ..server import instances
+    from ..server.background import answers
+
+    for server in instances.running():
+        part = f"server {server.url}"
+        by_hand = f"kill {server.pid}" if server.kind == "terminal" else "llm tiered stop --now"
+        if not answers(server.url, ANSWER_WITHIN):
+            yield Finding(part, "fail", "it runs, but does not answer", by_hand)
+        elif server.version != version("llm-tiered"):
+            detail = f"it has version {server.version}, and {version('llm-tiered')} is installed"
+            yield Finding(part, "warn", detail, "end it, and start it again")
+        else:
+            yield Finding(part, "ok", f"process {server.pid} since {moment(server.started)}")
 
 
 def _candidate(model: TieredModel, candidate: Candidate) -> Finding:

@@ -12,13 +12,14 @@ import sys
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
 
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..paths import servers_folder
 from .access import Key, access_rules
 from .instances import Instance, machine, running
-from .process import serve
+from .process import base_url, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,10 +82,11 @@ def start(listener: socket.socket, host: str, keys: tuple[Key, ...]) -> None:
         raise TieredError(f"{path} can't be written: {error.strerror}") from None
     with log:
         before = log.seek(0, os.SEEK_END)
-        address, port = listener.getsockname()[:2]
+        url = base_url(listener)
         with listener:
             server = _spawn(listener, log, host, keys)
-        if _answers(address, port):
+        # Its socket listens already, so that one request waits until it is ready.
+        if answers(url, READY_WITHIN):
             # It outlives this process, so it is not waited for.
             server.returncode = 0
             return
@@ -98,6 +100,20 @@ def start(listener: socket.socket, host: str, keys: tuple[Key, ...]) -> None:
         said = log.read().decode("utf-8", "replace").strip().splitlines()
     last = said[-1].removeprefix("Error: ") if said else silence
     raise TieredError(f"the server did not start: {last}", fix=f"its output is in {path}")
+
+
+def answers(url: str, within: float) -> bool:
+    """Return whether the server with this base URL answers within that many seconds."""
+    parts = urlsplit(url)
+    address = parts.hostname or ""
+    if ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
+        address = "::1" if ":" in address else "127.0.0.1"
+    with closing(http.client.HTTPConnection(address, parts.port, timeout=within)) as connection:
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def main() -> None:
@@ -151,18 +167,6 @@ def _open_log(path: Path) -> BinaryIO:
             path.replace(path.with_suffix(".log.old"))
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     return os.fdopen(descriptor, "r+b", buffering=0)
-
-
-def _answers(address: str, port: int) -> bool:
-    """Return whether the server answers. Its socket listens already, so one request is enough."""
-    if ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
-        address = "::1" if ":" in address else "127.0.0.1"
-    with closing(http.client.HTTPConnection(address, port, timeout=READY_WITHIN)) as connection:
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
 
 
 if __name__ == "__main__":

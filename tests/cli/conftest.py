@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import pytest
@@ -10,15 +11,18 @@ import yaml
 
 from llm_tiered.mlx import device
 from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.process import client
+from llm_tiered.mlx.process.client import RunningEngine
+from llm_tiered.mlx.process.place import EngineFiles
 from llm_tiered.mlx.weights import embedded
 from tests.batch.echo import Echoes, config, registered
 from tests.cli.commands import CLOUD, configure, tier
+from tests.cli.engines import status
 from tests.hub_server import HubServer
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +30,36 @@ def _empty_engine() -> Iterator[None]:
     """Leave no model in memory for the next test."""
     yield
     ENGINE.close()
+
+
+@pytest.fixture
+def engine_says(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let an engine run that says this of itself."""
+
+    def say(content: dict[str, Any] | None = None) -> None:
+        place = EngineFiles(Path("/engine"), "host")
+        engine = RunningEngine(place, status() if content is None else content)
+        monkeypatch.setattr(client, "look", lambda _: engine)
+
+    return say
+
+
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The engines that `verify` starts to try it, as the seconds for which they would stay."""
+    engines: list[float] = []
+
+    class Starting:
+        """An engine that can be started."""
+
+        def __init__(self, keep_warm: float) -> None:
+            engines.append(keep_warm)
+
+        def wait(self) -> None:
+            """It is ready."""
+
+    monkeypatch.setattr("llm_tiered.cli.verify.Starting", Starting)
+    return engines
 
 
 @pytest.fixture(scope="session")

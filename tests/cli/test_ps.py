@@ -5,59 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from llm_tiered.mlx.engine.requests import CancelToken
 from llm_tiered.mlx.process import client, start
-from llm_tiered.mlx.process.client import RunningEngine
-from llm_tiered.mlx.process.identity import identity
-from llm_tiered.mlx.process.place import EngineFiles, places
+from llm_tiered.mlx.process.place import places
 from llm_tiered.server.instances import Instance, announced
 from tests.cli.commands import refused, run, run_json
+from tests.cli.engines import NOW, status
 from tests.mlx.engine.client import make_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-NOW = time.time()
-
-
-def status(**changes: Any) -> dict[str, Any]:
-    """What an engine says of itself, with one model."""
-    model = {
-        "name": "mlx/tiny",
-        "folder": "/models/tiny",
-        "bytes": 1_500_000_000,
-        "last_used": NOW,
-        "tokens_per_second": 35.2,
-        "answers": 0,
-        "until": NOW,
-    }
-    return {
-        "identity": identity(),
-        "pid": 4711,
-        "started": NOW,
-        "until": NOW,
-        "running": 0,
-        "waiting": 0,
-        "models": [model | changes.pop("model", {})],
-        "unloaded": [],
-        "budget": 16_000_000_000,
-    } | changes
-
-
-@pytest.fixture
-def says(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let an engine run that says this."""
-
-    def say(content: dict[str, Any]) -> None:
-        engine = RunningEngine(EngineFiles(Path("/engine"), "host"), content)
-        monkeypatch.setattr(client, "look", lambda _: engine)
-
-    return say
+    from llm_tiered.mlx.process.client import RunningEngine
 
 
 def at(shown: str) -> str:
@@ -74,9 +38,9 @@ def test_nothing_runs() -> None:
     assert client.running() is None
 
 
-def test_idle(says: Callable[..., None]) -> None:
+def test_idle(engine_says: Callable[..., None]) -> None:
     """The engine, and each model with the time at which it goes."""
-    says(status())
+    engine_says(status())
     assert run("ps").stdout == at(
         "engine: process 4711 since NOW, version 0.1.0, until NOW\n"
         "answers: 0 running, 0 waiting\n"
@@ -88,9 +52,9 @@ def test_idle(says: Callable[..., None]) -> None:
     )
 
 
-def test_busy(says: Callable[..., None]) -> None:
+def test_busy(engine_says: Callable[..., None]) -> None:
     """While it answers, the engine and the model stay; who waits is counted."""
-    says(status(running=2, waiting=3, until=None, model={"answers": 2, "until": None}))
+    engine_says(status(running=2, waiting=3, until=None, model={"answers": 2, "until": None}))
     lines = run("ps").stdout.splitlines()
     assert lines[:2] == [
         at("engine: process 4711 since NOW, version 0.1.0"),
@@ -99,10 +63,10 @@ def test_busy(says: Callable[..., None]) -> None:
     assert lines[5].split() == ["mlx/tiny", "1.5", "GB", "2", "35.2", *at("NOW in use").split()]
 
 
-def test_held_and_unloaded(says: Callable[..., None]) -> None:
+def test_held_and_unloaded(engine_says: Callable[..., None]) -> None:
     """A server keeps the engine, but not the models, and it is said why those went."""
     gone = {"name": "mlx/tiny", "bytes": 10**9, "at": NOW, "reason": "1 GB was available"}
-    says(status(models=[], until=None, unloaded=[gone]))
+    engine_says(status(models=[], until=None, unloaded=[gone]))
     assert run("ps").stdout == at(
         "engine: process 4711 since NOW, version 0.1.0, until the server ends\n"
         "answers: 0 running, 0 waiting\n"
@@ -111,9 +75,9 @@ def test_held_and_unloaded(says: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("other", [{"version": "0.0.9"}, None])
-def test_another_version(other: dict[str, Any] | None, says: Callable[..., None]) -> None:
+def test_another_version(other: dict[str, Any] | None, engine_says: Callable[..., None]) -> None:
     """An engine that speaks another dialect is named as such, and little is expected of it."""
-    says({"identity": other, "pid": 4711, "started": NOW})
+    engine_says({"identity": other, "pid": 4711, "started": NOW})
     assert "not the same program as this one" in run("ps").stdout
     facts = run_json("ps")["engine"]
     assert (facts["same_version"], facts["models"]) == (False, [])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timezone
 from decimal import Decimal
 from importlib.metadata import version
@@ -12,12 +13,12 @@ from llm.plugins import pm
 
 from llm_tiered.costs.ledger import Entry, Ledger
 from llm_tiered.paths import ledger_path
+from llm_tiered.server.instances import Instance, announced
 from tests.cli.commands import (
     CLOUD,
     EMBEDDED,
     configure,
     cut_short,
-    prompt,
     refused,
     run,
     run_json,
@@ -60,7 +61,9 @@ def test_json_has_exactly_these_keys() -> None:
         "gemini_key",
         "tiers",
         "names",
+        "engine",
         "resident",
+        "servers",
         "spent",
         "budget",
         "config_path",
@@ -265,12 +268,26 @@ def test_changed_values(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-@pytest.mark.usefixtures("tiny_tiers")
-def test_models_in_memory() -> None:
-    """A model that this process has loaded is shown as in memory; before that, none is."""
-    assert status()["resident"] == []
-    prompt("-n", "-m", "wee", "-o", "max_tokens", "2", "Hello")
-    assert status()["resident"] == ["mlx/tiny"]
+def test_engine_and_server(engine_says: Callable[..., None]) -> None:
+    """The engine with its log and its models is shown, and so is a server."""
+    assert (status()["engine"], status()["resident"]) == (None, [])
+    assert "\nengine: none runs\n" in run("status").stdout
+    engine_says()
+    facts = status()
+    assert facts["resident"] == ["mlx/tiny"]
+    assert facts["engine"]["log"] == "/engine/host.log"
+    url = "http://127.0.0.1:1/v1"
+    with announced(Instance(url, "127.0.0.1", 1, log="/server.log")):
+        shown = run("status").stdout
+    assert "\nengine: process 4711 since " in shown
+    assert ", log /engine/host.log\nin memory: mlx/tiny\n" in shown
+    assert f"\nserver: {url} (process {os.getpid()}, log /server.log)\n" in shown
+
+
+def test_no_engine_at_all() -> None:
+    """The config can do without an engine."""
+    configure(keep_warm=0)
+    assert "\nengine: never used (keep_warm is 0)\n" in run("status").stdout
 
 
 @pytest.mark.usefixtures("tiny_tiers")

@@ -58,6 +58,7 @@ def test_all_is_well() -> None:
         "MLX": "ok",
         "llm-gemini": "ok",
         "log": "ok",
+        "engine": "ok",
         SMALL: "ok",
         "medium (mlx/larger)": "ok",
         f"cloud ({CLOUD})": "ok",
