@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..config.settings import load_settings
+from ..log import writer
 from . import stored
 from .failure import bad_request
 from .fields import Chat
@@ -73,7 +75,7 @@ def to_chat(body: Mapping[str, Any]) -> Chat:
         chat,
         previous,
         previous_id,
-        store=store is not False,
+        store=store is not False and writer.must_log(log_api=load_settings().config.log_api),
         names=_NAMES,
         places=[place for place, _ in messages],
     )

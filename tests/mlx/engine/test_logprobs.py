@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.mlx.engine import solo
 from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.tokens.decoding import Text
 from tests.mlx.engine.client import Call, make_request
+from tests.mlx.engine.test_speculation import Oracle, without
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -100,19 +103,29 @@ def test_values(engine: Engine, folder: Path) -> None:
             assert [bytes(each.token).decode() for each in token.top] == [text for text, _ in best]
 
 
-@pytest.mark.parametrize("how", ["seed", "draft", "penalty"])
-def test_other_ways(engine: Engine, folder: Path, how: str) -> None:
-    """With a seed, a draft model or a penalty, each token has its own value, too."""
-    draft = ("draft", build("qwen3", folder.parent / "draft", seed=1, layers=1))
+@pytest.mark.parametrize("how", ["seed", "draft", "lookup", "penalty"])
+def test_other_ways(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """With a seed, a penalty, or guesses of a model or from the prompt, values are the same."""
     ways: dict[str, dict[str, Any]] = {
         "seed": {"seed": 1},
-        "draft": {"draft": draft},
+        "draft": {"draft": (folder.name, folder)},
+        "lookup": {},
         "penalty": {"sampling": {"temperature": 0.0, "repetition_penalty": 1.0001}},
     }
-    fields = ways[how]
-    [(plain, expected)] = ask(engine, make_request(folder, QUESTION, logprobs=2))
-    [(text, tokens)] = ask(engine, make_request(folder, QUESTION, logprobs=2, **fields))
-    assert text_of(tokens) == text == plain
+    asked: dict[str, Any] = {"logprobs": 2, "max_tokens": 60}
+    [(plain, expected)] = ask(engine, make_request(folder, QUESTION, **asked, prompt_lookup=False))
+    if how == "lookup":
+        oracle = Oracle(without(engine, folder, QUESTION, **asked)[1], random.Random(1))
+        monkeypatch.setattr(solo, "LookupGuesses", lambda *_, **__: oracle)
+    call = Call(make_request(folder, QUESTION, **asked, **ways[how]), engine)
+    events: list[Event] = []
+    call.on_event = events.append
+    answer = call.submit().answer()
+    tokens = [token for event in events if isinstance(event, Text) for token in event.logprobs]
+    assert text_of(tokens) == answer.text == plain
+    assert bool(answer.done.kept_tokens) is (how in ("draft", "lookup"))
     for token, other in zip(tokens, expected, strict=True):
         values = [each.logprob for each in (token, *token.top)]
         assert values == pytest.approx([each.logprob for each in (other, *other.top)], abs=1e-2)
