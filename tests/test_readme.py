@@ -58,7 +58,7 @@ def machine(
     entries = [
         {"id": model, "path": str(tiny), "aliases": [alias]} for model, alias in models.items()
     ]
-    config.write_text(yaml.safe_dump({"models": entries}))
+    config.write_text(yaml.safe_dump({"models": entries, "keep_warm": 0}))
     httpx_mock.add_response(
         url=gemini.URL, content=gemini.body(*gemini.says("Hello from Gemini")), is_reusable=True
     )

@@ -38,10 +38,7 @@ class Lease:
 
     def __enter__(self) -> Lease:
         """Let this process start engines. If none runs, start one, without waiting for it."""
-        if has_engines():
-            from . import start
-
-            start.permit()
+        if self._is_wanted():
             threading.Thread(target=self._begin, name="lease", daemon=True).start()
         return self
 
@@ -79,7 +76,7 @@ class Lease:
         """Keep the engine that runs, if there is one. This may wait for it."""
         from . import client
 
-        if self._keep_warm() > 0 and has_engines():
+        if self._is_wanted():
             with suppress(client.NoAnswer), self._lock:
                 if not self.is_held and (engine := client.look(SILENCE)):
                     self._hold(engine)
@@ -98,10 +95,18 @@ class Lease:
         if self._is_over:
             connection.interrupt()
 
+    def _is_wanted(self) -> bool:
+        """Return whether there should be an engine; if so, this process may start one."""
+        wanted = self._keep_warm() > 0 and has_engines()
+        if wanted:
+            from . import start
+
+            start.permit()
+        return wanted
+
     def _begin(self) -> None:
         from . import choice
 
-        keep_warm = self._keep_warm()
-        if keep_warm > 0 and (engine := choice.shared_engine(keep_warm)):
+        if engine := choice.shared_engine(self._keep_warm()):
             with self._lock:
                 self._hold(engine)
