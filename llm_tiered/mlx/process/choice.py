@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from .. import device
 from ..engine.engine import ENGINE
 from . import client, start
+from .identity import is_outdated
 from .place import places
 from .remote import RemoteEngine
 
@@ -97,7 +99,7 @@ def shared_engine(keep_warm: float) -> RunningEngine | None:
 
 def _is_shared(model: str, limits: Limits) -> bool:
     """Return whether the prompt goes to the shared engine, if there is one."""
-    if limits.keep_warm == 0:
+    if limits.keep_warm == 0 or sys.platform == "win32":
         return False
     # A process forked from one that has used MLX can't use it.
     return device.was_forked() or model not in ENGINE.resident()
@@ -156,14 +158,14 @@ class _SharedEngine:
         self._seen = None
         engine = client.running()
         if engine and not engine.is_ours:
-            engine = _successor(engine) if start.is_permitted() else None
+            engine = _successor(engine) if self._may_start() else None
         if engine:
             self._seen = time.monotonic(), where, engine
             self._starting = None
         return engine
 
     def _begin(self, keep_warm: float) -> bool:
-        if self._has_failed or not start.is_permitted():
+        if not self._may_start():
             return False
         if self._starting is None:
             try:
@@ -171,6 +173,12 @@ class _SharedEngine:
             except start.StartError as error:
                 self._warn(error)
         return not self._has_failed
+
+    def _may_start(self) -> bool:
+        if start.is_permitted() and not self._has_failed and is_outdated():
+            # It could not talk to an engine that it starts, and would send away those of others.
+            self._warn(start.StartError("the program has changed since this process was started"))
+        return start.is_permitted() and not self._has_failed
 
     def _fail(self, error: start.StartError) -> None:
         with self._lock:
@@ -205,4 +213,5 @@ def _after_fork() -> None:
     _SHARED.__init__()  # type: ignore[misc]  # nothing of the parent's state holds here
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)

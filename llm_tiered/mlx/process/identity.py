@@ -31,6 +31,11 @@ def identity() -> dict[str, str | int]:
     }
 
 
+def is_outdated() -> bool:
+    """Return whether what is installed has changed since this process asked for its identity."""
+    return identity.__wrapped__() != identity()
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

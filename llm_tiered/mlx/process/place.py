@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ def places() -> tuple[EngineFiles, ...]:
     The second one, among the temporary files, is for a user directory that is read-only, or whose
     path is too long, or that can't hold sockets. Raises OSError if there is no user directory.
     """
+    if sys.platform == "win32":
+        return ()
     folder = engine_folder().absolute()
     host = _host()
     temporary = Path(tempfile.gettempdir()).absolute() / f"llm-tiered-{os.geteuid()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -107,4 +108,5 @@ def _new_slots() -> None:
 
 
 _slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
-os.register_at_fork(after_in_child=_new_slots)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_new_slots)
