@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import gemini
 from ..log.record import RESPONSE
-from .usage import INPUT, OUTPUT, count_units, parse_details
+from .usage import CACHE_READ, INPUT, OUTPUT, Units, count_units, parse_details
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genai_prices.types import ModelInfo, ModelPrice
 
-    from .usage import Units
 
 # How the ids of the models that run on this machine begin.
 LOCAL_PREFIX = "mlx/"
@@ -184,6 +183,21 @@ def cost(model: str, tokens: Tokens, on: date | None = None) -> Decimal | None:
         return Decimal(0)
     prices = price_list(model, on or datetime.now(timezone.utc).date())
     return None if prices is None else prices.cost(tokens)
+
+
+def cost_of_reading(model: str, *, fresh: int, cached: int = 0, output: int = 0) -> Decimal | None:
+    """Return the dollars for a planned request, or None if the price is unknown.
+
+    Of its input, `cached` tokens are in the model's prompt cache, and `fresh` ones are not.
+    """
+    if is_local(model):
+        return Decimal(0)
+    listed = price_list(model, datetime.now(timezone.utc).date())
+    if listed is None:
+        return None
+    counts = {INPUT: fresh + cached, OUTPUT: output, CACHE_READ: cached}
+    charge = listed.step(fresh + cached).charge(Units(counts))
+    return None if charge.unpriced else charge.dollars
 
 
 def provider_of(model: str) -> str | None:

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 Path: TypeAlias = tuple[str, ...]
 
-INPUT, OUTPUT = "input_tokens", "output_tokens"
+INPUT, OUTPUT, CACHE_READ = "input_tokens", "output_tokens", "cache_read_tokens"
 
 # The plugin for this API adds all kinds of input and output up before it sets the totals.
 _ADDED_UP = ("google", "default")
 
 # Where services report units that genai-prices does not read.
 _MORE: dict[Path, str] = {
-    ("prompt_cache_hit_tokens",): "cache_read_tokens",
-    ("num_cached_tokens",): "cache_read_tokens",
+    ("prompt_cache_hit_tokens",): CACHE_READ,
+    ("num_cached_tokens",): CACHE_READ,
     ("server_tool_use", "code_execution_requests"): "code_executions",
     ("server_tool_use", "x_search_requests"): "social_searches",
 }

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ..paths import log_path
-from .database import has_table
+from .database import has_table, parse_time
 from .record import Record
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from llm.models import _BaseConversation
 
 logger = logging.getLogger("llm_tiered")
@@ -66,6 +68,24 @@ def records_of(conversation: _BaseConversation | None) -> list[Record]:
             for response in reversed(conversation.responses)
         ]
     return _from_log(conversation.id) if conversation.loaded_messages else []
+
+
+def last_asked(conversation: _BaseConversation | None) -> datetime | None:
+    """Return when the last turn of a conversation was begun, or None if that is unknown."""
+    if conversation is None:
+        return None
+    if conversation.responses:
+        return conversation.responses[-1]._start_utcnow
+    path = log_in_use()
+    if not conversation.loaded_messages or not path.exists():
+        return None
+    query = "select datetime_utc from turns where thread_id = ? order by id desc limit 1"
+    try:
+        with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as database:
+            row = database.execute(query, (conversation.id,)).fetchone()
+        return parse_time(row[0])
+    except (sqlite3.Error, ValueError, TypeError):
+        return None
 
 
 def _past(records: list[Record]) -> Past:

@@ -52,6 +52,21 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """A conversation that went from one tier to another, or would have if that were `made`.
+
+    The new model has to read the `tokens` of the earlier turns again, for so many `dollars`; None
+    if the price is unknown.
+    """
+
+    origin: str
+    target: str
+    tokens: int
+    dollars: float | None
+    made: bool = True
+
+
+@dataclass(frozen=True)
 class Record:
     """Where a request went, and why. None means unknown.
 
@@ -61,7 +76,8 @@ class Record:
     repeated. `escalates` is whether weak local answers were sent to the next tier up, `local_only`
     whether the request had to stay on this machine. `rules` are the names of the rules that had
     a say: the one that chose the tier, if `source` is "rule", and those that restricted it. `stuck`
-    is how the model of the tier below was stuck in a tool loop, if that raised the tier.
+    is how the model of the tier below was stuck in a tool loop, if that raised the tier. `switch`
+    is what it costs that the conversation changes its tier.
     """
 
     tier: str | None = None
@@ -77,6 +93,7 @@ class Record:
     rollout: Rollout | None = None
     rules: tuple[str, ...] = ()
     stuck: str | None = None
+    switch: Switch | None = None
 
     @property
     def answered_by(self) -> str | None:
@@ -109,6 +126,8 @@ class Record:
             record["rules"] = list(self.rules)
         if self.stuck:
             record["stuck"] = self.stuck
+        if self.switch:
+            record["switch"] = asdict(self.switch)
         return {RECORD: record, RESPONSE: response}
 
     @classmethod
@@ -135,6 +154,7 @@ class Record:
             rollout=_rollout(record.get("rollout")),
             rules=_texts(record.get("rules")),
             stuck=_text(record.get("stuck")),
+            switch=_switch(record.get("switch")),
         )
 
 
@@ -222,3 +242,14 @@ def _rollout(value: Any) -> Rollout | None:
     if name is None or not isinstance(share, (int, float)):
         return None
     return Rollout(name, float(share), bool(value.get("included")))
+
+
+def _switch(value: Any) -> Switch | None:
+    if not isinstance(value, dict):
+        return None
+    origin, target = _text(value.get("origin")), _text(value.get("target"))
+    tokens, dollars = _whole_number(value.get("tokens")), value.get("dollars")
+    if origin is None or target is None or tokens is None:
+        return None
+    known = float(dollars) if isinstance(dollars, (int, float)) else None
+    return Switch(origin, target, tokens, known, value.get("made") is not False)

@@ -19,7 +19,7 @@ from .inner import max_tokens, price_context
 from .thinking import room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import llm
     from llm.models import _BaseModel
@@ -145,16 +145,22 @@ def _cost(model_id: str, prompt: llm.Prompt, options: Any, output_tokens: int) -
 
 
 def _tokens(prompt: llm.Prompt) -> Iterator[int]:
-    for message in prompt.messages:
-        for part in message.parts:
-            if isinstance(part, AttachmentPart) and part.attachment:
-                yield _tokens_of_attachment(part.attachment)
-            else:
-                yield _tokens_of_text(str(part.to_dict()))
+    yield tokens_of_messages(prompt.messages)
     for tool in prompt.tools:
         fields = (getattr(tool, name, "") for name in ("name", "description", "input_schema"))
         yield _tokens_of_text(" ".join(map(str, fields)))
     yield _tokens_of_text(str(prompt.schema or ""))
+
+
+def tokens_of_messages(messages: Iterable[llm.Message]) -> int:
+    """The expected tokens of messages with their attachments."""
+    return sum(
+        _tokens_of_attachment(part.attachment)
+        if isinstance(part, AttachmentPart) and part.attachment
+        else _tokens_of_text(str(part.to_dict()))
+        for message in messages
+        for part in message.parts
+    )
 
 
 def _tokens_of_text(text: str) -> int:

@@ -36,7 +36,8 @@ class DecisionInput:
     `default_complexity` applies. `fallback` is None where the config decides. `text` is the user's
     last message: a rollout picks its share of requests by a hash of it. `ruling` is what the rules
     of the config say. `has_tool_results` is whether the request brings what tools returned; `stuck`
-    is how the model that called them is stuck.
+    is how the model that called them is stuck. `stay` is why a conversation does not go to the tier
+    of its estimate.
     """
 
     complexity: int | None = None
@@ -50,6 +51,7 @@ class DecisionInput:
     ruling: Ruling = NO_RULING
     has_tool_results: bool = False
     stuck: Stuck | None = None
+    stay: str | None = None
 
     @property
     def is_explicit(self) -> bool:
@@ -222,7 +224,7 @@ def _requested(request: DecisionInput, settings: Settings) -> _Choice:
     if rule and rule.chooses and rules_may_choose(request, settings):
         return _ruled(rule, settings)
     if request.estimate is not None and (tier is None or past.source == "estimate"):
-        return _estimated(request.estimate, past, settings)
+        return _estimated(request.estimate, request, settings)
     if tier is not None:
         reason = f"this conversation is on {tier.name}"
         return _Choice(tier, past.complexity, "conversation", reason)
@@ -269,10 +271,14 @@ def _tier_for(complexity: int, settings: Settings) -> Tier:
     return next(tier for tier in settings.tiers if tier.covers(complexity))
 
 
-def _estimated(estimate: Estimate, past: Past, settings: Settings) -> _Choice:
+def _estimated(estimate: Estimate, request: DecisionInput, settings: Settings) -> _Choice:
     """The tier of an estimate; a conversation stays where it is while its estimates agree."""
     because = f" ({', '.join(estimate.reasons)})" if estimate.reasons else ""
     reason = f"estimated complexity {estimate.complexity}{because}"
+    past = request.past
+    if request.stay and (tier := settings.tier(past.tier or "")):
+        reason = f"{reason}, but this conversation stays on {tier.name}: {request.stay}"
+        return _Choice(tier, past.complexity, "estimate", reason)
     tier = _settled(estimate, past, settings)
     if tier is not None:
         reason = f"{reason}, as before, and this conversation is on {tier.name}"
@@ -297,7 +303,7 @@ def _rollout(choice: _Choice, request: DecisionInput, settings: Settings) -> Rol
     if choice.named or choice.source == "conversation" or tier == settings.tiers[-1]:
         return None
     estimate = request.estimate if choice.source == "estimate" else None
-    if estimate and _settled(estimate, request.past, settings):
+    if estimate and (request.stay or _settled(estimate, request.past, settings)):
         return None
     shares = settings.config.rollout
     by_task = choice.source in ("task", "rule") and choice.task in shares

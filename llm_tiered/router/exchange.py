@@ -335,6 +335,7 @@ class Exchange:
             rollout=decision.rollout,
             rules=decision.rules,
             stuck=decision.stuck,
+            switch=request.switch,
         )
 
 

@@ -12,7 +12,7 @@ import llm
 from .. import instructions, json_schema
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
-from ..log.conversation import records_of, rules_of
+from ..log.conversation import last_asked, records_of, rules_of
 from ..log.threads import past_of
 from ..rules.ruling import ruling
 from . import checks, stored_options
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseConversation, _BaseModel, _BaseResponse
 
-    from ..log.record import Attempt
+    from ..log.record import Attempt, Switch
     from ..rules.explain import RuleOutcome
     from ..rules.ruling import Ruling
     from .candidates import Candidate
@@ -66,7 +66,7 @@ class TieredRequest:
         self.requested: dict[str, Any] = {
             name: value for name in SAMPLING if (value := getattr(options, name)) is not None
         } | (options.model_extra or {})
-        self.decision: Decision = decide(self._decision_input(), self.settings)
+        self.decision, self.switch = self._decide()
         self.candidates: tuple[Candidate, ...] = order(self.decision, self.settings)
         self.escalates = self._escalates()
         self.ladder = ladder(self.decision, self.settings) if self.escalates else ()
@@ -138,6 +138,23 @@ class TieredRequest:
         """The sync version of a model, or None if llm does not know it."""
         registry = self._registry
         return registry.get(model_id) if registry and model_id in registry else None
+
+    def _decide(self) -> tuple[Decision, Switch | None]:
+        """The decision, and what it costs to leave the tier of the conversation."""
+        said = self._decision_input()
+        decision = decide(said, self.settings)
+        if said.past.tier in (None, decision.tier):
+            return decision, None
+        from .switching import switch_of, why_not
+
+        messages, when = self.prompt.messages, last_asked(self.conversation)
+        switch = switch_of(decision, said, self.settings, messages, when)
+        if switch and not switch.made:
+            staying = decide(replace(said, stay=why_not(switch)), self.settings)
+            if staying.tier == switch.origin:
+                return staying, switch
+            switch = replace(switch, made=True)
+        return decision, switch
 
     def _decision_input(self) -> DecisionInput:
         options: Any = self.prompt.options

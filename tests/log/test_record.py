@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llm_tiered.log import record
-from llm_tiered.log.record import Attempt, Record, Rollout, inner_response, json_path, sql
+from llm_tiered.log.record import Attempt, Record, Rollout, Switch, inner_response, json_path, sql
 
 RECORD = Record(
     tier="medium",
@@ -32,6 +32,7 @@ RECORD = Record(
     rollout=Rollout("medium", 0.25, included=True),
     rules=("contracts", "rule 2"),
     stuck="3 of the last 6 tool calls failed",
+    switch=Switch("cloud", "medium", 1_200, 0.0012, made=False),
 )
 
 
@@ -66,6 +67,13 @@ def test_names_in_the_log() -> None:
             "rollout": {"name": "medium", "share": 0.25, "included": True},
             "rules": ["contracts", "rule 2"],
             "stuck": "3 of the last 6 tool calls failed",
+            "switch": {
+                "origin": "cloud",
+                "target": "medium",
+                "tokens": 1_200,
+                "dollars": 0.0012,
+                "made": False,
+            },
         },
         "response": {"finish_reason": "stop"},
     }

@@ -1,0 +1,100 @@
+"""A conversation that changes its tier → what it costs that the new model reads everything again.
+
+The prompts of a conversation begin like the one before, and models keep that in their prompt cache.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..costs import prices
+from ..log.record import Switch
+from ..wording import dollars
+from .budget import ANSWER_TOKENS, tokens_of_messages
+from .decision import earlier_tier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import llm
+
+    from ..config.sections import Tier
+    from ..config.settings import Settings
+    from .decision import Decision, DecisionInput
+
+CACHE_SECONDS = 300.0
+"""How long services keep a prompt cache at least, by their documentation, when nothing uses it."""
+
+
+class _Tokens(NamedTuple):
+    """The tokens that both models have read or written, and those of the new turn."""
+
+    earlier: int
+    new: int
+
+
+def switch_of(
+    decision: Decision,
+    request: DecisionInput,
+    settings: Settings,
+    messages: Sequence[llm.Message],
+    last_asked: datetime | None,
+) -> Switch | None:
+    """Return what a decision to change the tier of a conversation costs, or None if it stays.
+
+    `messages` are those of the request, and `last_asked` is when the conversation was last
+    continued. The change is not `made` if that would cost more than it saves. That can be so only
+    if it is left to an estimate, and for a smaller tier: a larger one is not chosen to save money.
+    """
+    origin, target = earlier_tier(request.past, settings), settings.tier(decision.tier)
+    if origin is None or target is None or origin.model == target.model:
+        return None
+    tokens = _tokens(messages)
+    cost = prices.cost_of_reading(target.model, fresh=tokens.earlier)
+    voluntary = decision.source == "estimate" and not decision.stuck
+    made = not (voluntary and _is_smaller(target, origin, settings)) or _saves(
+        origin, target, tokens, cached=_is_cached(last_asked)
+    )
+    return Switch(
+        origin.name, target.name, tokens.earlier, None if cost is None else float(cost), made
+    )
+
+
+def why_not(switch: Switch) -> str:
+    """Return why a change that is not made does not pay."""
+    cost = dollars(Decimal(str(switch.dollars or 0)))
+    return f"{switch.target} would have to read {switch.tokens:,} tokens again, for {cost}"
+
+
+def _saves(origin: Tier, target: Tier, tokens: _Tokens, *, cached: bool) -> bool:
+    """Whether the next answer of the new tier costs less, or as much, as far as it is known."""
+    fresh = tokens.new if cached else tokens.earlier + tokens.new
+    stay = prices.cost_of_reading(
+        origin.model, fresh=fresh, cached=tokens.earlier if cached else 0, output=ANSWER_TOKENS
+    )
+    move = prices.cost_of_reading(
+        target.model, fresh=tokens.earlier + tokens.new, output=ANSWER_TOKENS
+    )
+    return stay is None or move is None or move <= stay
+
+
+def _is_smaller(one: Tier, other: Tier, settings: Settings) -> bool:
+    names = [tier.name for tier in settings.tiers]
+    return (
+        one.name in names
+        and other.name in names
+        and names.index(one.name) < names.index(other.name)
+    )
+
+
+def _tokens(messages: Sequence[llm.Message]) -> _Tokens:
+    end = max((at for at, each in enumerate(messages, 1) if each.role == "assistant"), default=0)
+    return _Tokens(tokens_of_messages(messages[:end]), tokens_of_messages(messages[end:]))
+
+
+def _is_cached(last_asked: datetime | None) -> bool:
+    if last_asked is None:
+        return False
+    return (datetime.now(timezone.utc) - last_asked).total_seconds() < CACHE_SECONDS
