@@ -31,16 +31,22 @@ class Subject:
 
 @contextmanager
 def home(
-    folder: Path, subjects: Sequence[Subject], tier: Subject, memory_limit: int | None
+    folder: Path,
+    subjects: Sequence[Subject],
+    tier: Subject,
+    memory_limit: int | None,
+    keep_warm: str = "0",
 ) -> Iterator[None]:
     """Let llm use `folder` as its user directory, with these models and none of the user's.
 
-    `tiered` sends every prompt to `tier`. `memory_limit` is in bytes.
+    `tiered` sends every prompt to `tier`. `memory_limit` is in bytes. With `keep_warm`, models are
+    in an engine of their own, which the caller has to end.
     """
     settings = {
         "tiers": [{"name": "all", "complexity": "1-10", "model": tier.model_id}],
         "models": [subject.as_config() for subject in subjects],
         "memory_limit": memory_limit,
+        "keep_warm": keep_warm,
         "allow_cpu": True,
         "log_api": False,
     }

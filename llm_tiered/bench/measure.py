@@ -14,7 +14,7 @@ from ..mlx import device
 from ..mlx.engine.engine import ENGINE
 from ..mlx.engine.loading import import_mlx_lm
 from ..router.failures import explain
-from . import masks, pairs, parts, serve, startup, synthetic
+from . import masks, pairs, parts, serve, startup, synthetic, warm
 from .figures import Failure, Figure
 from .home import Subject, home
 from .parts import Bench, Plan
@@ -29,6 +29,7 @@ OF_MODELS: dict[str, Callable[[Bench], list[Figure]]] = {
     "batch": parts.batch,
     "schema": parts.schema,
     "chat": parts.chat,
+    "warm": warm.commands_of,
     "serve": lambda bench: serve.serve(bench, bench.plan.batch),
 }
 OF_THE_PLUGIN = ("overhead", "start")
@@ -113,6 +114,7 @@ class _Session:
         for bench, other in pairwise(benches if benches[1:] else [*benches, smallest]):
             self.run("switch", bench.subject.model_id, partial(pairs.switch, bench, other))
         self.run("schema", None, lambda: masks.of_wide_model(self._plan.runs))
+        self.run("warm", tiny.model_id, lambda: warm.engine(smallest))
         self.run("serve", tiny.model_id, lambda: serve.serve(smallest, CROWD * self._plan.batch))
         self.run("overhead", None, lambda: pairs.overhead(smallest))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .engines import engine_home
 from .figures import Figure, interleave_warm
 from .servers import Served, mlx_lm_server, tiered_serve
 from .streams import Crowd, ask_all
@@ -33,6 +34,7 @@ def serve(bench: Bench, clients: int) -> list[Figure]:
         )
 
     with (
+        engine_home([subject]),
         tiered_serve(subject.model_id) as ours,
         mlx_lm_server(subject.folder, subject.adapter) as theirs,
     ):

@@ -89,8 +89,9 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     Without names, this measures the models of the local tiers that are on disk and can run here,
     and the embedded model. Figures are medians. Each ratio compares runs that directly
     follow each other, so on a busy machine the ratios are more reliable than the figures. The parts
-    are load, raw, batch, schema, chat, serve, switch, overhead and start. The part serve starts
-    `llm tiered serve` and mlx_lm.server, and many clients ask them at the same time.
+    are load, raw, batch, schema, chat, warm, serve, switch, overhead and start. The part warm runs
+    prompts as commands, with models in the engine and without; serve starts `llm tiered serve` and
+    mlx_lm.server, and lets many clients ask them at the same time.
 
     Exits with 1 if a part could not be measured.
     """

@@ -6,9 +6,12 @@ import asyncio
 import dataclasses
 import json
 import os
+import resource
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -68,6 +71,8 @@ class EngineApp:
             "pid": os.getpid(),
             "started": self._started,
             "until": self._lifetime.until,
+            "cpu": time.process_time(),
+            "peak_memory": _peak_memory(),
             "running": running,
             "waiting": len(self._streams) - running,
             "models": [
@@ -182,6 +187,17 @@ async def _cancel_when_left(
     await _disconnected(receive)
     cancel_token.cancel()
     stream.end()
+
+
+def _peak_memory() -> int:
+    """Return the largest memory of this process so far, in bytes."""
+    # On Linux, resource counts the process before it became this program, too.
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _budget() -> int | None:
