@@ -50,6 +50,11 @@ def ledger_path() -> Path:
     return _user_file("tiered", "costs.db")
 
 
+def sums_folder() -> Path:
+    """The folder of the sums over the requests in logs, an SQLite database for each log."""
+    return _user_file("tiered", "sums")
+
+
 def feedback_path() -> Path:
     """The user's marks on answers, an SQLite database."""
     return _user_file("tiered", "feedback.db")

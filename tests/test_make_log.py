@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import sqlite_utils
 from llm.logs import LogStore
 
-from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.costs.money import Comparison
+from llm_tiered.costs.savings import savings_report
 from tests.make_log import MODELS, VERSIONS, make_log
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "config_path": "tiered/config.yaml",
         "cache_index_path": "tiered/cache.db",
         "ledger_path": "tiered/costs.db",
+        "sums_folder": "tiered/sums",
         "feedback_path": "tiered/feedback.db",
         "replays_path": "tiered/replays.db",
         "learned_path": "tiered/estimator.json",

@@ -19,7 +19,8 @@ from .output import echo_json, echo_table, json_option, write_text
 
 if TYPE_CHECKING:
     from ..costs.savings import SavingsReport
-    from ..costs.tally import Money, Percentiles, Tally
+    from ..costs.tally import Money, Tally
+    from ..costs.times import Percentiles
 
 
 @click.command("savings")

@@ -9,13 +9,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..log.record import inner_response
-from .prices import Charge, Tokens, count_tokens, is_local, price_list, version_of, with_version
+from .prices import Charge, count_tokens, is_local, price_list, version_of, with_version
 
 if TYPE_CHECKING:
     from llm.models import _BaseResponse
-
-    from .prices import PriceList
-    from .requests import Requests
 
 
 @dataclass(frozen=True)
@@ -86,21 +83,3 @@ def cost_of_response(response: _BaseResponse) -> Decimal | None:
             token_details=json.dumps(details) if details else None,
         )
     )
-
-
-def cost_of_requests(requests: Requests, prices: PriceList) -> Decimal:
-    """Return the dollars for requests whose tokens and prices are all known."""
-    special = [tokens for tokens in requests.special if tokens]
-    inputs, outputs = (
-        sum(
-            tokens or 0
-            for tokens, alone in zip(column, requests.special, strict=True)
-            if alone is None
-        )
-        if special
-        else sum(filter(None, column))
-        for column in (requests.input_tokens, requests.output_tokens)
-    )
-    plain = Tokens(inputs, outputs)
-    charges = [prices.charge(plain, len(requests) - len(special)), *map(prices.charge, special)]
-    return sum((charge.dollars for charge in charges), Decimal(0))

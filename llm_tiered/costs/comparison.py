@@ -5,8 +5,8 @@ from __future__ import annotations
 import llm
 
 from ..config.settings import load_settings
+from .money import Comparison
 from .prices import Energy
-from .savings import Comparison
 
 
 def comparison_of_config() -> Comparison:

@@ -89,9 +89,9 @@ class Rates:
         """Return the dollars for the two totals of this many requests."""
         return self.input * tokens.input + self.output * tokens.output + self.request * requests
 
-    def charge(self, units: Units) -> Charge:
-        """Return the dollars for the units of one request."""
-        dollars, unpriced = self.request, list(units.unknown)
+    def charge(self, units: Units, requests: int = 1) -> Charge:
+        """Return the dollars for the units of this many requests."""
+        dollars, unpriced = self.request * requests, list(units.unknown)
         for unit, count in units.counts.items():
             if count and unit not in self.others:
                 self.others[unit] = _rate(self.prices, self.limit, unit)
@@ -143,7 +143,7 @@ def _charge_by_unit(prices: PriceList, tokens: Tokens) -> Charge:
     try:
         details = parse_details(tokens.details)
         units = count_units(tokens.input, tokens.output, details, provider)
-        if context := _context(details):
+        if context := context_of(details):
             prices = prices.in_context(context) or prices
     except ValueError:
         dollars = prices.step(tokens.input).cost(tokens, 1)
@@ -238,7 +238,8 @@ def price_list(model: str, on: date) -> PriceList | None:
     return None if priced is None else priced.on(on)
 
 
-def _context(details: dict[str, Any]) -> Context:
+def context_of(details: dict[str, Any]) -> Context:
+    """Return what in the details of a request chooses among a model's prices."""
     return tuple((key, value) for key in CONTEXT if isinstance(value := details.get(key), str))
 
 

@@ -1,58 +1,45 @@
-"""The requests to `tiered` in llm's log, read-only, in columns that reports can add up fast."""
+"""The requests to `tiered` in llm's log, read-only, row by row."""
 
 from __future__ import annotations
 
 import json
 import re
 import sqlite3
-from collections import defaultdict
-from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import reduce
-from itertools import compress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from functools import lru_cache, reduce
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import gemini
-from ..log.database import TABLES, any_text, parse_time, select_from
+from ..log.database import any_text, parse_time, select_from
 from ..log.record import json_path, sql, sql_at
 from .periods import ALWAYS, WITHIN, Period
 from .prices import LONG_PROMPT, VERSION_PATHS, Tokens, count_tokens, is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
-_Key = TypeVar("_Key", bound="Hashable")
-
-# What requests can be grouped by, with the SQL expressions of the keys.
+# What requests can be grouped by.
 By = Literal["day", "tier", "task", "model", "rule", "rollout"]
-_KEYS = {
-    None: "null",
-    "day": "date(datetime_utc, 'localtime')",
-    "tier": sql("tier"),
-    "task": sql("task"),
-    "model": "resolved_model",
-    # A list in JSON, whose names have no quotes: those of all rules that had a say.
-    "rule": f"""replace(trim({sql("rules")}, '[]"'), '","', ', ')""",
-    "rollout": f"({sql('rollout', 'name')}) || "
-    f"case {sql('rollout', 'included')} when 1 then ', rolled out' else ', as before' end",
-}
 
-# First the columns that many rows have in common, then those of the single row. Version and
-# fallback are one text, so that it is parsed once for many rows; it is null if the JSON is damaged.
-# An answer from the cache comes with the tokens of the earlier answer.
-_TURNS = f"""
-select {{keys}}, resolved_model,
-    {sql("cached_from")} is not null,
-    case when response_json is null then '[null, null, null]'
-        else {sql_at(*VERSION_PATHS, json_path("attempts[0]", "reason"))} end,
-    datetime_utc, input_tokens, output_tokens, duration_ms, {sql("ttft_ms")},
-    case when input_tokens = 0 and output_tokens = 0 and {sql("cached_from")} is not null
-    then coalesce((
-        select earlier.input_tokens || ' ' || earlier.output_tokens from ({{source}}) as earlier
-        where earlier.id = {sql("cached_from", column="logged.response_json")}
-    ), '') else {{details}} end
-from ({{source}}) as logged where model = 'tiered' {{within}}
-"""  # noqa: S608 - our own words
+# The lowest and the highest rowid.
+FIRST_PLACE, LAST_PLACE = -(1 << 63), (1 << 63) - 1
+
+# A row whose time is damaged belongs to no day and no period: it is selected in any of them.
+_DAMAGED = "(date(datetime_utc) is null or datetime_utc not like '____-__-__%')"
+
+# The day of a row in this machine's time zone, or "" if its time is damaged.
+DAY = f"""
+case when {_DAMAGED} then '' else ifnull(date(datetime_utc, 'localtime'), date(datetime_utc)) end
+"""
+
+_WITHIN_OR_DAMAGED = f"and ({WITHIN} or {_DAMAGED})"
+
+# Rules are a list in JSON, whose names have no quotes: those of all rules that had a say.
+_RULE = f"""replace(trim({sql("rules")}, '[]"'), '","', ', ')"""
+_ROLLOUT = (
+    f"({sql('rollout', 'name')}) || "
+    f"case {sql('rollout', 'included')} when 1 then ', rolled out' else ', as before' end"
+)
 
 # The token details without the words that tell no price apart.
 _PECULIAR = reduce(
@@ -65,16 +52,34 @@ case when input_tokens > {LONG_PROMPT} or {_PECULIAR} glob '*[a-zA-Z]*'
     then coalesce(token_details, '') end
 """
 
-_OTHER_MODELS = """
-select coalesce(model, 'unknown'), count(*), total(input_tokens), total(output_tokens)
-from ({source}) where model is not 'tiered' {within} group by model
-"""
+# The tokens of the answer that an answer from the cache repeats, which are in another row.
+EARLIER = f"""
+(select earlier.input_tokens || ' ' || earlier.output_tokens from ({{source}}) as earlier
+where earlier.id = {sql("cached_from", column="logged.response_json")})
+"""  # noqa: S608 - our own words
 
-_FIRST = "select datetime_utc from ({source}) where model = 'tiered' {within} order by id limit 1"
+# Version and fallback are one text, so that it is parsed once for many rows; it is null if the JSON
+# is damaged. An answer from the cache comes with the tokens of the earlier answer.
+_REQUESTS = f"""
+select day, {sql("tier")}, {sql("task")}, resolved_model, {_RULE}, {_ROLLOUT},
+    {sql("cached_from")} is not null,
+    case when response_json is null then '[null, null, null]'
+        else {sql_at(*VERSION_PATHS, json_path("attempts[0]", "reason"))} end,
+    datetime_utc, input_tokens, output_tokens, duration_ms, {sql("ttft_ms")},
+    case when input_tokens = 0 and output_tokens = 0 and {sql("cached_from")} is not null
+    then coalesce({EARLIER}, '') else {DETAILS} end
+from (select *, {DAY} as day from (select {{columns}})) as logged
+where model = 'tiered' {{within}}
+"""  # noqa: S608 - our own words
 
-# A row whose time is damaged belongs to no period: it is selected too, and counted as unreadable.
-_WITHIN_OR_DAMAGED = f"""
-and ({WITHIN} or date(datetime_utc) is null or datetime_utc not like '____-__-__%')
+_OTHER_MODELS = f"""
+select day, coalesce(model, 'unknown'), count(*), total(input_tokens), total(output_tokens)
+from (select *, {DAY} as day from (select {{columns}}))
+where model is not 'tiered' {{within}} group by 1, 2
+"""  # noqa: S608 - our own words
+
+_FIRST = """
+select id, datetime_utc from (select {columns}) where model = 'tiered' order by id limit 1
 """
 
 # The numbers in which reasons of the same kind differ: "cooling down for 42 s more",
@@ -83,18 +88,26 @@ _NUMBERS = re.compile(r"\d[\d.,]*\s?(?=(?:s|ms|MB|GB|tokens)\b)|\$\d+(?:[.,]\d+)
 
 
 class Route(NamedTuple):
-    """Which model answered, and why.
+    """Where a request went, which model answered, and why.
 
-    `key` is the group of the request, for example its tier. `model` is the model that answered,
-    `version` what the service calls it. `fallback` is the reason why the first model did not
-    answer, or None if it did. `cached` is whether the answer came from our own cache.
+    `model` is the model that answered, `version` what the service calls it. `fallback` is the
+    reason why the first model did not answer, or None if it did. `cached` is whether the answer
+    came from our own cache.
     """
 
-    key: str | None
+    tier: str | None
+    task: str | None
     model: str | None
+    rule: str | None
+    rollout: str | None
     version: str | None
     fallback: str | None
     cached: bool
+
+    @property
+    def answer(self) -> Route:
+        """The same without the reasons: what a request cost depends on nothing else."""
+        return Route(None, None, self.model, None, None, self.version, None, self.cached)
 
     @property
     def local(self) -> bool:
@@ -102,41 +115,23 @@ class Route(NamedTuple):
         return self.model is not None and is_local(self.model)
 
 
-@dataclass
-class Requests:
-    """The requests that took one route, in columns of the same length.
+class LoggedTurn(NamedTuple):
+    """A request to `tiered`.
 
-    Times are UTC, as in the log; durations and the times to the first output are milliseconds.
-    `special` has the tokens of requests that must be priced on their own; for answers from the
-    cache, those of the earlier answer. None means unknown.
+    `day` is that of the machine's time zone, "" if the time is damaged. Times are UTC, as in the
+    log; the duration and the time to the first output are milliseconds. `special` has the tokens of
+    a request that must be priced on its own; for an answer from the cache, those of the earlier
+    answer. None means unknown.
     """
 
-    times: list[str] = field(default_factory=list)
-    input_tokens: list[int | None] = field(default_factory=list)
-    output_tokens: list[int | None] = field(default_factory=list)
-    durations: list[int | None] = field(default_factory=list)
-    first_outputs: list[int | None] = field(default_factory=list)
-    special: list[Tokens | None] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def split(self, keys: Sequence[_Key]) -> dict[_Key, Requests]:
-        """Return the requests by their keys, given one key for each."""
-        if len(set(keys)) == 1:
-            return {keys[0]: self}
-        return {
-            key: Requests(*(list(compress(column, chosen)) for column in vars(self).values()))
-            for key in set(keys)
-            if (chosen := [other == key for other in keys])
-        }
-
-
-class Routes(NamedTuple):
-    """The requests of a period by their routes, and the number of damaged rows left out."""
-
-    requests: list[tuple[Route, Requests]]
-    unreadable: int
+    day: str
+    route: Route
+    time: str
+    input_tokens: int | None
+    output_tokens: int | None
+    duration: int | None
+    first_output: int | None
+    special: Tokens | None
 
 
 class OtherModel(NamedTuple):
@@ -148,40 +143,38 @@ class OtherModel(NamedTuple):
     output_tokens: int
 
 
-def read_routes(
-    database: sqlite3.Connection, period: Period, groupings: Sequence[By | None] = (None,)
-) -> list[Routes]:
-    """Return the requests to `tiered` in the period, once for each grouping, in one pass."""
-    # Accepting damaged text costs a tenth of a second, so it is the second try.
-    database.text_factory = str
-    try:
-        return _read(database, period, groupings)
-    except sqlite3.OperationalError as error:
-        if "decode" not in str(error):
-            raise
-    finally:
-        database.text_factory = any_text
-    return _read(database, period, groupings)
+class Range(NamedTuple):
+    """The rows of a table after one rowid, up to another one, or those of one day among them."""
+
+    table: str
+    after: int = FIRST_PLACE
+    last: int = LAST_PLACE
+    day: str | None = None
 
 
-def read_other_models(database: sqlite3.Connection, period: Period) -> list[OtherModel]:
-    """Return the use of all models but `tiered` in the period, most requests first."""
-    models: dict[str, OtherModel] = {}
-    for name, *sums in _select(database, _OTHER_MODELS, period):
-        before = models.get(name, OtherModel(name, 0, 0, 0))
-        totals = (int(old + new) for old, new in zip(before[1:], sums, strict=True))
-        models[name] = OtherModel(name, *totals)
-    return sorted(models.values(), key=lambda other: (-other.requests, other.model))
+def read_turns(
+    database: sqlite3.Connection, rows: Range, period: Period = ALWAYS
+) -> Iterator[LoggedTurn | str]:
+    """Yield the requests to `tiered` in the period; for a row that is damaged, only its day."""
+    for row in _select(database, _REQUESTS, rows, period):
+        try:
+            turn = _turn(*row)
+        except (ValueError, TypeError, AttributeError):
+            yield row[0]
+        else:
+            yield turn
 
 
-def first_request_time(database: sqlite3.Connection) -> datetime | None:
-    """Return when the first request to `tiered` was made, or None if unknown."""
-    try:
-        return min(
-            (parse_time(text) for (text,) in _select(database, _FIRST, ALWAYS)), default=None
-        )
-    except (ValueError, TypeError):
-        return None
+def read_other_models(
+    database: sqlite3.Connection, rows: Range, period: Period = ALWAYS
+) -> list[tuple[str, str, int, float, float]]:
+    """Return the day, model, number, input and output tokens of all requests but to `tiered`."""
+    return _select(database, _OTHER_MODELS, rows, period)
+
+
+def first_request(database: sqlite3.Connection, rows: Range) -> tuple[Any, Any] | None:
+    """Return the lowest id of a request to `tiered`, and its time, or None if there is none."""
+    return next(iter(_select(database, _FIRST, rows)), None)
 
 
 def without_numbers(reason: str) -> str:
@@ -189,100 +182,91 @@ def without_numbers(reason: str) -> str:
     return _NUMBERS.sub("… ", reason).rstrip()
 
 
-def _read(
-    database: sqlite3.Connection, period: Period, groupings: Sequence[By | None]
-) -> list[Routes]:
-    keys = ", ".join(_KEYS[by] for by in groupings)
-    rows = _select(database, _TURNS, period, keys=keys, details=DETAILS)
-    if len(groupings) == 1:
-        return [_by_route(rows)]
-    table = list(rows)
-    return [
-        _by_route((row[column], *row[len(groupings) :]) for row in table)
-        for column in range(len(groupings))
-    ]
-
-
 def _select(
-    database: sqlite3.Connection, query: str, period: Period, **words: str
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of the query on each table of requests that the log has."""
-    words["within"] = "" if period == ALWAYS else _WITHIN_OR_DAMAGED
-    for table in TABLES:
-        source = select_from(database, table)
-        if source:
-            yield from database.execute(query.format(source=source, **words), period.bounds)
+    database: sqlite3.Connection, query: str, rows: Range, period: Period = ALWAYS
+) -> list[Any]:
+    """Return the rows of the query on a part of a table, none if the log lacks the table."""
+    source = select_from(database, rows.table)
+    if not source:
+        return []
+    conditions = []
+    if rows.after > FIRST_PLACE:
+        conditions.append("rowid > :after")
+    if rows.last < LAST_PLACE:
+        conditions.append("rowid <= :last")
+    where = f" where {' and '.join(conditions)}" if conditions else ""
+    within = "" if period == ALWAYS else _WITHIN_OR_DAMAGED
+    if rows.day is not None:
+        within += " and day = :day"
+    columns = source.removeprefix("select ") + where
+    text = query.format(columns=columns, source=source, within=within)
+    values = rows._asdict() | period.bounds
+    # Accepting damaged text takes a tenth longer, so it is the second try.
+    database.text_factory = str
+    try:
+        return database.execute(text, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    finally:
+        database.text_factory = any_text
+    return database.execute(text, values).fetchall()
 
 
-def _by_route(rows: Iterable[tuple[Any, ...]]) -> Routes:
-    groups: defaultdict[tuple[Any, ...], Requests] = defaultdict(Requests)
-    unreadable = 0
-    for key, model, cached, extracted, time, *counts, ms, first_output, details in rows:
-        inputs, outputs = counts
-        try:
-            if cached and inputs == outputs == 0:
-                special = _earlier_tokens(details)
-                inputs, outputs = (inputs, outputs) if special else (None, None)
-            else:
-                special = None if details is None else _special(inputs, outputs, details, model)
-        except (ValueError, TypeError, AttributeError):
-            unreadable += 1
-            continue
-        requests = groups[key, model, cached, extracted]
-        requests.times.append(time)
-        requests.input_tokens.append(inputs)
-        requests.output_tokens.append(outputs)
-        requests.durations.append(ms)
-        requests.first_outputs.append(first_output)
-        requests.special.append(special)
-    routes = []
-    for (key, model, cached, extracted), requests in groups.items():
-        readable = None if extracted is None else _readable(requests)
-        unreadable += len(requests) - (len(readable) if readable else 0)
-        if readable:
-            routes.append((_route(key, model, cached, extracted), readable))
-    return Routes(routes, unreadable)
+def _turn(  # noqa: PLR0913, PLR0917 - the columns of the query
+    day: str,
+    tier: Any,
+    task: Any,
+    model: Any,
+    rule: Any,
+    rollout: Any,
+    cached: int,
+    extracted: str | None,
+    time: str,
+    inputs: int | None,
+    outputs: int | None,
+    ms: int | None,
+    first_output: int | None,
+    details: str | None,
+) -> LoggedTurn:
+    """Return the request of a row. Raises ValueError, TypeError or AttributeError."""
+    special = None
+    if cached and inputs == outputs == 0:
+        special = _earlier_tokens(details or "")
+        inputs, outputs = (inputs, outputs) if special else (None, None)
+    elif details is not None and inputs is not None and outputs is not None:
+        special = count_tokens(inputs, outputs, details, model)
+    if extracted is None:
+        raise ValueError("damaged JSON")
+    datetime.fromisoformat(time)
+    _check_day(time[:10])
+    for number in (inputs, outputs, ms, first_output):
+        if number is not None and (type(number) is not int or number < 0):
+            raise ValueError(f"not a count: {number!r}")
+    route = _route(tier, task, model, rule, rollout, cached, extracted)
+    return LoggedTurn(day, route, time, inputs, outputs, ms, first_output, special)
 
 
-def _route(key: str | None, model: str | None, cached: int, extracted: str) -> Route:
+@lru_cache(maxsize=10_000)
+def _check_day(day: str) -> None:
+    date.fromisoformat(day)
+
+
+@lru_cache(maxsize=10_000, typed=True)
+def _route(  # noqa: PLR0913, PLR0917 - the columns of the query
+    tier: Any, task: Any, model: Any, rule: Any, rollout: Any, cached: int, extracted: str
+) -> Route:
     *versions, reason = json.loads(extracted)
     version = next(filter(None, versions), None)
     return Route(
-        key=key and str(key),
+        tier=tier and str(tier),
+        task=task and str(task),
         model=model and str(model),
+        rule=rule and str(rule),
+        rollout=rollout and str(rollout),
         version=version and str(version),
         fallback=reason and without_numbers(str(reason)),
         cached=bool(cached),
-    )
-
-
-def _readable(requests: Requests) -> Requests | None:
-    """Return the requests with valid times and numbers, or None if there are none."""
-    if _is_readable(requests):
-        return requests
-    rows = zip(*vars(requests).values(), strict=True)
-    readable = [_is_readable(Requests(*([value] for value in row))) for row in rows]
-    return requests.split(readable).get(True)
-
-
-def _is_readable(requests: Requests) -> bool:
-    # By columns: row by row would take several times as long.
-    try:
-        for _ in map(datetime.fromisoformat, requests.times):
-            pass
-        for _ in map(date.fromisoformat, {time[:10] for time in requests.times}):
-            pass
-    except (ValueError, TypeError):
-        return False
-    numbers = (
-        requests.input_tokens,
-        requests.output_tokens,
-        requests.durations,
-        requests.first_outputs,
-    )
-    return all(
-        set(map(type, column)) <= {int, type(None)} and min(filter(None, column), default=0) >= 0
-        for column in numbers
     )
 
 
@@ -294,9 +278,9 @@ def _earlier_tokens(details: str) -> Tokens | None:
     return Tokens(int(counts[0]), int(counts[1]))
 
 
-def _special(
-    inputs: int | None, outputs: int | None, details: str, model: str | None
-) -> Tokens | None:
-    if inputs is None or outputs is None:
+def earliest(first: tuple[Any, Any] | None) -> datetime | None:
+    """Return the time of the row that `first_request` gave, or None if unknown."""
+    try:
+        return first and parse_time(first[1])
+    except (ValueError, TypeError):
         return None
-    return count_tokens(inputs, outputs, details, model)

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TieredError
 from ..log.database import as_logged, has_requests, parse_time, reading
-from .charges import cost_of_requests
+from .money import Comparison, add_money
 from .periods import ALWAYS
-from .prices import price_list, same_model, with_version
-from .requests import Routes, first_request_time, read_other_models, read_routes
+from .selection import Facts, RequestGroup, select
 from .spending import read_unlogged
 from .tally import Tally
+from .upkeep import with_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from .periods import Period
-    from .prices import Energy, PriceList, Tokens
-    from .requests import By, OtherModel, Requests, Route
+    from .requests import By, OtherModel
     from .tally import Money
+    from .upkeep import CurrentSums
 
 DAYS_A_YEAR = Decimal("365.25")
 
 # How far in the future a request may be dated before the report mentions it.
 _TOLERANCE = timedelta(minutes=1)
-
-
-class Comparison(NamedTuple):
-    """The id of the cloud model that costs are compared with, and what local power costs.
-
-    Without a model, what the cloud would have cost is unknown; without `energy`, local answers
-    cost nothing.
-    """
-
-    cloud_model: str | None = None
-    energy: Energy | None = None
 
 
 @dataclass(frozen=True)
@@ -149,23 +137,24 @@ def savings_reports(
     if not database_path.exists():
         unlogged = read_unlogged(database_path, None, period)
         if unlogged is None or unlogged.priced or unlogged.unpriced:
-            scope = _Scope(comparison, period, now, [], None, unlogged)
-            return [_report(scope, by, Routes([], 0)) for by in groupings]
+            scope = _Scope(comparison, period, now, Facts(), unlogged)
+            return [_report(scope, by, RequestGroup(None), []) for by in groupings]
     with reading(database_path) as database:
         if not has_requests(database):
             raise TieredError(
                 f"{database_path} is not an llm log, or is a very old one", fix="llm logs"
             )
-        routes = read_routes(database, period, groupings)
-        scope = _Scope(
-            comparison,
-            period,
-            now,
-            others=read_other_models(database, period),
-            first_request=first_request_time(database),
-            unlogged=read_unlogged(database_path, database, period),
-        )
-    return [_report(scope, by, each) for by, each in zip(groupings, routes, strict=True)]
+        unlogged = read_unlogged(database_path, database, period)
+
+    def use(sums: CurrentSums) -> list[SavingsReport]:
+        selection = select(sums, period, as_logged(now + _TOLERANCE))
+        scope = _Scope(comparison, period, now, selection.facts(), unlogged)
+        [everything] = selection.groups(None) or [RequestGroup(None)]
+        return [
+            _report(scope, by, everything, selection.groups(by) if by else []) for by in groupings
+        ]
+
+    return with_sums(database_path, use)
 
 
 @dataclass(frozen=True)
@@ -175,31 +164,26 @@ class _Scope:
     comparison: Comparison
     period: Period
     now: datetime
-    others: list[OtherModel]
-    first_request: datetime | None
+    facts: Facts
     unlogged: Money | None
 
-    def span(self, times: list[list[str]]) -> tuple[datetime | None, datetime]:
-        """Return the first and last time at which requests were, or could have been, counted."""
-        start = parse_time(min(map(min, times))) if times else None
+    @property
+    def span(self) -> tuple[datetime | None, datetime]:
+        """The first and last time at which requests were, or could have been, counted."""
+        start = parse_time(self.facts.first) if self.facts.first else None
         if self.period.since:
-            first = self.first_request
+            first = self.facts.first_of_log
             start = max(self.period.since, first) if first else self.period.since
         end = min(self.period.until, self.now) if self.period.until else self.now
         return start, max(start, end) if start else end
 
 
-def _report(scope: _Scope, by: By | None, routes: Routes) -> SavingsReport:
-    total, groups = Tally(), defaultdict[str | None, Tally](Tally)
-    for route, requests in routes.requests:
-        tally = groups[route.key]
-        tally.add(route, requests)
-        _add_money(tally, route, requests, scope.comparison)
-    for tally in groups.values():
-        total.merge(tally)
-    times = [requests.times for _, requests in routes.requests]
-    latest = as_logged(scope.now + _TOLERANCE)
-    start, end = scope.span(times)
+def _report(
+    scope: _Scope, by: By | None, everything: RequestGroup, groups: Iterable[RequestGroup]
+) -> SavingsReport:
+    tallies = {group.key: _tally(group, scope.comparison) for group in groups}
+    total = _tally(everything, scope.comparison)
+    start, end = scope.span
     return SavingsReport(
         period=scope.period,
         by=by,
@@ -207,69 +191,20 @@ def _report(scope: _Scope, by: By | None, routes: Routes) -> SavingsReport:
         start=start,
         end=end,
         total=total,
-        groups=_in_order(groups, by),
-        others=scope.others,
-        unreadable=routes.unreadable,
-        future=sum(time > latest for column in times for time in column),
+        groups=_in_order(tallies, by),
+        others=scope.facts.others,
+        unreadable=scope.facts.unreadable,
+        future=scope.facts.future,
         unlogged=scope.unlogged,
     )
 
 
-def _add_money(tally: Tally, route: Route, requests: Requests, comparison: Comparison) -> None:
-    """Add what the requests cost, and what their tokens would have cost in the cloud.
-
-    For requests that the cloud model itself answered, the two are equal.
-    """
-    cloud_model, energy = comparison
-    model = route.model and with_version(route.model, route.version)
-    is_cloud_model = route.model and cloud_model and same_model(route.model, cloud_model)
-    parts = _by_price(requests, model, model if is_cloud_model else cloud_model)
-    for (paid, compared, counted, timed), part in parts.items():
-        in_cloud = cost_of_requests(part, compared) if compared and counted else None
-        spent: Decimal | None = Decimal(0)
-        if not route.cached and not route.local:
-            spent = cost_of_requests(part, paid) if paid and counted else None
-        elif not route.cached and energy:
-            spent = energy.cost(sum(filter(None, part.durations))) if timed else None
-        saved = None if spent is None or in_cloud is None else in_cloud - spent
-        tally.spent.add(spent, len(part))
-        tally.in_cloud.add(in_cloud, len(part))
-        tally.saved.add(saved, len(part))
-
-
-def _by_price(
-    requests: Requests, model: str | None, compared_with: str | None
-) -> dict[tuple[PriceList | None, PriceList | None, bool, bool], Requests]:
-    """Split requests into parts that can each be priced as a whole, or not at all.
-
-    The keys are the prices of both models on the day, and whether the tokens and the duration are
-    known.
-    """
-
-    def prices_on(day: str, name: str | None) -> PriceList | None:
-        return price_list(name, date.fromisoformat(day)) if name else None
-
-    def if_known(prices: PriceList | None, tokens: Tokens | None) -> PriceList | None:
-        return prices if prices and (tokens is None or prices.cost(tokens) is not None) else None
-
-    days = {time[:10] for time in requests.times}
-    prices = {day: (prices_on(day, model), prices_on(day, compared_with)) for day in days}
-    columns = (requests.input_tokens, requests.output_tokens, requests.durations)
-    if len(set(prices.values())) == 1 and not any(None in column for column in columns):
-        both = next(iter(prices.values()))
-        if all(if_known(each, tokens) for each in both if each for tokens in requests.special):
-            # The usual case, and much faster.
-            return {(*both, True, True): requests}
-    paid, compared = (
-        [
-            if_known(prices[time[:10]][place], tokens)
-            for time, tokens in zip(requests.times, requests.special, strict=True)
-        ]
-        for place in range(2)
-    )
-    counted = [None not in pair for pair in zip(*columns[:2], strict=True)]
-    timed = [ms is not None for ms in requests.durations]
-    return requests.split(list(zip(paid, compared, counted, timed, strict=True)))
+def _tally(group: RequestGroup, comparison: Comparison) -> Tally:
+    tally = Tally(fallbacks=group.fallbacks, latency=group.latency, first_output=group.first_output)
+    for cell, answers in group.sums.items():
+        tally.add(cell.route, answers.total, counted=cell.counted)
+        add_money(tally, cell, answers.total, comparison)
+    return tally
 
 
 def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None, Tally]:
@@ -278,4 +213,4 @@ def _in_order(groups: dict[str | None, Tally], by: By | None) -> dict[str | None
         return {}
     if by == "day":
         return dict(sorted(groups.items(), key=lambda item: item[0] or ""))
-    return dict(sorted(groups.items(), key=lambda item: -item[1].requests))
+    return dict(sorted(groups.items(), key=lambda item: (-item[1].requests, str(item[0]))))

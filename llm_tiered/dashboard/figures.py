@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..costs.comparison import comparison_of_config
+from ..costs.money import Comparison
 from ..costs.periods import Period, period_of
-from ..costs.requests import By, first_request_time
-from ..costs.savings import Comparison, savings_reports
+from ..costs.requests import By, Range, first_request
+from ..costs.savings import savings_reports
 from ..errors import TieredError
-from ..log.database import reading
+from ..log.database import TABLES, reading
 from ..paths import ledger_path
 from .amounts import money
 
@@ -85,7 +86,7 @@ def energy_price() -> Energy | None:
 def has_requests_to_tiered(path: Path) -> bool:
     """Return whether the log has any request to `tiered`. Raises TieredError."""
     with reading(path) as database:
-        return first_request_time(database) is not None
+        return any(first_request(database, Range(table)) for table in TABLES)
 
 
 def _this_minute() -> datetime:

@@ -42,7 +42,7 @@ requests as (
     and (:since = '' or datetime_utc >= :since)
     and (:until = '' or datetime_utc < :until)
 )
-"""  # noqa: S608 - our own words
+"""  # noqa: S608
 
 _ANSWERED = """
   sum(cached = 0 and is_local is 1) as answered_here,
@@ -83,13 +83,13 @@ _DAYS = f"""
 select day, count(*) as requests,{_ANSWERED},
   round(100.0 * sum(cached) / count(*), 1) as percent_by_the_cache
 from requests group by day order by day
-"""  # noqa: S608 - our own words
+"""  # noqa: S608
 
 _SHARES = f"""
 select {{key}}, count(*) as requests,
   round(100.0 * count(*) / sum(count(*)) over (), 1) as percent,{_ANSWERED}
 from requests group by {{key}} order by requests desc
-"""  # noqa: S608 - our own words
+"""  # noqa: S608
 
 # A percentile between two values is interpolated: each is weighted by how close it is.
 _LATENCY = """,

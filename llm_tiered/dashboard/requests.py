@@ -165,7 +165,7 @@ def find_request(path: Path, id_: str) -> LoggedRequest | None:
             if row:
                 turn = messages.shown_turn(database, table, id_)
                 (options,) = database.execute(
-                    f"select options_json from {table} where id = ?",  # noqa: S608 - our names
+                    f"select options_json from {table} where id = ?",  # noqa: S608
                     (id_,),
                 ).fetchone()
                 request = _request(

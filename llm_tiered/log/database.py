@@ -22,7 +22,8 @@ PATIENCE = 5.0
 
 TABLES = ("turns", "responses")
 
-_COLUMNS = (
+# The columns that reports need.
+COLUMNS = (
     "id",
     "model",
     "resolved_model",
@@ -79,8 +80,8 @@ def select_from(database: sqlite3.Connection, table: str) -> str | None:
     """
     rows = database.execute("select name from pragma_table_info(?)", (table,))
     existing = {name for (name,) in rows}
-    columns = [name if name in existing else f"null as {name}" for name in _COLUMNS]
-    return f"select {', '.join(columns)} from {table}" if existing else None  # noqa: S608 - our words
+    columns = [name if name in existing else f"null as {name}" for name in COLUMNS]
+    return f"select {', '.join(columns)} from {table}" if existing else None  # noqa: S608
 
 
 def parse_time(datetime_utc: str) -> datetime:

@@ -27,7 +27,8 @@ from tabulate import tabulate
 
 from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.costs import prices
-from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.costs.money import Comparison
+from llm_tiered.costs.savings import savings_report
 from llm_tiered.paths import config_path
 from llm_tiered.wording import dollars
 from tests import gemini

@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 from llm_tiered.costs.ledger import Entry, Ledger
+from llm_tiered.costs.money import Comparison
 from llm_tiered.costs.periods import Period, span
-from llm_tiered.costs.savings import Comparison, savings_report
-from llm_tiered.paths import ledger_path
+from llm_tiered.costs.savings import savings_report
+from llm_tiered.paths import ledger_path, sums_folder
 from tests.cli.commands import configure, refused, run, run_json, tier
 from tests.make_log import CLOUD, END, MODELS, add, attempt, empty_log, turn
 
@@ -324,11 +325,13 @@ def test_the_cloud_tier_by_its_alias(log: Path, name: str) -> None:
     assert run_json("savings")["cloud_model"] == CLOUD
 
 
-def test_nothing_is_written(ten_days: Path, user_path: Path, connections: list[Any]) -> None:
-    """The command writes nothing and makes no connection."""
-    before = {path: path.stat().st_mtime_ns for path in user_path.rglob("*")}
+def test_only_sums_are_written(ten_days: Path, user_path: Path, connections: list[Any]) -> None:
+    """The command writes nothing but sums of its own, and makes no connection."""
+    before = {path: path.stat().st_mtime_ns for path in user_path.rglob("*") if path.is_file()}
     run("savings", "--by", "day")
-    assert {path: path.stat().st_mtime_ns for path in user_path.rglob("*")} == before
+    after = {path: path.stat().st_mtime_ns for path in user_path.rglob("*") if path.is_file()}
+    new = {path: time for path, time in after.items() if path.parent != sums_folder()}
+    assert new == before
     assert connections == []
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llm_tiered.costs.money import Comparison
 from llm_tiered.costs.periods import ALWAYS
-from llm_tiered.costs.savings import Comparison, SavingsReport, savings_report
+from llm_tiered.costs.savings import SavingsReport, savings_report
 from tests.make_log import END
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -11,12 +10,9 @@ import pytest
 
 from llm_tiered.costs.charges import (
     LoggedUsage,
-    cost_of_requests,
     cost_of_response,
     cost_of_usage,
 )
-from llm_tiered.costs.prices import Tokens, price_list
-from llm_tiered.costs.requests import Requests
 from tests.cache.replies import replying
 
 FLASH, PRO = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-pro"
@@ -84,21 +80,6 @@ def test_unknown_costs() -> None:
     ]
     priced = [damage for damage in damages if cost_of_usage(replace(USAGE, **damage)) is not None]
     assert priced == []
-
-
-def test_requests_with_special_tokens() -> None:
-    """Requests with token details are priced one by one, the others together."""
-    requests = Requests(
-        times=["2026-11-22"] * 3,
-        input_tokens=[1000, 10_000, 1000],
-        output_tokens=[100, 100, 100],
-        durations=[None] * 3,
-        first_outputs=[None] * 3,
-        special=[None, Tokens(10_000, 100, '{"cachedContentTokenCount": 6000}'), None],
-    )
-    prices = price_list(FLASH, date(2026, 11, 22))
-    assert prices
-    assert cost_of_requests(requests, prices) == 2 * ONE + Decimal("0.00163")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ DAY_SQL = "date(:at, 'localtime')"
 
 def test_sql_of_reports() -> None:
     """The SQL whose days are tested here is that of the reports and of the dashboard."""
-    assert DAY_SQL.replace(":at", "datetime_utc") == requests._KEYS["day"]
+    assert DAY_SQL.replace(":at", "datetime_utc") in requests.DAY
     assert DAY_SQL.replace(":at", "datetime_utc") in queries._REQUESTS
 
 

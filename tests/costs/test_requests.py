@@ -14,16 +14,10 @@ from llm.migrations import MIGRATIONS
 
 from llm_tiered.costs.periods import ALWAYS, Period
 from llm_tiered.costs.prices import LONG_PROMPT, Tokens
-from llm_tiered.costs.requests import (
-    OtherModel,
-    Requests,
-    Route,
-    first_request_time,
-    read_other_models,
-    read_routes,
-)
+from llm_tiered.costs.requests import LoggedTurn, OtherModel, Range, read_turns
 from llm_tiered.log import database as log_database
 from llm_tiered.log.record import Record
+from tests.costs.routes import Requests, Route, first_time, others, read, read_open
 from tests.make_log import CLOUD, END, MODELS, add, attempt, gemini_response, turn
 
 if TYPE_CHECKING:
@@ -32,6 +26,8 @@ if TYPE_CHECKING:
     from llm_tiered.costs.requests import By
 
 MEDIUM = MODELS["medium"]
+
+
 PLAIN = Route(key=None, model=MEDIUM, version=None, fallback=None, cached=False)
 
 
@@ -45,13 +41,6 @@ def older_log(path: Path, last_migration: str) -> None:
             migration(database)
             if migration.__name__ == last_migration:
                 return
-
-
-def read(path: Path, period: Period = ALWAYS, by: By | None = None) -> Any:
-    """Return the requests by route, and the number of unreadable rows."""
-    with log_database.reading(path) as database:
-        [result] = read_routes(database, period, [by])
-    return dict(result.requests), result.unreadable
 
 
 def test_one_request(log: Path) -> None:
@@ -74,7 +63,10 @@ def test_one_request(log: Path) -> None:
     tokens = Tokens(100, 20, json.dumps(details), CLOUD)
     requests = Requests([END.isoformat()], [100], [20], [900], [300], [tokens])
     assert read(log) == ({route: requests}, 0)
-    assert not route.local
+    with log_database.reading(log) as database:
+        [one] = read_turns(database, Range("turns"))
+    assert isinstance(one, LoggedTurn)
+    assert not one.route.local
 
 
 def test_requests_of_one_route(log: Path) -> None:
@@ -85,7 +77,6 @@ def test_requests_of_one_route(log: Path) -> None:
         PLAIN: [1, 2],
         PLAIN._replace(cached=True): [3],
     }
-    assert PLAIN.local
 
 
 def test_long_prompts(log: Path) -> None:
@@ -246,7 +237,6 @@ def test_unknown_tokens_and_times(log: Path) -> None:
     [(route, requests)] = routes.items()
     assert requests == Requests([END.isoformat()], [None], [None], [None], [None], [None])
     assert route.model is None
-    assert not route.local
     assert unreadable == 0
 
 
@@ -271,10 +261,10 @@ def test_a_log_of_an_older_llm(logs: Path, version: str, last_migration: str) ->
     add(logs, [row], table="responses")
     with log_database.reading(logs) as database:
         assert log_database.has_requests(database)
-        assert read_routes(database, ALWAYS) == [([], 0)]
-        assert first_request_time(database) is None
+        assert read_open(database) == ({}, 0)
+        assert first_time(database) is None
         tokens = (0, 0) if version == "0.12" else (7, 5)
-        assert read_other_models(database, ALWAYS) == [OtherModel("gpt-4o", 1, *tokens)]
+        assert others(database) == [OtherModel("gpt-4o", 1, *tokens)]
 
 
 def test_both_tables_are_read(log: Path) -> None:
@@ -285,7 +275,7 @@ def test_both_tables_are_read(log: Path) -> None:
     routes, _ = read(log)
     assert routes[PLAIN].durations == [1, 2]
     with log_database.reading(log) as database:
-        assert first_request_time(database) == datetime(2026, 11, 21, 18, tzinfo=timezone.utc)
+        assert first_time(database) == datetime(2026, 11, 21, 18, tzinfo=timezone.utc)
 
 
 def test_turns_without_response_json(log: Path) -> None:
@@ -299,16 +289,17 @@ def test_turns_without_response_json(log: Path) -> None:
 
 
 def test_other_models(log: Path) -> None:
-    """Other models are counted over both tables, most requests first, unknown ones too."""
+    """Other models are counted in both tables, unknown ones too."""
     other = turn(input=10, output=1) | {"model": "gpt-4o"}
     add(log, [turn(), other, other | {"id": "2"}, other | {"id": "3", "model": None}])
     add(log, [other | {"input_tokens": None}], table="responses")
     with log_database.reading(log) as database:
-        assert read_other_models(database, ALWAYS) == [
-            OtherModel("gpt-4o", 3, 20, 3),
+        assert others(database) == [
+            OtherModel("gpt-4o", 2, 20, 2),
             OtherModel("unknown", 1, 10, 1),
+            OtherModel("gpt-4o", 1, 0, 1),
         ]
-        assert read_other_models(database, Period(until=END)) == []
+        assert others(database, Period(until=END)) == []
 
 
 def test_reading_changes_nothing(log: Path) -> None:
@@ -336,7 +327,7 @@ def test_another_database(logs: Path) -> None:
         database.execute("create table cats (name text)")
     with log_database.reading(logs) as database:
         assert not log_database.has_requests(database)
-        assert read_routes(database, ALWAYS) == [([], 0)]
+        assert read_open(database) == ({}, 0)
 
 
 def test_json_of_any_layout(log: Path) -> None:

@@ -15,10 +15,12 @@ import pytest
 
 from llm_tiered.costs import prices
 from llm_tiered.costs.ledger import Entry, Ledger
+from llm_tiered.costs.money import Comparison
 from llm_tiered.costs.periods import Period
-from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.costs.savings import savings_report
 from llm_tiered.costs.spending import read_spent
-from llm_tiered.costs.tally import Money, Percentiles
+from llm_tiered.costs.tally import Money
+from llm_tiered.costs.times import Percentiles, Times
 from llm_tiered.dashboard import functions, queries
 from llm_tiered.errors import TieredError
 from llm_tiered.paths import ledger_path
@@ -139,23 +141,6 @@ def test_length_of_the_period(log: Path, period: Period, days: int) -> None:
     """It is from the start of the period or the log to its end or now, at least a day."""
     add(log, [turn(END - 20 * DAY), turn(END - 7 * DAY), turn(END - HOUR / 2)])
     assert report(log, period=period).days == days
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([], None),
-        ([7], Percentiles(7, 7)),
-        ([1, 2], Percentiles(1.5, 1.95)),
-        (list(range(101)), Percentiles(50, 95)),
-        ([5, 1, 3], Percentiles(3, 4.8)),
-        ([0] * 19 + [100], Percentiles(0, 5)),
-    ],
-)
-def test_percentiles(values: list[int], expected: Percentiles | None) -> None:
-    """The 50th and the 95th percentile are interpolated between neighbours."""
-    percentiles = Percentiles.of(values)
-    assert (percentiles and vars(percentiles)) == pytest.approx(expected and vars(expected))
 
 
 def test_times_and_speed(log: Path) -> None:
@@ -309,7 +294,7 @@ def test_a_large_log_row_by_row(logs: Path, by: By | None) -> None:
     assert result.total.spent.dollars == spent > 0
     assert result.total.in_cloud.dollars == in_cloud > spent
     assert result.total.in_cloud.unpriced == unpriced > 0
-    assert sorted(result.total.durations) == sorted(durations)
+    assert result.total.latency == Times.of(durations).percentiles
     assert math.isclose(result.total.share(result.total.cached) or 0, 0.08, abs_tol=0.04)
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.costs.ledger import Entry, Ledger, Spent
+from llm_tiered.costs.money import Comparison
 from llm_tiered.costs.periods import Period
-from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.costs.savings import savings_report
 from llm_tiered.costs.spending import period_starts, read_spent
 from llm_tiered.errors import TieredError
 from llm_tiered.log import database as log_database

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.costs.savings import (
-    Comparison,
-    SavingsReport,
-    savings_report,
-    savings_reports,
-)
+from llm_tiered.costs.money import Comparison
+from llm_tiered.costs.savings import SavingsReport, savings_report, savings_reports
 from llm_tiered.dashboard import figures
 from llm_tiered.dashboard.figures import TimeRange, load_figures
 from llm_tiered.errors import RequestError, TieredError

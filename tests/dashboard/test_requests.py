@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.costs.money import Comparison
 from llm_tiered.costs.prices import Energy
-from llm_tiered.costs.savings import Comparison, savings_report
+from llm_tiered.costs.savings import savings_report
 from llm_tiered.dashboard.requests import find_request
 from llm_tiered.wording import dollars
 from tests.dashboard.conftest import FLASH, NOW
