@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .periods import ALWAYS
 from .requests import OtherModel, Range, earliest, first_request, read_other_models, read_turns
-from .sums import AnswerSum, Sums
+from .sums import AnswerSum, Sum, Sums
 from .times import Times
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .periods import Period
-    from .requests import By
-    from .sums import Cell, GroupTimes, Sum
+    from .requests import By, Route
+    from .sums import Cell, GroupTimes
     from .times import Percentiles
     from .upkeep import CurrentSums
 
@@ -34,11 +34,11 @@ class RequestGroup:
     latency: Percentiles | None = None
     first_output: Percentiles | None = None
 
-    def add(self, cell: Cell, total: Sum) -> None:
-        """Add the requests of a cell."""
-        if cell.route.fallback:
-            self.fallbacks[cell.route.fallback] += total.requests
-        self.sums[cell._replace(span="", route=cell.route.answer)].count(cell.route, total)
+    def add(self, route: Route, answer: Cell, total: Sum) -> None:
+        """Add requests of one route; `answer` is their cell by the model that answered alone."""
+        if route.fallback:
+            self.fallbacks[route.fallback] += total.requests
+        self.sums[answer].count(route, total)
 
     def set_percentiles(self, percentiles: Percentiles | None, *, whole: bool) -> None:
         """Set those of the times to the whole answer, or to the first output."""
@@ -116,32 +116,44 @@ class Selection:
             if by == "day":
                 self._add_days(groups)
             else:
-                for cell, total in (*self._cells, *self.rows.cells.items()):
-                    groups[getattr(cell.route, by) if by else None].add(cell, total)
-                for (key, whole), times in self._times(by or "").items():
+                for route, answer, total in self._cells:
+                    groups[getattr(route, by) if by else None].add(route, answer, total)
+                for (key, whole), times in (self._times(by) if by else self._all_times).items():
                     groups[key].set_percentiles(times.percentiles, whole=whole)
         return [group for group in groups.values() if group.sums]
 
     @cached_property
-    def _cells(self) -> list[tuple[Cell, Sum]]:
-        """The sums of the months and days that are in the period as a whole."""
-        return [*self.current.store.summed.cells(self.spans)]
+    def _cells(self) -> list[tuple[Route, Cell, Sum]]:
+        """The sums over all requests: route, cell by the model that answered alone, and sum."""
+        totals: defaultdict[Cell, Sum] = defaultdict(Sum)
+        kept = self.current.store.summed.cells(self.spans)
+        for cell, total in chain(kept, self.rows.cells.items()):
+            totals[cell._replace(span="")].merge(total)
+        return [
+            (cell.route, cell._replace(route=cell.route.answer), total)
+            for cell, total in totals.items()
+        ]
 
     def _times(self, by: str) -> dict[tuple[str | None, bool], Times]:
         """Return the times by key, and by whether they are those to the whole answer."""
         found: defaultdict[tuple[str | None, bool], Times] = defaultdict(Times)
-        parts = (self.current.store.summed.times(self.spans, by), self._row_times.items())
-        for place, times in chain(*parts):
+        kept = self.current.store.summed.times(self.spans, by)
+        for place, times in chain(kept, self._row_times.items()):
             if place.by == by:
                 found[place.key, place.whole].merge(times)
         if by:
             # Requests without a key are what is left.
-            for (_, whole), times in self._times("").items():
-                for (key, same), others in list(found.items()):
+            for whole in (True, False):
+                rest = found[None, whole]
+                rest.merge(self._all_times[None, whole])
+                for key, same in found:
                     if same == whole and key is not None:
-                        times.merge(others, -1)
-                found[None, whole] = times
+                        rest.merge(found[key, whole], -1)
         return found
+
+    @cached_property
+    def _all_times(self) -> dict[tuple[str | None, bool], Times]:
+        return self._times("")
 
     @cached_property
     def _row_times(self) -> dict[GroupTimes, Times]:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from llm_tiered.costs.prices import Tokens, price_list, same_model, with_version
 from llm_tiered.costs.requests import LoggedTurn, Range, read_other_models, read_turns
-from llm_tiered.log.database import TABLES, as_logged, parse_time
-from llm_tiered.log.database import has_table as log_has_table
+from llm_tiered.log.database import TABLES, as_logged, has_table, parse_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from llm_tiered.costs.money import Comparison
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def facts(
-    log: Path, comparison: Comparison, *, by: By | None, period: Period, now: datetime
-) -> dict[str, Any]:
+    log: Path, comparison: Comparison, bys: Sequence[By | None], *, period: Period, now: datetime
+) -> list[dict[str, Any]]:
     """Return what `SavingsReport.as_dict` has, apart from times, rates and what is in no log."""
     with closing(sqlite3.connect(log)) as database:
-        tables = [table for table in TABLES if log_has_table(database, table)]
+        tables = [table for table in TABLES if has_table(database, table)]
         rows = [row for table in tables for row in read_turns(database, Range(table), period)]
         others: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0, 0])
         for table in tables:
@@ -40,28 +40,35 @@ def facts(
                 for place, number in enumerate(numbers):
                     others[model][place] += number
     turns = [row for row in rows if isinstance(row, LoggedTurn)]
-    groups: defaultdict[str | None, list[LoggedTurn]] = defaultdict(list)
-    for turn in turns:
-        groups[(turn.day or None) if by == "day" else getattr(turn.route, by or "", None)].append(
-            turn
-        )
+    money = {id(turn): costs(turn, comparison) for turn in turns}
     latest = as_logged(now + timedelta(minutes=1))
-    reasons = Counter(turn.route.fallback for turn in turns if turn.route.fallback)
-    return {
-        "total": tally(turns, comparison),
-        "groups": {key: tally(group, comparison) for key, group in groups.items()} if by else {},
-        "fallbacks": dict(reasons),
-        "other_models": {model: list(map(int, numbers)) for model, numbers in others.items()},
-        "unreadable_rows": len(rows) - len(turns),
-        "future_requests": sum(turn.time > latest for turn in turns),
-        "start": min((turn.time for turn in turns), default=None),
-    }
+    start = min((turn.time for turn in turns), default=None)
+    return [
+        {
+            "total": tally(turns, money),
+            "groups": {key: tally(group, money) for key, group in grouped(turns, by).items()},
+            "fallbacks": Counter(turn.route.fallback for turn in turns if turn.route.fallback),
+            "other_models": {model: list(map(int, numbers)) for model, numbers in others.items()},
+            "unreadable_rows": len(rows) - len(turns),
+            "future_requests": sum(turn.time > latest for turn in turns),
+            "start": start and parse_time(start).isoformat(),
+        }
+        for by in bys
+    ]
 
 
-def tally(turns: list[LoggedTurn], comparison: Comparison) -> dict[str, Any]:
-    """Return what `Tally.as_dict` has."""
-    money = [costs(turn, comparison) for turn in turns]
-    spent, in_cloud, saved = zip(*money, strict=True) if money else ((), (), ())
+def grouped(turns: list[LoggedTurn], by: By | None) -> dict[str | None, list[LoggedTurn]]:
+    """Return the requests by key."""
+    groups: defaultdict[str | None, list[LoggedTurn]] = defaultdict(list)
+    for turn in turns if by else ():
+        key = turn.day or None if by == "day" else getattr(turn.route, str(by))
+        groups[key].append(turn)
+    return groups
+
+
+def tally(turns: list[LoggedTurn], money: dict[int, tuple[Any, ...]]) -> dict[str, Any]:
+    """Return what `Tally.as_dict` has; `money` is what each request cost, by its identity."""
+    spent, in_cloud, saved = zip(*(money[id(t)] for t in turns), strict=True) if turns else [()] * 3
     local = sum(turn.route.local and not turn.route.cached for turn in turns)
     cached = sum(turn.route.cached for turn in turns)
     timed = [
@@ -131,8 +138,3 @@ def percentiles(values: list[int]) -> dict[str, float] | None:
         return None
     cuts = quantiles(values * 2 if len(values) == 1 else values, n=20, method="inclusive")
     return {"p50": cuts[9], "p95": cuts[18]}
-
-
-def iso(time: str) -> str:
-    """Return a time of the log as reports write it."""
-    return parse_time(time).isoformat()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import random
+import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
+import time
 from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,210 +21,30 @@ from llm_tiered.costs.periods import ALWAYS, Period
 from llm_tiered.costs.prices import Energy
 from llm_tiered.costs.savings import savings_reports
 from llm_tiered.costs.times import ERROR
+from llm_tiered.log import version
+from llm_tiered.paths import sums_folder
 from tests.costs import row_by_row
-from tests.costs.reports import FLASH
-from tests.make_log import END, MODELS, add, attempt, gemini_response, turn
+from tests.costs.log_changes import Changes
+from tests.make_log import END, add, make_log, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from llm_tiered.costs.requests import By
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+DAY = timedelta(days=1)
 NOW = END
 COMPARISON = Comparison("gemini/gemini-flash-latest", Energy(30, Decimal("0.3")))
 BYS: tuple[By | None, ...] = (None, "day", "tier", "task", "model", "rule", "rollout")
-
-DAMAGE: tuple[dict[str, Any], ...] = (
-    {"response_json": "{"},
-    {"response_json": None},
-    {"datetime_utc": None},
-    {"datetime_utc": "yesterday"},
-    {"datetime_utc": 5},
-    {"datetime_utc": "2026-11-20 10:00:00"},
-    {"datetime_utc": "2026-11-20T23:30:00+05:00"},
-    {"datetime_utc": (NOW + 3 * DAY).isoformat()},
-    {"input_tokens": "many"},
-    {"output_tokens": -1},
-    {"input_tokens": None},
-    {"duration_ms": None},
-    {"token_details": "{"},
-    {"resolved_model": None},
-    {"resolved_model": None, "token_details": '{"cachedContentTokenCount": 3}'},
-    {"resolved_model": "nobody/knows"},
-    {"model": "gpt-4o"},
-    {"model": None, "input_tokens": 1.5},
-)
-
-DETAILS = (
-    None,
-    {"cachedContentTokenCount": 40},
-    {"thoughtsTokenCount": 5},
-    {"oddTokens": 7},
-    {"cachedContentTokenCount": 40, "oddTokens": 0},
-    {"cachedContentTokenCount": 10**9},
-    {"service_tier": "priority", "cachedContentTokenCount": 3},
-)
-
-
-class Changes:
-    """Makes random rows and random changes of a log."""
-
-    def __init__(self, log: Path, seed: int) -> None:
-        self.log = log
-        self.rng = random.Random(seed)
-        self.time = END - 40 * DAY
-
-    def row(self, when: datetime | None = None) -> dict[str, Any]:
-        """Return a turn, damaged now and then, by default the next one."""
-        rng = self.rng
-        if when is None:
-            self.time += timedelta(seconds=rng.expovariate(1 / 9000))
-            when = self.time
-        model = rng.choice([*MODELS.values(), FLASH, "gemini/gemini-2.5-pro"])
-        cached = rng.random() < 0.15
-        row = turn(
-            when,
-            model=model,
-            tier=rng.choice(("small", "medium", "cloud")),
-            task=rng.choice((None, "theory_analysis", "5")),
-            input=0 if cached else rng.choice((50, 900, 32_001, 200_001, 250_000)),
-            output=0 if cached else rng.randrange(400),
-            details=None if cached else rng.choice(DETAILS),
-            ms=int(rng.lognormvariate(7, 1.5)),
-            ttft=rng.choice((None, 5, 300, 4000)),
-            attempts=[attempt("small", "x", rng.choice(("no room", "can't", f"7 {rng.random()}")))]
-            if rng.random() < 0.2
-            else None,
-            cached_from=self.some_id() if cached else None,
-            response=gemini_response("gemini-2.5-flash") if rng.random() < 0.3 else None,
-        )
-        if rng.random() < 0.1:
-            record = json.loads(row["response_json"])
-            record["tiered"] |= {
-                "rules": ["easy", "rule 2"][: rng.randrange(3)],
-                "rollout": {"name": "medium", "share": 0.5, "included": rng.random() < 0.5},
-            }
-            row["response_json"] = json.dumps(record)
-        return row | (rng.choice(DAMAGE) if rng.random() < 0.1 else {})
-
-    def some_id(self) -> str:
-        """Return the id of some turn in the log, or of none."""
-        with closing(sqlite3.connect(self.log)) as database:
-            query = "select id from turns order by abs(random() % 1000 + rowid * ?) limit 1"
-            row = database.execute(query, (self.rng.randrange(1000),)).fetchone()
-        return row[0] if row else "gone"
-
-    def log_turns(self) -> None:
-        """Log turns as llm does: each in a transaction."""
-        for _ in range(self.rng.randrange(1, 12)):
-            add(self.log, [self.row()])
-
-    def log_again(self) -> None:
-        """Log a turn again, which replaces its row by a new one."""
-        row = self.row() | {"id": self.some_id()}
-        self.change("delete from turns where id = :id", row, keep=True)
-        add(self.log, [row])
-
-    def replace(self) -> None:
-        """The same in one transaction."""
-        row = self.row() | {"id": self.some_id()}
-        names = ", ".join(row)
-        places = ", ".join(f":{name}" for name in row)
-        self.change(f"insert or replace into turns ({names}) values ({places})", row)
-
-    def import_turns(self) -> None:
-        """Add many older turns in one transaction, some to the table of an older llm."""
-        times = [END - self.rng.random() * 60 * DAY for _ in range(self.rng.randrange(1, 30))]
-        table = self.rng.choice(("turns", "turns", "responses"))
-        add(self.log, [self.row(when) for when in times], table=table)
-
-    def delete(self) -> None:
-        """Delete some turns: single ones, the latest, or most of them."""
-        rng = self.rng
-        where = rng.choice(
-            (
-                f"rowid % {rng.randrange(3, 30)} = 0",
-                f"rowid > (select max(rowid) from turns) - {rng.randrange(1, 40)}",
-                f"datetime_utc < '{(END - rng.random() * 40 * DAY).isoformat()}'",
-            )
-        )
-        self.change(f"delete from turns where {where}")
-
-    def update(self) -> None:
-        """Change a column of some turns."""
-        rng = self.rng
-        what = rng.choice(
-            (
-                "input_tokens = input_tokens + 1",
-                "duration_ms = 77",
-                "token_details = '{\"cachedContentTokenCount\": 1}'",
-                "response_json = replace(response_json, 'medium', 'larger')",
-                "datetime_utc = '2026-11-01T00:00:00'",
-                "model = 'gpt-4o'",
-                "resolved_model = 'mlx/other'",
-            )
-        )
-        self.change(f"update turns set {what} where rowid % {rng.randrange(2, 60)} = 1")
-
-    def update_and_log(self) -> None:
-        """Change a turn in the transaction that adds another one: no count tells."""
-        row = self.row()
-        names = ", ".join(row)
-        places = ", ".join(f":{name}" for name in row)
-        with closing(sqlite3.connect(self.log)) as database, database:
-            database.execute("update turns set output_tokens = 9 where rowid % 7 = 3")
-            database.execute(f"insert into turns ({names}) values ({places})", row)
-
-    def rewrite(self) -> None:
-        """Rewrite the file, which may change rowids."""
-        with closing(sqlite3.connect(self.log)) as database:
-            database.execute("vacuum")
-
-    def other_tables(self) -> None:
-        """Write to another table of the log."""
-        self.change("insert into fragments (hash, content) values (hex(randomblob(8)), 'x')")
-
-    def change(self, statement: str, values: Any = (), *, keep: bool = False) -> None:
-        """Run a statement in a transaction of its own."""
-        if keep:
-            values = {"id": values["id"]}
-        with closing(sqlite3.connect(self.log)) as database, database:
-            database.execute(statement, values)
-
-    def any(self) -> Callable[[], None]:
-        """Return some change."""
-        return self.rng.choice(
-            (
-                *(self.log_turns,) * 4,
-                self.log_again,
-                self.replace,
-                self.import_turns,
-                self.delete,
-                self.update,
-                self.update_and_log,
-                self.rewrite,
-                self.other_tables,
-            )
-        )
-
-    def period(self) -> Period:
-        """Return some period."""
-        rng = self.rng
-        some, other = sorted(END - rng.random() * 50 * DAY for _ in range(2))
-        return rng.choice((ALWAYS, Period(some), Period(None, other), Period(some, other)))
 
 
 def differences(log: Path, period: Period = ALWAYS, now: datetime = NOW) -> list[Any]:
     """Return what in the reports on a log differs from the reports row by row."""
     wrong: list[Any] = []
     reports = savings_reports(log, COMPARISON, BYS, period=period, now=now)
-    for by, report in zip(BYS, reports, strict=True):
-        facts, right = (
-            report.as_dict(),
-            row_by_row.facts(log, COMPARISON, by=by, period=period, now=now),
-        )
+    rights = row_by_row.facts(log, COMPARISON, BYS, period=period, now=now)
+    for by, report, right in zip(BYS, reports, rights, strict=True):
+        facts = report.as_dict()
         mine = {
             "total": facts["total"],
             "groups": {group.pop("key"): group for group in facts["groups"]},
@@ -231,7 +54,7 @@ def differences(log: Path, period: Period = ALWAYS, now: datetime = NOW) -> list
             "future_requests": facts["future_requests"],
         }
         first = right.pop("start")
-        if period.since is None and facts["period"]["start"] != (first and row_by_row.iso(first)):
+        if period.since is None and facts["period"]["start"] != first:
             wrong.append((by, "start", facts["period"]["start"], first))
         compare(mine, right, (by,), wrong)
     return wrong
@@ -271,15 +94,210 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_logs(log: Path) -> None:
     """After any changes of a log, every report has the sums over its rows."""
     wrong = []
-    for seed in range(6):
+    for seed in range(3):
         changes = Changes(log, seed)
-        changes.change("delete from turns")
-        changes.change("delete from responses")
+        changes.run("delete from turns")
+        changes.run("delete from responses")
         add(log, [changes.row() for _ in range(60)])
-        for _ in range(10):
+        for _ in range(5):
             made = [changes.any() for _ in range(changes.rng.randrange(1, 4))]
             for change in made:
                 change()
             if found := differences(log, changes.period()):
                 wrong.append((seed, [change.__name__ for change in made], found[:3]))
     assert wrong == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_changes_of_a_large_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Almost without routine comparisons, changes other than added turns are noticed at once."""
+    monkeypatch.setattr(upkeep, "ROUTINE", 1)
+    wrong = []
+    changes = Changes(log, 7)
+    add(log, [changes.row() for _ in range(60)])
+    for _ in range(2):
+        for change in changes.kinds:
+            if change != changes.update_and_log:
+                change()
+                if found := differences(log):
+                    wrong.append((change.__name__, found[:3]))
+    assert wrong == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_added_turns_alone_are_read(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After new turns, blocks that were added up are not read again, apart from the routine."""
+    monkeypatch.setattr(upkeep, "ROUTINE", 6)
+    changes = Changes(log, 3)
+    add(log, [changes.row() for _ in range(60)])
+    assert differences(log) == []
+    compared: list[Any] = []
+    digest = upkeep._digest
+
+    def counted(*rows: Any) -> bytes:
+        compared.append(rows)
+        return digest(*rows)
+
+    monkeypatch.setattr(upkeep, "_digest", counted)
+    add(log, [changes.row()])
+    assert differences(log) == []
+    assert 1 <= len(compared) <= 3
+    compared.clear()
+    assert differences(log) == []
+    assert compared == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_hidden_change_is_noticed_in_time(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes old turns while it adds as many as it has transactions is found by routine."""
+    monkeypatch.setattr(upkeep, "ROUTINE", 12)
+    changes = Changes(log, 4)
+    add(log, [changes.row() for _ in range(60)])
+    assert differences(log) == []
+    changes.update_and_log()
+    for _ in range(8):
+        savings_reports(log, COMPARISON, BYS, now=NOW)
+        add(log, [changes.row()])
+    assert differences(log) == []
+
+
+def zone(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
+    """Set the time zone."""
+    if name:
+        monkeypatch.setenv("TZ", name)
+    else:
+        monkeypatch.delenv("TZ")
+    time.tzset()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_time_zones(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days are those of the time zone of now, also where other sums were kept in between."""
+    changes = Changes(log, 5)
+    add(log, [changes.row() for _ in range(60)])
+    try:
+        for name in ("Pacific/Auckland", "America/St_Johns", "Pacific/Auckland"):
+            zone(monkeypatch, name)
+            assert differences(log) == []
+            assert differences(log, Period(END - 30 * DAY, END - 10 * DAY)) == []
+    finally:
+        zone(monkeypatch, None)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_sums_that_can_not_be_used(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damaged sums, those of another version, and those of another log at its place, are made anew.
+
+    Where nothing can be written, they are made for once.
+    """
+    changes = Changes(log, 6)
+    add(log, [changes.row() for _ in range(60)])
+    assert differences(log) == []
+    [file] = sums_folder().glob("*.db")
+    file.write_bytes(b"not a database" * 100)
+    assert differences(log) == []
+    damaged = bytearray(file.read_bytes())
+    damaged[5000:9000] = bytes(4000)
+    file.write_bytes(damaged)
+    assert differences(log) == []
+    monkeypatch.setattr(upkeep, "VERSION", 99)
+    assert differences(log) == []
+    other = log.with_name("other.db")
+    make_log(other, 50)
+    other.replace(log)
+    assert differences(log) == []
+    shutil.rmtree(sums_folder())
+    sums_folder().write_text("a file where the folder should be")
+    assert differences(log) == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_write_ahead_log(log: Path) -> None:
+    """A log in write-ahead mode counts no transactions, so all blocks are compared."""
+    changes = Changes(log, 8)
+    add(log, [changes.row() for _ in range(60)])
+    with closing(sqlite3.connect(log)) as writer:
+        writer.execute("pragma journal_mode = wal")
+        assert differences(log) == []
+        changes.log_turns()
+        assert differences(log) == []
+        changes.update()
+        assert differences(log) == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_an_interrupted_start(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was added up before the process ended is not added up again."""
+    changes = Changes(log, 9)
+    add(log, [changes.row() for _ in range(100)])
+    read: list[Any] = []
+    read_block = upkeep._read_block
+
+    def interrupted(*rows: Any) -> Any:
+        read.append(rows)
+        if len(read) == 7:
+            raise KeyboardInterrupt
+        return read_block(*rows)
+
+    monkeypatch.setattr(upkeep, "_read_block", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        differences(log)
+    assert differences(log) == []
+    # The chunk that was interrupted has four blocks, of which two had been read.
+    assert len(read) <= 100 // 12 + 10
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_two_at_once(log: Path) -> None:
+    """Several at once bring the same sums up to date while the log is written."""
+    changes = Changes(log, 10)
+    add(log, [changes.row() for _ in range(150)])
+    failed: list[BaseException] = []
+
+    def report() -> None:
+        try:
+            for _ in range(3):
+                savings_reports(log, COMPARISON, (None, "day"), now=NOW)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=report) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        add(log, [changes.row()])
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert differences(log) == []
+
+
+def test_nothing_that_was_said_is_kept(log: Path) -> None:
+    """The sums have neither prompts nor answers nor options, and only their owner may read them."""
+    secret = "the secret word"
+    rows = [turn(END - DAY) for _ in range(400)]
+    for row in rows:
+        row["options_json"] = f'{{"system": "{secret}"}}'
+        row["response_json"] = row["response_json"].replace("null}", f'"{secret}"}}')
+    add(log, rows)
+    savings_reports(log, COMPARISON, BYS, now=NOW)
+    [file] = sums_folder().glob("*.db")
+    assert secret.encode() not in file.read_bytes()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_reading_the_header_keeps_locks(log: Path) -> None:
+    """The count of transactions is read without giving up the locks of this process."""
+    with closing(sqlite3.connect(log, isolation_level=None)) as writer:
+        writer.execute("begin exclusive")
+        version._header(log, log.stat())
+        code = (
+            "import sqlite3, sys\n"
+            "try: sqlite3.connect(sys.argv[1], timeout=0).execute('select * from turns')\n"
+            "except sqlite3.OperationalError as error: print(error)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(log)], capture_output=True, text=True, check=True
+        )
+        writer.execute("rollback")
+    assert done.stdout == "database is locked\n"
