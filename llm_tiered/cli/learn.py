@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from ..estimator.learning import ENOUGH, FEWEST, learn
 from ..estimator.model import shipped
 from ..log import answers, feedback
 from ..log.database import reading
+from ..log.signals import Signal, signals
 from ..paths import learned_path, log_path
 from .output import echo_json, echo_table, json_option
 
@@ -37,8 +38,13 @@ KINDS = {
     "not good": "marked down",
     "escalated": "found too weak by a check",
     "passed": "passed by a check",
+    "asked again": "asked again",
+    "regenerated": "regenerated",
+    "moved up": "followed by a request for a higher tier",
     "evaluated": "evaluated",
 }
+
+SIGNALS = frozenset(get_args(Signal))
 
 
 @click.command("learn")
@@ -50,25 +56,35 @@ KINDS = {
     multiple=True,
     help="Suite of `llm tiered eval`, to learn from its results too",
 )
+@click.option(
+    "--no-signals",
+    is_flag=True,
+    help="Only learn from marks, checks and evaluations, not from questions that you asked again",
+)
 @click.option("--dry-run", is_flag=True, help="Only show what would change")
 @click.option("--undo", is_flag=True, help="Go back to the previous estimate")
 @json_option
-def command(suites: tuple[Path, ...], dry_run: bool, undo: bool, json_: bool) -> None:
+def command(
+    suites: tuple[Path, ...], no_signals: bool, dry_run: bool, undo: bool, json_: bool
+) -> None:
     """Fit the estimate of complexity to your own prompts.
 
     This learns from your marks (llm tiered feedback) and from checked answers (-o escalate 1) of
-    all tiers below the highest. The new estimate stays near the one that comes with the package,
-    and is used only if it is better on prompts that it was not fitted to. No prompt is copied
-    anywhere.
+    all tiers below the highest. What you did after an answer counts a little, too: that you asked
+    the same again, had the answer regenerated or named a higher tier. The new estimate stays near
+    the one that comes with the package, and is used only if it is better on prompts that it was not
+    fitted to. No prompt is copied anywhere.
     """
     if undo:
-        if dry_run or suites:
-            raise click.UsageError("--undo can't be combined with --eval or --dry-run")
+        if dry_run or suites or no_signals:
+            raise click.UsageError(
+                "--undo can't be combined with --eval, --no-signals or --dry-run"
+            )
         _undo(json_=json_)
         return
     settings = load_settings()
     logged = _read()
-    examples = _examples(settings, logged, suites)
+    examples = _examples(settings, logged, suites, use_signals=not no_signals)
     result = learn(examples.examples, shipped())
     change = None
     if result.coefficients:
@@ -122,12 +138,18 @@ def _read() -> list[LoggedAnswer]:
 
 
 def _examples(
-    settings: Settings, logged: Sequence[LoggedAnswer], suites: tuple[Path, ...]
+    settings: Settings,
+    logged: Sequence[LoggedAnswer],
+    suites: tuple[Path, ...],
+    *,
+    use_signals: bool,
 ) -> Examples:
     examples = Examples({tier.name: tier.complexity.high for tier in settings.tiers[:-1]})
     marks = feedback.marks()
+    places = {tier.name: place for place, tier in enumerate(settings.tiers)}
+    reactions = signals(logged, places) if use_signals else {}
     for answer in logged:
-        examples.add_answer(answer, marks.get(answer.id))
+        examples.add_answer(answer, marks.get(answer.id), reactions.get(answer.id))
     for suite in suites:
         examples.add_evaluation(suite)
     return examples
@@ -180,6 +202,8 @@ def _echo(result: LearningResult, examples: Examples, change: Changes | None) ->
             f"{examples.counts['last tier']:,} can't be used: they come from the highest tier, "
             "the embedded model, or a tier that no longer exists"
         )
+    if not SIGNALS.isdisjoint(examples.counts):
+        click.echo("(--no-signals leaves out what you asked again or sent to a higher tier)")
     if result.thin:
         click.echo(f"{result.thin:,} prompts are too short, or in a language that is not supported")
     if result.log_loss is None or result.auc is None or change is None:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from ..log.answers import LoggedAnswer, LoggedPrompt
     from ..log.feedback import Mark
+    from ..log.signals import Signal
 
-CHECK_FAILED, CHECK_PASSED = 0.5, 0.25
-"""Weights of examples from automatic checks. A check knows less than the user, and least about an
-answer that passed."""
+CHECK_FAILED, CHECK_PASSED, SIGNAL = 0.5, 0.25, 0.25
+"""Weights of examples from automatic checks, and from what the user did after an answer. A check
+knows less than the user, and least about an answer that passed; a question may be asked again for
+other reasons."""
 
 
 class Examples:
@@ -38,8 +40,13 @@ class Examples:
         self._highest = highest
         self._groups: dict[str, str] = {}
 
-    def add_answer(self, answer: LoggedAnswer, mark: Mark | None) -> None:
-        """Add what is known about an answer: the user's mark, otherwise the result of a check."""
+    def add_answer(
+        self, answer: LoggedAnswer, mark: Mark | None, signal: Signal | None = None
+    ) -> None:
+        """Add what is known about an answer.
+
+        That is the user's mark, otherwise what the user did, otherwise the result of a check.
+        """
         for attempt in answer.attempts:
             reason = attempt.reason or ""
             if attempt.outcome == "failed" and reason.startswith(ESCALATED):
@@ -48,6 +55,8 @@ class Examples:
                 kind = "good" if mark.verdict == "up" else "not good"
                 failed = float(mark.verdict == "down")
                 self._add_attempt(answer, attempt.tier, failed, 1.0, kind)
+            elif attempt.outcome == "ok" and signal and attempt.tier in self._highest:
+                self._add_attempt(answer, attempt.tier, 1.0, SIGNAL, signal)
             elif attempt.outcome == "ok" and answer.checked and not reason:
                 self._add_attempt(answer, attempt.tier, 0.0, CHECK_PASSED, "passed")
 

@@ -29,7 +29,8 @@ class LoggedPrompt:
     """The prompt of a turn: the text of the user's last message, and what came with it.
 
     `characters` is the length of the whole conversation, system prompt included. `attachments`
-    and `tools` are numbers, `schema` is whether there was one.
+    and `tools` are numbers, `schema` is whether there was one. `in_tool_loop` is whether results of
+    tools came after the user's last message.
     """
 
     text: str
@@ -37,13 +38,16 @@ class LoggedPrompt:
     attachments: int
     tools: int
     schema: bool
+    in_tool_loop: bool = False
 
 
 @dataclass(frozen=True)
 class LoggedAnswer:
     """An answer of `tiered`. `tier` is the one that gave it, or None if the log does not say.
 
-    `checked` is whether a local answer was checked before it was shown.
+    `checked` is whether a local answer was checked before it was shown, `cached` whether it is from
+    the cache. `source` is what decided the tier, `asked` the hash of the conversation up to
+    the answer.
     """
 
     id: str
@@ -54,6 +58,9 @@ class LoggedAnswer:
     attempts: tuple[Attempt, ...]
     checked: bool
     prompt: LoggedPrompt
+    source: str | None = None
+    asked: str | None = None
+    cached: bool = False
 
 
 def latest(database: sqlite3.Connection, number: int) -> Iterator[LoggedAnswer]:
@@ -125,6 +132,9 @@ def _read(
             attempts=record.attempts,
             checked=bool(escalates) and not record.cached_from,
             prompt=prompt,
+            source=record.source,
+            asked=last_message,
+            cached=record.cached_from is not None,
         )
 
 
@@ -148,4 +158,5 @@ def _prompt(
                 characters += len(text)
                 if hash_ == last_of_user:
                     texts.append(text)
-    return LoggedPrompt("\n".join(texts), characters, attachments, tools, schema)
+    in_tool_loop = bool(messages) and messages[-1].role == "tool"
+    return LoggedPrompt("\n".join(texts), characters, attachments, tools, schema, in_tool_loop)

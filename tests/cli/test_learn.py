@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,6 +152,21 @@ def test_escalations(log: Path) -> None:
     facts = run_json("learn")
     assert (facts["answers"]["escalated"], facts["answers"]["passed"]) == (20, 20)
     assert facts["verdict"] == "better"
+
+
+def test_signals(log: Path) -> None:
+    """Questions that were asked again are weak marks; the output says so, and --no-signals."""
+    for number in range(8):
+        first = log_answer(log, f"Who wrote the play {number}?")
+        log_answer(log, f"Who wrote the play {number}?")
+        with closing(sqlite3.connect(log)) as database, database:
+            earlier = "datetime(datetime_utc, '-20 seconds')"
+            database.execute(f"update turns set datetime_utc = {earlier} where id = ?", [first])
+    output = run("learn").stdout
+    assert "8 answers to learn from: 8 asked again" in output
+    assert "--no-signals leaves" in output
+    assert "0 answers to learn from" in run("learn", "--no-signals").stdout
+    assert run_json("learn")["answers"]["asked_again"] == 8
 
 
 def test_cloud_answers(log: Path) -> None:

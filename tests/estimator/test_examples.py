@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.errors import RequestError
-from llm_tiered.estimator.examples import CHECK_FAILED, CHECK_PASSED, Examples
+from llm_tiered.estimator.examples import CHECK_FAILED, CHECK_PASSED, SIGNAL, Examples
 from llm_tiered.estimator.features import measure
 from llm_tiered.log.answers import LoggedAnswer, LoggedPrompt
 from llm_tiered.log.feedback import Mark, Verdict
@@ -98,6 +98,26 @@ def test_mark_before_check() -> None:
     """The user's mark replaces the result of the check."""
     [example] = examples_of(LoggedAnswer(**(vars(plain()) | {"checked": True})), "down")
     assert (example.failed, example.weight) == (1.0, 1.0)
+
+
+def test_signal() -> None:
+    """What the user did replaces the result of a check, but not a mark, and has little weight."""
+    checked = LoggedAnswer(**(vars(plain()) | {"checked": True}))
+    for mark, failed, weight in (
+        (None, 1.0, SIGNAL),
+        (Mark("01a", "up", None, ""), 0.0, 1.0),
+    ):
+        examples = Examples({"small": 4, "medium": 7})
+        examples.add_answer(checked, mark, "asked again")
+        [example] = examples.examples
+        assert (example.failed, example.weight) == (failed, weight)
+
+
+def test_signal_about_the_last_tier() -> None:
+    """What the user did after an answer of the last tier teaches nothing, and is not counted."""
+    examples = Examples({"small": 4})
+    examples.add_answer(answer(("cloud", None), schema=False), None, "asked again")
+    assert (examples.examples, examples.counts) == ([], {})
 
 
 def test_weak_after_all() -> None:

@@ -94,7 +94,9 @@ def test_after_a_tool(log: Path) -> None:
     ]
     result = llm.ToolResult(name="now", output="Noon.", tool_call_id=call.tool_call_id)
     log_answer(log, None, messages=messages, tool_results=[result])
-    assert prompt_of(log) == LoggedPrompt("What time is it?", 16 + 5, 0, 0, schema=False)
+    assert prompt_of(log) == LoggedPrompt(
+        "What time is it?", 16 + 5, 0, 0, schema=False, in_tool_loop=True
+    )
 
 
 def test_fragments(log: Path) -> None:
