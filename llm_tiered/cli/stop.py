@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ..errors import TieredError
 from .output import echo_note
 from .ps import PATIENCE
 from .serve import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @click.command("stop")
@@ -20,22 +25,27 @@ def command(now: bool) -> None:
     """
     from ..server import instances
 
+    def on_wait() -> None:
+        echo_note(
+            "waiting until it ends" if now else "waiting for running answers; --now ends them"
+        )
+
     servers = instances.running()
     in_background = [server for server in servers if server.kind != "terminal"]
     # The servers first: they would start a new engine.
     for server in in_background:
-        if instances.end(server, now=now):
+        if instances.end(server, now=now, on_wait=on_wait):
             click.echo(f"stopped: the server at {describe(server)}")
         else:
             click.echo(f"killed: the server at {describe(server)}, which did not end")
-    if not (_stop_engine(now=now) or servers):
+    if not (_stop_engine(now, on_wait) or servers):
         echo_note("nothing runs in the background")
     for server in servers:
         if server.kind == "terminal":
             echo_note(f"a server in a terminal goes on: {describe(server)}; Ctrl-C ends it")
 
 
-def _stop_engine(*, now: bool) -> bool:
+def _stop_engine(now: bool, on_wait: Callable[[], None]) -> bool:
     """End the engine, and return whether there is one."""
     from ..mlx.process import client
     from ..mlx.process.lease import has_engines
@@ -56,7 +66,7 @@ def _stop_engine(*, now: bool) -> bool:
     if engine is None:
         return False
     pid = engine.status.get("pid")
-    if client.end(engine, now=now):
+    if client.end(engine, now=now, on_wait=on_wait):
         click.echo(f"stopped: the engine (process {pid})")
     else:
         click.echo(f"killed: the engine (process {pid}), which did not end")

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 from ..paths import servers_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Seconds that a server has to end, with its answers and without them. It gives the answers 30 s.
 ANSWERS_END = 45.0
 SOON = 5.0
+
+# Seconds after which people would like to know what they wait for.
+A_WHILE = 1.0
 
 Kind: TypeAlias = Literal["terminal", "background", "service"]
 
@@ -84,13 +87,16 @@ def is_running(instance: Instance) -> bool:
     return _read(_file_of(instance)) == instance
 
 
-def end(instance: Instance, *, now: bool) -> bool:
+def end(instance: Instance, *, now: bool, on_wait: Callable[[], object]) -> bool:
     """Ask a server to end and wait for that; return whether it did, and did not have to be killed.
 
-    Its answers are ended too if it has to end `now`.
+    Its answers are ended too if it has to end `now`. `on_wait` is called if that takes a while.
     """
     for each in (signal.SIGTERM, signal.SIGINT) if now else (signal.SIGTERM,):
         _send(instance, each)
+    if _ends(instance, A_WHILE):
+        return True
+    on_wait()
     if _ends(instance, SOON if now else ANSWERS_END):
         return True
     _send(instance, signal.SIGKILL)

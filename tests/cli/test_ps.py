@@ -16,6 +16,7 @@ from llm_tiered.server.instances import Instance, announced
 from tests.cli.commands import refused, run, run_json
 from tests.cli.engines import NOW, status
 from tests.mlx.engine.client import make_request
+from tests.mlx.process.engines import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,7 +110,7 @@ def engine(tiny: Path, user_path: Path) -> Iterator[Callable[..., RunningEngine]
 
     yield started
     if left := client.running():
-        client.end(left, now=True)
+        end(left)
     # One that was killed leaves its socket behind.
     for place in places():
         place.socket.unlink(missing_ok=True)
@@ -142,9 +143,12 @@ def test_an_engine_that_does_not_end(
     engine: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that hangs while it ends is killed after a while."""
+    monkeypatch.setattr(client, "A_WHILE", 0.1)
     monkeypatch.setattr(client, "ENDS_WITHIN", 0.1)
     started = engine()
-    monkeypatch.setattr(client, "look", lambda _: started)
     pid = started.status["pid"]
     os.kill(pid, signal.SIGSTOP)
-    assert run("stop").stdout == f"killed: the engine (process {pid}), which did not end\n"
+    with monkeypatch.context() as patch:
+        # It had answered just before.
+        patch.setattr(client, "look", lambda _: started)
+        assert run("stop").stdout == f"killed: the engine (process {pid}), which did not end\n"

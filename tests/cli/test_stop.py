@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from llm_tiered.server import instances
 from llm_tiered.server.instances import Instance, announced
 from tests.cli.commands import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = "http://127.0.0.1:1/v1"
 
@@ -16,8 +21,9 @@ def ended(user_path: object, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int,
     """The ports of the servers that were asked to end, and whether at once. The last one hangs."""
     asked: list[tuple[int, bool]] = []
 
-    def end(server: Instance, *, now: bool) -> bool:
+    def end(server: Instance, *, now: bool, on_wait: Callable[[], None]) -> bool:
         asked.append((server.port, now))
+        on_wait()
         return server.port != 3
 
     monkeypatch.setattr(instances, "end", end)
@@ -46,6 +52,8 @@ def test_background_and_service(now: bool, ended: list[tuple[int, bool]]) -> Non
         announced(Instance(HERE, "127.0.0.1", 3, kind="service", pid=3, started=3.0)),
     ):
         result = run("stop", *["--now"] * now)
+    wait = "waiting until it ends" if now else "waiting for running answers; --now ends them"
+    assert result.stderr.splitlines() == [wait, wait]
     stopped, killed = result.stdout.splitlines()
     assert stopped.startswith(f"stopped: the server at {HERE} since ")
     assert killed.startswith("killed: the server at ")

@@ -86,6 +86,11 @@ def test_folder_that_cannot_be_made(user_path: Path) -> None:
         assert running() == []
 
 
+def forbidden() -> None:
+    """Nobody waits."""
+    raise AssertionError
+
+
 class Process:
     """A server that runs, and what it does when it gets a signal."""
 
@@ -114,29 +119,32 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], Process]:
 
     monkeypatch.setattr(instances, "ANSWERS_END", 0.01)
     monkeypatch.setattr(instances, "SOON", 0.01)
+    monkeypatch.setattr(instances, "A_WHILE", 0.01)
     return started
 
 
 def test_end(process: Callable[[int | None], Process]) -> None:
     """A server is asked once, so that its answers can end."""
     server = process(signal.SIGTERM)
-    assert end(SERVER, now=False)
+    assert end(SERVER, now=False, on_wait=forbidden)
     assert server.signals == [signal.SIGTERM]
-    assert end(SERVER, now=False)
+    assert end(SERVER, now=False, on_wait=forbidden)
     assert server.signals == [signal.SIGTERM]
 
 
 def test_end_now(process: Callable[[int | None], Process]) -> None:
     """A second signal ends the answers, too."""
     server = process(signal.SIGINT)
-    assert end(SERVER, now=True)
+    assert end(SERVER, now=True, on_wait=forbidden)
     assert server.signals == [signal.SIGTERM, signal.SIGINT]
 
 
 @pytest.mark.parametrize("now", [True, False])
 def test_a_server_that_hangs(process: Callable[[int | None], Process], now: bool) -> None:
-    """A server that does not end is killed, and that is told."""
+    """A server that does not end is killed, and that is told, as is the wait before."""
     server = process(None)
-    assert not end(SERVER, now=now)
+    waits: list[None] = []
+    assert not end(SERVER, now=now, on_wait=lambda: waits.append(None))
+    assert waits == [None]
     assert server.signals[-1] == signal.SIGKILL
     assert running() == []

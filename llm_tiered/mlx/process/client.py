@@ -20,7 +20,7 @@ from .identity import identity
 from .place import places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..engine.job import Emit
     from ..engine.requests import CancelToken, GenerationRequest
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # Seconds for an engine to end, of which its answers may take ten.
 ENDS_WITHIN = 20.0
+
+# Seconds after which people would like to know what they wait for.
+A_WHILE = 1.0
 
 _INTERVAL = 0.05
 
@@ -101,10 +104,11 @@ def leave(engine: RunningEngine, *, now: bool = False) -> bool:
     return False
 
 
-def end(engine: RunningEngine, *, now: bool) -> bool:
+def end(engine: RunningEngine, *, now: bool, on_wait: Callable[[], object]) -> bool:
     """End the engine, and return whether it ended well, and did not have to be killed.
 
-    The answers it is giving may end first, within a bound, unless it has to end `now`.
+    The answers it is giving may end first, within a bound, unless it has to end `now`. `on_wait` is
+    called if that takes a while.
     """
     connection = EngineConnection(engine.place)
     with suppress(OSError), closing(connection):
@@ -113,13 +117,22 @@ def end(engine: RunningEngine, *, now: bool) -> bool:
         leave(engine, now=True)
     else:
         connection.send_signal(signal.SIGTERM)
-    ends = time.monotonic() + ENDS_WITHIN
-    while time.monotonic() < ends:
-        if not _lives(engine):
-            return True
-        time.sleep(_INTERVAL)
+    if _ends(engine, A_WHILE):
+        return True
+    on_wait()
+    if _ends(engine, ENDS_WITHIN):
+        return True
     connection.kill()
     return False
+
+
+def _ends(engine: RunningEngine, within: float) -> bool:
+    ends = time.monotonic() + within
+    while _lives(engine):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(_INTERVAL)
+    return True
 
 
 def _lives(engine: RunningEngine) -> bool:
