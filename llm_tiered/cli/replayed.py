@@ -9,12 +9,13 @@ import click
 
 from ..log import answers
 from ..log.database import parse_time
+from ..log.replay_words import good, move_name, notes, settings_name
 from ..wording import counted, dollars, line, percent
 from .output import echo_table
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     Facts = Mapping[str, Any]
 
@@ -38,16 +39,9 @@ def echo_report(facts: Facts, database: sqlite3.Connection) -> None:
         echo_table(rows, ["moves", "requests", "cost", "then", "good", "then"])
         click.echo()
         _echo_examples(facts, database)
-    if notes := list(_notes(facts)):
+    if lines := list(notes(facts)):
         click.echo()
-        click.echo("\n".join(notes))
-
-
-def move_name(move: Facts) -> str:
-    """Return the tiers of a move; if the tier stays, its models."""
-    if move["from"] != move["to"]:
-        return f"{move['from']} → {move['to']}"
-    return f"{move['from']}: {move['from_model']} → {move['to_model']}"
+        click.echo("\n".join(lines))
 
 
 def _heading(facts: Facts) -> str:
@@ -58,13 +52,8 @@ def _heading(facts: Facts) -> str:
     first, last = (_day(period[name]) for name in ("first", "last"))
     return (
         f"{counted(facts['requests'], 'request')} to tiered, {first} to {last}, "
-        f"with {_settings(facts['settings'])}"
+        f"with {settings_name(facts['settings'])}"
     )
-
-
-def _settings(settings: Facts) -> str:
-    changes = [f"--set {change}" for change in settings["changes"]]
-    return " ".join(filter(None, [settings["config"], *changes])) or "your present settings"
 
 
 def _day(when: str) -> str:
@@ -102,7 +91,7 @@ def _move(move: Facts) -> list[str]:
     return [
         f"{move['requests']:,}",
         *(_cost(move["cost"][side]) for side in ("before", "after")),
-        *(_good(quality[side]) for side in ("before", "after")),
+        *(good(quality[side]) for side in ("before", "after")),
     ]
 
 
@@ -110,13 +99,6 @@ def _cost(cost: Facts) -> str:
     known = None if cost["dollars"] is None else Decimal(cost["dollars"])
     missing = cost["uncounted_requests"] + cost["unpriced_requests"]
     return dollars(known) + ("*" if missing and known is not None else "")
-
-
-def _good(known: Facts) -> str:
-    if not known["known"]:
-        return "not known"
-    low, high = (known["interval"][side] for side in ("low", "high"))
-    return f"{known['mean']:.1%} of {known['known']:,} ({low:.1%} to {high:.1%})"
 
 
 def _echo_examples(facts: Facts, database: sqlite3.Connection) -> None:
@@ -131,50 +113,3 @@ def _echo_examples(facts: Facts, database: sqlite3.Connection) -> None:
             prompt = f'"{start}"' if start else ""
             rows.append([move_name(move), example["id"], prompt, line(example["reason"], 100)])
     echo_table(rows, ["for example", "", "", "because"])
-
-
-def _notes(facts: Facts) -> Iterator[str]:
-    yield from _cost_notes(facts["cost"])
-    yield from quality_notes(facts["quality"])
-    settings = facts["settings"]
-    if settings["environment"]:
-        yield f"the environment applies, too: {', '.join(settings['environment'])}"
-    if settings["not_played"]:
-        names = ", ".join(settings["not_played"])
-        yield f"not replayed, because it has no influence on the decision: {names}"
-    for left_out in facts["not_replayed"]:
-        yield f"not replayed: {counted(left_out['requests'], 'request')}: {left_out['reason']}"
-
-
-def _cost_notes(cost: Facts) -> Iterator[str]:
-    for side, name in (("before", "cost"), ("after", "cost then")):
-        each = cost[side]
-        if each["uncounted_requests"]:
-            interval = each["interval"]
-            amounts = [dollars(Decimal(str(interval[end]))) for end in interval or ()]
-            between = f"; {' to '.join(amounts)} if they are like the others" if amounts else ""
-            yield (
-                f"* {name}: the tokens of {counted(each['uncounted_requests'], 'request')} are "
-                f"unknown{between}"
-            )
-        if each["unpriced_requests"]:
-            yield (
-                f"* {name}: the price of {counted(each['unpriced_requests'], 'request')} is unknown"
-            )
-
-
-def quality_notes(quality: Facts) -> Iterator[str]:
-    """Yield what else is known of the requests that move, in sentences."""
-    if quality["answered_before"]:
-        number = counted(quality["answered_before"], "prompt")
-        yield f"the models that they move to have answered {number} of these before"
-    difference = quality["difference"]
-    if difference is None:
-        return
-    interval = difference["interval"]
-    between = f" ({interval['low']:+.0%} to {interval['high']:+.0%})" if interval else ""
-    verdicts = {"as good": "as good", "worse": "worse", "too few": "too few to tell"}
-    yield (
-        f"where the quality of both is known ({counted(difference['rows'], 'request')}): "
-        f"{difference['mean']:+.0%}{between}, {verdicts[difference['verdict']]}"
-    )

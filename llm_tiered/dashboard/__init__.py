@@ -20,12 +20,14 @@ hookimpl = pluggy.HookimplMarker("datasette")
 
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    """Add the page for all requests, and the page for one."""
-    from . import pages
+    """Add the pages for all requests, for one, for all replays, and for one."""
+    from . import pages, replays
 
     return [
         (r"^/(?P<database>[^/]+)/-/tiered$", pages.overview),
         (r"^/(?P<database>[^/]+)/-/tiered/(?P<request>[^/]+)$", pages.request),
+        (r"^/(?P<database>[^/]+)/-/tiered-replays$", replays.overview),
+        (r"^/(?P<database>[^/]+)/-/tiered-replays/(?P<number>\d{1,15})$", replays.replay),
     ]
 
 

@@ -59,11 +59,11 @@ async def overview(request: Request, datasette: Datasette) -> Response:
     """Return the page for all requests of a period."""
     from datasette.utils.asgi import Response
 
-    database = await _log(request, datasette)
+    database = await log_of(request, datasette)
     times = TimeRange(
         request.args.get("since", DEFAULT_SINCE).strip(), request.args.get("until", "").strip()
     )
-    context = _context(datasette, database) | {"times": times, "periods": PERIODS}
+    context = context_of(datasette, database) | {"times": times, "periods": PERIODS}
     status = 200
     try:
         context |= await asyncio.to_thread(_overview, Path(database.path), times)
@@ -82,9 +82,9 @@ async def request(request: Request, datasette: Datasette) -> Response:
     from datasette.utils import tilde_decode
     from datasette.utils.asgi import Response
 
-    database = await _log(request, datasette)
+    database = await log_of(request, datasette)
     id_ = tilde_decode(request.url_vars["request"])
-    context = _context(datasette, database)
+    context = context_of(datasette, database)
     status = 200
     try:
         logged = await asyncio.to_thread(find_request, Path(database.path), id_)
@@ -101,7 +101,7 @@ async def request(request: Request, datasette: Datasette) -> Response:
 
 
 async def links(datasette: Datasette, actor: Actor, name: str) -> list[dict[str, str]]:
-    """Return the link to the overview, if the database is a log that the actor may see."""
+    """Return the links to the pages, if the database is a log that the actor may see."""
     database = datasette.get_database(name)
     if not await access.is_log(database) or not await access.may_see(datasette, actor, database):
         return []
@@ -110,7 +110,12 @@ async def links(datasette: Datasette, actor: Actor, name: str) -> list[dict[str,
             "href": f"{datasette.urls.database(name)}/-/tiered",
             "label": "Requests to tiered",
             "description": "What they cost, what they saved, and how they were answered.",
-        }
+        },
+        {
+            "href": f"{datasette.urls.database(name)}/-/tiered-replays",
+            "label": "Replays",
+            "description": "What other settings would have done with them.",
+        },
     ]
 
 
@@ -147,7 +152,7 @@ async def store_queries(
                     await datasette.add_query(each.name, name, query.sql, title=query.title)
 
 
-async def _log(request: Request, datasette: Datasette) -> Database:
+async def log_of(request: Request, datasette: Datasette) -> Database:
     """Return the database in the URL. Raises Forbidden, or NotFound if it is not llm's log."""
     from datasette.utils import tilde_decode
     from datasette.utils.asgi import Forbidden, NotFound
@@ -164,7 +169,7 @@ async def _log(request: Request, datasette: Datasette) -> Database:
     return database
 
 
-def _context(datasette: Datasette, database: Database) -> dict[str, Any]:
+def context_of(datasette: Datasette, database: Database) -> dict[str, Any]:
     """Return what both templates use.
 
     `row`, `page` and `query` return the URL of a row, of a request's page and of a query.

@@ -17,6 +17,7 @@ from ..wording import dollars, line, number, seconds, visible
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..costs.prices import Energy
@@ -179,6 +180,12 @@ def find_request(path: Path, id_: str) -> LoggedRequest | None:
                 whole = messages.whole_response(database, id_, request.response_json)
                 return replace(request, response_json=whole)
     return None
+
+
+def snippets(path: Path, ids: Sequence[str]) -> dict[str, str]:
+    """Return the beginnings of the prompts of turns, as far as the log has them."""
+    with reading(path) as database:
+        return {id_: _snippet(database, "turns", id_) for id_ in ids}
 
 
 def _request(table: str, row: tuple[Any, ...], **more: Any) -> LoggedRequest:

@@ -7,6 +7,7 @@ model is fitted to, but not on others.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from math import log, log1p
 from typing import NamedTuple
 
@@ -71,6 +72,12 @@ def measure(text: str) -> TextMeasures:
     scanned = text
     if len(text) > SCANNED:
         scanned = f"{text[: SCANNED // 2]}\n{text[-SCANNED // 2 :]}"
+    return _measured(scanned, len(text))
+
+
+# Every turn of a conversation measures the earlier ones again.
+@lru_cache(maxsize=64)
+def _measured(scanned: str, characters: int) -> TextMeasures:
     lower = scanned.lower()
     words = Counter(compiled(_WORD).findall(lower))
     rest = without_talk(lower, set(words), OPENERS)
@@ -79,7 +86,7 @@ def measure(text: str) -> TextMeasures:
     numbers = count(_NUMBER, rest)
     tokens = sum(words.values()) + numbers
     # The part that was not scanned is assumed to be like the rest.
-    scale = max(1.0, len(text) / SCANNED)
+    scale = max(1.0, characters / SCANNED)
     ends = rest if len(rest) <= 2 * ENDS else f"{rest[:ENDS]}\n{rest[-ENDS:]}"
     asks = asks_for(ends, set(words))
     code = has_code(rest)

@@ -41,11 +41,15 @@ where model = 'tiered' and parent_message_hash in (
 
 
 class AnswerEvidence(NamedTuple):
-    """How good an answer is, from 0 to 1, and how that is known; `answer` tells answers apart."""
+    """How good an answer is, from 0 to 1, and how that is known; `answer` tells answers apart.
+
+    `selected` is whether there is this answer only because another one was weak.
+    """
 
     score: float
     kind: Kind
     answer: str
+    selected: bool = False
 
 
 @dataclass
@@ -67,7 +71,9 @@ class Known:
         turn = replayed.request.turn
         known: list[AnswerEvidence] = []
         if turn.resolved_model == model:
-            known += self._of_turn(turn.id, replayed.record, turn.options or {})
+            escalated = any(_was_weak(attempt.reason) for attempt in replayed.record.attempts)
+            own = self._of_turn(turn.id, replayed.record, turn.options or {})
+            known += [each._replace(selected=escalated) for each in own]
         known += [
             AnswerEvidence(0.0, "checked", f"{turn.id} {model}")
             for attempt in replayed.record.attempts

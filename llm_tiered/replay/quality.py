@@ -55,7 +55,8 @@ class KnownQuality:
 class MovedQuality:
     """What is known of the answers in the log, and of those of the models that would be asked.
 
-    `pairs` are the requests of which both are known; `answered` is the number of requests that the
+    `pairs` are the requests of which both are known, though not only because one answer was weak:
+    those would favour the other model. `answered` is the number of requests that the
     other model has answered before.
     """
 
@@ -69,7 +70,7 @@ class MovedQuality:
     ) -> None:
         """Add a request."""
         new = [bool(before and self.before.add(before)), bool(after and self.after.add(after))]
-        if before and after and all(new):
+        if before and after and all(new) and not (before.selected or after.selected):
             self.pairs.append((after.score, before.score))
         self.answered += answered
 

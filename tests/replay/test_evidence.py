@@ -108,3 +108,11 @@ def test_intervals(log: Path) -> None:
     before = move["quality"]["before"]
     assert (before["known"], before["mean"]) == (10, 1)
     assert before["interval"] == pytest.approx({"low": 0.7225, "high": 1}, abs=1e-4)
+
+
+def test_an_escalation_is_no_comparison(log: Path) -> None:
+    """Only weak answers have a second one: comparing the two would favour the other model."""
+    tried = [WEAK, attempt("medium", MODELS["medium"])]
+    add_request(log, "1", **said("small", 2), attempts=tried, record={"escalates": True})
+    assert known()[:2] == (({"checked": 1}, 0.0), ({"checked": 1}, 1.0))
+    assert run_json("replay", *WIDER)["quality"]["difference"] is None
