@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     Facts = Mapping[str, Any]
 
-# Examples of each move, and the characters of their prompts.
-EXAMPLES = 3
+# Examples of each move, and the characters of their prompts and reasons.
+EXAMPLES = 2
 WIDTH = 50
+REASON = 90
 
 
 def echo_report(facts: Facts, database: sqlite3.Connection) -> None:
@@ -106,10 +107,9 @@ def _echo_examples(facts: Facts, database: sqlite3.Connection) -> None:
     shown = [move | {"examples": move["examples"][:EXAMPLES]} for move in facts["moves"]]
     ids = [example["id"] for move in shown for example in move["examples"]]
     texts = {answer.id: answer.prompt.text for answer in answers.by_ids(database, ids)}
-    rows = []
     for move in shown:
+        click.echo(f"for example {move_name(move)}")
         for example in move["examples"]:
             start = line(texts.get(example["id"], ""), WIDTH)
-            prompt = f'"{start}"' if start else ""
-            rows.append([move_name(move), example["id"], prompt, line(example["reason"], 100)])
-    echo_table(rows, ["for example", "", "", "because"])
+            click.echo(f"  {example['id']}  " + (f'"{start}"' if start else ""))
+            click.echo(f"      {line(example['reason'], REASON)}")
