@@ -88,6 +88,19 @@ class LoggedRequest:
             return f"invalid time: {visible(str(self.datetime_utc))}"
 
     @property
+    def switch(self) -> str:
+        """Return what it cost, or would have cost, that the conversation changes its tier."""
+        switch = self.record.switch
+        if switch is None:
+            return ""
+        went, had = ("went", "had") if switch.made else ("did not go", "would have had")
+        cost = dollars(None if switch.dollars is None else Decimal(str(switch.dollars)))
+        return (
+            f"The conversation {went} from {line(switch.origin, 80)} to {line(switch.target, 80)}, "
+            f"whose model {had} to read {switch.tokens:,} tokens again (cost: {cost})."
+        )
+
+    @property
     def tokens(self) -> str:
         """The number of tokens of the prompt and of the answer."""
         return f"{_count(self.input_tokens)} in, {_count(self.output_tokens)} out"

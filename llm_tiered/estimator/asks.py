@@ -29,7 +29,7 @@ _DESIGN = rf"(?m)(?:{_LEADS_UP}|{_NOT_REPORTED}\b)(?:{_DESIGNS}) {_OBJECT}"
 _PROGRAM = (
     rf"(?m){_LEADS_UP}(?:{_PROGRAMS})\b"
     r"|\b(?:write|create|give me|make|generate|build|develop)\b[^.!?\n]{0,40}"
-    r"\b(?:function|program|script|query|algorithm|regex|api|code|app|parser|compiler)\b"
+    r"\b(?:function|program|script|query|algorithm|regex|api|code|app|parser|compiler|sql|html|website)\b"
 )
 
 VERBS = frozenset(f"{_PROVES}|{_DESIGNS}|{_PROGRAMS}".split("|"))
@@ -38,7 +38,7 @@ VERBS = frozenset(f"{_PROVES}|{_DESIGNS}|{_PROGRAMS}".split("|"))
 _NOUNS = word_set(
     """
     proof proofs derivation derivations show demonstrate function program script query algorithm
-    regex api code app parser compiler
+    regex api code app parser compiler sql html website
     """
 )
 _CODE = ("```", ">>>", "():", "def ", "#include", "=> {", "{\n", ";\n")

@@ -13,7 +13,7 @@ import pytest
 
 from llm_tiered.costs.ledger import Entry, Ledger
 from llm_tiered.dashboard.amounts import money
-from llm_tiered.log.record import Record, Rollout
+from llm_tiered.log.record import Record, Rollout, Switch
 from llm_tiered.paths import ledger_path
 from tests.cli.commands import configure, run_json
 from tests.costs.test_requests import older_log
@@ -128,18 +128,27 @@ async def test_reason_of_the_decision(log: Path, browse: Callable[..., Site]) ->
         "one": Record(tier="medium", complexity=6, source="estimate"),
         "two": Record(tier="medium", complexity=6, task="sums", source="task", rollout=rollout),
         "three": Record(tier="small", complexity=2, source="rule", rules=("easy", "secrets")),
+        "four": Record(
+            tier="cloud",
+            source="conversation",
+            stuck="3 of the last 6 tool calls failed",
+            switch=Switch("medium", "cloud", 1_200, 0.0012),
+        ),
     }
     for id_, record in records.items():
         response_json = json.dumps(record.to_json(None))
         add(log, [turn(NOW, id=id_) | {"response_json": response_json}])
     site = browse(log)
-    one, two, three = [(await site.page(f"/logs/-/tiered/{id_}")).text for id_ in records]
+    one, two, three, four = [(await site.page(f"/logs/-/tiered/{id_}")).text for id_ in records]
     assert "Tier medium, complexity 6: estimated from the prompt." in one
     assert "rolled out" not in one
     assert "Rules" not in one
     assert "Tier small, complexity 2: a rule of the config decided." in three
     assert "Rules: easy, secrets." in three
     assert "Tier medium, complexity 6, task sums: the complexity was set by the task." in two
+    assert "stuck in a tool loop: 3 of the last 6 tool calls failed." in four
+    assert "went from medium to cloud, whose model had to read 1,200 tokens again" in four
+    assert "(cost: $0.0012)" in four
     assert "new tier is rolled out to 25.0% of its requests, and this is not one of them." in two
 
 
