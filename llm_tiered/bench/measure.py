@@ -14,7 +14,7 @@ from ..mlx import device
 from ..mlx.engine.engine import ENGINE
 from ..mlx.engine.loading import import_mlx_lm
 from ..router.failures import explain
-from . import masks, pairs, parts, serve, startup, synthetic, warm
+from . import copying, masks, pairs, parts, schemas, serve, startup, synthetic, warm
 from .figures import Failure, Figure
 from .home import Subject, home
 from .parts import Bench, Plan
@@ -28,6 +28,8 @@ OF_MODELS: dict[str, Callable[[Bench], list[Figure]]] = {
     "raw": parts.raw,
     "batch": parts.batch,
     "schema": parts.schema,
+    "schemas": schemas.schemas,
+    "copying": copying.copying,
     "chat": parts.chat,
     "warm": warm.commands_of,
     "serve": lambda bench: serve.serve(bench, bench.plan.batch),

@@ -37,6 +37,7 @@ class TimedAnswer:
 
     `ttft` is the time to first token, as text or reasoning, and `total` the time to the end.
     `cpu` is the CPU time of this process on all cores, which other processes do not change.
+    `passes` is how often the model was run for the output tokens.
     """
 
     ttft: float
@@ -46,6 +47,7 @@ class TimedAnswer:
     output_tokens: int
     cached_tokens: int = 0
     peak_memory: int = 0
+    passes: int = 0
 
     @property
     def prefill_rate(self) -> float:
@@ -171,4 +173,5 @@ def submit(
         output_tokens=event.generation_tokens,
         cached_tokens=event.cached_tokens,
         peak_memory=event.peak_memory,
+        passes=event.passes,
     ).settle()

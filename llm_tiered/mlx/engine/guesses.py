@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .pass_costs import PassCosts
 
 # Tokens guessed at once.
-COUNTS = (1, 3, 7)
+COUNTS = (1, 3, 7, 15)
 
 # How many times as fast guesses must make an answer: what is estimated may be wrong.
 GAIN = 1.15
@@ -87,7 +87,7 @@ class LookupGuesses:
         if not self._lookup.match:
             return 0
         if self._always:
-            return COUNTS[-1]
+            return COUNTS[-1] if self._lookup.match >= LENGTHS[-1] else COUNTS[-2]
         best, best_gain = 0, GAIN
         for count in COUNTS:
             ratio = self._costs.ratio(certain + count, certain)
