@@ -9,7 +9,7 @@ import llm
 import pytest
 
 from llm_tiered.bench import masks, pairs, startup, synthetic
-from llm_tiered.bench.measure import PARTS
+from llm_tiered.bench.measure import OF_THE_PLUGIN, PARTS
 from llm_tiered.mlx.engine.engine import ENGINE
 from tests.bench.streaming import replace_servers
 from tests.bench.test_startup import TRACE
@@ -26,6 +26,8 @@ FIGURES = {
     "raw": ["first_token", "prompt", "generation", "processor"],
     "batch": ["batch"],
     "schema": ["schema", "schema_processor", "mask_mean", "mask_p99"],
+    "schemas": ["schemas_passes", "schemas"],
+    "copying": ["copying_passes", "copying"],
     "chat": ["turn_2", "turn_3"],
     "serve": ["serve", "serve_first_token", "serve_slowest"],
     "switch": ["switch", "exchange", "exchange_memory"],
@@ -79,7 +81,7 @@ def test_measures_everything(
     assert facts["failures"] == []
     assert set(facts["versions"]) == {"llm-tiered", "llm", "mlx", "mlx-lm", "python"}
     assert facts["settings"] == {"parts": parts, "runs": 1, "tokens": 4, "batch": 2}
-    of_model = ["load", "raw", "batch", "schema", "chat", "serve", "switch"]
+    of_model = [part for part in FIGURES if part not in OF_THE_PLUGIN]
     assert names(facts["figures"], "mlx/tiny") == [
         (part, name) for part in of_model for name in FIGURES[part]
     ]
