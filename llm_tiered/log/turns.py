@@ -213,16 +213,15 @@ class LoggedConversations:
             return TextPart(text_of(self._database, row, None))
         if row.kind == "reasoning":
             return ReasoningPart("" if row.content.get("redacted") else row.text or "")
-        if row.kind == "tool_call":
-            return ToolCallPart(row.tool or "", row.content.get("arguments") or {})
         content = row.content
+        call, on_server = content.get("tool_call_id"), bool(content.get("server_executed"))
+        if row.kind == "tool_call":
+            return ToolCallPart(row.tool or "", content.get("arguments") or {}, call, on_server)
         if row.kind == "tool_result":
             attached = [self._attachment(each) for each in content.get("attachments", [])]
+            output = str(content.get("output") or "")
             return ToolResultPart(
-                row.tool or "",
-                str(content.get("output") or ""),
-                attachments=attached,
-                exception=content.get("exception"),
+                row.tool or "", output, call, on_server, attached, content.get("exception")
             )
         return AttachmentPart(self._attachment(content["attachment"]))
 

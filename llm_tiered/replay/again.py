@@ -13,9 +13,10 @@ from .. import hooks
 from ..errors import RequestError
 from ..estimator import current
 from ..log.conversation import PRIVATE, UNKNOWN, past_after
-from ..log.record import Record
+from ..log.record import Attempt, Record
 from ..router import stored_options
 from ..router.decision import DecisionInput, decide, needs_estimate, rules_may_choose
+from ..router.raising import stuck_in
 from ..rules.ruling import ruling
 from .past_request import CannotReplay, Estimation, PastRequest
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..log.conversation import Past
     from ..log.turns import LoggedTurn
     from ..router.decision import Decision
+    from ..router.raising import Stuck
 
 NO_RECORD = "the log has no record of how it was routed"
 
@@ -53,11 +55,22 @@ class _Course:
 
     settings: Settings
     past: Past | None = None
-    rules: set[str] = field(default_factory=set)
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def rules(self) -> frozenset[str]:
+        return frozenset([name for record in self.records for name in record.rules])
 
     def add(self, record: Record) -> None:
         self.past = past_after(self.past, record)
-        self.rules.update(record.rules)
+        self.records.append(record)
+
+    def stuck(self, request: PastRequest) -> Stuck | None:
+        """How the model is stuck in a tool loop, or None."""
+        if not self.settings.config.escalate_stuck:
+            return None
+        loop = request.loop
+        return stuck_in(loop, self.records[::-1]) if loop.stuck or loop.stuck_before else None
 
 
 class Replay:
@@ -126,7 +139,7 @@ class Replay:
                 course.add(record)
             else:
                 decisions.append(decision)
-                course.add(_as_record(decision))
+                course.add(_as_record(decision, record))
         moves = [bool(each and self._moves(record, model, each)) for each in decisions]
         return Replayed(
             request,
@@ -162,8 +175,8 @@ class Replay:
             past=course.past or UNKNOWN,
             text=request.text if settings.config.rollout else "",
         )
-        if not said.is_explicit:
-            said = replace(said, has_tool_results=request.has_tool_results)
+        if request.has_tool_results:
+            said = replace(said, has_tool_results=True, stuck=course.stuck(request))
         decision = _decided(_with_rules(said, request, course, fragments), request, settings)
         templates = [name for rule in settings.config.rules for name in rule.template]
         if templates:
@@ -209,13 +222,16 @@ def _differ(one: Decision, other: Decision) -> bool:
     )
 
 
-def _as_record(decision: Decision) -> Record:
-    """What a later turn would find in the log."""
+def _as_record(decision: Decision, logged: Record) -> Record:
+    """What a later turn would find in the log, if the decided tier answers as far as is known."""
+    answered = Attempt(decision.tier, decision.model, "ok", None, 0)
     return Record(
         tier=decision.tier,
         complexity=decision.complexity,
         source=decision.source,
         task=decision.task,
+        attempts=logged.attempts if decision.tier == logged.tier else (answered,),
+        stuck=decision.stuck,
         local_only=decision.keep_local,
         rules=decision.rules,
     )

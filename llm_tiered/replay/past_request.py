@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import llm
 from llm.parts import AttachmentPart
 
+from .. import instructions
 from ..config.terms import HIGHEST, LOWEST, Fallback
 from ..log.database import parse_time
 from ..router.estimation import estimate_of
 from ..router.facts import Circumstances, facts_in
 from ..router.inner import last_user_text
+from ..router.loops import tool_loop
 from ..router.options import TieredOptions
 from ..router.stored_options import OPTIONS
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ..estimator import Estimate
     from ..estimator.model import Coefficients
     from ..log.turns import LoggedTurn
+    from ..router.loops import ToolLoop
     from ..rules.conditions import RuleFacts
 
 # Reasons why a request can't be replayed.
@@ -106,9 +109,14 @@ class PastRequest:
     @property
     def has_tool_results(self) -> bool:
         """Whether it brings what tools returned. Raises CannotReplay."""
-        if not self.turn.messages:
+        if self.turn.tools and not self.turn.messages:
             raise CannotReplay(NO_TEXT)
         return any(message.role == "tool" for message in self._newest)
+
+    @cached_property
+    def loop(self) -> ToolLoop:
+        """What the model has done since the user's last message. Raises CannotReplay."""
+        return tool_loop(instructions.as_sent(self.prompt))
 
     @cached_property
     def estimate(self) -> Estimate:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.cli.commands import run
 from tests.dashboard.serving import DATASETTE, free_port, serving
 from tests.dashboard.texts import add_texts
 from tests.make_log import CLOUD, MODELS, add, attempt, empty_log, make_log, turn
@@ -28,6 +29,7 @@ CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 WIDE, MIDDLE, NARROW = (1280, 900), (1024, 768), (390, 844)
 PROMPT = "<b>Is this bold?</b>"
 LONG = "/home/" + "a_folder_with_a_long_name/" * 20
+LONG_RULES = f"[{{words: {LONG}, tier: cloud}}]"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     failed = [attempt("medium", MODELS["medium"], LONG), attempt("cloud", CLOUD)]
     add(long, [turn(end, id="1", model=CLOUD, task="progression_generation", attempts=failed)])
     add_texts(long, {"1": (LONG, LONG)})
-    logs = map(str, (some, none, many, long))
+    logs_path = home / "logs.db"
+    shutil.copy(some, logs_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLM_USER_PATH", str(home))
+        run("replay", "--set", "tiers.medium.complexity=4-8", "--set", f"rules={LONG_RULES}")
+    logs = map(str, (some, none, many, long, logs_path))
     command = [*DATASETTE, "serve", *logs, "--port", str(free_port())]
     with serving(home, *command) as address:
         yield address
@@ -130,6 +137,17 @@ def test_long_words(page: Page, path: str) -> None:
     """Long words don't make a page wider than the window, and no table is cut off."""
     page.goto(path)
     assert misfits(page, WIDE, MIDDLE, NARROW) == []
+
+
+def test_replays(page: Page) -> None:
+    """The list and the report fit into the window, with long settings, too; links lead there."""
+    page.goto("/logs/-/tiered-replays")
+    assert misfits(page, WIDE, MIDDLE, NARROW) == []
+    page.get_by_role("link", name="20").click()
+    assert page.get_by_role("heading", level=1).inner_text().startswith("Replay of 20")
+    assert misfits(page, WIDE, MIDDLE, NARROW) == []
+    page.get_by_role("link", name="01").first.click()
+    assert page.get_by_role("heading", level=1).inner_text().startswith("Request at ")
 
 
 def brightness(page: Page, colour: str) -> int:

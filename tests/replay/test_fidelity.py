@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -119,3 +120,27 @@ def test_other_settings_decide_as_new_requests_would(
     replayed = tiers | {line["id"]: line["to"] for line in lines}
     toys.configure(**changes)
     assert [*replayed.values()] == [*asked().values()]
+
+
+def double(number: int) -> int:
+    """Twice the number."""
+    return 2 * number
+
+
+@pytest.mark.usefixtures("logged")
+def test_tool_loops(toys: Toys) -> None:
+    """A loop stays on its tier, and where its model was stuck, another tier takes over again."""
+    toys.small.tools = toys.medium.tools = True
+    toys.small.does = [llm.ToolCall("double", {"number": 2}, tool_call_id="c-1")]
+    model = llm.get_model("tiered")
+    for options in ({"complexity": 2}, {"tier": "small"}):
+        chain = model.conversation().chain("2 * 2?", tools=[double], options=options, chain_limit=4)
+        with contextlib.suppress(ValueError):
+            chain.text()
+    report = run_json("replay")
+    assert (report["moved"], report["not_replayed"]) == (0, [])
+    assert report["requests"] == 7
+    without = run_json("replay", "--set", "escalate_stuck=false")
+    assert [(each["from"], each["to"], each["requests"]) for each in without["moves"]] == [
+        ("medium", "small", 1)
+    ]
