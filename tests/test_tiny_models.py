@@ -12,7 +12,9 @@ from tests.tiny_models import Family, build
 if TYPE_CHECKING:
     from pathlib import Path
 
-FAMILIES: tuple[Family, ...] = ("phi3", "qwen2", "qwen3", "qwen3_next", "gemma3_text")
+FAMILIES: tuple[Family, ...] = (
+    *("phi3", "qwen2", "qwen3", "qwen3_next", "qwen3_5", "gemma3_text"),
+)
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -166,6 +168,7 @@ def test_a_high_eos_bias_ends_the_turn(family: Family, tmp_path: Path) -> None:
         ("qwen2", True, False, {"<|im_end|>", "<|endoftext|>"}),
         ("qwen3", True, True, {"<|im_end|>", "<|endoftext|>"}),
         ("qwen3_next", True, True, {"<|im_end|>", "<|endoftext|>"}),
+        ("qwen3_5", True, True, {"<|im_end|>", "<|endoftext|>"}),
         ("gemma3_text", False, False, {"<eos>", "<end_of_turn>"}),
     ],
 )
@@ -187,6 +190,7 @@ def test_capabilities(
         ("qwen2", QWEN_CHAT),
         ("qwen3", QWEN_CHAT),
         ("qwen3_next", QWEN_CHAT),
+        ("qwen3_5", QWEN_CHAT),
         ("gemma3_text", GEMMA_CHAT),
     ],
 )
@@ -211,6 +215,7 @@ def test_default_system_prompt(folders: Folders) -> None:
         "qwen2": f"{QWEN2_SYSTEM}<|im_end|>\n{turns}",
         "qwen3": turns,
         "qwen3_next": turns,
+        "qwen3_5": turns,
         "gemma3_text": "<bos><start_of_turn>user\nHello<end_of_turn>\n<start_of_turn>model\n",
     }
 

@@ -21,7 +21,7 @@ from tests.chat_templates import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-Family = Literal["phi3", "qwen2", "qwen3", "qwen3_next", "gemma3_text"]
+Family = Literal["phi3", "qwen2", "qwen3", "qwen3_next", "qwen3_5", "gemma3_text"]
 
 NEVER = -1000.0
 """An `eos_bias` so low that the model never ends its turn."""
@@ -118,6 +118,9 @@ _FORMATS: dict[Family, _Format] = {
 _FORMATS["qwen3_next"] = replace(
     _FORMATS["qwen3"], architecture="Qwen3NextForCausalLM", rope_theta=1e7
 )
+_FORMATS["qwen3_5"] = replace(
+    _FORMATS["qwen3"], architecture="Qwen3_5ForConditionalGeneration", rope_theta=1e7
+)
 
 # Only the last one of each two or four layers has full attention. The others have linear attention,
 # or a short sliding window.
@@ -138,6 +141,12 @@ _LAYERS: dict[Family, dict[str, Any]] = {
     },
     "gemma3_text": {"sliding_window": 24},
 }
+_LAYERS["qwen3_5"] = {
+    name: value for name, value in _LAYERS["qwen3_next"].items() if name.startswith("linear")
+}
+
+# What Qwen 3.5 has beside its language model.
+_VISION = {"depth": 1, "hidden_size": 32}
 
 
 def build(  # noqa: PLR0913  (tests vary every one of them)
@@ -233,10 +242,19 @@ def _config(
     }
     if family not in ("phi3", "qwen2"):
         config["head_dim"] = hidden // 4
-    interval = {"qwen3_next": "full_attention_interval", "gemma3_text": "sliding_window_pattern"}
+    interval = {
+        "qwen3_next": "full_attention_interval",
+        "qwen3_5": "full_attention_interval",
+        "gemma3_text": "sliding_window_pattern",
+    }
     if family in interval:
         config[interval[family]] = min(layers, 4)
-    return config | _LAYERS.get(family, {})
+    config |= _LAYERS.get(family, {})
+    if family != "qwen3_5":
+        return config
+    outer = {name: config[name] for name in ("architectures", "model_type", "eos_token_id")}
+    text = config | {"model_type": "qwen3_5_text"}
+    return outer | {"text_config": text, "vision_config": _VISION}
 
 
 def _random_model(config: dict[str, Any], seed: int) -> Any:
@@ -268,6 +286,8 @@ def _bias_tokens(model: Any, tokenizer: Any, turn_end: str, eos_bias: float) -> 
     """
     import mlx.core as mx
 
+    # Qwen 3.5 is a language model with a vision tower.
+    model = getattr(model, "language_model", model)
     model.model.embed_tokens.weight[:, 0] = 1.0
     for layer in model.layers:
         is_linear = getattr(layer, "is_linear", False)

@@ -77,5 +77,8 @@ CATALOG: tuple[ModelSpec, ...] = (
     _hub("Qwen3-4B-4bit", "qwen3-4b", 4.0, 2.3),
     _hub("Qwen3-8B-4bit", "qwen3-8b qwen3", 8.2, 4.6),
     _hub("Qwen3-14B-4bit", "qwen3-14b", 14.8, 8.3),
+    _hub("Qwen3.5-4B-MLX-4bit", "qwen3.5-4b", 4.7, 3.1),
+    _hub("Qwen3.5-9B-MLX-4bit", "qwen3.5-9b qwen3.5", 9.7, 6.0),
+    _hub("Qwen3.6-27B-4bit", "qwen3.6-27b", 27.3, 16.1),
     EMBEDDED,
 )

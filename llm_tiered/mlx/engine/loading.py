@@ -58,7 +58,7 @@ class LoadedModel:
         self.pass_costs = PassCosts()
         self.vocabulary_size = len(tokenizer.get_vocab())
         # Logits are padded beyond the vocabulary.
-        self.logits_width = int(getattr(model.args, "vocab_size", None) or self.vocabulary_size)
+        self.logits_width = files.logits or self.vocabulary_size
         self._grammar_tokenizer: Any = None
         self._added_tokens: dict[int, tuple[int, ...]] | None = None
         self.last_used = time.time()

@@ -32,8 +32,8 @@ class ModelFiles:
     """What is known about a model before it is loaded.
 
     `size` is bytes of weights on disk, `parameters` counts the weights before quantisation,
-    `context_length` is in tokens. `context_length` and `kv_bytes_per_token` are None if the
-    config does not give them.
+    `context_length` is in tokens. `context_length`, `kv_bytes_per_token` and `logits`, the number
+    of entries from which the next token is chosen, are None if the config does not give them.
     """
 
     path: Path
@@ -41,6 +41,7 @@ class ModelFiles:
     parameters: int
     context_length: int | None
     kv_bytes_per_token: int | None
+    logits: int | None
     model_type: str
 
     @property
@@ -133,6 +134,7 @@ def _read_folder(path: Path, fix: str | None) -> ModelFiles:
         parameters=_count_parameters(tensors, config),
         context_length=_integer(config, "max_position_embeddings"),
         kv_bytes_per_token=_kv_bytes_per_token(config),
+        logits=_integer(config, "vocab_size"),
         model_type=model_type,
     )
 
@@ -268,9 +270,16 @@ def _integer(config: JsonObject, key: str) -> int | None:
     return None
 
 
+def _attention_layers(config: JsonObject) -> int | None:
+    """Return the number of layers that keep every token: those of linear attention do not."""
+    layers = _integer(config, "num_hidden_layers")
+    interval = _integer(config, "full_attention_interval")
+    return layers // interval if layers and interval else layers
+
+
 def _kv_bytes_per_token(config: JsonObject) -> int | None:
     """Return the size of one token's keys and values in all layers."""
-    layers = _integer(config, "num_hidden_layers")
+    layers = _attention_layers(config)
     heads = _integer(config, "num_attention_heads")
     kv_heads = _integer(config, "num_key_value_heads") or heads
     head_dim = _integer(config, "head_dim")

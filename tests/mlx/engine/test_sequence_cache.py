@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("tests.mlx.scripted",)
 
-FAMILIES: tuple[Family, ...] = ("qwen3_next", "gemma3_text")
+FAMILIES: tuple[Family, ...] = ("qwen3_next", "qwen3_5", "gemma3_text")
 SYSTEM = "You are a helpful assistant. You answer questions briefly, and you say so when you don't."
 QUESTION = "Let us talk about scales, about their notes, and about the chords on each. " * 2
 ANSWER, REPLY = "All right.", "And which of them has no sharps and no flats at all?"

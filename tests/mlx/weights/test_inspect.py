@@ -48,6 +48,7 @@ def test_complete_model(folder: Path) -> None:
         parameters=1_000,
         context_length=512,
         kv_bytes_per_token=2 * 3 * 2 * 16 * 2,
+        logits=None,
         model_type="qwen2",
     )
 
@@ -100,8 +101,10 @@ def test_unknown_bits(folder: Path) -> None:
 def test_multimodal_config(folder: Path) -> None:
     """A multimodal model has the language model's numbers under text_config."""
     text = {name: value for name, value in CONFIG.items() if name != "model_type"}
-    write_config(folder, {"model_type": "qwen3_vl", "text_config": text | {"head_dim": 32}})
+    text |= {"head_dim": 32, "vocab_size": 64}
+    write_config(folder, {"model_type": "qwen3_vl", "text_config": text})
     files = inspect_folder(folder)
+    assert files.logits == 64
     assert files.context_length == 512
     assert files.kv_bytes_per_token == 2 * 3 * 2 * 32 * 2
 
@@ -112,6 +115,7 @@ def test_multimodal_config(folder: Path) -> None:
         ({"head_dim": 128}, 2 * 3 * 2 * 128 * 2),
         ({"head_dim": None}, 2 * 3 * 2 * 16 * 2),
         ({"num_key_value_heads": None}, 2 * 3 * 4 * 16 * 2),
+        ({"full_attention_interval": 3}, 2 * 1 * 2 * 16 * 2),
         ({"num_hidden_layers": None}, None),
         ({"num_attention_heads": None}, None),
         ({"hidden_size": None}, None),
