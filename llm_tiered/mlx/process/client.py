@@ -181,6 +181,7 @@ def _relay(
         emit(Failed(RequestError(f"the request can't be written as JSON: {error}")))
         return
     instance = str(engine.status["instance"])
+    connection.avoid_chunks()
     try:
         connection.request("POST", "/generate", body.encode(), {"X-Engine": instance})
         response = connection.getresponse()
