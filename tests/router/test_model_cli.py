@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
+import llm
 import pytest
 from click.testing import CliRunner, Result
 from llm.cli import cli
@@ -49,6 +50,25 @@ def test_prompt(run: Type, logged: Callable[[], list[dict[str, Any]]]) -> None:
     (turn,) = logged()
     assert (turn["model"], turn["resolved_model"]) == ("tiered", "mlx/toy-small")
     assert tiers([turn]) == ["small"]
+
+
+@pytest.mark.parametrize("command", ["prompt", "chat"])
+def test_stuck_in_a_tool_loop(
+    run: Type,
+    logged: Callable[[], list[dict[str, Any]]],
+    toys: Toys,
+    caplog: pytest.LogCaptureFixture,
+    command: str,
+) -> None:
+    """If a model makes the same call again, the next tier up answers, and one warning says so."""
+    toys.small.tools = toys.medium.tools = True
+    toys.small.does = [llm.ToolCall("llm_version", {}, tool_call_id="c-1")]
+    said = ["Which version?"] if command == "prompt" else []
+    options = ("-m", "tiered", "-o", "complexity", "2", "-T", "llm_version")
+    result = run(command, *options, *said, stdin="Which version?\nexit\n")
+    assert "medium answer" in result.stdout
+    assert caplog.text.count("is stuck") == 1
+    assert tiers(logged()) == ["small", "small", "medium"]
 
 
 @pytest.mark.parametrize("value", ["high", "0", "11"])
