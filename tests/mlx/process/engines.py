@@ -107,9 +107,9 @@ class ScriptedEngine:
 
     def end(self) -> None:
         """Listen no more."""
-        with suppress(FileNotFoundError):
-            self.place.socket.unlink()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        self.place.socket.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(PATIENCE)
 
