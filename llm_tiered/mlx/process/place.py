@@ -69,6 +69,7 @@ def places() -> tuple[EngineFiles, ...]:
     path is too long, or that can't hold sockets. Raises OSError if there is no user directory.
     """
     if sys.platform == "win32":
+        # Where MLX does not run either.
         return ()
     folder = engine_folder().absolute()
     host = _host()

@@ -199,7 +199,7 @@ def test_command_line_asks_another_version_to_leave(
 ) -> None:
     """Llm's command line does, and starts an engine of its own version."""
     started: list[float] = []
-    monkeypatch.setattr(start, "from_command_line", lambda: True)
+    monkeypatch.setattr(start, "is_permitted", lambda: True)
     monkeypatch.setattr(start, "Starting", started.append)
     engine = scripted(sends(), identity={"protocol": 99})
     choice.engine_for(NAME, Limits(keep_warm=7))

@@ -112,20 +112,6 @@ def test_leaves_after_its_last_answer(folder: Path) -> None:
         assert client.running()
 
 
-def test_held_engine_stays() -> None:
-    """An engine that somebody holds does not leave, but when it is told to do so now."""
-    with engine_on_a_thread(keep_warm=0.3):
-        running = client.running()
-        assert running
-        with client.hold(running):
-            held = wait_for(
-                lambda: (now := client.running()) and now.status["until"] is None and now
-            )
-            assert not client.leave(held)
-            assert client.running()
-        wait_for(lambda: not held.place.socket.exists())
-
-
 def test_busy_engine_leaves_after_its_answers(folder: Path) -> None:
     """An engine that is asked to leave first completes what it has begun."""
     with engine_on_a_thread():

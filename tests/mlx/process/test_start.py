@@ -49,7 +49,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_python_api_starts_none(user_path: Path, started: list[list[str]]) -> None:
     """A Python program that runs no engine answers by itself."""
-    assert not start.from_command_line()
+    assert not start.is_permitted()
     assert choice.engine_for(NAME, WARM) is ENGINE
     assert started == []
     assert list(user_path.iterdir()) == []
