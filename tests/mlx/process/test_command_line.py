@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,21 +57,17 @@ def test_first_prompt_starts_the_engine() -> None:
 
 def test_caller_that_leaves_cancels_its_answer() -> None:
     """Ctrl-C, kill -9 and a closed pipe end the answer in the engine."""
-    with engine_on_a_thread():
-        endless = ("-m", NAME, "-o", "max_tokens", "100000", "-n", "Hello")
+    endless = ("-m", NAME, "-o", "max_tokens", "100000", "-n", "Hello")
+    with engine_on_a_thread(), ExitStack() as stack:
         callers = [run_llm(*endless) for _ in range(3)]
         for caller in callers:
-            assert caller.stdout
-            assert caller.stdout.read(1)
-        assert running().status["running"] == 3
-        for left, caller in enumerate(callers):
-            if left == 0:
-                caller.send_signal(signal.SIGINT)
-            elif left == 1:
-                caller.kill()
-            assert caller.stdout
-            caller.stdout.close()
-            wait_for(partial(has_running, 2 - left))
-        for caller in callers:
-            with caller:
-                caller.wait()
+            stack.enter_context(caller)
+            stack.callback(caller.kill)
+        wait_for(partial(has_running, 3))
+        callers[0].send_signal(signal.SIGINT)
+        wait_for(partial(has_running, 2))
+        callers[1].kill()
+        wait_for(partial(has_running, 1))
+        assert callers[2].stdout
+        callers[2].stdout.close()
+        wait_for(partial(has_running, 0))
