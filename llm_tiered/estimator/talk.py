@@ -23,7 +23,7 @@ _TOPICS = word_set(
     """
     hard harder hardest difficult difficulty easy easier easiest trivial simple simplest complex
     complexity complicated tricky challenging level model tier router route escalate escalation
-    effort reasoning score rate rating
+    effort reasoning scale score rate rating
     """
 )
 _ABOUT_ITSELF = (
@@ -59,8 +59,14 @@ def _without(text: str, openers: frozenset[str]) -> str:
 
 def _rest(sentence: str, openers: frozenset[str]) -> str:
     words = compiled("[a-z']+").findall(sentence)
+    has_topic, about_itself = (
+        not _TOPICS.isdisjoint(words),
+        bool(compiled(_ABOUT_ITSELF).match(sentence)),
+    )
     rest: str = compiled(_STATED).sub("\n", sentence)
+    if not (has_topic or about_itself) and compiled(r"\w").search(rest):
+        # "He ate 3/10 of the cake" is part of the work.
+        return sentence
     if not openers.isdisjoint(words) or len(sentence) > _LONG_SENTENCE:
         return rest
-    talks = not _TOPICS.isdisjoint(words) and compiled(_ABOUT_ITSELF).match(sentence)
-    return "\n" if talks or rest != sentence else sentence
+    return "\n" if (has_topic and about_itself) or rest != sentence else sentence

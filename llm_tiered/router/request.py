@@ -147,8 +147,15 @@ class TieredRequest:
             return decision, None
         from .switching import switch_of, why_not
 
-        messages, when = self.prompt.messages, last_asked(self.conversation)
-        switch = switch_of(decision, said, self.settings, messages, when)
+        records = records_of(self.conversation)
+        switch = switch_of(
+            decision,
+            said,
+            self.settings,
+            self.prompt.messages,
+            last_asked(self.conversation),
+            records[0].answered_by if records else None,
+        )
         if switch and not switch.made:
             staying = decide(replace(said, stay=why_not(switch)), self.settings)
             if staying.tier == switch.origin:

@@ -35,20 +35,23 @@ class _Tokens(NamedTuple):
     new: int
 
 
-def switch_of(
+def switch_of(  # noqa: PLR0913, PLR0917 - all that the cost depends on
     decision: Decision,
     request: DecisionInput,
     settings: Settings,
     messages: Sequence[llm.Message],
     last_asked: datetime | None,
+    answered_by: str | None = None,
 ) -> Switch | None:
     """Return what a decision to change the tier of a conversation costs, or None if it stays.
 
-    `messages` are those of the request, and `last_asked` is when the conversation was last
-    continued. The change is not `made` if that would cost more than it saves. That can be so only
-    if it is left to an estimate, and for a smaller tier: a larger one is not chosen to save money.
+    `messages` are those of the request. `last_asked` is when the conversation was last
+    continued, and `answered_by` the tier that answered then, which may be a fallback. The
+    change is not `made` if that would cost more than it saves. That can be so only if it is
+    left to an estimate, and for a smaller tier: a larger one is not chosen to save money.
     """
-    origin, target = earlier_tier(request.past, settings), settings.tier(decision.tier)
+    target = settings.tier(decision.tier)
+    origin = settings.tier(answered_by or "") or earlier_tier(request.past, settings)
     if origin is None or target is None or origin.model == target.model:
         return None
     tokens = _tokens(messages)

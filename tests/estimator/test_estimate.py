@@ -174,6 +174,8 @@ def test_talk_alone() -> None:
         "Configure a router with two VLANs.",
         "Use the relational model to describe a library.",
         "Explain why hard water is bad for kettles.",
+        "Tom ate 3/10 of the cake, and gave 2 out of 10 sweets away. How many are left?",
+        "Each of the first 5 of 100 guests gets a rose. The rest get two. How many roses are it?",
     ],
 )
 def test_work_that_sounds_like_talk(work: str) -> None:

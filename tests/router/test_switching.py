@@ -45,12 +45,13 @@ def conversation(tokens: int) -> list[llm.Message]:
     return [llm.user("Why?"), llm.assistant("x" * 4 * tokens), llm.user("And how?")]
 
 
-def switch(
+def switch(  # noqa: PLR0913, PLR0917 - the facts of a conversation
     origin: str,
     complexity: int,
     tokens: int = 50_000,
     ago: timedelta | None = NOW,
     config: Settings | None = None,
+    answered_by: str | None = None,
     **fields: Any,
 ) -> Switch | None:
     """Return the switch of a conversation on a tier, now estimated to be so complex."""
@@ -60,13 +61,23 @@ def switch(
     values: dict[str, Any] = {"past": past, "estimate": estimate} | fields
     request = DecisionInput(**values)
     last = datetime.now(timezone.utc) - ago if ago else None
-    return switch_of(decide(request, config), request, config, conversation(tokens), last)
+    return switch_of(
+        decide(request, config), request, config, conversation(tokens), last, answered_by
+    )
 
 
 def test_no_switch() -> None:
     """A conversation that stays on its tier, or begins, costs nothing more."""
     assert switch("cheap", 6) is None
     assert switch("cheap", 9, past=Past()) is None
+
+
+def test_fallback() -> None:
+    """What counts is the tier that answered last, which may not be the one that was decided."""
+    assert switch("small", 5, answered_by="cheap") is None
+    change = switch("small", 9, answered_by="cheap")
+    assert change is not None
+    assert change.origin == "cheap"
 
 
 def test_counted() -> None:
