@@ -20,7 +20,7 @@ from llm.parts import StreamEvent
 from ..errors import AllTiersFailed, BrokenAnswer, EmptyAnswer, RequestError
 from ..log.record import Record
 from ..wording import span
-from . import completeness
+from . import completeness, option_names
 from .attempts import Check, Recall, Step, Wait, run
 from .billing import Billing
 from .cached import RequestCache
@@ -238,6 +238,7 @@ class Exchange:
         more = self._answers[candidate.model].corrected(correction) if correction else ()
         self._answers.pop(candidate.model, None)
         response = self._respond(inner, request.options(candidate, inner), more)
+        option_names.warn(inner, candidate.options, request.requested)
         if not candidate.local:
             yield Call(partial(self.billing.hold, inner, response))
         answer = InnerAnswer(response, (yield Open(response)))

@@ -16,6 +16,7 @@ from llm.parts import TextPart
 from .. import gemini, instructions, openai_plugin
 from ..endings import attentive
 from .history import responses_before
+from .option_names import SAMPLING, spelling
 from .thinking import with_room
 
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
 
 Inner: TypeAlias = "llm.Model | llm.KeyModel"
 AsyncInner: TypeAlias = "llm.AsyncModel | llm.AsyncKeyModel"
-
-# The sampling options of `tiered`, with the names that models have for them, best first.
-SAMPLING = {
-    "temperature": ("temperature",),
-    "max_tokens": ("max_tokens", "max_output_tokens", "max_completion_tokens"),
-    "top_p": ("top_p",),
-    "seed": ("seed",),
-}
 
 
 def inner_response(  # noqa: PLR0913 - facts of the outer response that the inner one needs
@@ -118,15 +111,13 @@ def inner_options(
     the model's own name is left as it is. Raises pydantic.ValidationError if the tier's options
     are wrong for the model.
     """
-    known = inner.Options.model_fields
     values: dict[str, Any] = {}
     limit = None
     for name, value in (*tier_options.items(), *requested.items()):
-        spellings = [spelling for spelling in SAMPLING.get(name, (name,)) if spelling in known]
-        if spellings:
-            values[spellings[0]] = value
+        if known := spelling(name, inner):
+            values[known] = value
             if name in SAMPLING["max_tokens"]:
-                limit = spellings[0] if name == "max_tokens" else None
+                limit = known if name == "max_tokens" else None
         elif name not in SAMPLING and name not in requested:
             values[name] = value
     options = inner.Options(**values)
@@ -137,14 +128,16 @@ def inner_options(
 
 def left_out(inner: _BaseModel, requested: Mapping[str, Any]) -> list[str]:
     """The names of the options of a request that the model does not have."""
-    known = inner.Options.model_fields
-    return [name for name in requested if known.keys().isdisjoint(SAMPLING.get(name, (name,)))]
+    return [name for name in requested if spelling(name, inner) is None]
 
 
 def max_tokens(options: llm.Options) -> int | None:
-    """The limit of output tokens in a model's options, or None if none is set."""
+    """The limit of output tokens in a model's options, or None if none is set.
+
+    To Ollama, a number below 0 is no limit.
+    """
     limits = (getattr(options, name, None) for name in SAMPLING["max_tokens"])
-    return next((limit for limit in limits if limit), None)
+    return next((limit for limit in limits if limit and limit > 0), None)
 
 
 def _prompt(

@@ -21,9 +21,10 @@ from .cooldowns import Cooldowns
 from .decision import DecisionInput, decide, needs_estimate, rules_may_choose
 from .estimation import estimate_of
 from .failures import Problem, explain
-from .inner import SAMPLING, inner_options, last_user_text
+from .inner import inner_options, last_user_text
 from .keys import fingerprint, request_key
 from .loops import tool_loop
+from .option_names import SAMPLING
 from .raising import stuck_in
 from .redaction import known_keys
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .option_names import is_hidden
+
 # The most tokens for thoughts at each level (https://ai.google.dev/gemini-api/docs/openai has
 # Google's for OpenAI's levels); the highest and the default one may use any number of them.
 _LEVELS = {"none": 0, "minimal": 1_024, "low": 1_024, "medium": 8_192}
@@ -18,6 +20,9 @@ _BUDGET = "thinking_budget"
 _LEVEL = ("thinking_level", "reasoning_effort", "thinking_effort")
 _SWITCHES = ("thinking", "thinking_adaptive", _BUDGET, "thinking_effort")
 
+# Ollama's models think unless they are told not to; those that can't hide the option.
+_THINK = "think"
+
 
 def with_room(max_tokens: int, options: Any) -> int:
     """The limit of output tokens that leaves `max_tokens` for the answer.
@@ -30,6 +35,8 @@ def with_room(max_tokens: int, options: Any) -> int:
 def room(options: Any) -> int:
     """The most tokens that the model may think with these options, as far as is known."""
     fields = type(options).model_fields
+    if _THINK in fields and not is_hidden(fields[_THINK]):
+        return 0 if getattr(options, _THINK) is False else MOST_THOUGHTS
     if _BUDGET not in fields and not fields.keys() & set(_LEVEL):
         return 0
     if "thinking" in fields and not any(getattr(options, name, None) for name in _SWITCHES):

@@ -12,17 +12,9 @@ from llm.default_plugins import openai_models
 from llm_tiered.mlx.options import MlxOptions
 from llm_tiered.router.inner import inner_options
 from llm_tiered.router.thinking import MOST_OUTPUT, MOST_THOUGHTS, with_room
+from tests.router.plugin_options import Claude, Ollama, OllamaThinking
 
 THINKER, LEVELLED = "gemini/gemini-2.5-flash", "gemini/gemini-3.6-flash"
-
-
-class Claude(llm.Options):
-    """The options of llm-anthropic that matter here."""
-
-    max_tokens: int | None = None
-    thinking: bool | None = None
-    thinking_budget: int | None = None
-    thinking_effort: str | None = None
 
 
 class Level(str, Enum):
@@ -63,6 +55,10 @@ CASES = [
     (Claude(thinking_effort="medium"), 8_192),
     (Levelled(thinking_level=Level.LOW), 1_024),
     (MlxOptions(thinking=True), 0),
+    (Ollama(), 0),
+    (OllamaThinking(), MOST_THOUGHTS),
+    (OllamaThinking(think=True), MOST_THOUGHTS),
+    (OllamaThinking(think=False), 0),
 ]
 
 
