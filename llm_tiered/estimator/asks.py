@@ -13,19 +13,20 @@ _LEADS_UP = (
     r"(?:^\s*|[.!?:;,\n(\])*-]\s*|\b(?:and|then|please|also|first|finally|next|now|i|we|you|let us|"
     r"let's|need to|want to|want you to|help me|help me to|how to|try to|task is to|able to) )"
 )
-# It also is one before an object, unless the sentence is about somebody who does it.
+# It also is one before an object, unless the sentence is about somebody who does it. What precedes
+# it is looked at only where there is a verb: elsewhere that would take most of the time.
 _OBJECT = r"(?:an?|the|my|our|this|that|these|each|all|whether|why|it)\b"
 _NOT_REPORTED = (
     r"(?<!\bto )(?<!\bmust )(?<!\bcan )(?<!\bnot )(?<!\bwill )(?<!\bwould )(?<!\bcould )"
     r"(?<!\bshould )(?<!\bmay )(?<!\bmight )(?<!\bwho )(?<!\bwhich )(?<!\bthey )"
 )
 _PROOF = (
-    rf"(?m)(?:{_LEADS_UP}(?:{_PROVES})\b|{_NOT_REPORTED}\b(?:{_PROVES}) {_OBJECT})"
+    rf"(?m)(?:{_LEADS_UP}(?:{_PROVES})\b|\b(?={_PROVES}){_NOT_REPORTED}(?:{_PROVES}) {_OBJECT})"
     r"|\b(?:formal|rigorous|complete|full|mathematical) (?:proof|derivation)s?\b"
     r"|\bproof (?:that|by (?:contradiction|induction))\b"
     r"|(?:^|[.!?:;,\n]|\b(?:and|then|to)) *(?:show|demonstrate) that\b"
 )
-_DESIGN = rf"(?m)(?:{_LEADS_UP}|{_NOT_REPORTED}\b)(?:{_DESIGNS}) {_OBJECT}"
+_DESIGN = rf"(?m)(?:{_LEADS_UP}|\b(?={_DESIGNS}){_NOT_REPORTED})(?:{_DESIGNS}) {_OBJECT}"
 _PROGRAM = (
     rf"(?m){_LEADS_UP}(?:{_PROGRAMS})\b"
     r"|\b(?:write|create|give me|make|generate|build|develop)\b[^.!?\n]{0,40}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from array import array
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,8 +82,7 @@ _OLDER = "select count(*) from responses where model = 'tiered' and {within}"
 _WITHOUT_TIME = f"select count(*) from turns where model = 'tiered' and {_HAS_TIME} is not 1"  # noqa: S608 - our own words
 
 
-@dataclass(frozen=True)
-class LoggedTurn:
+class LoggedTurn(NamedTuple):
     """A turn of the log with its prompt.
 
     `counted` is whether it is a request to `tiered` in the period; the others are those before it
