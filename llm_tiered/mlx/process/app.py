@@ -48,6 +48,7 @@ class EngineApp:
         self._started = time.time()
         self._streams: dict[EventStream, str] = {}
         self._patience = PATIENCE
+        self._over = asyncio.Event()
         self._unloading = Unloading(engine, lambda: lifetime.keep_warm, lambda: bool(self._streams))
         self._routes: ASGIApp = Starlette(
             routes=[
@@ -114,12 +115,19 @@ class EngineApp:
         for _ in range(10):
             if self._streams:
                 await asyncio.sleep(_INTERVAL)
+        self._over.set()
 
     async def _hold(self, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
         with self._lifetime.use():
             await _begin(send)
             await send({"type": "http.response.body", "body": wire.HEARTBEAT, "more_body": True})
-            await _disconnected(receive)
+            ends = [
+                asyncio.ensure_future(end) for end in (_disconnected(receive), self._over.wait())
+            ]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+            await send({"type": "http.response.body", "body": b""})
 
     async def _generate(self, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
         body = await _body(receive)

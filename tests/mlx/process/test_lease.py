@@ -51,6 +51,16 @@ def test_lease() -> None:
         assert again.status["instance"] != engine.status["instance"]
         held.renew()
         assert held.is_held
+        # The engine is told to end, though it is held.
+        end(again)
+        wait_for(lambda: not held.is_held)
+        assert again.place.log.read_text() == ""
+
+
+def test_end_of_a_lease() -> None:
+    """Without the lease, the engine stays for as long as it does after an answer."""
+    with Lease(lambda: 60.0) as held:
+        wait_for(lambda: held.is_held)
     assert not held.is_held
     wait_for(lambda: (now := client.running()) and now.status["until"])
 
