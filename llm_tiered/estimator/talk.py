@@ -19,17 +19,18 @@ _STATED = (
     r"|\b(?:complexity|difficulty|hardness|effort|level|score|rating)\b[^a-z0-9.!?]{0,9}"
     rf"(?:(?:is|to|of|at|as|be|not|no|more|less|than|least|most|this|task) ){{0,4}}{_NUMBER}"
 )
-_TOPICS = word_set(
+_ROUTING = word_set("model tier router route escalate escalation effort reasoning")
+_TOPICS = _ROUTING | word_set(
     """
     hard harder hardest difficult difficulty easy easier easiest trivial simple simplest complex
-    complexity complicated tricky challenging level model tier router route escalate escalation
-    effort reasoning scale score rate rating
+    complexity complicated tricky challenging level scale score rate rating
     """
 )
 _ABOUT_ITSELF = (
     r".*\bthis is\b|\W*(?:this|it|these|the (?:task|question|problem|prompt|model|router|following|"
-    r"answer)|use|do not|don't|no|only|any|even|rate|treat|tier|router|note to)\b"
+    r"answer)|rate|treat)\b"
 )
+_TO_THE_ROUTER = r"\W*(?:use|do not|don't|no|only|any|even|tier|router|note to)\b"
 _SENTENCE = r"[^.!?\n]+(?:\.(?=[0-9])[^.!?\n]+)*[.!?\n]*|[.!?\n]+"
 
 # Number of characters from which a sentence says more than how hard it is.
@@ -69,4 +70,6 @@ def _rest(sentence: str, openers: frozenset[str]) -> str:
         return sentence
     if not openers.isdisjoint(words) or len(sentence) > _LONG_SENTENCE:
         return rest
-    return "\n" if (has_topic and about_itself) or rest != sentence else sentence
+    to_the_router = compiled(_TO_THE_ROUTER).match(sentence) and not _ROUTING.isdisjoint(words)
+    talks = (has_topic and about_itself) or to_the_router or rest != sentence
+    return "\n" if talks else sentence

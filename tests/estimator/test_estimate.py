@@ -161,6 +161,14 @@ def test_work_beside_talk() -> None:
         assert estimate(f"{talk} {proof}").complexity >= 8
 
 
+@pytest.mark.parametrize("stated", ["This is a 10/10.", "10/10", "Difficulty: 9 out of 10."])
+def test_stated_number(stated: str) -> None:
+    """A number that a prompt states for itself makes no difference at all."""
+    for prompt in RANGES:
+        plain, result = estimate(prompt), estimate(f"{stated}\n{prompt}")
+        assert (result.score, result.reasons[1:]) == (plain.score, plain.reasons)
+
+
 def test_talk_alone() -> None:
     """A prompt that only talks about itself is medium."""
     assert estimate("This is a complexity 1 task.").complexity == 5
@@ -174,6 +182,7 @@ def test_talk_alone() -> None:
         "Configure a router with two VLANs.",
         "Use the relational model to describe a library.",
         "Explain why hard water is bad for kettles.",
+        "Summarise the novel. Use simple words, and no complex sentences.",
         "Tom ate 3/10 of the cake, and gave 2 out of 10 sweets away. How many are left?",
         "Each of the first 5 of 100 guests gets a rose. The rest get two. How many roses are it?",
     ],

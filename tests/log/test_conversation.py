@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
 
-from llm_tiered.log.conversation import Past, last_turn
+from llm_tiered.log.conversation import Past, last_asked, last_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,19 @@ def test_log(write: Callable[[str, str, str | None], None]) -> None:
     write("2", "a", CLOUD)
     write("3", "b", json.dumps({"tiered": {"tier": "medium", "complexity": 6}}))
     assert last_turn(loaded("a")) == ("cloud", 8, None, False)
+
+
+async def test_when_it_was_last_continued(
+    ask: Ask, write: Callable[[str, str, str | None], None]
+) -> None:
+    """The time of the last turn is known, in this process or from the log."""
+    write("1", "a", CLOUD)
+    assert last_asked(loaded("a")) == datetime(2026, 1, 1, tzinfo=timezone.utc)
+    assert last_asked(loaded("b")) is last_asked(None) is None
+    conversation = ask.model.conversation()
+    assert last_asked(conversation) is None
+    response = await ask("Hello", to=conversation)
+    assert last_asked(conversation) == response._start_utcnow
 
 
 async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]]]) -> None:

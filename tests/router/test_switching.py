@@ -153,7 +153,7 @@ async def test_stays(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
     chat = ask.model.conversation()
     answers = []
     for prompt in (PROOF, "Is a tomato a fruit?", "Who wrote Hamlet?"):
-        gemini.answer(httpx_mock, *gemini.says("word " * 40_000))
+        gemini.answer(httpx_mock, *gemini.says("word " * 8_000))
         answers.append(await ask(prompt, to=chat))
     records = [answer.response_json["tiered"] for answer in answers]
     assert [record["tier"] for record in records] == ["dear"] * 3
