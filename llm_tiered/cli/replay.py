@@ -27,7 +27,7 @@ from .replayed import echo_report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..log.turns import LoggedConversations, LoggedTurn
+    from ..log.turns import LoggedConversations, TurnWithPrompt
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -128,7 +128,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         echo_report(facts, database)
 
 
-def _with_bar(turns: LoggedConversations) -> Iterator[LoggedTurn]:
+def _with_bar(turns: LoggedConversations) -> Iterator[TurnWithPrompt]:
     """Yield the turns, with a bar on a terminal."""
     from tqdm import tqdm
 

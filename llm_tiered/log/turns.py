@@ -82,7 +82,7 @@ _OLDER = "select count(*) from responses where model = 'tiered' and {within}"
 _WITHOUT_TIME = f"select count(*) from turns where model = 'tiered' and {_HAS_TIME} is not 1"  # noqa: S608 - our own words
 
 
-class LoggedTurn(NamedTuple):
+class TurnWithPrompt(NamedTuple):
     """A turn of the log with its prompt.
 
     `counted` is whether it is a request to `tiered` in the period; the others are those before it
@@ -158,7 +158,7 @@ class LoggedConversations:
         """The number of requests in the period."""
         return sum(row & 1 for row in self._rows)
 
-    def __iter__(self) -> Iterator[LoggedTurn]:
+    def __iter__(self) -> Iterator[TurnWithPrompt]:
         """Yield the turns, by conversation and then in order."""
         known: dict[str, _Node] = {}
         for start in range(0, len(self._rows), CHUNK):
@@ -228,12 +228,12 @@ class LoggedConversations:
         kind, path, url = row or (None, None, None)
         return llm.Attachment(type=kind, path=path, url=url)
 
-    def _turn(self, row: _Row, known: Mapping[str, _Node], *, counted: bool) -> LoggedTurn:
+    def _turn(self, row: _Row, known: Mapping[str, _Node], *, counted: bool) -> TurnWithPrompt:
         response = _parsed(row.response_json)
         chain = _chain(known, row.prompt)
         messages = [node.message for node in chain.values()] if chain else [None]
         whole = [message for message in messages if message]
-        return LoggedTurn(
+        return TurnWithPrompt(
             id=row.id,
             thread=row.thread,
             counted=counted,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..log.conversation import Past
-    from ..log.turns import LoggedTurn
+    from ..log.turns import TurnWithPrompt
     from ..router.decision import Decision
     from ..router.raising import Stuck
 
@@ -98,7 +98,7 @@ class Replay:
         """Return the id of a model, by a name that the config may have for it."""
         return self._names.get(name, name)
 
-    def run(self, turns: Iterable[LoggedTurn]) -> Iterator[Replayed]:
+    def run(self, turns: Iterable[TurnWithPrompt]) -> Iterator[Replayed]:
         """Yield what becomes of each request in the period.
 
         The turns are whole conversations, one after the other. A request that can't be replayed
@@ -120,7 +120,9 @@ class Replay:
                     course.add(Record())
             fragments += turn.fragments
 
-    def _replayed(self, turn: LoggedTurn, courses: list[_Course], fragments: list[str]) -> Replayed:
+    def _replayed(
+        self, turn: TurnWithPrompt, courses: list[_Course], fragments: list[str]
+    ) -> Replayed:
         request = PastRequest(turn, self._estimation)
         record = turn.record
         if record is None or record.tier is None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..config.rules import Rule
     from ..estimator import Estimate
     from ..estimator.model import Coefficients
-    from ..log.turns import LoggedTurn
+    from ..log.turns import TurnWithPrompt
     from ..router.loops import ToolLoop
     from ..rules.conditions import RuleFacts
 
@@ -56,7 +56,7 @@ class Estimation:
 class PastRequest:
     """A request of the log; its text is only looked at if something asks for it."""
 
-    def __init__(self, turn: LoggedTurn, estimation: Estimation) -> None:
+    def __init__(self, turn: TurnWithPrompt, estimation: Estimation) -> None:
         self.turn = turn
         self._estimation = estimation
         self._facts: dict[Any, RuleFacts] = {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..costs.periods import Period
-    from ..log.turns import LoggedTurn
+    from ..log.turns import TurnWithPrompt
 
 OLDER = "an older version of llm logged it"
 DAMAGED_TIME = "its time in the log is damaged"
@@ -38,7 +38,7 @@ def replay_log(  # noqa: PLR0913 - what a replay depends on
     names: Mapping[str, str],
     model: Any,
     ask_plugins: bool,
-    watch: Callable[[LoggedConversations], Iterable[LoggedTurn]] = iter,
+    watch: Callable[[LoggedConversations], Iterable[TurnWithPrompt]] = iter,
     on_move: Callable[[dict[str, Any]], Any] = lambda _: None,
 ) -> ReplayReport:
     """Replay the requests of a period with other settings.

@@ -11,7 +11,7 @@ import pytest
 from llm_tiered.costs.periods import ALWAYS, WITHIN, Period, period_of
 from llm_tiered.log import turns as turns_module
 from llm_tiered.log.database import reading
-from llm_tiered.log.turns import LoggedConversations, LoggedTurn, left_out
+from llm_tiered.log.turns import LoggedConversations, TurnWithPrompt, left_out
 from tests.dashboard.texts import add_messages, message
 from tests.make_log import END, YEAR, Row, add, turn
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def logged(log: Path, period: Period = ALWAYS) -> list[LoggedTurn]:
+def logged(log: Path, period: Period = ALWAYS) -> list[TurnWithPrompt]:
     """The turns of a log."""
     with reading(log) as database:
         return list(LoggedConversations(database, WITHIN, period.bounds))
 
 
-def texts(turn_: LoggedTurn) -> list[tuple[str, str]]:
+def texts(turn_: TurnWithPrompt) -> list[tuple[str, str]]:
     """The roles and texts of the messages of a turn's prompt."""
     assert turn_.messages is not None
     return [(each.role, "".join(part.text for part in each.parts)) for each in turn_.messages]  # type: ignore[attr-defined]
