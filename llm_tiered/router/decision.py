@@ -164,7 +164,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         forbidden=forbidden,
         rules=tuple(dict.fromkeys([rule.name for rule in (*chose, *ruling.restricts)])),
         overruled=overruled,
-        stuck=stuck.reason if stuck and raised and not stuck.raised_to else None,
+        stuck=stuck.reason if stuck and raised and stuck.is_new else None,
     )
 
 

@@ -16,12 +16,13 @@ class Stuck(NamedTuple):
     """How a model is stuck in a tool loop.
 
     `answered_by` is the tier that gave the last answer, if that is known. `raised_to` is the tier
-    that has already taken over.
+    that has already taken over; `is_new` is whether none has.
     """
 
     reason: str
     answered_by: str | None = None
     raised_to: str | None = None
+    is_new: bool = True
 
 
 def stuck_in(loop: ToolLoop, records: Sequence[Record]) -> Stuck | None:
@@ -33,9 +34,11 @@ def stuck_in(loop: ToolLoop, records: Sequence[Record]) -> Stuck | None:
     """
     raised = next((record for record in records[: loop.answers] if record.stuck), None)
     if raised:
-        return Stuck(raised.stuck or "", raised_to=raised.tier)
-    reason = loop.stuck if records else loop.stuck_before or loop.stuck
-    return Stuck(reason, records[0].answered_by if records else None) if reason else None
+        return Stuck(raised.stuck or "", raised_to=raised.tier, is_new=False)
+    if loop.stuck_before and not records:
+        return Stuck(loop.stuck_before, is_new=False)
+    answered_by = records[0].answered_by if records else None
+    return Stuck(loop.stuck, answered_by) if loop.stuck else None
 
 
 def tier_above(

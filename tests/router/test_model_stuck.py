@@ -149,7 +149,10 @@ def test_messages_alone(toys: Toys, end: str) -> None:
         ],
         complexity=2,
     )
-    assert prepare(response).decision.tier == "medium"
+    decision = prepare(response).decision
+    assert decision.tier == "medium"
+    # It is told once.
+    assert (decision.stuck is None) == (end == "goes on")
 
 
 async def test_logged(ask: Ask, toys: Toys, logged: Callable[[], list[dict[str, Any]]]) -> None:
