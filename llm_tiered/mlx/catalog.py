@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 PREFIX = "mlx/"
 
+# With more parameters than this, a CPU takes seconds per token.
+CPU_PARAMETERS = 1_000_000_000
+
 
 class ModelSpec(NamedTuple):
     """Where a local model comes from, and what is known about it before it is downloaded.

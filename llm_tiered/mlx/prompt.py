@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import llm
 
 from .. import instructions
-from ..errors import RequestError
+from ..errors import ModelUnavailable, RequestError
 from ..paths import kv_folder
 from . import device
 from .answer import AnswerStream
+from .catalog import CPU_PARAMETERS
 from .engine.engine import ENGINE
 from .engine.kv_disk import KvStore
 from .engine.requests import CancelToken, GenerationRequest, memory_name
 from .mailbox import mailbox
 from .options import SAMPLING
 from .process import choice, crashes
+from .process.client import RunningEngine
 from .tokens import messages, tools
 
 if TYPE_CHECKING:
@@ -85,7 +87,11 @@ def check(model: PromptedModel, *, allow_cpu: bool) -> None:
     """Raise ModelUnavailable if the model is known not to work on this machine right now."""
     spec, limits = model.spec, model.limits()
     _check_crashes(spec)
-    if not _resident(spec, choice.running_engine(_name(spec), limits)):
+    name = _name(spec)
+    engine = choice.running_engine(name, limits)
+    # Somebody who named a large model may have had it loaded for a CPU.
+    is_slow = isinstance(engine, RunningEngine) and engine.is_slow(name, CPU_PARAMETERS)
+    if not _resident(spec, engine) or (is_slow and not allow_cpu):
         from .weights import store
 
         store.check(spec, memory_limit=limits.memory, allow_cpu=allow_cpu)
@@ -142,7 +148,10 @@ def _draft(
 
 def _engine_for(model: PromptedModel) -> GenerationEngine:
     """Return the engine that answers. Raises ModelUnavailable if the model is left alone."""
-    _check_crashes(model.spec)
+    try:
+        _check_crashes(model.spec)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"{model.spec.model_id}: {error.message}", fix=error.fix) from None
     return choice.engine_for(_name(model.spec), model.limits())
 
 

@@ -1,4 +1,4 @@
-"""The progress bar for the prefill of a long prompt."""
+"""What is shown before an answer begins: a model that loads, a long prompt that is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.engine.engine import ENGINE, Engine
 from llm_tiered.mlx.engine.requests import (
     CancelToken,
     Done,
@@ -19,15 +19,21 @@ from llm_tiered.mlx.engine.requests import (
     Failed,
     GenerationRequest,
     Limits,
+    Loading,
     Prefill,
+    Started,
+    Waiting,
 )
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
-from llm_tiered.mlx.progress import LONG, PrefillBar
+from llm_tiered.mlx.progress import LONG, PrefillBar, ProgressLine
+from llm_tiered.mlx.weights.inspect import inspect_folder
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from llm_tiered.mlx.engine.requests import Progress
 
 NAME = "mlx/progress"
 PATIENCE = 30  # seconds, far more than needed
@@ -164,3 +170,49 @@ async def test_cancelled_during_prefill(folder: Path, monkeypatch: pytest.Monkey
         with pytest.raises(asyncio.CancelledError):
             await task
         assert terminal.visible == ""
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [
+        (Waiting(1), "waiting for another answer"),
+        (Waiting(3), "waiting for 3 other answers"),
+        (Loading("mlx/one", 2_300_000_000), "loading mlx/one (2.3 GB)"),
+        (Prefill(1, 2 * LONG), "reading the prompt:"),
+        (Started(), ""),
+    ],
+    ids=str,
+)
+def test_line(progress: Progress, shown: str) -> None:
+    """A line says what the answer waits for, and disappears when it begins."""
+    line = ProgressLine()
+    with redirect_stderr(Terminal()) as terminal:
+        line.show(Waiting(9))
+        line.show(progress)
+        assert terminal.visible.startswith(shown)
+        assert bool(terminal.visible) == bool(shown)
+        line.close()
+        assert terminal.visible == ""
+
+
+def test_no_line_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of this is written to a file or a pipe."""
+    line = ProgressLine()
+    for progress in (Waiting(2), Started(), Loading("mlx/one", 1)):
+        line.show(progress)
+    line.close()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_loading_is_reported(folder: Path) -> None:
+    """The engine says that a request's turn has come, and that its model is being loaded."""
+    engine = Engine()
+    request = GenerationRequest(NAME, folder, 10**9, ({"role": "user", "content": "Hello"},), 2)
+    for first in ([Started(), Loading(NAME, inspect_folder(folder).size)], [Started()]):
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        engine.submit(request, events.put, CancelToken())
+        for event in first:
+            assert events.get(timeout=PATIENCE) == event
+        while not isinstance(event := events.get(timeout=PATIENCE), Done):
+            assert not isinstance(event, (Loading, Failed))
+    engine.close()

@@ -35,6 +35,7 @@ class ResidentModel(NamedTuple):
     memory: int
     last_used: float
     tokens_per_second: float
+    parameters: int = 0
 
 
 class ModelPool:
@@ -49,7 +50,14 @@ class ModelPool:
     def models(self) -> list[ResidentModel]:
         """Return the models in memory, the least recently used first. Safe from any thread."""
         return [
-            ResidentModel(name, model.files.path, model.memory, model.last_used, model.rate())
+            ResidentModel(
+                name,
+                model.files.path,
+                model.memory,
+                model.last_used,
+                model.rate(),
+                model.files.parameters,
+            )
             for name, model in self._models.copy().items()
         ]
 

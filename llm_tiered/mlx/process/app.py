@@ -81,6 +81,7 @@ class EngineApp:
                     "name": model.name,
                     "folder": str(model.folder),
                     "bytes": model.memory,
+                    "parameters": model.parameters,
                     "last_used": model.last_used,
                     "tokens_per_second": model.tokens_per_second,
                     "answers": answers[model.name],
@@ -91,7 +92,7 @@ class EngineApp:
                 for model in self._engine.models()
             ],
             "unloaded": [dataclasses.asdict(model) for model in self._unloading.latest],
-            "budget": _budget(),
+            **_device(),
         }
         return _json(status)
 
@@ -208,13 +209,14 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _budget() -> int | None:
-    """Return the memory that models may use, in bytes, once a model has needed MLX."""
+def _device() -> dict[str, Any]:
+    """Return what MLX computes on, and the bytes that models may use, once it is loaded."""
     if "mlx.core" not in sys.modules:
-        return None
+        return {}
     from .. import device
 
-    return device.detect().budget
+    here = device.detect()
+    return {"device": here.kind, "budget": here.budget}
 
 
 def _json(value: Any) -> Response:

@@ -20,7 +20,7 @@ from .identity import identity
 from .place import places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..engine.job import Emit
     from ..engine.requests import CancelToken, GenerationRequest
@@ -58,7 +58,17 @@ class RunningEngine:
 
     def resident(self) -> dict[str, Path]:
         """Return the models in its memory with their folders."""
-        return {model["name"]: Path(model["folder"]) for model in self.status.get("models", ())}
+        return {model["name"]: Path(model["folder"]) for model in self._models}
+
+    def is_slow(self, name: str, most: int) -> bool:
+        """Return whether it has no GPU, and the model in its memory more parameters than that."""
+        sizes = {model["name"]: model["parameters"] for model in self._models}
+        return self.status.get("device") == "cpu" and sizes.get(name, 0) > most
+
+    @property
+    def _models(self) -> Sequence[Mapping[str, Any]]:
+        models: Sequence[Mapping[str, Any]] = self.status.get("models", ())
+        return models
 
 
 class NoAnswer(Exception):

@@ -21,6 +21,9 @@ from ..tokens import decoding, logprobs, messages, tools
 if typing.TYPE_CHECKING:
     from ..engine.requests import Event
 
+# Types that JSON has.
+_WRITTEN = frozenset({str, int, float, bool})
+
 HEARTBEAT = b"{}\n"
 """The line that says only that the engine is alive."""
 
@@ -72,13 +75,15 @@ def load_event(line: bytes) -> Event | None:
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as plain JSON data, without fields that have their default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = ((field.name, field.default) for field in dataclasses.fields(value))
         return {
             name: _plain(part)
-            for name, default in fields
+            for name, default in _defaults(type(value))
             if (part := getattr(value, name)) is not default
         }
+    if type(value) in _WRITTEN:
+        return value
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -91,13 +96,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _value(data: Any, hint: Any) -> Any:  # one line for each kind of type
+def _value(data: Any, hint: Any) -> Any:
     """Return plain data as a value of a type. What it does not know is left as it is."""
-    if data is None:
-        return None
+    if data is None or hint in _WRITTEN:
+        return data
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = _hints(hint)
-        return hint(**{name: _value(data[name], hints[name]) for name in hints if name in data})
+        return hint(
+            **{name: _value(part, hints[name]) for name, part in data.items() if name in hints}
+        )
     if hint is Path:
         return Path(data)
     if hint is TieredError:
@@ -110,6 +117,11 @@ def _value(data: Any, hint: Any) -> Any:  # one line for each kind of type
         kinds = arguments[:1] * len(data) if arguments[1:] == (...,) else arguments
         return tuple(_value(part, kind) for part, kind in zip(data, kinds, strict=True))
     return data
+
+
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.default) for field in dataclasses.fields(kind))
 
 
 @cache

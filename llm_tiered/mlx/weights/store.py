@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import DownloadError, ModelUnavailable
 from .. import device
+from ..catalog import CPU_PARAMETERS
 from . import embedded, hub
 from .huggingface import offline
 from .inspect import ModelFiles, inspect_folder
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from ..catalog import ModelSpec
     from .reporting import Show
-
-# With more parameters than this, a CPU takes seconds per token.
-CPU_PARAMETERS = 1_000_000_000
 
 
 def locate(spec: ModelSpec) -> Path | None:

@@ -220,6 +220,23 @@ def test_status_of_nothing(user_path: Path) -> None:
     assert list(user_path.iterdir()) == []
 
 
+def test_large_model_in_memory_without_a_gpu(
+    scripted: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was loaded for somebody who named it is still too slow for others."""
+    model = {"name": NAME, "folder": str(folder), "parameters": 2 * 10**9}
+    scripted(sends(), models=[model], device="cpu")
+    checked: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "llm_tiered.mlx.weights.store.check",
+            lambda *_, allow_cpu, **__: checked.append(allow_cpu),
+        )
+        for allow_cpu in (True, False):
+            warm_model(folder, NAME).check(allow_cpu=allow_cpu)
+    assert checked == [False]
+
+
 def test_failure_in_the_engine(scripted: Start, folder: Path) -> None:
     """An error in the engine is raised as the same error here, and is no crash."""
     failed = Failed(ModelUnavailable("too large", fix="use less"))
