@@ -12,7 +12,7 @@ from .. import gemini
 from ..errors import RequestError, TieredError
 from ..mlx.models import MlxModel
 from ..paths import keys_path
-from ..router.names import plugin_of
+from ..router.plugins import plugin_of
 
 if TYPE_CHECKING:
     from ..mlx.catalog import ModelSpec

@@ -130,7 +130,7 @@ def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None
     problem = yield Try(candidate)
     patience = PATIENCE
     for delay in RETRY_DELAYS:
-        if problem is None or not problem.transient:
+        if problem is None or not problem.transient or problem.retried:
             break
         seconds = max(delay, problem.retry_after or 0.0)
         patience -= seconds

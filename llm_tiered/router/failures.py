@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import llm
 from pydantic import ValidationError
 
-from .. import gemini
+from .. import gemini, openai_plugin
 from ..errors import EngineError, ModelUnavailable, TieredError
 from ..wording import span
 from . import refusals
 from .keys import key_fix
+from .plugins import plugin_of, start_fix
 from .redaction import known_keys, redact
 
 if TYPE_CHECKING:
@@ -53,10 +54,12 @@ _WRONG_KEY = re.compile(
 )
 _NOT_SERVED = re.compile(
     r"\bmodels?\b.{0,200}(?:not found|does not exist)|model_not_found|not a valid model\b"
+    r"|^model: \S+ not_found_error"
     r"|location is not supported|not (?:available|supported) in your (?:country|region)",
     re.IGNORECASE | re.DOTALL,
 )
 _TOO_LARGE = re.compile(r"request (?:is )?too large|tokens must be reduced", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"requires more (?:system |GPU )?memory", re.IGNORECASE)
 _FLAGGED = re.compile(
     r"(?:input|prompt|content|request) (?:was|were|has been) flagged|\bmoderation\b"
     r"|content[_ ](?:policy|filter)",
@@ -77,6 +80,9 @@ _BROKEN_FOR_NOW = re.compile(
     re.IGNORECASE,
 )
 
+# The libraries that make a request again, twice by default.
+_RETRYING = {"openai", "anthropic"}
+
 _NO_NETWORK = "check the network"
 _TIMEOUT = "timeout in the tier's options"
 _NO_ANSWER = "the service sent no usable answer"
@@ -89,7 +95,8 @@ _TOO_SOON = timedelta(hours=1)
 class Problem:
     """Why a model can't answer, or did not.
 
-    `fix` is the command that fixes it. A `transient` problem is worth a retry. One that
+    `fix` is the command that fixes it. A `transient` problem is worth a retry, unless the service's
+    library has `retried` the request itself. One that
     `cools_down` would hit the next request too, so the model is left alone for a while. One that
     `escalates` is an answer that is too weak: the same model gets the `correction`, if there is
     one, and then larger models are tried. If none of them answers, a `usable` one is shown.
@@ -101,6 +108,7 @@ class Problem:
     reason: str
     fix: str | None = None
     transient: bool = False
+    retried: bool = False
     cools_down: bool = False
     escalates: bool = False
     usable: bool = False
@@ -129,6 +137,18 @@ def explain(
         problem,
         reason=_line(redact(refusals.beginning(problem.reason), secrets), problem.retry_after),
         cools_down=problem.cools_down or problem.transient or problem.refuses_key,
+        retried=problem.transient and _is_retried(error, model),
+    )
+
+
+def _is_retried(error: Exception, model: _BaseModel | None) -> bool:
+    """Whether a library has made the request again itself; llm's own plugin is kept from that."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        type(error).__module__.partition(".")[0] in _RETRYING
+        and bool(kinds & {"APIStatusError", "APIConnectionError"})
+        and getattr(error, "status_code", None) != HTTPStatus.OK  # an error within a stream
+        and not openai_plugin.is_of_plugin(model)
     )
 
 
@@ -183,6 +203,8 @@ def _refusal_problem(refusal: Refusal, model: _BaseModel | None, now: datetime) 
         return Problem(reason, fix, refuses_key=True)
     if status in (None, 400, HTTPStatus.NOT_FOUND) and _NOT_SERVED.search(words):
         return Problem(reason, cools_down=True)
+    if _NO_MEMORY.search(words):
+        return Problem(reason, cools_down=True)
     if status is None:
         passing = told is not None or bool(_BROKEN_FOR_NOW.search(words))
     else:
@@ -212,11 +234,12 @@ def _connection_problem(error: Exception, model: _BaseModel | None) -> Problem |
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & {"APIConnectionError", "APITimeoutError"} and isinstance(error.__cause__, Exception):
         # The libraries of OpenAI and Anthropic say less than the one below them.
-        return _connection_problem(error.__cause__, model) or _unreachable(error.__cause__)
+        below = error.__cause__
+        return _connection_problem(below, model) or _unreachable(below, model)
     if kinds & {"TimeoutException", "APITimeoutError", "TimeoutError", "Timeout"}:
         return Problem("no answer in time", _TIMEOUT, transient=True)
     if kinds & {"ConnectError", "ConnectionRefusedError", "APIConnectionError", "gaierror"}:
-        return _unreachable(error)
+        return _unreachable(error, model)
     if "LocalProtocolError" in kinds:
         # The message quotes the header that was rejected, which may hold the key.
         reason = "the request can't be sent: is there a line break in the key?"
@@ -225,11 +248,33 @@ def _connection_problem(error: Exception, model: _BaseModel | None) -> Problem |
         reason = "the request can't be sent: has the key a quotation mark, or another sign?"
         return Problem(reason, key_fix(model))
     if kinds & {"TransportError", "ConnectionError"}:
-        return Problem(f"the connection broke: {error}", transient=True)
+        return _broken(error, model)
     return None
 
 
-def _unreachable(error: Exception) -> Problem:
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the machine at the other end refused the connection, as one of the causes says."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _broken(error: Exception, model: _BaseModel | None) -> Problem:
+    """A broken connection, or a refused one in the words of a library that hides the cause."""
+    if _is_refused(error):
+        return _unreachable(error, model)
+    return Problem(f"the connection broke: {error}", transient=True)
+
+
+def _unreachable(error: Exception, model: _BaseModel | None) -> Problem:
+    if _is_refused(error):
+        # Nothing listens there, and nothing will within seconds.
+        reason = "can't be reached: connection refused"
+        return Problem(reason, start_fix(plugin_of(model)), cools_down=True)
     return Problem(f"can't be reached: {error}", _NO_NETWORK, transient=True)
 
 

@@ -6,10 +6,11 @@ llm gives a name to the plugin that registers it last, and says nothing.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.file import user_aliases
 from ..config.local_models import local_models
+from .plugins import plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,11 +53,6 @@ def warn(registry: Registry, settings: Settings) -> None:
         if conflict not in _given:
             _given.add(conflict)
             logger.warning("%s", conflict)
-
-
-def plugin_of(model: Any) -> str:
-    """Return the package that a model comes from."""
-    return type(model).__module__.partition(".")[0].replace("_", "-")
 
 
 def _used(settings: Settings) -> list[str]:

@@ -86,6 +86,9 @@ def read(error: Exception, now: datetime | None = None) -> Refusal | None:
         body = event
     elif isinstance(error, llm.ModelError):
         body = str(error)
+    elif hasattr(error, "status_code") and isinstance(said := getattr(error, "error", None), str):
+        # Ollama's library; within a stream there is no status.
+        body = said
     elif status is None and not hasattr(error, "body"):
         return None
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -63,6 +64,31 @@ def by_anthropic(status: int, body: Any = b"", **headers: str) -> Exception:
     """The error of Anthropic's library."""
     answered = response(status, body, **headers)
     return APIStatusError(f"Error code: {status} - {body}", response=answered, body=body)
+
+
+class OllamaError(Exception):
+    """The ResponseError of Ollama's library; within a stream the status is -1."""
+
+    def __init__(self, error: str, status_code: int = -1) -> None:
+        super().__init__(error)
+        self.error = error
+        self.status_code = status_code
+
+    def __str__(self) -> str:
+        return f"{self.error} (status code: {self.status_code})"
+
+
+def retrying(library: str, error: Exception) -> Exception:
+    """The error as a library raises it that has made the request again by itself."""
+    kind = type(error)
+    error.__class__ = type(kind.__name__, (kind,), {"__module__": f"{library}._exceptions"})
+    return error
+
+
+def refused_address() -> str:
+    """A URL where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 def google(status: str, message: str, *details: dict[str, Any], code: int = 429) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llm_tiered.errors import AllTiersFailed
@@ -99,6 +101,15 @@ def test_transient_problem_is_retried_twice() -> None:
         ("mlx/a", "failed", "overloaded"),
         ("gemini/b", "ok", None),
     ]
+
+
+def test_what_a_library_has_retried_is_not_retried() -> None:
+    """A transient problem that a model's own library has met thrice is left at that."""
+    world = World(tries={A.model: [replace(BUSY, retried=True)]})
+    assert world.run(A, B) is B
+    assert world.steps == [Check(A), Try(A), Check(B), Try(B)]
+    assert world.run(A, B) is B
+    assert world.steps == [Check(B), Try(B)]
 
 
 @pytest.mark.parametrize(

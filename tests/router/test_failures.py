@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from llm_tiered import errors
 from llm_tiered.mlx.options import MlxOptions
 from llm_tiered.router.failures import Problem, explain
-from tests.router.services import FLASH
+from tests.router.services import FLASH, model, refused_address
 
 GOOGLE_KEY = "AIza" + "Sy0123456789_abcdefghij-ABCDEFGHIJK"
 KEY_FIX = "llm keys set gemini, or LLM_GEMINI_KEY"
@@ -157,15 +157,37 @@ def test_broken_connection(library: Any, name: str) -> None:
     )
 
 
-def test_refused_connection() -> None:
-    """A port without a listener is reported in one line."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    with pytest.raises(httpx.ConnectError) as caught:
-        httpx.get(f"http://127.0.0.1:{port}")
-    problem = explain(caught.value)
-    assert problem.reason.startswith("can't be reached: ")
-    assert problem.transient
+REFUSED = "can't be reached: connection refused"
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_refused_connection(library: Any) -> None:
+    """Where nothing listens, no retry helps, and the server has to be started."""
+    url = refused_address()
+    with pytest.raises(library.ConnectError) as caught:
+        library.get(url)
+    expected = Problem(REFUSED, "start the server, or check the network", cools_down=True)
+    assert explain(caught.value) == expected
+    async with library.AsyncClient() as client:
+        with pytest.raises(library.ConnectError) as caught:
+            await client.get(url)
+    assert explain(caught.value) == expected
+
+
+def test_refused_connection_in_the_words_of_ollama() -> None:
+    """Ollama's library hides the error below its own; the fix is the command of its server."""
+    ollama = model("ollama/llama3.2", None)
+    ollama.__class__ = type("OllamaChatModel", (type(ollama),), {"__module__": "llm_ollama.chat"})
+
+    def ask() -> None:
+        try:
+            httpx.get(refused_address())
+        except httpx.ConnectError:
+            raise ConnectionError("Failed to connect to Ollama.") from None
+
+    with pytest.raises(ConnectionError) as caught:
+        ask()
+    assert explain(caught.value, model=ollama) == Problem(REFUSED, "ollama serve", cools_down=True)
 
 
 def test_other_error_of_httpx() -> None:

@@ -13,6 +13,7 @@ from llm.cli import cli
 from llm.plugins import pm
 
 from llm_tiered.router import names
+from llm_tiered.router.plugins import plugin_of
 from tests.stand_in import AsyncStandIn, StandIn
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_alias(kind: type[Earlier]) -> None:
 def test_id(kind: type[Earlier], who: str, other: str) -> None:
     """An id that two plugins have is named, whichever of them it means."""
     with installed(kind(PHI)):
-        assert names.plugin_of(llm.get_model(PHI)) == who
+        assert plugin_of(llm.get_model(PHI)) == who
         assert status() == [f"'{PHI}' means {PHI} of {who}, not {PHI} of {other}"]
 
 

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 import pytest
-from llm.plugins import pm
 
 from llm_tiered.router import option_names
 from llm_tiered.router.inner import inner_options, max_tokens
 from llm_tiered.router.thinking import MOST_THOUGHTS
 from tests.router import plugin_options
-from tests.stand_in import AsyncStandIn, StandIn
+from tests.stand_in import StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.toys import Ask, Toys
+    from tests.router.conftest import OtherPlugin
+    from tests.toys import Ask
 
 ASKED = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9, "seed": 7, "thinking": False}
 
@@ -25,28 +23,6 @@ ASKED = {"temperature": 0.5, "max_tokens": 50, "top_p": 0.9, "seed": 7, "thinkin
 @pytest.fixture(autouse=True)
 def _no_warnings_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(option_names, "_given", set())
-
-
-@pytest.fixture
-def server(toys: Toys) -> Iterator[Callable[[type[llm.Options]], None]]:
-    """Registers a model of another plugin, with these options, as the tier `cloud`."""
-    plugins = []
-
-    def registered(options: type[llm.Options]) -> None:
-        class Plugin:
-            @llm.hookimpl
-            def register_models(self, register: Callable[..., None]) -> None:
-                models = (kind("server/x", Options=options) for kind in (StandIn, AsyncStandIn))
-                register(*models)
-
-        plugins.append(Plugin())
-        pm.register(plugins[-1])
-        tier = {"name": "cloud", "complexity": "8-10", "model": "server/x"}
-        toys.configure(tiers=[*toys.keys["tiers"][:2], tier])
-
-    yield registered
-    for plugin in plugins:
-        pm.unregister(plugin)
 
 
 @pytest.mark.parametrize(
@@ -88,21 +64,17 @@ def test_no_limit_of_ollama() -> None:
     assert max_tokens(plugin_options.Ollama(num_predict=9)) == 9
 
 
-async def test_warning(
-    ask: Ask, server: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_warning(ask: Ask, other: OtherPlugin, caplog: pytest.LogCaptureFixture) -> None:
     """One line says what a model has no name for, the first time that this matters."""
-    server(plugin_options.Mistral)
+    other.add("server/x", Options=plugin_options.Mistral)
     for _ in range(2):
         await ask("Hello", tier="cloud", top_p=0.5, seed=3)
     assert caplog.messages == ["server/x has no option for top_p, so it answers without"]
 
 
-async def test_no_warning(
-    ask: Ask, server: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_no_warning(ask: Ask, other: OtherPlugin, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is said where each option has a name, or is another model's own."""
-    server(plugin_options.Ollama)
+    other.add("server/x", Options=plugin_options.Ollama)
     await ask("Hello", tier="cloud", max_tokens=50, top_p=0.5, seed=3)
     await ask("Hello", tier="small", num_predict=50)
     assert caplog.messages == []

@@ -274,7 +274,6 @@ def test_time_to_wait_is_not_cut_off() -> None:
         (services.APIConnectionError(), httpx.ConnectError("refused"), "can't be reached: refused"),
         (services.APIConnectionError(), httpx2.ReadError("reset"), "the connection broke: reset"),
         (services.APIConnectionError(), None, "can't be reached: Connection error."),
-        (ConnectionRefusedError("refused"), None, "can't be reached: refused"),
         (ConnectionResetError("reset"), None, "the connection broke: reset"),
         (TimeoutError(), None, "no answer in time"),
     ],
@@ -286,6 +285,46 @@ def test_no_connection_in_other_libraries(
     error.__cause__ = cause
     problem = explain(error)
     assert (problem.reason, problem.transient, problem.at_limit) == (reason, True, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (404, "model 'llama3.2' not found", {"cools_down": True}),
+        (500, "model requires more system memory (5.6 GiB) than is available (2.1 GiB)",
+         {"cools_down": True}),
+        (500, "llama runner process has terminated", BROKEN),
+        (503, "server busy, please try again. maximum pending requests exceeded", LIMIT),
+        (400, "registry.ollama.ai/library/gemma does not support tools", {}),
+        (-1, "an error was encountered while running the model: CUDA error", {}),
+    ],
+)  # fmt: skip
+def test_ollama(status: int, message: str, expected: dict[str, Any]) -> None:
+    """What Ollama says is shown without the words of its library, and tells what helps."""
+    assert explain(services.OllamaError(message, status)) == Problem(message, **expected)
+
+
+def test_model_that_anthropic_does_not_have() -> None:
+    """A name that Anthropic does not know is not asked for again with each prompt."""
+    error = by_anthropic(404, services.anthropic("not_found_error", "model: claude-0"))
+    assert explain(error, model=CLAUDE) == Problem("model: claude-0", cools_down=True)
+
+
+def test_library_that_retries_by_itself() -> None:
+    """What a library has tried again is not retried, save for llm's own plugin, which does not."""
+    own: Any = llm.get_model("gpt-4o-mini")
+    busy = services.anthropic("overloaded_error", "Overloaded")
+    errors = [
+        services.retrying("anthropic", by_anthropic(529, busy)),
+        services.retrying("openai", services.APIConnectionError()),
+    ]
+    for error in errors:
+        problem = explain(error, model=CLAUDE)
+        assert (problem.transient, problem.retried, problem.cools_down) == (True, True, True)
+        assert not explain(error, model=own).retried
+    within_a_stream = services.retrying("anthropic", by_anthropic(200, busy))
+    assert not explain(within_a_stream, model=CLAUDE).retried
+    assert not explain(by_anthropic(529, busy), model=CLAUDE).retried
 
 
 def test_key_of_the_provider_that_failed() -> None:
