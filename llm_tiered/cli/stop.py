@@ -26,9 +26,7 @@ def command(now: bool) -> None:
     from ..server import instances
 
     def on_wait() -> None:
-        echo_note(
-            "waiting until it ends" if now else "waiting for running answers; --now ends them"
-        )
+        echo_note("waiting until it ends" + ("" if now else "; with --now it ends running answers"))
 
     servers = instances.running()
     in_background = [server for server in servers if server.kind != "terminal"]

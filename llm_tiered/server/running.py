@@ -61,7 +61,9 @@ def resolve(host: str) -> tuple[socket.AddressFamily, str]:
 def _reason(error: Exception) -> str:
     """An error's own words: Python adds the address to them."""
     number = getattr(error, "errno", None)
-    return os.strerror(number) if number and number > 0 else str(error)
+    # A name that is not found has a number of its own kind.
+    name = getattr(error, "strerror", None) or str(error)
+    return os.strerror(number) if number and number > 0 else name
 
 
 def run(endpoints: Endpoints, listener: socket.socket) -> None:

@@ -52,7 +52,7 @@ def test_background_and_service(now: bool, ended: list[tuple[int, bool]]) -> Non
         announced(Instance(HERE, "127.0.0.1", 3, kind="service", pid=3, started=3.0)),
     ):
         result = run("stop", *["--now"] * now)
-    wait = "waiting until it ends" if now else "waiting for running answers; --now ends them"
+    wait = "waiting until it ends" + ("" if now else "; with --now it ends running answers")
     assert result.stderr.splitlines() == [wait, wait]
     stopped, killed = result.stdout.splitlines()
     assert stopped.startswith(f"stopped: the server at {HERE} since ")

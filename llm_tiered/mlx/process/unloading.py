@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..engine.residency import ResidentModel
 
 # Seconds between two looks at the memory. One takes 0.2 ms.
-INTERVAL = 2.0
+INTERVAL = 5.0
 
 # The latest models that were unloaded, which `llm tiered ps` shows.
 _REMEMBERED = 5
