@@ -179,7 +179,8 @@ class Passes:
 
         # Without guesses, nothing is taken back.
         rollback = Rollback(self._cache) if guesses else None
-        logits = self._model(tokens[None], cache=self._cache)[:, -1 - len(guesses) :]
+        logits = self._model(tokens[None], cache=self._cache)
+        logits = logits[0, -1 - len(guesses) :] if guesses else logits[:, -1]
         if self._constraint:
             # The model computes them while the mask is made.
             mx.async_eval(logits)  # type: ignore[no-untyped-call]  # its stub has no types
@@ -210,11 +211,11 @@ class Passes:
 
         constraint = self._constraint
         if not (self._penalties or constraint):
-            return current.logits[0]
+            return current.logits
         state = constraint.state if constraint else None
         rows = []
         for index in range(len(current.guesses) + 1):
-            logits = current.logits[:, index]
+            logits = current.logits[index : index + 1]
             guessed = current.guesses[:index]
             if self._penalties:
                 seen = mx.concatenate([self._seen, mx.array(guessed, mx.uint32)])
