@@ -70,30 +70,40 @@ class LookupGuesses:
     def __init__(self, tokens: Sequence[int], costs: PassCosts, *, always: bool = False) -> None:
         self._always = always
         self._costs = costs
-        self._lookup = PromptLookup(tokens)
+        # A long prompt takes a while: it is indexed while the first pass runs.
+        self._tokens = tokens
+        self._index: PromptLookup | None = None
         self._rates = HitRates()
+
+    @property
+    def _lookup(self) -> PromptLookup:
+        if self._index is None:
+            self._index = PromptLookup(self._tokens)
+        return self._index
 
     def add(self, sampled: Sequence[int], forced: Sequence[int] = ()) -> None:
         """Add the next tokens of the answer, first those that the model had a choice about."""
+        lookup = self._lookup
         for token in sampled:
-            if self._lookup.match:
-                self._rates.add(self._lookup.match, hit=token == self._lookup.next)
-            self._lookup.add([token])
+            if lookup.match:
+                self._rates.add(lookup.match, hit=token == lookup.next)
+            lookup.add([token])
         if forced:
-            self._lookup.add(forced)
+            lookup.add(forced)
 
     def count(self, certain: int) -> int:
         """Return how many tokens to guess now, in one pass with this many that are certain."""
-        if not self._lookup.match:
+        match = self._lookup.match
+        if not match:
             return 0
         if self._always:
-            return COUNTS[-1] if self._lookup.match >= LENGTHS[-1] else COUNTS[-2]
+            return COUNTS[-1] if match >= LENGTHS[-1] else COUNTS[-2]
         best, best_gain = 0, GAIN
-        for count in COUNTS:
+        for count in COUNTS if 1 + self._rates.kept(match, COUNTS[-1]) > GAIN else ():
             ratio = self._costs.ratio(certain + count, certain)
             if ratio is None:
                 continue
-            gain = (1 + self._rates.kept(self._lookup.match, count)) / ratio
+            gain = (1 + self._rates.kept(match, count)) / ratio
             if gain > best_gain:
                 best, best_gain = count, gain
         return best

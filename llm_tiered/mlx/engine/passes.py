@@ -260,7 +260,7 @@ class Passes:
         if forced and isinstance(self._sampler, SeededSampler):
             self._sampler.skip(forced)
         self._known += sampled + forced
-        if self._guesses:
+        if self._guesses and (sampled or forced):
             self._guesses.add(sampled, forced)
         return forced
 

@@ -104,7 +104,7 @@ def test_what_pays() -> None:
     """Rows wait for each other only where the padding costs less than the passes saved."""
     cheap, dear = PassCosts(), PassCosts()
     for rate, costs in ((0.01, cheap), (1.0, dear)):
-        costs.add_prefill(1, rate)
+        costs.add_prefill(100, 100 * rate)
         for _ in range(2):
             costs.add(4, 4.0)
     assert forced_runs.best_width([1, 1, 1, 9], cheap) == 9

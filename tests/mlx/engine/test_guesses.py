@@ -17,7 +17,7 @@ def costs(per_token: float) -> PassCosts:
     A pass over a single token takes 1.
     """
     costs = PassCosts()
-    costs.add_prefill(1, per_token)
+    costs.add_prefill(100, 100 * per_token)
     for tokens in range(1, COUNTS[-1] + 3):
         for _ in range(2):
             costs.add(tokens, 1 + per_token * (tokens - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_tiered.mlx.engine.pass_costs import PassCosts
+from llm_tiered.mlx.engine.pass_costs import VALID, PassCosts
 
 
 def measured(**seconds: float) -> PassCosts:
@@ -36,3 +36,21 @@ def test_unknown() -> None:
     costs.add(1, 1.0)
     assert costs.ratio(1) == 1
     assert costs.ratio(2) is None
+
+
+def test_short_prefill() -> None:
+    """A prefill of a few tokens is a pass, whose time says little about each further token."""
+    costs = measured(of_1=10.0, prefill=0.5)
+    for _ in range(2):
+        costs.add_prefill(4, 11.0)
+    assert costs.ratio(4) == pytest.approx(1.1)
+    assert costs.ratio(8) == pytest.approx(1.3)
+
+
+def test_old_times() -> None:
+    """What was disturbed once is tried again after a while."""
+    costs = measured(of_1=10.0, of_2=100.0, prefill=0.5)
+    assert costs.ratio(2) == 10
+    for _ in range(VALID):
+        costs.add(1, 10.0)
+    assert costs.ratio(2) == pytest.approx(1.05)

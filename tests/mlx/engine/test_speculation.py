@@ -143,6 +143,22 @@ def test_same_answers(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPa
     assert guessed > kept > guessed / 2 > 50
 
 
+def test_another_request_joins(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer with guesses that goes on in a batch with another one is the same."""
+    draw = random.Random(5)
+    turns = [question(draw)]
+    expected, tokens = without(engine, folder, *turns, max_tokens=150)
+    monkeypatch.setattr(solo, "LookupGuesses", lambda *_, **__: Oracle(tokens, draw))
+    first = Call(make_request(folder, *turns, max_tokens=150), engine).submit()
+    first.wait_for_text()
+    second = ask(engine, folder, "Hello", max_tokens=9)
+    monkeypatch.undo()
+    assert expected.text.endswith(first.answer().text)
+    assert second.text == without(engine, folder, "Hello", max_tokens=9)[0].text
+
+
 def test_prompt_lookup(engine: Engine, tmp_path: Path) -> None:
     """Guesses from the prompt change nothing, in thoughts and under schemas too."""
     folder = build("qwen3", tmp_path / "qwen3", context=4096)
