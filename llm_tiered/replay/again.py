@@ -17,11 +17,13 @@ from ..log.record import Attempt, Record
 from ..router import stored_options
 from ..router.decision import DecisionInput, decide, needs_estimate, rules_may_choose
 from ..router.raising import stuck_in
+from ..router.switching import settled, switch_of
 from ..rules.ruling import ruling
-from .past_request import CannotReplay, Estimation, PastRequest
+from .past_request import CannotReplay, Estimation, PastRequest, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from ..config.settings import Settings
     from ..log.conversation import Past
@@ -56,14 +58,31 @@ class _Course:
     settings: Settings
     past: Past | None = None
     records: list[Record] = field(default_factory=list)
+    last_asked: datetime | None = None
 
     @property
     def rules(self) -> frozenset[str]:
         return frozenset([name for record in self.records for name in record.rules])
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, when: datetime | None) -> None:
         self.past = past_after(self.past, record)
         self.records.append(record)
+        self.last_asked = when
+
+    def settled(self, decision: Decision, said: DecisionInput, request: PastRequest) -> Decision:
+        """The decision that holds, as leaving the tier of the conversation may cost too much."""
+        if said.past.tier in (None, decision.tier) or not request.turn.messages:
+            return decision
+        switch = switch_of(
+            decision,
+            said,
+            self.settings,
+            request.turn.messages,
+            self.last_asked,
+            self.records[-1].answered_by,
+            request.when,
+        )
+        return settled(decision, switch, said, self.settings)[0]
 
     def stuck(self, request: PastRequest) -> Stuck | None:
         """How the model is stuck in a tool loop, or None."""
@@ -117,7 +136,7 @@ class Replay:
                     yield replayed
             else:
                 for course in courses:
-                    course.add(Record())
+                    course.add(Record(), time_of(turn))
             fragments += turn.fragments
 
     def _replayed(
@@ -127,7 +146,7 @@ class Replay:
         record = turn.record
         if record is None or record.tier is None:
             for course in courses:
-                course.add(record or PRIVATE)
+                course.add(record or PRIVATE, request.when)
             return Replayed(request, record or PRIVATE, why_not=NO_RECORD)
         model = self._decided_model(record)
         decisions: list[Decision | None] = []
@@ -138,10 +157,10 @@ class Replay:
             except CannotReplay as error:
                 why_not = why_not or str(error)
                 decisions.append(None)
-                course.add(record)
+                course.add(record, request.when)
             else:
                 decisions.append(decision)
-                course.add(_as_record(decision, record))
+                course.add(_as_record(decision, record), request.when)
         moves = [bool(each and self._moves(record, model, each)) for each in decisions]
         return Replayed(
             request,
@@ -179,12 +198,12 @@ class Replay:
         )
         if request.has_tool_results:
             said = replace(said, has_tool_results=True, stuck=course.stuck(request))
-        decision = _decided(_with_rules(said, request, course, fragments), request, settings)
+        decision = _decided(_with_rules(said, request, course, fragments), request, course)
         templates = [name for rule in settings.config.rules for name in rule.template]
         if templates:
             # A name that is a pattern matches itself: now all conditions on templates hold.
             other = _with_rules(said, request, course, fragments, templates)
-            if _differ(decision, _decided(other, request, settings)):
+            if _differ(decision, _decided(other, request, course)):
                 raise CannotReplay(
                     "it depends on the name of its template, which the log does not keep"
                 )
@@ -207,11 +226,12 @@ def _with_rules(
     return replace(said, ruling=ruling(rules, facts, choose=choose, earlier=earlier))
 
 
-def _decided(said: DecisionInput, request: PastRequest, settings: Settings) -> Decision:
+def _decided(said: DecisionInput, request: PastRequest, course: _Course) -> Decision:
+    settings = course.settings
     if needs_estimate(said, settings):
         said = replace(said, estimate=request.estimate)
     try:
-        return decide(said, settings)
+        return course.settled(decide(said, settings), said, request)
     except RequestError as error:
         raise CannotReplay(f"it would be refused: {error.message}") from None
 

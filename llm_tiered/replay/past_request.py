@@ -22,7 +22,7 @@ from ..router.stored_options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import time
+    from datetime import datetime
 
     from ..config.rules import Rule
     from ..estimator import Estimate
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # Reasons why a request can't be replayed.
 NO_TEXT = "the log no longer has its messages"
 DAMAGED = "its options in the log are damaged"
+DAMAGED_TIME = "its time in the log is damaged"
 
 
 class CannotReplay(Exception):
@@ -101,6 +102,11 @@ class PastRequest:
             options=self.options,
         )
 
+    @cached_property
+    def when(self) -> datetime | None:
+        """When it was made, or None if that is damaged."""
+        return time_of(self.turn)
+
     @property
     def text(self) -> str:
         """The user's last message."""
@@ -135,8 +141,13 @@ class PastRequest:
         key = (templates, any("attachments" in rule.on_request for rule in rules))
         if key not in self._facts:
             fragments = self.turn.fragments
+            if self.when is None:
+                raise CannotReplay(DAMAGED_TIME)
             circumstances = Circumstances(
-                self._time, fragments, (*earlier_fragments, *fragments), templates
+                self.when.astimezone().time(),
+                fragments,
+                (*earlier_fragments, *fragments),
+                templates,
             )
             self._facts[key] = facts_in(self.prompt, circumstances, rules)
         return self._facts[key]
@@ -150,10 +161,10 @@ class PastRequest:
             start -= 1
         return messages[start:]
 
-    @property
-    def _time(self) -> time:
-        """The time of day when it was made, on the clock of this machine."""
-        try:
-            return parse_time(self.turn.when).astimezone().time()
-        except (ValueError, TypeError, OverflowError):
-            raise CannotReplay("its time in the log is damaged") from None
+
+def time_of(turn: TurnWithPrompt) -> datetime | None:
+    """Return when a turn was begun, or None if that is damaged."""
+    try:
+        return parse_time(turn.when)
+    except (ValueError, TypeError):
+        return None

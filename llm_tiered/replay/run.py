@@ -12,6 +12,7 @@ from ..log.database import has_requests, reading
 from ..log.turns import LoggedConversations, left_out
 from .again import Replay
 from .evidence import Known
+from .past_request import DAMAGED_TIME
 from .report import ReplayReport
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ..log.turns import TurnWithPrompt
 
 OLDER = "an older version of llm logged it"
-DAMAGED_TIME = "its time in the log is damaged"
 
 # Keys of the config that change what becomes of a request after its decision.
 _NOT_PLAYED = ("fallback", "cache", "budget", "allow_cpu")

@@ -146,7 +146,7 @@ class TieredRequest:
         decision = decide(said, self.settings)
         if said.past.tier in (None, decision.tier):
             return decision, None
-        from .switching import switch_of, why_not
+        from .switching import settled, switch_of
 
         records = records_of(self.conversation)
         switch = switch_of(
@@ -157,12 +157,7 @@ class TieredRequest:
             last_asked(self.conversation),
             records[0].answered_by if records else None,
         )
-        if switch and not switch.made:
-            staying = decide(replace(said, stay=why_not(switch)), self.settings)
-            if staying.tier == switch.origin:
-                return staying, switch
-            switch = replace(switch, made=True)
-        return decision, switch
+        return settled(decision, switch, said, self.settings)
 
     def _decision_input(self) -> DecisionInput:
         options: Any = self.prompt.options

@@ -5,6 +5,7 @@ The prompts of a conversation begin like the one before, and models keep that in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,7 @@ from ..costs import prices
 from ..log.record import Switch
 from ..wording import dollars
 from .budget import ANSWER_TOKENS, tokens_of_messages
-from .decision import earlier_tier
+from .decision import decide, earlier_tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,13 +43,15 @@ def switch_of(  # noqa: PLR0913, PLR0917 - all that the cost depends on
     messages: Sequence[llm.Message],
     last_asked: datetime | None,
     answered_by: str | None = None,
+    now: datetime | None = None,
 ) -> Switch | None:
     """Return what a decision to change the tier of a conversation costs, or None if it stays.
 
     `messages` are those of the request. `last_asked` is when the conversation was last
-    continued, and `answered_by` the tier that answered then, which may be a fallback. The
-    change is not `made` if that would cost more than it saves. That can be so only if it is
-    left to an estimate, and for a smaller tier: a larger one is not chosen to save money.
+    continued, and `answered_by` the tier that answered then, which may be a fallback. `now` is
+    when the request is made. The change is not `made` if that would cost more than it saves. That
+    can be so only if it is left to an estimate, and for a smaller tier: a larger one is not chosen
+    to save money.
     """
     target = settings.tier(decision.tier)
     origin = settings.tier(answered_by or "") or earlier_tier(request.past, settings)
@@ -58,11 +61,23 @@ def switch_of(  # noqa: PLR0913, PLR0917 - all that the cost depends on
     cost = prices.cost_of_reading(target.model, fresh=tokens.earlier)
     voluntary = decision.source == "estimate" and not decision.stuck
     made = not (voluntary and _is_smaller(target, origin, settings)) or _saves(
-        origin, target, tokens, cached=_is_cached(last_asked)
+        origin, target, tokens, cached=_is_cached(last_asked, now or datetime.now(timezone.utc))
     )
     return Switch(
         origin.name, target.name, tokens.earlier, None if cost is None else float(cost), made
     )
+
+
+def settled(
+    decision: Decision, switch: Switch | None, request: DecisionInput, settings: Settings
+) -> tuple[Decision, Switch | None]:
+    """Return the decision that holds, given what leaving the tier of the conversation costs."""
+    if switch and not switch.made:
+        staying = decide(replace(request, stay=why_not(switch)), settings)
+        if staying.tier == switch.origin:
+            return staying, switch
+        switch = replace(switch, made=True)
+    return decision, switch
 
 
 def why_not(switch: Switch) -> str:
@@ -97,7 +112,5 @@ def _tokens(messages: Sequence[llm.Message]) -> _Tokens:
     return _Tokens(tokens_of_messages(messages[:end]), tokens_of_messages(messages[end:]))
 
 
-def _is_cached(last_asked: datetime | None) -> bool:
-    if last_asked is None:
-        return False
-    return (datetime.now(timezone.utc) - last_asked).total_seconds() < CACHE_SECONDS
+def _is_cached(last_asked: datetime | None, now: datetime) -> bool:
+    return last_asked is not None and (now - last_asked).total_seconds() < CACHE_SECONDS

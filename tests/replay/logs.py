@@ -32,7 +32,8 @@ def add_request(  # noqa: PLR0913 - what a request may have
     **columns: Any,
 ) -> None:
     """Add a request to `tiered` that a tier has answered."""
-    model = columns.pop("model", attempts[-1]["model"] if attempts else MODELS[tier])
+    answered = attempts[-1]["model"] if attempts else MODELS.get(tier)
+    model = columns.pop("model", answered)
     row = turn(
         columns.pop("when", END),
         id=id,

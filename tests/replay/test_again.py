@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pluggy
+import pytest
 
 from llm_tiered import hooks
+from llm_tiered.estimator import Estimate
+from llm_tiered.replay import past_request
 from tests.cli.commands import configure, run_json
+from tests.dashboard.texts import add_messages, message
 from tests.make_log import END, YEAR, add, turn
 from tests.replay.logs import EASY, HARD, add_request, said
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
+PRO = "gemini/gemini-2.5-pro"
 WIDER = ("--set", "tiers.medium.complexity=4-8")
 
 
@@ -146,3 +150,26 @@ def test_other_plugins_are_asked_only_on_request(
     report = run_json("replay", "--ask-plugins")
     assert moves(report) == {"1": ("small", "cloud")}
     assert asked == [EASY]
+
+
+@pytest.mark.parametrize(("minutes", "tier"), [(1, "cloud"), (60, "flash")])
+def test_what_leaving_a_tier_costs(
+    log: Path, monkeypatch: pytest.MonkeyPatch, minutes: int, tier: str
+) -> None:
+    """A conversation stays where its prompt is cached, by the times in the log, not by today's."""
+    configure(
+        {"name": "flash", "complexity": "1-7", "model": "gemini/gemini-2.5-flash"},
+        {"name": "cloud", "complexity": "8-10", "model": "gemini/gemini-2.5-pro"},
+    )
+    monkeypatch.setattr(
+        past_request,
+        "estimate_of",
+        lambda prompt, **_: Estimate(0.5, 9 if len(prompt.messages) == 1 else 6, 1.0, ()),
+    )
+    add_request(log, "1", HARD, tier="cloud", complexity=9, thread="a", model=PRO)
+    model = {"cloud": PRO, "flash": "gemini/gemini-2.5-flash"}[tier]
+    later = END + timedelta(minutes=minutes)
+    add_request(log, "2", EASY, tier=tier, complexity=6, thread="a", when=later, model=model)
+    chain = [message("user", HARD), message("assistant", "Well. " * 80_000), message("user", EASY)]
+    add_messages(log, "2", chain, [message("assistant", "So.")])
+    assert run_json("replay")["moved"] == 0
