@@ -121,7 +121,7 @@ def _is_exact(number: int) -> bool:
 
 
 @dataclass(frozen=True)
-class State:
+class SchemaState:
     """Where an answer under a schema stands.
 
     `after` are the tokens that end its reasoning, as long as that may go on, `first` those that
@@ -153,14 +153,14 @@ class Constraint:
         self.error: TieredError | None = None
         self.is_narrow = False
         """Whether the last mask left less than half of all tokens."""
-        self._state = State(tuple(after), tuple(first[:1]))
+        self._state = SchemaState(tuple(after), tuple(first[:1]))
         self._started = False
         self._words: Any = None
         # The positions in the answer where the mask left a single token.
         self._certain: set[int] = set()
 
     @property
-    def state(self) -> State:
+    def state(self) -> SchemaState:
         """Where the answer stands; `restore` goes back there."""
         return self._state
 
@@ -218,7 +218,7 @@ class Constraint:
         added = state.added + 1
         if complete_at is None and matcher.is_stopped() and not matcher.is_error():
             complete_at = added
-        self._state = State(after, (), reasoning, added, consumed, complete_at)
+        self._state = SchemaState(after, (), reasoning, added, consumed, complete_at)
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Take note of the next tokens; a failure is kept."""
@@ -226,7 +226,7 @@ class Constraint:
             for token in tokens if self.error is None else ():
                 self.add(token)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: SchemaState) -> None:
         """Go back to where the answer stood some tokens ago."""
         surplus = self._state.consumed - state.consumed
         if surplus:
