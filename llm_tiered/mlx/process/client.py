@@ -180,7 +180,7 @@ def generate(
         if not cancel_token.cancelled:
             emit(Failed(error))
     finally:
-        connection.close()
+        connection.end()
 
 
 def _relay(
@@ -224,8 +224,8 @@ def _relay(
         if isinstance(event, (Done, Failed)):
             return
         works = works or not isinstance(event, Waiting)
-    if not works:
-        # Another model's answer has ended it.
+    if connection.is_interrupted or not works:
+        # Nobody waits for it any more, or another model's answer has ended the engine.
         raise EngineGone
     crashes.record(engine.place, instance, request.name)
     raise EngineError(
@@ -249,5 +249,5 @@ def _call(connection: EngineConnection, method: str, path: str, body: Any = None
         connection.request(method, path, None if body is None else json.dumps(body).encode())
         reply: dict[str, Any] = json.loads(connection.getresponse().read())
     finally:
-        connection.close()
+        connection.end()
     return reply

@@ -33,7 +33,9 @@ class EngineConnection(http.client.HTTPConnection):
         self._path = str(place.socket)
         self.stream: socket.socket | None = None
         self._pid = 0
-        self._is_interrupted = False
+        self._response: http.client.HTTPResponse | None = None
+        self.is_interrupted = False
+        """Whether nobody wants the answer any more."""
 
     def avoid_chunks(self) -> None:
         """Let the answer come as it is, up to the end of the connection: chunks take long to read.
@@ -56,12 +58,23 @@ class EngineConnection(http.client.HTTPConnection):
             raise
         # The library forgets the socket while it reads an answer.
         self.sock = self.stream = stream
-        if self._is_interrupted:
+        if self.is_interrupted:
             self.interrupt()
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Return the answer. Raises http.client.HTTPException too."""
+        self._response = super().getresponse()
+        return self._response
+
+    def end(self) -> None:
+        """Close the connection and what is left of the answer, which may own the socket."""
+        if self._response:
+            self._response.close()
+        self.close()
 
     def interrupt(self) -> None:
         """End what is being read, and whatever would be, from any thread."""
-        self._is_interrupted = True
+        self.is_interrupted = True
         if self.stream is not None:
             with suppress(OSError):
                 self.stream.shutdown(socket.SHUT_RDWR)

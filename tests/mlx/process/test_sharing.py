@@ -13,6 +13,7 @@ import pytest
 from llm_tiered.mlx.engine.engine import ENGINE, Engine
 from llm_tiered.mlx.engine.requests import PROGRESS, CancelToken, Done, Failed, Loading, Started
 from llm_tiered.mlx.process import choice, client
+from llm_tiered.mlx.process.place import places
 from llm_tiered.mlx.process.remote import RemoteEngine
 from tests.mlx.engine.client import make_request
 from tests.mlx.models import PATIENCE
@@ -122,6 +123,9 @@ def test_cancelled_within_a_step(folder: Path) -> None:
     assert status()["running"] == 1
     pieces.close()  # type: ignore[attr-defined]  # llm returns a generator
     wait_for(lambda: status()["running"] == 0)
+    # That was no crash of the engine.
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "engine"])
+    assert not places()[0].crashes.exists()
 
 
 async def test_async_cancelled_within_a_step(folder: Path) -> None:
