@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 # is half of that: a step takes little longer with more of them, and none begins if memory is short.
 BATCH_SIZE = 64
 
+# Prompts that are read at the same time, and tokens of each in one step. mlx-lm's defaults, half as
+# many prompts and twice as many tokens, need as much memory, but more steps for short prompts, and
+# running answers wait longer for each.
+PREFILL_BATCH_SIZE, PREFILL_STEP = 16, 1024
+
 # Passes with padding until it is dropped from the KV caches.
 COMPACT_INTERVAL = 64
 
@@ -142,7 +147,11 @@ class Batch:
         if self._generator is None:
             stops = [[token] for token in self.model.tokenizer.eos_token_ids]
             self._generator = BatchGenerator(
-                self.model.model, stop_tokens=stops, completion_batch_size=BATCH_SIZE
+                self.model.model,
+                stop_tokens=stops,
+                completion_batch_size=BATCH_SIZE,
+                prefill_batch_size=PREFILL_BATCH_SIZE,
+                prefill_step_size=PREFILL_STEP,
             )
         return self._generator
 
