@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import fast_json
 from ..costs.prices import provider_of
 from ..costs.usage import count_units
 from ..endings import ending
@@ -143,7 +144,7 @@ def function_calls(response: llm.AsyncResponse) -> list[dict[str, Any]]:
 
 def sse(data: dict[str, Any]) -> bytes:
     """Return one event of a stream of server-sent events."""
-    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    return b"data: " + fast_json.dumps(data) + b"\n\n"
 
 
 def usage_of(response: llm.AsyncResponse) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..engine.requests import Event
 
-# Seconds without an event after which a heartbeat is sent.
+# Seconds between two looks at whether a heartbeat is needed.
 HEARTBEAT_AFTER = 5.0
 
 
@@ -27,6 +27,7 @@ class EventStream:
         self._box = mailbox()
         self._lines: list[bytes] = []
         self._wake = asyncio.Event()
+        self._is_quiet = False
         self._has_ended = False
 
     def put(self, event: Event) -> None:
@@ -40,18 +41,17 @@ class EventStream:
 
     async def send_to(self, send: Send) -> None:
         """Send the events as they come, up to the last one, and heartbeats between them."""
-        beat = self._next_beat()
+        self._beat()
         try:
             while not self._has_ended:
                 await self._wake.wait()
                 self._wake.clear()
                 body, self._lines = b"".join(self._lines), []
-                beat.cancel()
-                beat = self._next_beat()
+                self._is_quiet = False
                 if body:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
-            beat.cancel()
+            self._timer.cancel()
 
     def _take(self, event: Event) -> None:
         self._lines.append(wire.dump_event(event))
@@ -59,9 +59,10 @@ class EventStream:
         self._has_ended = self._has_ended or isinstance(event, (Done, Failed))
         self._wake.set()
 
-    def _next_beat(self) -> asyncio.TimerHandle:
-        return self._loop.call_later(HEARTBEAT_AFTER, self._beat)
-
     def _beat(self) -> None:
-        self._lines.append(wire.HEARTBEAT)
-        self._wake.set()
+        """Send a heartbeat if nothing was sent since the last look."""
+        if self._is_quiet:
+            self._lines.append(wire.HEARTBEAT)
+            self._wake.set()
+        self._is_quiet = True
+        self._timer = self._loop.call_later(HEARTBEAT_AFTER, self._beat)

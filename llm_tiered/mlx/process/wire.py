@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ... import errors
+from ... import errors, fast_json
 from ...errors import EngineError, TieredError
 from ..engine import requests
 from ..engine.kv_disk import KvStore
@@ -59,12 +58,12 @@ def load_request(data: Any) -> GenerationRequest:
 
 def dump_event(event: Event) -> bytes:
     """Return an event as a line of JSON."""
-    return json.dumps({"event": type(event).__name__, **_plain(event)}).encode() + b"\n"
+    return fast_json.dumps({"event": type(event).__name__, **_plain(event)}) + b"\n"
 
 
 def load_event(line: bytes) -> Event | None:
     """Return the event of a line, or None for a heartbeat. Raises ValueError."""
-    data = json.loads(line)
+    data = fast_json.loads(line)
     if not data:
         return None
     try:
