@@ -44,16 +44,25 @@ order by coalesce(thread_id, id), id
 
 _TURNS = """
 select turns.rowid, turns.id, coalesce(thread_id, turns.id), model, resolved_model,
-    parent_message_hash, options_json,
-    (select content from schemas where schemas.id = schema_id),
-    (select json_group_array(tools.name) from turn_tools join tools on tools.id = tool_id
-        where turn_id = turns.id),
-    (select json_group_array(json_array(hash, source)) from turn_fragments
-        join fragments on fragments.id = fragment_id where turn_id = turns.id),
-    datetime_utc, input_tokens, output_tokens, token_details,
-    case when model = 'tiered' then response_json end
+    parent_message_hash, options_json, {schema}, {tools}, {fragments}, datetime_utc, input_tokens,
+    output_tokens, token_details, case when model = 'tiered' then response_json end
 from json_each(?) as wanted join turns on turns.rowid = wanted.value order by wanted.key
 """
+
+# What comes with a prompt, by the table that has it; a log that lacks the table has nothing of it.
+_WITH_IT = {
+    "schema": ("schemas", "(select content from schemas where schemas.id = schema_id)"),
+    "tools": (
+        "turn_tools",
+        "(select json_group_array(tools.name) from turn_tools join tools on tools.id = tool_id "
+        "where turn_id = turns.id)",
+    ),
+    "fragments": (
+        "turn_fragments",
+        "(select json_group_array(json_array(hash, source)) from turn_fragments "
+        "join fragments on fragments.id = fragment_id where turn_id = turns.id)",
+    ),
+}
 
 _CHAINS = """
 with recursive needed(hash) as (
@@ -65,10 +74,13 @@ select hash, parent_hash, role from needed join messages using (hash)
 """
 
 _CHARACTERS = """
-select total(length(text)) + total(length(payload)) + total((
-    select total(length(content)) from part_fragments
-    join fragments on fragments.id = fragment_id where part_id = parts.id
-)) from parts where message_hash in (select value from json_each(?))
+select total(length(text)) + total(length(payload)) + total({in_fragments}) from parts
+where message_hash in (select value from json_each(?))
+"""
+
+_IN_FRAGMENTS = """
+(select total(length(content)) from part_fragments
+join fragments on fragments.id = fragment_id where part_id = parts.id)
 """
 
 _ATTACHMENT = "select type, path, url from attachments where id = ?"
@@ -121,8 +133,8 @@ class _Row(NamedTuple):
     prompt: str | None
     options: str | None
     schema: str | None
-    tools: str
-    fragments: str
+    tools: str | None
+    fragments: str | None
     when: str
     input_tokens: Any
     output_tokens: Any
@@ -148,6 +160,14 @@ class LoggedConversations:
     ) -> None:
         self._database = database
         self._has_messages = all(has_table(database, name) for name in TABLES)
+        self._turns = _TURNS.format(
+            **{
+                name: column if has_table(database, table) else "null"
+                for name, (table, column) in _WITH_IT.items()
+            }
+        )
+        in_fragments = _IN_FRAGMENTS if has_table(database, "part_fragments") else "0"
+        self._characters = _CHARACTERS.format(in_fragments=in_fragments)
         self._rows = array("q")
         if has_table(database, "turns"):
             for rowid, counted in database.execute(_IDS.format(within=within), dict(bounds)):
@@ -164,7 +184,7 @@ class LoggedConversations:
         for start in range(0, len(self._rows), CHUNK):
             chunk = self._rows[start : start + CHUNK]
             ids = json.dumps([row >> 1 for row in chunk])
-            rows = [_Row(*row) for row in self._database.execute(_TURNS, (ids,))]
+            rows = [_Row(*row) for row in self._database.execute(self._turns, (ids,))]
             counted = {row >> 1: bool(row & 1) for row in chunk}
             chains = self._chains(rows)
             hashes = [hash_ for hash_, _, _ in chains]
@@ -186,7 +206,7 @@ class LoggedConversations:
         """Whether all these messages may be in memory at the same time."""
         if not hashes:
             return True
-        [characters] = self._database.execute(_CHARACTERS, (json.dumps(hashes),)).fetchone()
+        [characters] = self._database.execute(self._characters, (json.dumps(hashes),)).fetchone()
         return bool(characters <= MOST_CHARACTERS)
 
     def _nodes(
@@ -242,8 +262,8 @@ class LoggedConversations:
             prompt=row.prompt,
             options=_options(row.options),
             schema=_schema(row.schema),
-            tools=tuple(json.loads(row.tools)),
-            fragments=tuple(self._fragment_names(json.loads(row.fragments))),
+            tools=tuple(json.loads(row.tools or "[]")),
+            fragments=tuple(self._fragment_names(json.loads(row.fragments or "[]"))),
             when=str(row.when),
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,

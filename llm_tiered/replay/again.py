@@ -7,10 +7,11 @@ decision (caches, budgets, fallbacks) is not replayed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from .. import hooks
-from ..errors import RequestError
+from ..errors import RequestError, TieredError
 from ..estimator import current
 from ..log.conversation import PRIVATE, UNKNOWN, past_after
 from ..log.record import Attempt, Record
@@ -18,6 +19,7 @@ from ..router import stored_options
 from ..router.decision import DecisionInput, decide, needs_estimate, rules_may_choose
 from ..router.raising import stuck_in
 from ..router.switching import settled, switch_of
+from ..rules.conditions import TIME_LIMIT
 from ..rules.ruling import ruling
 from .past_request import CannotReplay, Estimation, PastRequest, time_of
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from ..log.turns import TurnWithPrompt
     from ..router.decision import Decision
     from ..router.raising import Stuck
+
+# Requests after which a pattern that takes too long ends the replay.
+MOST_SLOW = 20
 
 NO_RECORD = "the log has no record of how it was routed"
 
@@ -112,6 +117,7 @@ class Replay:
         self._names = names
         self._estimation = Estimation(model, current(), hooks.estimating_plugins(), ask_plugins)
         self._stays: dict[tuple[Any, ...], bool] = {}
+        self._slow = 0
 
     def model_id(self, name: str) -> str:
         """Return the id of a model, by a name that the config may have for it."""
@@ -172,6 +178,35 @@ class Replay:
             moves[-1],
         )
 
+    def _with_rules(
+        self,
+        said: DecisionInput,
+        request: PastRequest,
+        course: _Course,
+        fragments: list[str],
+        templates: Iterable[str] = (),
+    ) -> DecisionInput:
+        """Add what the rules say. Raises CannotReplay, and TieredError if they take hours."""
+        rules = course.settings.config.rules
+        if not rules:
+            return said
+        facts = request.facts(rules, fragments, tuple(templates))
+        choose = rules_may_choose(said, course.settings)
+        earlier = course.rules if any(rule.forbid for rule in rules) else ()
+        # The time of this process alone, which does not depend on what else the machine does.
+        started = process_time()
+        says = ruling(rules, facts, choose=choose, earlier=earlier)
+        if process_time() - started > TIME_LIMIT:
+            self._slow += 1
+            if self._slow >= MOST_SLOW:
+                raise TieredError(
+                    f"for {MOST_SLOW} requests a regex of the rules took longer than "
+                    f"{TIME_LIMIT} s, so that the replay could take hours",
+                    fix="llm tiered rules test",
+                )
+            raise CannotReplay("a regex of the rules takes too long on it")
+        return replace(said, ruling=says)
+
     def _stays_here(self, options: Any) -> bool:
         # What the user has stored is read from a file.
         key = tuple(getattr(options, name) for name in stored_options.OPTIONS)
@@ -198,32 +233,16 @@ class Replay:
         )
         if request.has_tool_results:
             said = replace(said, has_tool_results=True, stuck=course.stuck(request))
-        decision = _decided(_with_rules(said, request, course, fragments), request, course)
+        decision = _decided(self._with_rules(said, request, course, fragments), request, course)
         templates = [name for rule in settings.config.rules for name in rule.template]
         if templates:
             # A name that is a pattern matches itself: now all conditions on templates hold.
-            other = _with_rules(said, request, course, fragments, templates)
+            other = self._with_rules(said, request, course, fragments, templates)
             if _differ(decision, _decided(other, request, course)):
                 raise CannotReplay(
                     "it depends on the name of its template, which the log does not keep"
                 )
         return decision
-
-
-def _with_rules(
-    said: DecisionInput,
-    request: PastRequest,
-    course: _Course,
-    fragments: list[str],
-    templates: Iterable[str] = (),
-) -> DecisionInput:
-    rules = course.settings.config.rules
-    if not rules:
-        return said
-    facts = request.facts(rules, fragments, tuple(templates))
-    choose = rules_may_choose(said, course.settings)
-    earlier = course.rules if any(rule.forbid for rule in rules) else ()
-    return replace(said, ruling=ruling(rules, facts, choose=choose, earlier=earlier))
 
 
 def _decided(said: DecisionInput, request: PastRequest, course: _Course) -> Decision:

@@ -104,3 +104,14 @@ def test_damaged_rows(log: Path) -> None:
     add(log, [turn(END, id="3")], table="responses")
     with reading(log) as database:
         assert left_out(database, WITHIN, ALWAYS.bounds) == (1, 3)
+
+
+def test_a_log_of_an_older_llm(log: Path) -> None:
+    """What its tables lack, its turns don't have."""
+    add_conversation(log, "1")
+    with closing(sqlite3.connect(log)) as database, database:
+        for table in ("schemas", "turn_tools", "turn_fragments", "part_fragments"):
+            database.execute(f"drop table {table}")
+    [found] = logged(log)
+    assert (found.schema, found.tools, found.fragments) == (None, (), ())
+    assert texts(found)[-1] == ("user", "prompt 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -12,8 +13,8 @@ import pytest
 
 from llm_tiered import hooks
 from llm_tiered.estimator import Estimate
-from llm_tiered.replay import past_request
-from tests.cli.commands import configure, run_json
+from llm_tiered.replay import again, past_request
+from tests.cli.commands import configure, refused, run_json
 from tests.dashboard.texts import add_messages, message
 from tests.make_log import END, YEAR, add, turn
 from tests.replay.logs import EASY, HARD, add_request, said
@@ -173,3 +174,17 @@ def test_what_leaving_a_tier_costs(
     chain = [message("user", HARD), message("assistant", "Well. " * 80_000), message("user", EASY)]
     add_messages(log, "2", chain, [message("assistant", "So.")])
     assert run_json("replay")["moved"] == 0
+
+
+def test_patterns_that_take_too_long(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such requests are counted, and after a few of them the replay ends, not after hours."""
+    clock = itertools.count()
+    monkeypatch.setattr(again, "process_time", lambda: next(clock))
+    monkeypatch.setattr(again, "MOST_SLOW", 3)
+    configure(rules=[{"regex": "(a+)+b", "tier": "cloud"}])
+    for number in range(2):
+        add_request(log, str(number))
+    report = run_json("replay")
+    assert left_out(report) == {"a regex of the rules takes too long on it": 2}
+    add_request(log, "2")
+    assert refused("replay").startswith("for 3 requests a regex of the rules took longer than")
