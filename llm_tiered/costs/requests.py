@@ -78,9 +78,12 @@ from (select *, {DAY} as day from (select {{columns}}))
 where model is not 'tiered' {{within}} group by 1, 2
 """  # noqa: S608 - our own words
 
+# Ordered by an expression, because the index of the ids would lead through all of them.
 _FIRST = """
-select id, datetime_utc from (select {columns}) where model = 'tiered' order by id limit 1
+select id, datetime_utc from (select {columns}) where model = 'tiered' order by +id limit 1
 """
+
+_ANY = "select 1 from (select {columns}) where model = 'tiered' limit 1"
 
 # The numbers in which reasons of the same kind differ: "cooling down for 42 s more",
 # "has 5,321 tokens", "$0.99 of $1.00 spent".
@@ -170,6 +173,11 @@ def read_other_models(
 ) -> list[tuple[str, str, int, float, float]]:
     """Return the day, model, number, input and output tokens of all requests but to `tiered`."""
     return _select(database, _OTHER_MODELS, rows, period)
+
+
+def has_turns(database: sqlite3.Connection, rows: Range) -> bool:
+    """Return whether there is any request to `tiered`, be it damaged."""
+    return bool(_select(database, _ANY, rows))
 
 
 def first_request(database: sqlite3.Connection, rows: Range) -> tuple[Any, Any] | None:

@@ -182,9 +182,11 @@ class SumsStore:
         """Raise SumsUnavailable if the file can't be used during the block."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, zlib.error, ValueError, LookupError) as error:
             # Exactly this class means damage; locked, full and so on are subclasses.
-            if type(error) is sqlite3.DatabaseError and self.path:
+            damaged = type(error) is sqlite3.DatabaseError
+            damaged |= not isinstance(error, (sqlite3.Error, OSError))
+            if damaged and self.path:
                 with suppress(OSError):
                     self.path.unlink()
                     self.path.with_name(f"{self.path.name}-journal").unlink()
@@ -224,7 +226,8 @@ class SumsStore:
         days = [day for (day,) in self._rows(f"select day from block_days {where}", values)]  # noqa: S608 - our own words
         self._rows(f"delete from block_days {where}", values)  # noqa: S608 - our own words
         self._update_days(days)
-        return Sums.from_json(zlib.decompress(packed).decode())
+        with self.errors_explained():
+            return Sums.from_json(zlib.decompress(packed).decode())
 
     def put(self, blocks: Iterable[Block]) -> None:
         """Add blocks, whose sums are yet to be added to all sums."""

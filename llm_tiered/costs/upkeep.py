@@ -16,6 +16,7 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -49,7 +50,7 @@ CHUNK = 32
 
 # Rows that are compared at a time, and in each routine comparison.
 COMPARED = 100_000
-ROUTINE = 20_000
+ROUTINE = 10_000
 
 # Sums of a log that was not looked at for so long are removed.
 KEPT = timedelta(days=60)
@@ -86,7 +87,7 @@ def with_sums(path: Path, use: Callable[[CurrentSums], T]) -> T:
 
     If they can't be kept, they are made for this once. Raises TieredError if the log can't be read.
     """
-    stamp = f"{VERSION} {version('genai-prices')}"
+    stamp = f"{VERSION} {_version_of_prices()}"
     kept = _file_of(path)
     for place in (kept, kept, None):
         try:
@@ -273,7 +274,8 @@ def _count(log: sqlite3.Connection, rows: Range) -> int:
 
 
 def _lowest_id(log: sqlite3.Connection, rows: Range) -> Any:
-    query = f"select min(id) from (select id from {rows.table} where rowid > ?)"  # noqa: S608 - our own words
+    # The index of the ids would lead through all of them.
+    query = f"select min(id) from {rows.table} not indexed where rowid > ?"  # noqa: S608 - our own words
     (lowest,) = log.execute(query, (rows.after,)).fetchone()
     return lowest
 
@@ -291,6 +293,12 @@ def _rowid_at(log: sqlite3.Connection, table: str, after: int, number: int) -> i
     query = f"select rowid from {table} where rowid > ? order by rowid limit 1 offset ?"  # noqa: S608 - our own words
     row = log.execute(query, (after, number - 1)).fetchone()
     return int(row[0]) if row else None
+
+
+@cache
+def _version_of_prices() -> str:
+    """Return the version of the list whose days of change and limits the sums are split by."""
+    return version("genai-prices")
 
 
 def _file_of(log: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..costs.comparison import comparison_of_config
 from ..costs.money import Comparison
 from ..costs.periods import Period, period_of
-from ..costs.requests import By, Range, first_request
+from ..costs.requests import By, Range, has_turns
 from ..costs.savings import savings_reports
 from ..errors import TieredError
 from ..log.database import TABLES, reading
@@ -86,7 +86,7 @@ def energy_price() -> Energy | None:
 def has_requests_to_tiered(path: Path) -> bool:
     """Return whether the log has any request to `tiered`. Raises TieredError."""
     with reading(path) as database:
-        return any(first_request(database, Range(table)) for table in TABLES)
+        return any(has_turns(database, Range(table)) for table in TABLES)
 
 
 def _this_minute() -> datetime:

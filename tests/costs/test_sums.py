@@ -200,6 +200,15 @@ def test_sums_that_can_not_be_used(log: Path, monkeypatch: pytest.MonkeyPatch) -
     damaged[5000:9000] = bytes(4000)
     file.write_bytes(damaged)
     assert differences(log) == []
+    for damage in (
+        "times set classes = x'00'",
+        "names set name = '[' || id",
+        "blocks set sums = x'00'",
+    ):
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute(f"update {damage}")
+        changes.update()
+        assert differences(log) == [], damage
     monkeypatch.setattr(upkeep, "VERSION", 99)
     assert differences(log) == []
     other = log.with_name("other.db")
