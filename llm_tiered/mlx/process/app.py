@@ -18,7 +18,8 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..engine.requests import CancelToken
+from ...errors import EngineError, TieredError
+from ..engine.requests import CancelToken, Failed
 from . import wire
 from .identity import identity
 from .stream import EventStream
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ..engine.engine import Engine
+    from ..engine.requests import GenerationRequest
     from .lifetime import Lifetime
 
 # Seconds for answers that are not complete when the engine is told to end.
@@ -112,7 +114,9 @@ class EngineApp:
         while self._streams and time.monotonic() < ends:
             await asyncio.sleep(_INTERVAL)
         await asyncio.to_thread(self._engine.close)
-        # What is left are the last words to the callers.
+        # The worker may be in the middle of a step that takes long, such as loading a model.
+        for stream in self._streams:
+            stream.put(Failed(EngineError("the engine was closed before the answer was complete")))
         for _ in range(10):
             if self._streams:
                 await asyncio.sleep(_INTERVAL)
@@ -144,21 +148,31 @@ class EngineApp:
             await _begin(send, _BAD_REQUEST)
             await send({"type": "http.response.body", "body": b""})
             return
-        stream, cancel_token = EventStream(), CancelToken()
+        stream, cancel_token = EventStream(lambda: len(self._streams) - 1), CancelToken()
         self._streams[stream] = request.name
         self._unloading.watch()
         with self._lifetime.use(keep_warm):
             await _begin(send)
             watch = asyncio.ensure_future(_cancel_when_left(receive, stream, cancel_token))
+            # It may have to wait for others, and heartbeats are sent meanwhile.
+            submission = asyncio.ensure_future(self._submit(request, stream, cancel_token))
             try:
-                if not self._engine.submit(request, stream.put, cancel_token, wait=False):
-                    await asyncio.to_thread(self._engine.submit, request, stream.put, cancel_token)
                 await stream.send_to(send)
                 await send({"type": "http.response.body", "body": b""})
             finally:
                 watch.cancel()
+                submission.cancel()
                 cancel_token.cancel()
                 del self._streams[stream]
+
+    async def _submit(
+        self, request: GenerationRequest, stream: EventStream, cancel_token: CancelToken
+    ) -> None:
+        try:
+            if not self._engine.submit(request, stream.put, cancel_token, wait=False):
+                await asyncio.to_thread(self._engine.submit, request, stream.put, cancel_token)
+        except TieredError as error:
+            stream.put(Failed(error))
 
 
 class _Endpoint:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ..engine.requests import Done, Failed, Started
+from ..engine.requests import Done, Failed, Started, Waiting
 from ..mailbox import mailbox
 from . import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Send
 
     from ..engine.requests import Event
@@ -19,10 +21,14 @@ HEARTBEAT_AFTER = 5.0
 
 
 class EventStream:
-    """Takes the events of one request on any thread, and sends them as lines of JSON."""
+    """Takes the events of one request on any thread, and sends them as lines of JSON.
 
-    def __init__(self) -> None:
+    `others` returns how many other requests the engine has.
+    """
+
+    def __init__(self, others: Callable[[], int]) -> None:
         self.has_started = False
+        self._others = others
         self._loop = asyncio.get_running_loop()
         self._box = mailbox()
         self._lines: list[bytes] = []
@@ -54,6 +60,8 @@ class EventStream:
             self._timer.cancel()
 
     def _take(self, event: Event) -> None:
+        if self._has_ended:
+            return
         self._lines.append(wire.dump_event(event))
         self.has_started = self.has_started or isinstance(event, Started)
         self._has_ended = self._has_ended or isinstance(event, (Done, Failed))
@@ -62,7 +70,8 @@ class EventStream:
     def _beat(self) -> None:
         """Send a heartbeat if nothing was sent since the last look."""
         if self._is_quiet:
-            self._lines.append(wire.HEARTBEAT)
+            others = 0 if self.has_started else self._others()
+            self._lines.append(wire.dump_event(Waiting(others)) if others else wire.HEARTBEAT)
             self._wake.set()
         self._is_quiet = True
         self._timer = self._loop.call_later(HEARTBEAT_AFTER, self._beat)

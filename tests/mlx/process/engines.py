@@ -51,9 +51,9 @@ def async_warm_model(folder: Path, name: str) -> AsyncMlxModel:
 
 
 @contextmanager
-def engine_on_a_thread(keep_warm: float = 60) -> Iterator[Engine]:
+def engine_on_a_thread(keep_warm: float = 60, engine: Any = None) -> Iterator[Engine]:
     """Run an engine that listens like one in a process of its own, and end it."""
-    engine, listener = Engine(), main.Listener(places()[0])
+    engine, listener = engine or Engine(), main.Listener(places()[0])
     thread = threading.Thread(target=lambda: asyncio.run(main.serve(listener, engine, keep_warm)))
     thread.start()
     try:
