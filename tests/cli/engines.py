@@ -16,6 +16,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "name": "mlx/tiny",
         "folder": "/models/tiny",
         "bytes": 1_500_000_000,
+        "parameters": 1_000_000,
         "last_used": NOW,
         "tokens_per_second": 35.2,
         "answers": 0,
