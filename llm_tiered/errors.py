@@ -7,7 +7,8 @@ llm.ModelError
     │   └── PromptTooLong  the prompt has more tokens than the model's context holds
     ├── ModelUnavailable   a local model is missing, or can't be used on this machine
     │   ├── DownloadError  a model's files can't be downloaded
-    │   └── DamagedModel   a model's files are incomplete or damaged
+    │   ├── DamagedModel   a model's files are incomplete or damaged
+    │   └── NotRunning     the server behind a model is not running
     ├── OverBudget         the request might cost more than is left of the budget
     ├── EngineError        MLX failed while loading a model or generating
     ├── IncompleteAnswer   a model's answer ended before it was whole
@@ -64,6 +65,10 @@ class DownloadError(ModelUnavailable):
 
 class DamagedModel(ModelUnavailable):
     """A model's files are incomplete or damaged."""
+
+
+class NotRunning(ModelUnavailable):
+    """The server behind a model is not running."""
 
 
 class OverBudget(TieredError):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..config.settings import load_settings
-from ..errors import ConfigError, TieredError
+from ..errors import ConfigError, NotRunning, TieredError
 from ..paths import config_path
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
@@ -68,6 +68,8 @@ def check() -> None:
     for tier in settings.tiers:
         try:
             inner_options(registry.get(tier.model), tier.options, {})
+        except NotRunning as error:
+            click.echo(f"tier {tier.name}, model {tier.model}: {error}", err=True)
         except (TieredError, ValueError) as error:
             problem = explain(error)
             fix = f" ({problem.fix})" if problem.fix else ""

@@ -14,7 +14,7 @@ import llm
 
 from .. import gemini
 from ..config.settings import Settings, load_settings
-from ..errors import DamagedModel, EmptyAnswer, TieredError
+from ..errors import DamagedModel, EmptyAnswer, NotRunning, TieredError
 from ..log.database import PATIENCE
 from ..mlx import device
 from ..mlx.models import MlxModel
@@ -238,6 +238,8 @@ def _broken(model: TieredModel, candidate: Candidate) -> bool:
             inner.check(allow_cpu=True)
     except (DamagedModel, ValueError):
         return True
+    except NotRunning:
+        return False
     except TieredError:
         return candidate.model not in model.registry
     return False

@@ -29,16 +29,11 @@ class Registry:
 
     def get(self, name: str) -> Inner:
         """The model with that id or alias. Raises ModelUnavailable if there is none."""
-        entry = self._entry(name)
-        if entry is None:
-            raise self._unknown(name)
-        return entry.model
+        return self._find(name).model
 
     def get_async(self, name: str) -> AsyncInner:
         """The async model with that id or alias. Raises ModelUnavailable if there is none."""
-        entry = self._entry(name)
-        if entry is None:
-            raise self._unknown(name)
+        entry = self._find(name)
         if entry.async_model is None:
             raise ModelUnavailable("its plugin has no async version of it")
         return entry.async_model
@@ -55,9 +50,21 @@ class Registry:
             if entry.model and (entry.model.model_id == name or name in entry.aliases)
         ]
 
+    def _find(self, name: str) -> ModelWithAliases:
+        entry = self._entry(name)
+        if entry is None:
+            from . import plugins
+
+            plugins.ask_again(name, self._models)
+            entry = self._entry(name)
+        if entry is None:
+            raise self._unknown(name)
+        return entry
+
     def _unknown(self, name: str) -> ModelUnavailable:
         from .. import gemini
         from ..wording import did_you_mean
+        from . import plugins
 
         ids = list(self._ids())
         if gemini.is_gemini(name) and not any(map(gemini.is_gemini, ids)):
@@ -65,6 +72,8 @@ class Registry:
         if name == "tiered":
             return ModelUnavailable("a tier can't be tiered itself", fix=self._correct())
         hint = did_you_mean(name, ids)
+        if error := plugins.missing(name, self.models(), hint):
+            return error
         hint = hint and f", {hint}"
         return ModelUnavailable(f"llm knows no such model{hint}", fix=self._correct())
 
