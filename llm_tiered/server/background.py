@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 # Seconds that a server has until it answers. A slow disk and many plugins of llm take a while.
 READY_WITHIN = 60.0
 
-# Size of the log file, in bytes, from which on the next server begins a new one.
-LONGEST_LOG = 1_000_000
-
 # Variables with paths, which may be relative to the folder that the server leaves.
 _PATHS = (
     *("LLM_USER_PATH", "PYTHONPATH", "HF_HOME", "HF_HUB_CACHE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
@@ -162,9 +159,6 @@ def _environment() -> dict[str, str]:
 
 
 def _open_log(path: Path) -> BinaryIO:
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > LONGEST_LOG:
-            path.replace(path.with_suffix(".log.old"))
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     return os.fdopen(descriptor, "r+b", buffering=0)
 

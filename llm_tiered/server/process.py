@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
+import shutil
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.settings import load_settings
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .access import Access
+
+
+# Bytes of the log file of a server in the background, after which it begins anew.
+LONGEST_LOG = 10_000_000
 
 
 def base_url(listener: socket.socket) -> str:
@@ -43,7 +49,11 @@ def serve(listener: socket.socket, access: Access, *, log: str | None = None) ->
         keys=tuple(key.name for key in access.keys),
         log=log,
     )
-    with _log_on_stderr(with_date=log is not None), announced(instance), Lease(_keep_warm) as lease:
+    with (
+        _log_on_stderr(Path(log) if log else None),
+        announced(instance),
+        Lease(_keep_warm) as lease,
+    ):
         running.run(Endpoints(access, lease), listener)
 
 
@@ -51,14 +61,33 @@ def _keep_warm() -> float:
     return load_settings().config.keep_warm.total_seconds()
 
 
+class LogFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time
+    """Writes to stderr, which is this file. When it has become long, it is put aside.
+
+    Its name can't change, because what libraries write to stderr goes to the same file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        with suppress(OSError):
+            if self._file.stat().st_size > LONGEST_LOG:
+                shutil.copy(self._file, self._file.with_suffix(".log.old"))
+                os.truncate(self._file, 0)
+        super().emit(record)
+
+
 @contextmanager
-def _log_on_stderr(*, with_date: bool) -> Iterator[None]:
+def _log_on_stderr(file: Path | None) -> Iterator[None]:
     """Show requests and warnings, but not why models failed: that may quote a prompt or an answer.
 
-    The client gets it, and llm's log.
+    The client gets it, and llm's log. `file` is where stderr goes, if that is known.
     """
-    handler = logging.StreamHandler()
-    time = "%Y-%m-%d %H:%M:%S" if with_date else "%H:%M:%S"
+    handler = LogFileHandler(file) if file else logging.StreamHandler()
+    time = "%Y-%m-%d %H:%M:%S" if file else "%H:%M:%S"
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", time))
     handler.addFilter(lambda record: record.module != "exchange")
     logger, own = logging.getLogger("llm_tiered"), logging.getLogger("llm_tiered.server")

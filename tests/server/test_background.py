@@ -125,18 +125,6 @@ def test_what_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (tmp_path / "home").read_text() == f"{tmp_path}/hub\n"
 
 
-def test_long_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that has become long is put aside."""
-    servers_folder().mkdir(parents=True)
-    monkeypatch.setattr(background, "LONGEST_LOG", 5)
-    background.log_file().write_text("earlier\n")
-    python(tmp_path, "exit 1", monkeypatch)
-    with pytest.raises(TieredError):
-        background.start(listen("127.0.0.1", 0), "127.0.0.1", ())
-    assert background.log_file().read_text() == ""
-    assert background.log_file().with_suffix(".log.old").read_text() == "earlier\n"
-
-
 def test_folder_that_cannot_be_made(user_path: Path) -> None:
     """A folder that can't be written to is an error with its name."""
     (user_path / "tiered").touch()

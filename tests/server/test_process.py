@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import yaml
 from click.testing import CliRunner
 from llm.cli import cli
 
+from llm_tiered.server import process
 from tests.batch.echo import config
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.server.conftest import Running
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +38,10 @@ def test_serve(config_file: Path) -> None:
     command = [sys.executable, "-m", "tests.server.process", "tiered", "serve", "--port", "0"]
     command += ["--host", "0.0.0.0", "--key", f"laptop={SECRET}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe) as process:
-        assert process.stdout
-        assert process.stderr
-        url = process.stdout.readline().strip().replace("0.0.0.0", "127.0.0.1")
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe) as server:
+        assert server.stdout
+        assert server.stderr
+        url = server.stdout.readline().strip().replace("0.0.0.0", "127.0.0.1")
         assert url.endswith("/v1")
         headers = {"authorization": f"Bearer {SECRET}"}
         with httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
@@ -51,11 +55,11 @@ def test_serve(config_file: Path) -> None:
                 waiting = pool.submit(client.post, path, json=body("wait"), headers=headers)
                 while "running 1.0" not in client.get("/../metrics", headers=headers).text:
                     pass
-                process.send_signal(signal.SIGTERM)
-                process.send_signal(signal.SIGINT)
+                server.send_signal(signal.SIGTERM)
+                server.send_signal(signal.SIGINT)
                 assert waiting.result().json()["error"]["code"] == "stopping"
-        printed = process.stderr.read()
-        assert process.wait(20) == 0
+        printed = server.stderr.read()
+        assert server.wait(20) == 0
     lines = [line.partition(" ")[2] for line in printed.splitlines()]
     assert lines[:2] == ["401 invalid_api_key"] * 2
     assert lines[2].startswith("POST /v1/chat/completions 200 small mlx/echo-small")
@@ -88,3 +92,16 @@ def test_mistake_in_the_config(config_file: Path) -> None:
     result = CliRunner().invoke(cli, ["tiered", "serve", "--port", "0"])
     assert result.exit_code == 1
     assert str(config_file) in result.output
+
+
+def test_long_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log file that has become long is put aside, and goes on under its name."""
+    monkeypatch.setattr(process, "LONGEST_LOG", 10)
+    path = tmp_path / "host.log"
+    with path.open("a") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        handler = process.LogFileHandler(path)
+        for text in ("the first line", "the second line"):
+            handler.emit(logging.LogRecord("", logging.INFO, "", 0, text, None, None))
+    assert path.read_text() == "the second line\n"
+    assert path.with_suffix(".log.old").read_text() == "the first line\n"
