@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
+from llm.cli import cli
 
 from llm_tiered.errors import EngineError, ModelUnavailable
 from llm_tiered.mlx.engine.engine import ENGINE
@@ -77,13 +80,41 @@ def test_answer(scripted: Start, folder: Path) -> None:
     assert engine.requests == ["GET /status", "POST /generate"]
 
 
+@pytest.mark.usefixtures("signals")
 def test_heartbeats_are_waited_for(
     scripted: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as there are heartbeats, an answer may take its time."""
-    monkeypatch.setattr(connection, "SILENCE", 0.2)
-    scripted(sends(*[wire.HEARTBEAT] * 6, STARTED, WORD, DONE, pause=0.05))
+    monkeypatch.setattr(connection, "SILENCE", 1.0)
+    scripted(sends(*[wire.HEARTBEAT] * 11, STARTED, WORD, DONE, pause=0.1))
     assert ask(folder) == "Hello"
+
+
+@pytest.mark.parametrize("words", [(), (WORD,)], ids=["before", "after"])
+def test_chain(words: tuple[bytes, ...], scripted: Start, folder: Path, config_file: Path) -> None:
+    """The next tier answers if the engine dies before the first words, but not after them."""
+    names = ("mlx/shared", "mlx/other")
+    config = {
+        "models": [{"id": name, "path": str(folder)} for name in names],
+        "tiers": [
+            {"name": "small", "complexity": "1-5", "model": names[0]},
+            {"name": "large", "complexity": "6-10", "model": names[1]},
+        ],
+        "allow_cpu": True,
+    }
+    config_file.write_text(json.dumps(config))
+    scripts = [sends(STARTED, WORD, DONE), sends(STARTED, *words)]
+    scripted(lambda stream: scripts.pop()(stream))  # noqa: PLW0108 - one for each request
+    asked = ["-m", "tiered", "-o", "complexity", "2", "Hello"]
+    result = CliRunner().invoke(cli, asked)
+    killed = "the engine was killed, or crashed, while it answered with mlx/shared"
+    if words:
+        assert result.exit_code == 1
+        assert result.stdout == "Hello"
+        assert f"mlx/shared broke off its answer: {killed}" in result.stderr
+    else:
+        assert result.stdout == "Hello\n"
+        assert len(scripts) == 0
 
 
 @pytest.mark.parametrize(
