@@ -12,7 +12,7 @@ import pytest
 from llm_tiered.errors import ModelUnavailable
 from llm_tiered.mlx.engine import loading, residency
 from llm_tiered.mlx.engine.engine import Engine
-from llm_tiered.mlx.engine.requests import Done, Failed
+from llm_tiered.mlx.engine.requests import Done, Failed, Started, Waiting
 from llm_tiered.mlx.engine.worker import Worker
 from llm_tiered.mlx.weights.inspect import inspect_folder
 from llm_tiered.wording import gigabytes
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from llm_tiered.mlx.engine.job import Job
     from llm_tiered.mlx.engine.loading import LoadedModel
-    from llm_tiered.mlx.engine.requests import GenerationRequest
+    from llm_tiered.mlx.engine.requests import Event, GenerationRequest
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +204,21 @@ def test_model_in_use_stays(engine: Engine, folders: dict[str, Path], size: int)
     assert isinstance(last, Done)
     assert last.generation_tokens == 100
     assert list(engine.resident()) == ["b"]
+
+
+def test_waiting_is_reported(engine: Engine, folders: dict[str, Path], size: int) -> None:
+    """Requests that wait for memory hear how many are before them, and when it is their turn."""
+    budget = 2 * size - 1
+    submit(engine, folders["a"], max_tokens=100, budget=budget).wait_for_text()
+    seen: list[list[Event]] = [[], []]
+    requests = [make_request(folders["b"], f"Hello {number}", budget=budget) for number in (1, 2)]
+    calls = [Call(request, engine) for request in requests]
+    for call, events in zip(calls, seen, strict=True):
+        call.on_event = events.append
+        call.submit()
+    for call in calls:
+        call.answer()
+    assert [events[:2] for events in seen] == [[Waiting(ahead), Started()] for ahead in (1, 2)]
 
 
 def test_models_generate_side_by_side(
