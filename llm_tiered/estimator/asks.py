@@ -42,6 +42,22 @@ _NOUNS = word_set(
     regex api code app parser compiler sql html website
     """
 )
+# A pattern is only searched for in a text that has one of its words.
+_PATTERNS = {
+    "a proof": (
+        _PROOF,
+        word_set("prove disprove derive proof proofs derivation derivations show demonstrate"),
+    ),
+    "a design": (_DESIGN, word_set("design architect")),
+    "a program": (
+        _PROGRAM,
+        word_set(
+            """
+            implement program code refactor debug write create give make generate build develop
+            """
+        ),
+    ),
+}
 _CODE = ("```", ">>>", "():", "def ", "#include", "=> {", "{\n", ";\n")
 
 
@@ -52,8 +68,11 @@ def asks_for(text: str, words: frozenset[str] | set[str]) -> list[str]:
     """
     if VERBS.isdisjoint(words) and _NOUNS.isdisjoint(words):
         return []
-    patterns = {"a proof": _PROOF, "a design": _DESIGN, "a program": _PROGRAM}
-    return [name for name, pattern in patterns.items() if compiled(pattern).search(text)]
+    return [
+        name
+        for name, (pattern, needed) in _PATTERNS.items()
+        if not needed.isdisjoint(words) and compiled(pattern).search(text)
+    ]
 
 
 def has_code(text: str) -> bool:
