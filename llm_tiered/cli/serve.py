@@ -98,12 +98,12 @@ def _check_stored(given: tuple[str, ...], stored: Mapping[str, str]) -> None:
 
 def _serve(host: str, port: int, keys: tuple[Key, ...]) -> None:
     from ..server.access import access_rules
-    from ..server.process import base_url, serve
+    from ..server.process import base_url, is_service, serve
 
     with _listen(host, port) as listener:
         access = access_rules(host, listener.getsockname()[0], keys)
         click.echo(base_url(listener))
-        serve(listener, access)
+        serve(listener, access, kind="service" if is_service() else "terminal")
 
 
 def _serve_in_background(host: str, port: int, keys: tuple[Key, ...]) -> None:

@@ -67,7 +67,7 @@ class Finding:
 @json_option
 @click.pass_context
 def command(context: click.Context, generate: bool, json_: bool) -> None:
-    """Check the plugin, the config, MLX, each model, llm-gemini, the API key, the log, the engine.
+    """Check the plugin, the config, MLX, the models, llm-gemini, the key, the log and the engine.
 
     Exits with 1 if a part that the config needs is broken, or if no model can answer a prompt.
     """

@@ -18,7 +18,7 @@ from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..paths import servers_folder
 from .access import Key, access_rules
-from .instances import Instance, machine, running
+from .instances import Instance, log_file, machine, running
 from .process import base_url, serve
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ READY_WITHIN = 60.0
 _PATHS = (
     *("LLM_USER_PATH", "PYTHONPATH", "HF_HOME", "HF_HUB_CACHE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-
-
-def log_file() -> Path:
-    """Return the file with the output of the server in the background."""
-    return servers_folder() / f"{machine()}.log"
 
 
 def current() -> Instance | None:
@@ -122,7 +117,7 @@ def main() -> None:
         with socket.socket(fileno=task["listener"]) as listener:
             listener.set_inheritable(False)
             access = access_rules(task["host"], listener.getsockname()[0], keys)
-            serve(listener, access, log=str(log_file()))
+            serve(listener, access, kind="background")
     except TieredError as error:
         sys.exit(f"Error: {error}")
 

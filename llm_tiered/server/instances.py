@@ -56,6 +56,11 @@ def machine() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40] or "localhost"
 
 
+def log_file() -> Path:
+    """Return the file with the output of the server in the background, and of launchd's."""
+    return servers_folder() / f"{machine()}.log"
+
+
 @contextmanager
 def announced(instance: Instance) -> Iterator[None]:
     """Let others know of this server for the block, if its file can be written and locked."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.settings import load_settings
 from ..mlx.process.lease import Lease
 from . import running
 from .app import Endpoints
-from .instances import SERVICE_VARIABLE, Instance, Kind, announced
+from .instances import SERVICE_VARIABLE, Instance, Kind, announced, log_file
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
+    from pathlib import Path
 
     from .access import Access
 
@@ -37,24 +38,27 @@ def is_service() -> bool:
     return bool(os.environ.get(SERVICE_VARIABLE))
 
 
-def serve(listener: socket.socket, access: Access, *, log: str | None = None) -> None:
-    """Serve until a signal ends it. `log` is the file of a server in the background."""
-    host, port = access.names[0], listener.getsockname()[1]
-    kind: Kind = "service" if is_service() else "terminal"
+def serve(listener: socket.socket, access: Access, *, kind: Kind = "terminal") -> None:
+    """Serve until a signal ends it."""
+    log = _stderr_file()
     instance = Instance(
         base_url(listener),
-        host,
-        port,
-        kind="background" if log else kind,
+        host=access.names[0],
+        port=listener.getsockname()[1],
+        kind=kind,
         keys=tuple(key.name for key in access.keys),
-        log=log,
+        log=str(log) if log else None,
     )
-    with (
-        _log_on_stderr(Path(log) if log else None),
-        announced(instance),
-        Lease(_keep_warm) as lease,
-    ):
+    with _log_on_stderr(log), announced(instance), Lease(_keep_warm) as lease:
         running.run(Endpoints(access, lease), listener)
+
+
+def _stderr_file() -> Path | None:
+    """The log file of servers, if stderr goes there: in the background, and under launchd."""
+    with suppress(OSError, ValueError):
+        if os.path.samestat(os.fstat(sys.stderr.fileno()), log_file().stat()):
+            return log_file()
+    return None
 
 
 def _keep_warm() -> float:

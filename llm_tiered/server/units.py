@@ -18,7 +18,7 @@ from ..atomic import write_file
 from ..config.settings import ENVIRONMENT
 from ..errors import RequestError, TieredError
 from ..paths import servers_folder
-from .instances import SERVICE_VARIABLE, machine
+from .instances import SERVICE_VARIABLE, log_file
 
 NAME = "llm-tiered"
 
@@ -54,6 +54,8 @@ class Service:
         """Write the file. Raises TieredError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Launchd makes the log file, but not its folder.
+            servers_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(self.path, self.content)
         except OSError as error:
             raise TieredError(f"{self.path} can't be written: {error.strerror}") from None
@@ -136,7 +138,7 @@ def _unit(command: list[str]) -> Service:
 def _agent(command: list[str]) -> Service:
     """The agent of launchd. See launchd.plist(5)."""
     path = Path.home() / "Library" / "LaunchAgents" / f"{NAME}.plist"
-    log = str(servers_folder() / f"{machine()}.log")
+    log = str(log_file())
     content = {
         "Label": NAME,
         "ProgramArguments": command,

@@ -14,7 +14,7 @@ from llm_tiered.errors import TieredError
 from llm_tiered.paths import servers_folder
 from llm_tiered.server import background
 from llm_tiered.server.access import Key
-from llm_tiered.server.instances import running
+from llm_tiered.server.instances import log_file, running
 from llm_tiered.server.running import listen
 from tests.cli.commands import refused, run
 
@@ -60,7 +60,7 @@ def test_background(config_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
         assert (process / "cwd").resolve() == Path("/")
     stopped = run("stop")
     assert stopped.stdout.startswith(f"stopped: the server at {url}")
-    log = background.log_file()
+    log = log_file()
     assert log.stat().st_mode & 0o777 == 0o600
     assert "401 invalid_api_key" in log.read_text()
     assert SECRET not in log.read_text()
@@ -94,12 +94,12 @@ def test_errors_are_shown(
 ) -> None:
     """What a server says before it ends is shown, and where its whole output is."""
     servers_folder().mkdir(parents=True)
-    background.log_file().write_text("earlier\n")
+    log_file().write_text("earlier\n")
     python(tmp_path, script, monkeypatch)
     with pytest.raises(TieredError) as caught:
         background.start(listen("127.0.0.1", 0), "127.0.0.1", ())
     assert caught.value.message == f"the server did not start: {reason}"
-    assert caught.value.fix == f"its output is in {background.log_file()}"
+    assert caught.value.fix == f"its output is in {log_file()}"
 
 
 def test_it_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
