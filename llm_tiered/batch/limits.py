@@ -19,6 +19,7 @@ from .. import openai_plugin
 from ..endings import attentive
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
+from ..router.threads import ThreadedModel
 from .waiting import Pause
 
 if TYPE_CHECKING:
@@ -80,9 +81,10 @@ def limit(  # noqa: PLR0913, PLR0917 - one for each limit
         alone: AsyncModel = limited(model)
         return alone
     entries = [
-        replace(entry, async_model=limited(_as_in_a_chain(entry.async_model)))
-        if entry.async_model
-        else entry
+        replace(
+            entry,
+            async_model=limited(_as_in_a_chain(entry.async_model or ThreadedModel(entry.model))),
+        )
         for entry in llm.get_models_with_aliases()
     ]
     return AsyncTieredModel(entries)

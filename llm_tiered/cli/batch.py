@@ -23,6 +23,7 @@ from ..batch.progress import Progress, WarnOnce
 from ..batch.runner import AHEAD, BatchRun, BatchSettings
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
+from ..router.threads import get_async_model
 from .options import (
     DURATION,
     WrongUsage,
@@ -201,9 +202,9 @@ def _wrong_usage() -> Iterator[None]:
 
 def _model(name: str) -> AsyncModel:
     try:
-        model: AsyncModel = llm.get_async_model(name)
+        model = get_async_model(name)
     except llm.UnknownModelError as error:
-        raise RequestError(error.args[0], fix="llm models --async") from None
+        raise RequestError(error.args[0], fix="llm models") from None
     return model
 
 

@@ -13,6 +13,7 @@ from ..batch.limits import is_local
 from ..errors import RequestError
 from ..router.options import TieredOptions
 from ..router.request import must_stay_here
+from ..router.threads import get_async_model
 from . import judge
 from .asking import Question
 from .report import Score
@@ -76,9 +77,9 @@ def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
         if not case.expected.judge or not name:
             continue
         try:
-            model: AsyncModel = judges.get(name) or llm.get_async_model(name)
+            model: AsyncModel = judges.get(name) or get_async_model(name)
         except llm.UnknownModelError as error:
-            raise RequestError(error.args[0], fix="llm models --async") from None
+            raise RequestError(error.args[0], fix="llm models") from None
         if not is_local(model) and _stays_here(case, tiered):
             raise RequestError(
                 f"line {case.row.line}: nothing may leave this machine, and the judge {name} "

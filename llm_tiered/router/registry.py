@@ -32,10 +32,15 @@ class Registry:
         return self._find(name).model
 
     def get_async(self, name: str) -> AsyncInner:
-        """The async model with that id or alias. Raises ModelUnavailable if there is none."""
+        """The async model with that id or alias, in a thread if there is only a sync one.
+
+        Raises ModelUnavailable if there is none.
+        """
         entry = self._find(name)
         if entry.async_model is None:
-            raise ModelUnavailable("its plugin has no async version of it")
+            from .threads import ThreadedModel
+
+            return ThreadedModel(entry.model)
         return entry.async_model
 
     def models(self) -> Iterator[Inner | AsyncInner]:

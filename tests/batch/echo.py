@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.stand_in import Action
 
 SMALL, MEDIUM, CLOUD, OTHER = "mlx/echo-small", "mlx/echo-medium", "cloud/echo", "other/echo"
+SYNC = "other/sync"
 
 TIERS = [
     {"name": "small", "complexity": "1-4", "model": SMALL},
@@ -41,8 +42,13 @@ def refuse(prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
     yield AssertionError("a batch asks async models")
 
 
+def say_prompt(prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
+    """Answer with the prompt."""
+    yield prompt.prompt
+
+
 class Echoes:
-    """The plugin with the echo models, and their requests.
+    """The plugin with the echo models, and the requests to those that are async.
 
     `requests` are pairs of model and prompt; `running` counts the current requests of each model,
     `peaks` the most at the same time.
@@ -66,6 +72,7 @@ class Echoes:
                 StandIn(model_id, refuse, **features),
                 AsyncStandIn(model_id, self._answer, **features),
             )
+        register(StandIn(SYNC, say_prompt))
 
     def _answer(self, prompt: llm.Prompt, response: Any) -> Generator[Action, None, None]:
         """Record the request and answer it."""

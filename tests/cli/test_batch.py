@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 from llm.cli import cli
 
-from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
+from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, SYNC, Echoes, config
 from tests.cli.batching import batch, new_prompts, parse, responses, small, write_rows, wrong_usage
 from tests.cli.commands import invoke, prompt
 
@@ -168,10 +168,22 @@ def test_stored_options(echoes: Echoes, tmp_path: Path) -> None:
 
 
 def test_other_model(echoes: Echoes, tmp_path: Path) -> None:
-    """Any async model of llm can answer."""
+    """Any model of llm can answer."""
     name = write_rows(tmp_path, *small("a"))
     [answer] = parse(batch(name, "-m", OTHER).stdout)
     assert (answer["model"], answer["tier"]) == (OTHER, None)
+
+
+def test_model_without_async_version(echoes: Echoes, tmp_path: Path, config_file: Path) -> None:
+    """A model that is only sync answers a batch, alone and as a tier."""
+    name = write_rows(tmp_path, *small(*"abcdef"))
+    assert responses(batch(name, "-m", SYNC).stdout) == [*"abcdef"]
+    tiers = [{"name": "all", "complexity": "1-10", "model": SYNC}]
+    config_file.write_text(yaml.safe_dump(config(tiers=tiers)))
+    answers = parse(batch(name).stdout)
+    assert [(answer["response"], answer["model"]) for answer in answers] == [
+        (letter, SYNC) for letter in "abcdef"
+    ]
 
 
 def test_warnings_once(
@@ -210,7 +222,7 @@ def test_closed_stream(
     ("arguments", "expected"),
     [
         (("nothing.jsonl",), "nothing.jsonl"),
-        (("{rows}", "-m", "nobody"), "Unknown model: nobody (llm models --async)"),
+        (("{rows}", "-m", "nobody"), "Unknown model: nobody (llm models)"),
         (("{rows}", "--option", "complexity", "11"), "less than or equal to 10"),
         (("{rows}", "--option", "colour", "red"), "colour"),
         (("{rows}", "--schema", "{{1}}"), "schema: not JSON"),

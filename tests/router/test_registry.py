@@ -9,6 +9,7 @@ from llm.models import ModelWithAliases
 
 from llm_tiered.errors import ModelUnavailable
 from llm_tiered.router.registry import Registry
+from llm_tiered.router.threads import ThreadedModel
 from tests.stand_in import AsyncStandIn, StandIn
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def test_missing_llm_gemini(find: Callable[[Registry, str], Any]) -> None:
 
 
 def test_model_without_async_version() -> None:
-    """A model that its plugin offers only for sync use says so."""
+    """A model that its plugin offers only for sync use runs in a thread."""
     registry = Registry([_entry("one", sync_only=True)])
     assert registry.get("one").model_id == "one"
-    with pytest.raises(ModelUnavailable, match="no async version"):
-        registry.get_async("one")
+    assert isinstance(registry.get_async("one"), ThreadedModel)
