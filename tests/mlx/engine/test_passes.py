@@ -8,6 +8,7 @@ import pytest
 
 from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.tokens.structured import Constraint
+from tests.mlx.engine.batches import start_together
 from tests.mlx.engine.client import Answer, Call, make_request
 from tests.tiny_models import Family, build
 
@@ -96,6 +97,30 @@ def test_fewer_passes(engine: Engine, folder: Path) -> None:
     assert done.generation_tokens > 8
     assert done.passes <= 3
     assert done.mean_logprob is None or done.mean_logprob < 0
+
+
+def test_forced_tokens_have_no_log_probability(engine: Engine, folder: Path) -> None:
+    """An answer is as sure as the tokens that the schema left a choice about, alone or together."""
+    text = {"const": "A scale is a row of notes"}
+    schema = {
+        "type": "object",
+        "properties": {"explanation": text, "grade": {"enum": ["one", "two"]}},
+        "required": ["explanation", "grade"],
+        "additionalProperties": False,
+    }
+    alone = ask(engine, folder, QUESTION, schema=schema).done
+    # Two of them at most, whose logarithms are not spread over all tokens.
+    assert alone.mean_logprob is not None
+    assert alone.mean_logprob < -3 / alone.generation_tokens
+    assert ask(engine, folder, QUESTION, schema=text).done.mean_logprob is None
+    with pytest.MonkeyPatch.context() as patch:
+        start_together(patch, 2)
+        calls = [
+            Call(make_request(folder, QUESTION, max_tokens=200, schema=schema), engine).submit()
+            for _ in range(2)
+        ]
+        for call in calls:
+            assert call.answer().done.mean_logprob == pytest.approx(alone.mean_logprob, abs=0.01)
 
 
 def test_any_limit(engine: Engine, folder: Path) -> None:
