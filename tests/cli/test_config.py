@@ -16,6 +16,7 @@ KEYS = {
     "default_complexity",
     "fallback",
     "local_only",
+    "private",
     "allow_cpu",
     "log_api",
     "memory_limit",
