@@ -164,7 +164,8 @@ class Batch:
                 if response.end_of_segment:
                     self._keep_checkpoint(response.uid)
         if answers:
-            step = StepLogprobs([one.token for one in answers], [one.logprobs for one in answers])
+            tokens, rows = [one.token for one in answers], [one.logprobs for one in answers]
+            step = StepLogprobs(tokens, rows, computed=True)
             for row, response in enumerate(answers):
                 if response.uid in self._running:
                     run = runs.get(response.uid)

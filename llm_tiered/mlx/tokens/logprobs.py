@@ -32,17 +32,25 @@ class StepLogprobs:
 
     `logprobs` holds a row over the whole vocabulary for each token. The device gathers the values
     after the model's next step, which is already queued: read them one step later, and nothing
-    has to wait.
+    has to wait. If the rows are `computed` and in the CPU's memory, they are just read.
     """
 
-    def __init__(self, tokens: Sequence[int], logprobs: Sequence[Any]) -> None:
+    def __init__(
+        self, tokens: Sequence[int], logprobs: Sequence[Any], *, computed: bool = False
+    ) -> None:
         import mlx.core as mx
 
         self._rows = logprobs
+        self._values: list[float] | None = None
+        # Python has no numbers of bfloat16.
+        readable = logprobs[0].dtype in (mx.float32, mx.float16)
+        if computed and readable and mx.default_device() == mx.Device(mx.cpu):
+            rows = zip(tokens, logprobs, strict=True)
+            self._values = [memoryview(row)[token] for token, row in rows]
+            return
         # A slice is one operation on the device, and an index would be three.
         sampled = [row[token : token + 1] for token, row in zip(tokens, logprobs, strict=True)]
         self._array: Any = mx.concatenate(sampled).astype(mx.float32)
-        self._values: list[float] | None = None
         mx.async_eval(self._array)  # type: ignore[no-untyped-call]  # its stub has no types
 
     def read(self) -> list[float]:

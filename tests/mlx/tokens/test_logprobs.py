@@ -14,18 +14,19 @@ STEPS = [
 ]
 
 
-def sample(step: int, dtype: mx.Dtype = mx.float32) -> StepLogprobs:
+def sample(step: int, dtype: mx.Dtype = mx.float32, *, computed: bool = False) -> StepLogprobs:
     """Return one of the steps above."""
     tokens, rows = STEPS[step]
-    return StepLogprobs(tokens, [mx.array(row, dtype) for row in rows])
+    return StepLogprobs(tokens, list(mx.array(rows, dtype)), computed=computed)
 
 
+@pytest.mark.parametrize("computed", [False, True])
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
-def test_each_request_has_its_own(dtype: mx.Dtype) -> None:
+def test_each_request_has_its_own(dtype: mx.Dtype, *, computed: bool) -> None:
     """Each request gets the values of its row in every step, whatever the data type."""
     first, second = Logprobs(), Logprobs()
     for step in range(2):
-        step_logprobs = sample(step, dtype)
+        step_logprobs = sample(step, dtype, computed=computed)
         first.add(step_logprobs, 0)
         second.add(step_logprobs, 1)
     assert first.values() == [-0.5, -1.5]
