@@ -156,7 +156,7 @@ class Constraint:
         self._state = SchemaState(tuple(after), tuple(first[:1]))
         self._started = False
         self._words: Any = None
-        # The positions in the answer where the mask left a single token.
+        # The positions in the answer where the mask left no choice.
         self._certain: set[int] = set()
 
     @property
@@ -174,11 +174,11 @@ class Constraint:
 
     @property
     def leaves_no_choice(self) -> bool:
-        """Whether a single token is possible next."""
+        """Whether nothing else is possible next."""
         return self._state.added in self._certain
 
     def left_no_choice(self, position: int) -> bool:
-        """Return whether a single token was possible at this position of the answer."""
+        """Return whether nothing else was possible at this position of the answer."""
         return position in self._certain
 
     def __call__(self, tokens: Any, logits: Any) -> Any:
@@ -274,7 +274,9 @@ class Constraint:
         if not count or self.grammar.matcher.is_error():
             raise _dead_end(self.grammar.matcher)
         self.is_narrow = 2 * count < width
-        if count == 1 and not state.first:
+        # After the JSON only the end of the turn is left, for which models may have several tokens.
+        is_certain = count == 1 or self.grammar.matcher.is_stopped()
+        if is_certain and not state.first:
             self._certain.add(state.added)
         bits[list(state.first)] = 1
         return mx.where(mx.array(allowed), logits, mx.array(-float("inf"), logits.dtype))
