@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .config.file import user_aliases
-from .config.local_models import find_local_model, local_models
+from .config.local_models import find_local_model, local_models, note_taken
 from .mlx.models import AsyncMlxModel, MlxModel
 from .router.model import AsyncTieredModel, TieredModel
 
@@ -27,12 +27,15 @@ def register(register: Callable[..., None], models: list[ModelWithAliases] | Non
     `models` are those that llm knows so far, or None if the caller does not say. An alias that
     already means something, to another plugin or to the user, keeps its meaning.
     """
-    taken = set(user_aliases())
+    others: set[str] = set()
     for entry in models or ():
         if entry.model:
-            taken.add(entry.model.model_id)
-        taken.update(entry.aliases)
-    for spec in local_models():
+            others.add(entry.model.model_id)
+        others.update(entry.aliases)
+    specs = local_models()
+    note_taken(alias for spec in specs for alias in spec.aliases if alias in others)
+    taken = others.union(user_aliases())
+    for spec in specs:
         aliases = [alias for alias in spec.aliases if alias not in taken]
         parts = (spec, _limits, find_local_model)
         register(MlxModel(*parts), AsyncMlxModel(*parts), aliases=aliases)

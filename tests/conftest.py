@@ -21,6 +21,7 @@ import pytest
 from llm import migrations
 from llm.plugins import load_plugins, pm
 
+from llm_tiered.config import local_models
 from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.log import private
 from llm_tiered.mlx.engine.engine import ENGINE
@@ -88,6 +89,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     # No certificates: reading those of the machine takes each HTTP client 40 ms, for nothing.
     monkeypatch.setenv("SSL_CERT_DIR", str(home))
     monkeypatch.setattr(request, "COOLDOWNS", Cooldowns())
+    monkeypatch.setattr(local_models, "_taken", frozenset())
     monkeypatch.setattr(private, "PRIVATE", private.PrivateConversations())
     load_plugins()
 

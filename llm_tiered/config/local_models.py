@@ -10,7 +10,12 @@ from ..paths import config_path
 from . import file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .user_models import UserModel
+
+# None before llm has registered its models in this process.
+_taken: frozenset[str] | None = None
 
 
 def local_models() -> tuple[ModelSpec, ...]:
@@ -33,6 +38,26 @@ def find_local_model(name: str) -> ModelSpec | None:
         if name == spec.model_id or name in spec.aliases:
             return spec
     return None
+
+
+def note_taken(aliases: Iterable[str]) -> None:
+    """Note the aliases of local models that mean models of other plugins in llm."""
+    global _taken  # noqa: PLW0603 - llm has one list of models
+    _taken = frozenset(aliases)
+
+
+def noted_aliases() -> frozenset[str] | None:
+    """Return the aliases that were last noted, or None before llm has registered its models."""
+    return _taken
+
+
+def taken_aliases() -> frozenset[str]:
+    """Return the aliases that were last noted; llm registers its models if it has not yet."""
+    if _taken is None:
+        import llm
+
+        llm.get_models_with_aliases()
+    return _taken or frozenset()
 
 
 def _declared() -> tuple[UserModel, ...]:

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError
 from ..mlx.catalog import CATALOG, PREFIX
-from ..paths import config_path
+from ..paths import aliases_path, config_path
 from ..wording import did_you_mean
 from .file import parse, user_aliases
+from .local_models import noted_aliases, taken_aliases
 from .sections import Config, Tier, sections
 from .terms import HIGHEST
 from .values import in_words
@@ -62,33 +63,33 @@ class Settings:
         return next((tier for tier in self.tiers if tier.name == name), None)
 
 
-def canonical_model(name: str) -> str:
-    """Return the id of the catalog model with this alias, or the name itself."""
-    for spec in CATALOG:
-        if name in spec.aliases:
-            return spec.model_id
-    return name
-
-
 def load_settings() -> Settings:
-    """Return the settings in force; they are read again only after the file or environment changed.
+    """Return the settings in force; they are read again only after something has changed.
 
-    Raises ConfigError with the file or variable, the key, its value and the allowed values.
+    That is the file, the environment, or what names mean in llm. Raises ConfigError with the file
+    or variable, the key, its value and the allowed values.
     """
     path = config_path()
-    try:
-        stat = path.stat()
-        stamp = (stat.st_mtime_ns, stat.st_size)
-    except FileNotFoundError:
-        stamp = None
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
-    key = (path, stamp, tuple(os.environ.get(name) for name in ENVIRONMENT))
+    stamp = _stamp(path)
+    environment = tuple(os.environ.get(name) for name in ENVIRONMENT)
+    names = (_stamp(aliases_path()), noted_aliases()) if stamp else None
+    key = (path, stamp, environment, names)
     if _cached.get("key") != key:
         config, sources = (Config(), {}) if stamp is None else _read(path)
         _cached.update(key=key, settings=_with_environment(config, sources))
     settings: Settings = _cached["settings"]
     return settings
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one version of a file from the next, or None if it is not there."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    return stat.st_mtime_ns, stat.st_size
 
 
 _cached: dict[str, Any] = {}
@@ -112,12 +113,16 @@ def _validated(document: Mapping[str, Any], where: str) -> tuple[Config, dict[st
     except ValidationError as error:
         lines = [_describe(item) for item in error.errors(include_url=False)]
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
-    names = {model.id.removeprefix(PREFIX): model.id for model in config.models}
+    names = {alias: spec.model_id for spec in CATALOG for alias in spec.aliases}
+    names |= {model.id.removeprefix(PREFIX): model.id for model in config.models}
     names |= {alias: model.id for model in config.models for alias in model.aliases}
-    # As in llm, the aliases of `llm aliases set` come first.
+    # As in llm, what a name means to another plugin comes first, and before that what it means to
+    # the user (`llm aliases set`).
+    if any(tier.model in names for tier in config.tiers):
+        names = {name: model for name, model in names.items() if name not in taken_aliases()}
     names |= user_aliases()
     tiers = tuple(
-        tier.model_copy(update={"model": names.get(tier.model) or canonical_model(tier.model)})
+        tier.model_copy(update={"model": names.get(tier.model, tier.model)})
         for tier in config.tiers
     )
     return config.model_copy(update={"tiers": tiers}), dict.fromkeys(document, "config")

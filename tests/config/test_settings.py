@@ -14,6 +14,7 @@ import llm
 import pytest
 import yaml
 
+from llm_tiered.config import local_models
 from llm_tiered.config.sections import DEFAULT_TASKS, Budget, Cache, Config, Task, Tier
 from llm_tiered.config.settings import Settings, load_settings
 from llm_tiered.config.user_models import declared_models
@@ -297,3 +298,13 @@ def test_empty_span_covers_nothing() -> None:
     """An empty range covers no complexity."""
     tier = Tier(name="small", complexity=Span(5, 4), model="phi")
     assert not any(tier.covers(complexity) for complexity in range(1, 11))
+
+
+def test_alias_of_another_plugin(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that means another plugin's model in llm is not taken for a local model's alias."""
+    config_file.write_text(tiers("{name: all, complexity: 1-10, model: qwen}"))
+    monkeypatch.setattr(local_models, "_taken", None)
+    assert load_settings().tiers[0].model == "mlx/Qwen2.5-7B-Instruct-4bit"
+    local_models.note_taken(["qwen"])
+    assert load_settings().tiers[0].model == "qwen"
+    assert not load_settings().tiers[0].local

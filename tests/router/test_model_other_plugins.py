@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import llm
 import pytest
 
 from llm_tiered.log.record import Record
@@ -12,8 +13,7 @@ from tests.router.services import refused_address
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    import llm
+    from pathlib import Path
 
     from tests.router.conftest import OtherPlugin
     from tests.stand_in import Action
@@ -51,3 +51,25 @@ async def test_next_cloud_tier(ask: Ask, other: OtherPlugin) -> None:
     other.add("c")
     other.use("a", "b", "c")
     assert attempts(await ask("Hello", complexity=8)) == [("a", "failed"), ("b", "ok")]
+
+
+async def test_alias_of_another_plugin(ask: Ask, other: OtherPlugin) -> None:
+    """The alias of a local model that another plugin has first means the same to a tier."""
+    other.add("server/x", aliases=("qwen",))
+    other.use("qwen")
+    assert ask.model.model_id == "tiered"
+    assert (await ask("Hello", tier="cloud")).resolved_model == "server/x"
+    assert llm.get_model("qwen").model_id == "server/x"
+
+
+async def test_alias_that_the_user_changes(
+    ask: Ask, toys: Toys, other: OtherPlugin, user_path: Path
+) -> None:
+    """A tier follows `llm aliases set`, also in a process that goes on."""
+    other.add("server/x")
+    other.add("server/y")
+    other.use("mine")
+    for model in ("server/x", "server/y", "mlx/toy-small"):
+        llm.set_alias("mine", model)
+        assert (await ask("Hello", tier="cloud")).resolved_model == model
+        assert llm.get_model("mine").model_id == model
