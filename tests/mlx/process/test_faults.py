@@ -48,7 +48,7 @@ HANGING = """
 import ctypes
 from llm_tiered.mlx.engine import sequence
 from llm_tiered.mlx.process import watchdog
-watchdog.LONGEST_STEP = watchdog.LONGEST_STEP_ON_CPU = 0.5
+watchdog.LONGEST_STEP = watchdog.LONGEST_STEP_ON_CPU = 1.0
 sequence.RunningSequence.push = lambda *_: ctypes.PyDLL(None).sleep(1000)
 """
 
@@ -112,7 +112,7 @@ def test_stopped_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with engine_process() as process:
         asked = Asked(folder, max_tokens=FOREVER)
         asked.wait_for(Text)
-        monkeypatch.setattr(connection, "SILENCE", 0.3)
+        monkeypatch.setattr(connection, "SILENCE", 1.5)
         stuck = Asked(folder, max_tokens=FOREVER)
         stuck.wait_for(Started)
         os.kill(process.pid, signal.SIGSTOP)
