@@ -27,7 +27,7 @@ from ..router.billing import Billing
 from ..router.candidates import order
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
-from ..router.inner import inner_options, inner_response
+from ..router.inner import inner_options, inner_response, left_out
 from ..router.options import TieredOptions
 from ..router.request import TieredRequest
 from ..wording import moment
@@ -224,7 +224,9 @@ def _candidate(model: TieredModel, candidate: Candidate) -> Finding:
         if isinstance(inner, MlxModel) and store.locate(inner.spec) is None:
             fix = f"llm tiered download {candidate.model}"
             return Finding(part, "ok", "has to be downloaded first", fix)
-        return Finding(part, "ok", "ready")
+        lacking = ", ".join(left_out(inner, candidate.options))
+        without = f", without {lacking}: it has no such option" if lacking else ""
+        return Finding(part, "ok", f"ready{without}")
     state: Literal["warn", "fail"] = "fail" if _broken(model, candidate) else "warn"
     return Finding(part, state, problem.reason, problem.fix)
 

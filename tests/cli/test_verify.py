@@ -338,3 +338,11 @@ def test_generate_asks_only_here(user_path: Path, connections: list[Any]) -> Non
     assert SMALL in findings
     assert f"cloud ({CLOUD})" not in findings
     assert connections == []
+
+
+@pytest.mark.usefixtures("key")
+def test_option_that_a_model_lacks() -> None:
+    """A sampling option of a tier that its model has no name for is told."""
+    configure(tier("cloud", "1-10", gemini.MODEL, seed=7, top_p=0.5), keep_warm=0)
+    finding = verify()[f"cloud ({gemini.MODEL})"]
+    assert finding["detail"] == "ready, without seed: it has no such option"
