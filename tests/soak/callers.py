@@ -79,7 +79,10 @@ def command(random: Random, results: Results) -> None:
     else:
         results.add("command: error")
         results.add_error(errors)
-    if "Traceback" in errors:
+    if "database is locked" in errors and "llm/logs.py" in errors:
+        # llm's own: see findings/llm-log-locked.sh.
+        results.add("command: an answer that llm could not log")
+    elif "Traceback" in errors:
         results.blame(f"llm {' '.join(arguments)[:80]} showed a traceback: {errors[-1500:]}")
     elif process.returncode and not errors.strip():
         results.blame(f"llm {' '.join(arguments)[:80]} failed without a word")
