@@ -106,8 +106,9 @@ def test_no_conflict(user_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [Earlier, Later])
-def test_verify(kind: type[Earlier]) -> None:
+def test_verify(kind: type[Earlier], config_file: Path) -> None:
     """`llm tiered verify` warns of it."""
+    config_file.write_text("keep_warm: 0")
 
     def line() -> str:
         shown = CliRunner().invoke(cli, ["tiered", "verify"]).output.splitlines()
@@ -130,6 +131,7 @@ async def test_warning(ask: Ask, caplog: pytest.LogCaptureFixture, name: str) ->
 
 def test_tiered_of_another_plugin(toys: Toys) -> None:
     """If `tiered` means another plugin's model, our commands say so."""
+    toys.configure(keep_warm=0)
     with installed(Later("tiered")):
         result = CliRunner().invoke(cli, ["tiered", "verify"])
     assert result.exit_code == 1
