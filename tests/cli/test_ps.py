@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,9 @@ def engine(tiny: Path, user_path: Path) -> Iterator[Callable[..., RunningEngine]
         if not loaded:
             return made
         request = make_request(tiny, "Hello", model="mlx/tiny", max_tokens=2)
-        client.generate(made, request, 60.0, lambda _: None, CancelToken())
+        ended = threading.Event()
+        client.generate(made, request, 60.0, lambda _: None, CancelToken(), lambda _: ended.set())
+        assert ended.wait(60)
         return made
 
     yield started

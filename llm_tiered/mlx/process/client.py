@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import EngineError, RequestError
-from ..engine.requests import Done, Failed, Waiting
-from . import crashes, wire
+from ...errors import RequestError
+from . import wire
 from .connection import SILENCE, EngineConnection
 from .identity import identity
+from .incoming import IncomingAnswer
 from .place import places
+from .reader import READER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -158,44 +159,45 @@ def _lives(engine: RunningEngine) -> bool:
         return True
 
 
-def generate(
+def generate(  # noqa: PLR0913, PLR0917 - the request, and who is told what of it
     engine: RunningEngine,
     request: GenerationRequest,
     keep_warm: float,
     emit: Emit,
     cancel_token: CancelToken,
+    when_ended: Callable[[bool], object],
 ) -> None:
-    """Let the engine answer a request, and pass on its events, Done or Failed last.
+    """Let the engine answer a request, and pass on its events on another thread.
 
-    `keep_warm` is in seconds. Raises EngineGone if another engine may take the request.
+    Done or Failed come last, unless another engine may take the request; `when_ended` is called
+    with whether that is so. `keep_warm` is in seconds. Raises EngineGone if that is clear already,
+    or RequestError.
     """
     connection = EngineConnection(engine.place)
     cancel_token.on_cancel(connection.interrupt)
+    instance = str(engine.status["instance"])
     try:
-        _relay(connection, engine, request, keep_warm, emit)
-    except EngineGone:
-        if not cancel_token.cancelled:
-            raise
-    except EngineError as error:
-        if not cancel_token.cancelled:
-            emit(Failed(error))
-    finally:
+        response = _post(connection, instance, request, keep_warm)
+        stream = connection.stream
+        if stream is None:
+            raise EngineGone
+        READER.add(
+            IncomingAnswer(
+                connection, stream, response, engine.place, instance, request.name, emit, when_ended
+            )
+        )
+    except BaseException:
         connection.end()
+        raise
 
 
-def _relay(
-    connection: EngineConnection,
-    engine: RunningEngine,
-    request: GenerationRequest,
-    keep_warm: float,
-    emit: Emit,
-) -> None:
+def _post(
+    connection: EngineConnection, instance: str, request: GenerationRequest, keep_warm: float
+) -> http.client.HTTPResponse:
     try:
         body = json.dumps({"request": wire.dump_request(request), "keep_warm": keep_warm})
     except (TypeError, ValueError) as error:
-        emit(Failed(RequestError(f"the request can't be written as JSON: {error}")))
-        return
-    instance = str(engine.status["instance"])
+        raise RequestError(f"the request can't be written as JSON: {error}") from None
     connection.avoid_chunks()
     try:
         connection.request("POST", "/generate", body.encode(), {"X-Engine": instance})
@@ -207,31 +209,7 @@ def _relay(
         raise EngineGone from None
     if response.status != http.HTTPStatus.OK:
         raise EngineGone
-    works = False
-    while True:
-        try:
-            event = wire.load_event(response.readline())
-        except TimeoutError:
-            connection.kill()
-            problem = f"did not react for {SILENCE:.0f} seconds, and was killed"
-            break
-        except (OSError, ValueError, http.client.HTTPException):
-            problem = "was killed, or crashed,"
-            break
-        if event is None:
-            continue
-        emit(event)
-        if isinstance(event, (Done, Failed)):
-            return
-        works = works or not isinstance(event, Waiting)
-    if connection.is_interrupted or not works:
-        # Nobody waits for it any more, or another model's answer has ended the engine.
-        raise EngineGone
-    crashes.record(engine.place, instance, request.name)
-    raise EngineError(
-        f"the engine {problem} while it answered with {request.name}",
-        fix=f"its log: {engine.place.log}",
-    )
+    return response
 
 
 def _status(place: EngineFiles, timeout: float) -> dict[str, Any] | None:

@@ -61,37 +61,66 @@ class RemoteEngine:
         """
         if not _slots.acquire(blocking=wait):
             return False
-        threading.Thread(
-            target=self._serve, args=(request, emit, cancel_token), name="engine", daemon=True
-        ).start()
+        self._start(request, emit, cancel_token, self._known, _TRIES)
         return True
 
-    def _serve(self, request: GenerationRequest, emit: Emit, cancel_token: CancelToken) -> None:
+    def _start(
+        self,
+        request: GenerationRequest,
+        emit: Emit,
+        cancel_token: CancelToken,
+        engine: RunningEngine | None,
+        tries: int,
+    ) -> None:
+        threading.Thread(
+            target=self._begin,
+            args=(request, emit, cancel_token, engine, tries),
+            name="engine",
+            daemon=True,
+        ).start()
+
+    def _begin(
+        self,
+        request: GenerationRequest,
+        emit: Emit,
+        cancel_token: CancelToken,
+        engine: RunningEngine | None,
+        tries: int,
+    ) -> None:
+        """Hand over a request. From then on the engine's answer is read on another thread."""
+
+        def when_ended(may_be_repeated: bool) -> None:
+            if may_be_repeated and not cancel_token.cancelled:
+                self._start(request, emit, cancel_token, None, tries)
+            else:
+                _slots.release()
+
+        is_on_its_way = False
         try:
-            self._ask(request, emit, cancel_token)
+            while tries and not is_on_its_way and not cancel_token.cancelled:
+                tries -= 1
+                engine = engine or self._find(lambda: cancel_token.cancelled)
+                if cancel_token.cancelled:
+                    return
+                if engine is None:
+                    ENGINE.submit(request, emit, cancel_token)
+                    return
+                try:
+                    client.generate(
+                        engine, request, self._limits.keep_warm, emit, cancel_token, when_ended
+                    )
+                    is_on_its_way = True
+                except client.EngineGone:
+                    engine = None
+            if not is_on_its_way and not cancel_token.cancelled:
+                raise EngineError("the engine ended each time before it began with the request")
         except TieredError as error:
             _report(emit, error)
         except Exception as error:
             _report(emit, EngineError(f"{request.name}: {type(error).__name__}: {error}"))
         finally:
-            _slots.release()
-
-    def _ask(self, request: GenerationRequest, emit: Emit, cancel_token: CancelToken) -> None:
-        engine = self._known
-        for _ in range(_TRIES):
-            engine = engine or self._find(lambda: cancel_token.cancelled)
-            if cancel_token.cancelled:
-                return
-            if engine is None:
-                ENGINE.submit(request, emit, cancel_token)
-                return
-            try:
-                client.generate(engine, request, self._limits.keep_warm, emit, cancel_token)
-            except client.EngineGone:
-                engine = None
-            else:
-                return
-        raise EngineError("the engine ended each time before it began with the request")
+            if not is_on_its_way:
+                _slots.release()
 
 
 def _report(emit: Emit, error: TieredError) -> None:
