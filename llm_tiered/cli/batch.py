@@ -148,9 +148,9 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
                 batch_rows = journal.check(batch_rows)
             answers = stack.enter_context(_open_output(output, restart=restart))
         progress = Progress(_count(file, form, number))
-        stack.callback(progress.close)
         runs: list[BatchRun] = []
         cluster = stack.enter_context(_cluster(dask, runs, progress)) if dask else None
+        stack.callback(progress.close)
         local = AHEAD if cluster else LOCAL_CONCURRENCY
         settings = BatchSettings(
             limit(model, concurrency, rate, wait.total_seconds(), progress.print, local),

@@ -38,7 +38,7 @@ def connected(
     try:
         import distributed
     except ImportError:
-        raise RequestError("--dask needs Dask", fix="llm install 'llm-tiered[dask]'") from None
+        raise RequestError("--dask needs Dask", fix="llm install 'dask[distributed]'") from None
     _silence()
     with ExitStack() as stack:
         if local := re.fullmatch(r"local:([1-9]\d*)", address):

@@ -287,7 +287,12 @@ class Exchange:
             f"{attempt.model} {attempt.outcome}: {attempt.reason}"
             for attempt in request.attempts[:-1]
         )
-        logger.warning("%s answers for %s. %s", candidate.model, request.decision.tier, why)
+        form = (
+            "%s answered this before, for %s. %s"
+            if self._cached.answer
+            else "%s answers for %s. %s"
+        )
+        logger.warning(form, candidate.model, request.decision.tier, why)
 
     @contextmanager
     def _unspliced(self, candidate: Candidate) -> Iterator[None]:

@@ -91,4 +91,4 @@ def test_without_dask(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Dask, the error has the command that installs it."""
     monkeypatch.setitem(sys.modules, "distributed", None)
     message = wrong_usage(rows, "--dask", "tcp://127.0.0.1:9")
-    assert message == "--dask needs Dask (llm install 'llm-tiered[dask]')"
+    assert message == "--dask needs Dask (llm install 'dask[distributed]')"

@@ -175,7 +175,7 @@ async def test_tier_with_an_alias(
 
 
 async def test_fallback_is_found_where_it_answered(
-    ask: Ask, toys: Toys, logged: Callable[[], list[Any]]
+    ask: Ask, toys: Toys, logged: Callable[[], list[Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fallback's answer belongs to its own model, and is found when that model's turn comes."""
     toys.medium.does = [ValueError("broken")]
@@ -184,3 +184,5 @@ async def test_fallback_is_found_where_it_answered(
     assert [attempt["model"] for attempt in record(last)["attempts"]] == [MEDIUM, SMALL]
     assert record(last)["cached_from"] == logged()[0]["id"]
     assert len(toys.small.prompts) == 1
+    starts = [message.partition(". ")[0] for message in caplog.messages]
+    assert starts == [f"{SMALL} answers for medium", f"{SMALL} answered this before, for medium"]
