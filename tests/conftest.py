@@ -25,6 +25,7 @@ from llm_tiered.config import local_models
 from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.log import private
 from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.mlx.process import start
 from llm_tiered.router import request
 from llm_tiered.router.cooldowns import Cooldowns
 from tests.conftest_smollm2 import smollm2_folder, smollm2_wheel
@@ -75,7 +76,9 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Give a test homes of its own for llm and the hub, and none of the machine's settings.
 
     The homes are not there yet, because most tests need no files, and folders cost time.
@@ -91,7 +94,17 @@ def _environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setattr(request, "COOLDOWNS", Cooldowns())
     monkeypatch.setattr(local_models, "_taken", frozenset())
     monkeypatch.setattr(private, "PRIVATE", private.PrivateConversations())
+    monkeypatch.setattr(start, "_is_permitted", False)
     load_plugins()
+    yield
+    left = [*filter(_listens, home.glob("llm/tiered/engine/*.sock"))]
+    assert left == [], "set keep_warm: 0 in the config, or end the engine in a fixture"
+
+
+def _listens(path: Path) -> bool:
+    """Whether a process listens on a socket: one that was killed leaves the file."""
+    with closing(socket.socket(socket.AF_UNIX)) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 @pytest.fixture
@@ -175,19 +188,6 @@ def _engine() -> Iterator[None]:
     """End the worker thread with the session."""
     yield
     ENGINE.close()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_engine_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fail if a test has started an engine as a process of its own and not ended it."""
-    yield
-    left = []
-    for path in tmp_path_factory.getbasetemp().glob("*/**/tiered/engine/*.sock"):
-        with socket.socket(socket.AF_UNIX) as connection:
-            # One that was killed leaves its socket.
-            if connection.connect_ex(str(path)) == 0:
-                left.append(path)
-    assert left == [], "set keep_warm: 0 in the config, or end the engine in a fixture"
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
             answers = stack.enter_context(_open_output(output, restart=restart))
         progress = Progress(_count(file, form, number))
         runs: list[BatchRun] = []
-        cluster = stack.enter_context(_cluster(dask, runs, progress)) if dask else None
+        cluster = stack.enter_context(_cluster(dask, runs, progress)) if dask is not None else None
         stack.callback(progress.close)
         local = AHEAD if cluster else LOCAL_CONCURRENCY
         settings = BatchSettings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import logging
 import re
@@ -35,13 +36,16 @@ def connected(
     `when_lost` is called on another thread if the scheduler is gone, `tell` gets lines about the
     workers. Raises RequestError if Dask is not installed, nothing answers or there is no worker.
     """
+    local = re.fullmatch(r"local:([1-9]\d*)", address)
+    if not local and not re.fullmatch(r"(tcp|tls|ws|wss)://\S+:\d+", address):
+        raise RequestError(f"found {address!r}, expected tcp://HOST:PORT or local:2")
     try:
         import distributed
     except ImportError:
         raise RequestError("--dask needs Dask", fix="llm install 'dask[distributed]'") from None
     _silence()
     with ExitStack() as stack:
-        if local := re.fullmatch(r"local:([1-9]\d*)", address):
+        if local:
             cluster = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # it has none
                 n_workers=int(local[1]),
                 threads_per_worker=1,
@@ -52,6 +56,7 @@ def connected(
                 silence_logs=logging.CRITICAL,
             )
             address = stack.enter_context(cluster).scheduler_address
+        _probe(address)
         client = stack.enter_context(_client(distributed.Client, address))
         client.subscribe_topic(TOPIC, lambda event: tell(event[1]))
         roster = Roster(client, importlib.metadata.version("llm-tiered"), tell)
@@ -61,13 +66,26 @@ def connected(
         yield ClusterEngine(client, roster, local_models(), when_lost, tell)
 
 
-def _client(client: Any, address: str) -> Any:
+def _probe(address: str) -> None:
+    """Raise RequestError if no scheduler answers: a client would try again and again."""
+    from distributed import rpc
+
+    async def ask() -> None:
+        async with rpc(  # type: ignore[no-untyped-call]  # it has no types
+            address, timeout=ANSWERS_WITHIN
+        ) as scheduler:
+            await asyncio.wait_for(scheduler.identity(), ANSWERS_WITHIN)
+
     try:
-        return client(address, timeout=ANSWERS_WITHIN, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+        asyncio.run(ask())
+    except (OSError, ValueError, asyncio.TimeoutError) as error:
         raise RequestError(
             f"no Dask scheduler answers at {address}", fix="dask scheduler, or local:2 for a try"
         ) from error
+
+
+def _client(client: Any, address: str) -> Any:
+    return client(address, timeout=ANSWERS_WITHIN, set_as_default=False)
 
 
 def _wait_for_workers(client: Any, roster: Roster, address: str) -> None:

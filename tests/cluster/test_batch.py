@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import sys
 from contextlib import closing
@@ -85,6 +86,22 @@ def test_nothing_listens(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "ANSWERS_WITHIN", 0.1)
     message = wrong_usage(rows, "--dask", "tcp://127.0.0.1:9")
     assert message.startswith("no Dask scheduler answers at tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["", "mac-mini", "local:0", "local:x", "http://127.0.0.1:1"])
+def test_wrong_address(rows: str, address: str) -> None:
+    """What can't be an address is an error at once, with what is expected."""
+    message = wrong_usage(rows, "--dask", address)
+    assert message == f"found {address!r}, expected tcp://HOST:PORT or local:2"
+
+
+def test_server_of_another_kind(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not speak Dask's language is not waited for."""
+    monkeypatch.setattr(connection, "ANSWERS_WITHIN", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        message = wrong_usage(rows, "--dask", address)
+    assert message.startswith(f"no Dask scheduler answers at {address}")
 
 
 def test_without_dask(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:

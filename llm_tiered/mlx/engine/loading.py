@@ -50,7 +50,9 @@ class LoadedModel:
         self.files = files
         self.sampling = _sampling_defaults(files.path)
         self.prefixes = PrefixCache(int(request.budget * PREFIX_CACHE_SHARE))
-        self.version = f"{self.name} {files.path} {_last_modified(files.path, request.adapter)}"
+        self._adapter = request.adapter
+        self._written = _last_modified(files.path, request.adapter)
+        self.version = f"{self.name} {files.path} {self._written}"
         empty = make_prompt_cache(model)
         self.trims_caches = layer_caches.always_trims(empty)
         self.batches = layer_caches.can_batch(empty)
@@ -63,6 +65,10 @@ class LoadedModel:
         self._added_tokens: dict[int, tuple[int, ...]] | None = None
         self.last_used = time.time()
         self.rate = TokenRate()
+
+    def is_current(self) -> bool:
+        """Return whether the weights on disk are still those in memory."""
+        return _last_modified(self.files.path, self._adapter) == self._written
 
     @property
     def memory(self) -> int:
@@ -165,9 +171,13 @@ def import_mlx_lm() -> None:
 
 
 def _last_modified(folder: Path, adapter: Path | None) -> int:
-    """Return when the weights were last written, in nanoseconds."""
-    weights = [*folder.glob(WEIGHTS_PATTERN), *(adapter.glob("*.safetensors") if adapter else ())]
-    return max((file.stat().st_mtime_ns for file in weights), default=0)
+    """Return when the config or the weights were last written, in nanoseconds; 0 if unknown."""
+    files = [folder / "config.json", *folder.glob(WEIGHTS_PATTERN)]
+    files += adapter.glob("*.safetensors") if adapter else ()
+    try:
+        return max(file.stat().st_mtime_ns for file in files)
+    except OSError:
+        return 0
 
 
 def _sampling_defaults(folder: Path) -> dict[str, float]:

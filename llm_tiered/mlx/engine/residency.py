@@ -108,9 +108,11 @@ class ModelPool:
         self._make_room(-1, ())
 
     def _resident(self, request: GenerationRequest) -> LoadedModel | None:
-        """Return the model if it is in memory and was loaded from the request's folder."""
+        """Return the model if it is in memory as it is in the request's folder now."""
         model = self._models.get(request.name)
-        return model if model and model.files.path == request.folder else None
+        if model is None or model.files.path != request.folder or not model.is_current():
+            return None
+        return model
 
     def _files(self, request: GenerationRequest) -> ModelFiles:
         model = self._resident(request)

@@ -33,9 +33,10 @@ _INTERVAL = 0.02
 _LONGEST_LOG = 1_000_000
 
 # What the engine gets of the environment: where its files and libraries are, and how libraries of
-# models compute. No key, no token, no proxy.
+# models compute. No key, no token, no proxy, and no TMPDIR, which may be that of a script and gone
+# long before the engine.
 _VARIABLES = (
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV"),
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "VIRTUAL_ENV"),
     *("LLM_USER_PATH", "SSL_CERT_DIR", "__CF_USER_TEXT_ENCODING"),
 )
 _PREFIXES = (
@@ -74,6 +75,15 @@ def check_owner() -> None:
         raise StartError("llm's directory belongs to another user")
 
 
+def check_limits() -> None:
+    """Raise StartError if this process may use only so much, since its engine serves others too."""
+    import resource
+
+    for name, limit in (("time", resource.RLIMIT_CPU), ("memory", resource.RLIMIT_AS)):
+        if resource.getrlimit(limit)[0] != resource.RLIM_INFINITY:
+            raise StartError(f"this shell limits the {name} of its processes (ulimit)")
+
+
 class Starting:
     """An engine that is being started. It stays `keep_warm` seconds if nobody asks it anything.
 
@@ -82,6 +92,7 @@ class Starting:
 
     def __init__(self, keep_warm: float) -> None:
         check_owner()
+        check_limits()
         self._place = _prepared()
         self._keep_warm = keep_warm
         self._ends = time.monotonic() + READY_WITHIN

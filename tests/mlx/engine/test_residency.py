@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -248,6 +249,15 @@ def test_another_folder_is_another_model(engine: Engine, folders: dict[str, Path
     new = ask(engine, folders["b"], model="mine")
     assert new == ask(engine, folders["b"]) != old
     assert engine.resident()["mine"] == folders["b"]
+
+
+def test_replaced_files(engine: Engine, folders: dict[str, Path], tmp_path: Path) -> None:
+    """A model whose files were replaced is loaded again."""
+    model = shutil.copytree(folders["a"], tmp_path / "model")
+    first = ask(engine, model)
+    shutil.rmtree(model)
+    shutil.copytree(folders["b"], model)
+    assert ask(engine, model) == ask(engine, folders["b"]) != first
 
 
 def test_edit_of_the_config(folders: dict[str, Path], config_file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,15 @@ def test_directory_of_another_user(
     assert list(user_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("user_path")
+def test_limits_of_the_shell(monkeypatch: pytest.MonkeyPatch, started: list[list[str]]) -> None:
+    """A process with a limit of its own starts no engine, which would have it for all others."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (3, 3))
+    with pytest.raises(StartError, match="limits the time of its processes"):
+        Starting(60)
+    assert started == []
+
+
 @pytest.mark.parametrize("number", [13, 28, 30], ids=["no permission", "full", "read-only"])
 @pytest.mark.usefixtures("started")
 def test_unusable_directory(
@@ -156,6 +166,7 @@ def test_environment() -> None:
         "HF_TOKEN": "secret",
         "HTTPS_PROXY": "http://me:secret@proxy",
         "SSH_AUTH_SOCK": "/agent",
+        "TMPDIR": "/tmp/of-a-script",
     }
     assert start.environment(own) == {
         "PATH": "/bin",
