@@ -106,8 +106,9 @@ def test_next_turn(engine: Engine, folder: Path, scripts: Scripts) -> None:
     before = 0
     for question in (REPLY, "Why?", "Really?"):
         scripts.say(ANSWER, turn_end)
-        # The token that reaches the limit is not passed to the model.
-        done = ask(engine, folder, *turns, max_tokens=9).done
+        # The token that reaches the limit is not passed to the model, and with linear attention
+        # neither are the last ones that were guessed: the next turn processes them first.
+        done = ask(engine, folder, *turns, max_tokens=9, prompt_lookup=False).done
         assert done.cached_tokens >= before
         before = done.prompt_tokens + done.generation_tokens
         turns += [ANSWER, question]
