@@ -42,8 +42,8 @@ class StepLogprobs:
 
         self._rows = logprobs
         self._values: list[float] | None = None
-        # Python has no numbers of bfloat16.
-        readable = logprobs[0].dtype in (mx.float32, mx.float16)
+        # Python has no numbers of bfloat16, and none of float16 before 3.12.
+        readable = logprobs[0].dtype == mx.float32
         if computed and readable and mx.default_device() == mx.Device(mx.cpu):
             rows = zip(tokens, logprobs, strict=True)
             self._values = [memoryview(row)[token] for token, row in rows]
