@@ -102,8 +102,8 @@ class IncomingAnswer:
         self._works = self._works or not isinstance(event, Waiting)
         try:
             self._emit(event)
-        except RuntimeError:
-            # The receiver is gone, as a closed event loop is.
+        except Exception:
+            # The receiver is gone, as a closed event loop is, and other answers are read on.
             self._is_complete = True
         return self._is_complete
 
