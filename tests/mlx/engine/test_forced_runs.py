@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.mlx.engine import batch, forced_runs
-from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.pass_costs import PassCosts
 from tests.mlx.engine.batches import start_together
 from tests.mlx.engine.client import Answer, Call, make_request
 from tests.tiny_models import Family, build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from llm_tiered.mlx.engine.engine import Engine
 
 FAMILIES: tuple[Family, ...] = ("qwen2", "gemma3_text", "qwen3_next")
 PARTS: tuple[dict[str, Any], ...] = (
@@ -33,14 +34,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The folder of a model of each family."""
     folder = tmp_path_factory.mktemp("forced") / request.param
     return build(request.param, folder, hidden=128, context=4096)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """An engine for these tests only."""
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 def requests(folder: Path, seed: int) -> list[Any]:

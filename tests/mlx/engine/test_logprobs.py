@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.mlx.engine import solo
-from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.tokens.decoding import Text
 from tests.mlx.engine.client import Call, make_request
 from tests.mlx.engine.test_speculation import Oracle, without
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from llm_tiered.mlx.engine.engine import Engine
     from llm_tiered.mlx.engine.requests import Event
     from llm_tiered.mlx.tokens.logprobs import TokenLogprob
     from tests.mlx.scripted import Scripts
@@ -39,14 +38,6 @@ SCHEMA: dict[str, Any] = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model that thinks and calls tools."""
     return build("qwen3", tmp_path_factory.mktemp("logprobs") / "qwen3")
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """An engine for these tests only."""
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 def ask(engine: Engine, *requests: Any) -> list[tuple[str, list[TokenLogprob]]]:

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.tokens.structured import Constraint
 from tests.mlx.engine.batches import start_together
 from tests.mlx.engine.client import Answer, Call, make_request
 from tests.tiny_models import Family, build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from llm_tiered.mlx.engine.engine import Engine
     from tests.mlx.scripted import Scripts
 
 pytest_plugins = ("tests.mlx.scripted",)
@@ -52,14 +51,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The folder of a model of each family."""
     folder = tmp_path_factory.mktemp("constrained") / request.param
     return build(request.param, folder, hidden=128, context=4096)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """An engine for these tests only."""
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 def ask(engine: Engine, folder: Path, *turns: str, **fields: Any) -> Answer:

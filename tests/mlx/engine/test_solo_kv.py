@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from llm_tiered.errors import EngineError
 from llm_tiered.mlx.catalog import ModelSpec
-from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
 from tests.mlx.engine.conversations import Conversations, Step, steps
@@ -19,8 +18,9 @@ from tests.mlx.engine.faults import FailingCalls
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from llm_tiered.mlx.engine.engine import Engine
 
 NAME, DRAFT, OTHER = "mlx/solo-kv", "mlx/solo-kv-draft", "mlx/solo-kv-other"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
@@ -51,14 +51,6 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
 def model(specs: dict[str, ModelSpec]) -> llm.Model:
     """The model with heads of size 32, as llm sees it."""
     return MlxModel(specs[NAME], Limits, specs.get)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """An engine for these tests only."""
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 def folder_of(spec: ModelSpec) -> Path:

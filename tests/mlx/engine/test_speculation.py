@@ -12,7 +12,6 @@ import mlx.core as mx
 import pytest
 
 from llm_tiered.mlx.engine import solo
-from llm_tiered.mlx.engine.engine import Engine
 from llm_tiered.mlx.engine.pass_costs import PassCosts
 from llm_tiered.mlx.engine.passes import Passes
 from llm_tiered.mlx.engine.sequence import RunningSequence
@@ -22,8 +21,10 @@ from tests.mlx.engine.client import Answer, Call, make_request
 from tests.tiny_models import Family, build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from llm_tiered.mlx.engine.engine import Engine
 
 FAMILIES: tuple[Family, ...] = ("qwen2", "qwen3_next")
 WORDS = ("scale", "note", "chord", "the", "of", "a", "major", "minor", "play", "and")
@@ -43,14 +44,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The folder of a model of each family."""
     folder = tmp_path_factory.mktemp("speculation") / request.param
     return build(request.param, folder, context=4096, eos_bias=3.0)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """An engine for these tests only."""
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 def ask(engine: Engine, folder: Path, *turns: str, **fields: Any) -> Answer:
