@@ -56,13 +56,14 @@ class EngineApp:
             routes=[
                 Route("/status", self._status),
                 Route("/leave", self._leave, methods=["POST"]),
+                Route("/generate", _Endpoint(self._generate), methods=["POST"]),
                 Route("/hold", _Endpoint(self._hold)),
             ]
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["path"] == "/generate":
+        if (scope.get("method"), scope.get("path")) == ("POST", "/generate"):
             # Starlette's layers would cost as much as the server itself, for every token.
             await self._generate(receive, send, dict(scope["headers"]))
         else:
