@@ -57,7 +57,11 @@ def connected(
             )
             address = stack.enter_context(cluster).scheduler_address
         _probe(address)
-        client = stack.enter_context(_client(distributed.Client, address))
+        client: Any = stack.enter_context(
+            distributed.Client(  # type: ignore[no-untyped-call]  # it has no types
+                address, timeout=ANSWERS_WITHIN, set_as_default=False
+            )
+        )
         client.subscribe_topic(TOPIC, lambda event: tell(event[1]))
         roster = Roster(client, importlib.metadata.version("llm-tiered"), tell)
         _wait_for_workers(client, roster, address)
@@ -82,10 +86,6 @@ def _probe(address: str) -> None:
         raise RequestError(
             f"no Dask scheduler answers at {address}", fix="dask scheduler, or local:2 for a try"
         ) from error
-
-
-def _client(client: Any, address: str) -> Any:
-    return client(address, timeout=ANSWERS_WITHIN, set_as_default=False)
 
 
 def _wait_for_workers(client: Any, roster: Roster, address: str) -> None:

@@ -193,7 +193,7 @@ class SumsStore:
             raise SumsUnavailable(f"{self.path} can't be used: {error}") from error
 
     def state(self) -> State | None:
-        """Return of which version of the log these are the sums, or None if of none yet."""
+        """Return the version of the log that has been summed up, or None if none has."""
         text = self._get("state")
         if text is None:
             return None
@@ -202,7 +202,7 @@ class SumsStore:
         return State(LogVersion(*version), ends, pending, BlockPlace(*next_check))
 
     def set_state(self, state: State) -> None:
-        """Note of which version of the log these are the sums."""
+        """Record the version of the log that has been summed up."""
         self._put("state", json.dumps(state))
 
     def end_of(self, source: str) -> int:

@@ -197,7 +197,7 @@ class SummedTables:
         self._database.execute(add, (*place, *numbers, text, *more))
 
     def _id_of(self, name: Any, ids: dict[Any, int]) -> int:
-        """Return the number of a route or shape; `ids` has those that were asked for before."""
+        """Return the number of a route or shape; `ids` keeps those found earlier."""
         if name not in ids:
             text = json.dumps(name)
             self._database.execute("insert or ignore into names (name) values (?)", (text,))

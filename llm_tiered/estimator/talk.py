@@ -1,4 +1,4 @@
-"""What a prompt says about its own difficulty, which is no reason to believe it.
+"""What a prompt says about its own difficulty, which the estimate leaves out.
 
 Words such as "hard" make no difference to the estimate anyway; the number in "this is a 10/10" and
 the length of the sentence around it would.
