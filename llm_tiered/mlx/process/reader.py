@@ -70,11 +70,10 @@ class Reader:
             if answer.begin():
                 self._drop(selector, answer)
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         """Return the seconds until one of the answers has been silent for too long."""
-        if not self._answers:
-            return None
-        return max(min(each.deadline for each in self._answers) - time.monotonic(), 0.0)
+        earliest = min((each.deadline for each in self._answers), default=0.0)
+        return max(earliest - time.monotonic(), 0.0)
 
     def _drop(self, selector: selectors.BaseSelector, answer: IncomingAnswer) -> None:
         self._answers.remove(answer)

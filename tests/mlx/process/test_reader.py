@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import queue
+import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from llm_tiered.mlx.engine.requests import CancelToken, Done
 from llm_tiered.mlx.process import client
+from llm_tiered.mlx.process.reader import Reader
 from tests.mlx.engine.client import make_request
 from tests.mlx.models import PATIENCE
 
@@ -49,3 +52,34 @@ def test_thread_ends_with_the_last_answer(engine: Engine, folder: Path) -> None:
         if thread.name == "answers":
             thread.join(PATIENCE)
     assert "answers" not in [thread.name for thread in threading.enumerate()]
+
+
+class CompleteAnswer:
+    """An answer that came whole, together with its headers."""
+
+    def __init__(self) -> None:
+        self.stream, self._other = socket.socketpair()
+        self.deadline = time.monotonic() + PATIENCE
+        self.finished = threading.Event()
+
+    def begin(self) -> bool:
+        """It has ended."""
+        return True
+
+    def finish(self) -> None:
+        """Close its connection."""
+        self.stream.close()
+        self._other.close()
+        self.finished.set()
+
+
+def test_thread_ends_after_an_answer_that_came_whole() -> None:
+    """If nothing is left to wait for, the thread does not wait."""
+    reader, answer = Reader(), CompleteAnswer()
+    before = set(threading.enumerate())
+    reader.add(answer)  # type: ignore[arg-type]  # all that a reader needs of one
+    [thread] = [*(set(threading.enumerate()) - before)] or [threading.Thread()]
+    assert answer.finished.wait(PATIENCE)
+    if thread.ident:
+        thread.join(1.0)
+    assert not thread.is_alive()
