@@ -26,6 +26,7 @@ def test_a_server_that_does_not_start_is_reported(config_file: Path) -> None:
 
 def test_a_server_runs_as_long_as_it_is_measured(config_file: Path) -> None:
     """The server listens inside the block, and is gone after it."""
+    config_file.write_text("keep_warm: 0")
     with servers.tiered_serve("mlx/wee") as server:
         assert server.model == "mlx/wee"
         socket.create_connection(server.address).close()
