@@ -19,7 +19,7 @@ from ..bench.synthetic import SHAPES
 from ..config.local_models import local_models
 from ..config.settings import load_settings
 from ..errors import ModelUnavailable
-from ..mlx.catalog import EMBEDDED
+from ..mlx.catalog import EMBEDDED, PREFIX
 from ..mlx.weights import store
 from .lookup import get_spec, tiered_model
 from .options import number_option
@@ -124,7 +124,7 @@ def _subjects(names: tuple[str, ...], *, default: bool) -> list[Subject]:
 def _ready() -> list[ModelSpec]:
     """The models of the local tiers that are on disk and can run here, and the embedded one."""
     settings = load_settings()
-    ids = {tier.model for tier in settings.tiers if tier.local}
+    ids = {tier.model for tier in settings.tiers if tier.model.startswith(PREFIX)}
     ready = []
     for spec in local_models():
         if spec.model_id in ids and spec.model_id != EMBEDDED.model_id:

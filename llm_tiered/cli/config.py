@@ -67,7 +67,7 @@ def check() -> None:
     mistakes = []
     for tier in settings.tiers:
         try:
-            inner_options(registry.get(tier.model), tier.options, {})
+            inner_options(registry.get(tier.model_id), tier.options, {})
         except NotRunning as error:
             click.echo(f"tier {tier.name}, model {tier.model}: {error}", err=True)
         except (TieredError, ValueError) as error:

@@ -7,7 +7,7 @@ import click
 from ..config.local_models import local_models
 from ..config.settings import load_settings
 from ..errors import DownloadError, ModelUnavailable, RequestError
-from ..mlx.catalog import EMBEDDED, ModelSpec
+from ..mlx.catalog import EMBEDDED, PREFIX, ModelSpec
 from ..mlx.weights import store
 from ..router.decision import EMBEDDED_TIER
 from ..wording import gigabytes
@@ -36,7 +36,7 @@ def command(names: tuple[str, ...]) -> None:
 
 
 def _models_of_the_tiers() -> list[ModelSpec]:
-    ids = {tier.model for tier in load_settings().tiers} | {EMBEDDED.model_id}
+    ids = {tier.model_id for tier in load_settings().tiers} | {EMBEDDED.model_id}
     return [spec for spec in local_models() if spec.model_id in ids]
 
 
@@ -45,13 +45,13 @@ def _tiers_without_a_model() -> list[str]:
     return [
         f"{tier.name}: there is no local model {tier.model}"
         for tier in load_settings().tiers
-        if tier.local and tier.model not in known
+        if tier.model.startswith(PREFIX) and tier.model not in known
     ]
 
 
 def _find(name: str) -> ModelSpec:
     tier = load_settings().tier(name)
-    model = EMBEDDED.model_id if name == EMBEDDED_TIER else tier.model if tier else name
+    model = EMBEDDED.model_id if name == EMBEDDED_TIER else tier.model_id if tier else name
     spec = find_spec(model)
     if spec:
         return spec

@@ -28,7 +28,7 @@ from .output import echo_json, echo_note, echo_table, json_option
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
     from ..evaluation.asking import Failures
     from ..evaluation.report import Group, Quality
     from ..evaluation.run import Outcome

@@ -73,7 +73,7 @@ def gather() -> dict[str, Any]:
     """Return everything that status shows, ready for JSON. Sizes are in bytes."""
     settings = load_settings()
     specs = {spec.model_id: spec for spec in local_models()}
-    rows = [(tier.name, str(tier.complexity), tier.model) for tier in settings.tiers]
+    rows = [(tier.name, str(tier.complexity), tier.model_id) for tier in settings.tiers]
     rows.append((EMBEDDED_TIER, "last resort", EMBEDDED.model_id))
     engine = engine_facts()
     return {

@@ -146,7 +146,7 @@ def _gemini(model: TieredModel) -> Finding:
         return Finding("llm-gemini", "ok", "no tier needs it")
     try:
         for tier in tiers:
-            model.registry.get(tier.model)
+            model.registry.get(tier.model_id)
         source = gemini_key_source()
     except TieredError as error:
         return Finding("llm-gemini", "fail", error.message, error.fix)

@@ -15,7 +15,7 @@ from ..evaluation.tiers import TierAnswer, check_route, reason, tier_answer, tie
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
     from ..router.model import TieredModel
 
 
@@ -101,7 +101,7 @@ def _column(model: TieredModel, tier: Tier, request: CompareRequest) -> Column:
             failures.append(reason(error, model))
     schema = request.schema
     mistakes = [] if schema is None else [schema_mistake(answer.text, schema) for answer in answers]
-    name = answers[0].model if answers else tier.model
+    name = answers[0].model if answers else tier.model_id
     return Column(tier.name, name, answers, failures, mistakes)
 
 

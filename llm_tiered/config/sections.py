@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     Field,
-    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from ..mlx.catalog import PREFIX
 from ..wording import did_you_mean
 from .terms import HIGHEST, LOWEST, Fallback
+from .tiers import Tier, default_tiers
 from .user_models import STRICT, UserModel
 from .values import (
     A_SHARE,
@@ -25,10 +24,8 @@ from .values import (
     DollarLimit,
     Dollars,
     KeepWarm,
-    Range,
     Share,
     Size,
-    Span,
     Words,
 )
 
@@ -40,37 +37,6 @@ else:
 
 class _Section(BaseModel):
     model_config = STRICT
-
-
-class Tier(_Section):
-    """A named range of complexity with the model that serves it."""
-
-    name: Annotated[str, Words("lower-case letters, digits, - and _")] = Field(
-        pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the tier, as in `-o tier`"
-    )
-    complexity: Range = Field(description="Complexity of the prompts that the tier answers")
-    model: str = Field(description="Id or alias of the model that answers (`llm models list`)")
-    options: Annotated[dict[str, Any], Words("names and values")] = Field(
-        default={},
-        description="Options of the model; the options of a request override them",
-    )
-    escalate: bool = Field(
-        default=False,
-        description="Whether local answers are checked, and weak ones passed to a higher tier",
-    )
-
-    @property
-    def local(self) -> bool:
-        """Whether the tier's model runs on this machine."""
-        return self.model.startswith(PREFIX)
-
-    def covers(self, complexity: int) -> bool:
-        """Whether requests of this complexity belong to the tier."""
-        return self.complexity.low <= complexity <= self.complexity.high
-
-    @field_serializer("complexity", when_used="json")
-    def _as_written(self, complexity: Span) -> str:
-        return str(complexity)
 
 
 class Task(_Section):
@@ -163,29 +129,6 @@ class Cache(_Section):
         return {"enabled": value} if isinstance(value, bool) else value
 
 
-def _default_tiers() -> tuple[Tier, ...]:
-    return (
-        Tier(
-            name="small",
-            complexity=Span(1, 4),
-            model="mlx/Phi-3.5-mini-instruct-4bit",
-            options={"max_tokens": 2048},
-        ),
-        Tier(
-            name="medium",
-            complexity=Span(5, 7),
-            model="mlx/Qwen2.5-7B-Instruct-4bit",
-            options={"max_tokens": 4096},
-        ),
-        Tier(
-            name="cloud",
-            complexity=Span(8, 10),
-            model="gemini/gemini-flash-latest",
-            options={"timeout": 120},
-        ),
-    )
-
-
 def sections() -> dict[str, type[BaseModel]]:
     """Return the keys that have keys of their own, with the classes of these."""
     from .rules import Rule
@@ -205,7 +148,7 @@ class Config(_Section):
     """Everything that the config file can say."""
 
     tiers: Annotated[tuple[Tier, ...], Words("a list")] = Field(
-        default_factory=_default_tiers,
+        default_factory=default_tiers,
         description="The tiers; together they cover 1 to 10, each number once",
     )
     tasks: Annotated[dict[str, Task], _NAMED_TASKS] = Field(

@@ -14,8 +14,10 @@ from ..paths import aliases_path, config_path
 from ..wording import did_you_mean
 from .file import parse, user_aliases
 from .local_models import noted_aliases, taken_aliases
-from .sections import Config, Tier, sections
+from .sections import Config, sections
 from .terms import HIGHEST
+from .tiers import Tier, default_tiers
+from .user_models import valid_models
 from .values import in_words
 
 if TYPE_CHECKING:
@@ -109,23 +111,41 @@ def _read(path: Path) -> tuple[Config, dict[str, Source]]:
 
 def _validated(document: Mapping[str, Any], where: str) -> tuple[Config, dict[str, Source]]:
     try:
-        config = Config.model_validate(document)
+        config = Config.model_validate(_with_ids(document))
     except ValidationError as error:
         lines = [_describe(item) for item in error.errors(include_url=False)]
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+    return config, dict.fromkeys(document, "config")
+
+
+def _with_ids(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document with the ids of the tiers' models in place of their aliases."""
+    tiers = document.get("tiers")
+    if "tiers" not in document:
+        tiers = [tier.model_dump(mode="json") for tier in default_tiers()]
+    if not isinstance(tiers, (list, tuple)):
+        return document
+    # What a server calls its models is not for llm's aliases.
+    in_llm = [tier for tier in tiers if isinstance(tier, dict) and not tier.get("server")]
+    asked = {tier["model"] for tier in in_llm if isinstance(tier.get("model"), str)}
+    models = valid_models(document)
     names = {alias: spec.model_id for spec in CATALOG for alias in spec.aliases}
-    names |= {model.id.removeprefix(PREFIX): model.id for model in config.models}
-    names |= {alias: model.id for model in config.models for alias in model.aliases}
+    names |= {model.id.removeprefix(PREFIX): model.id for model in models}
+    names |= {alias: model.id for model in models for alias in model.aliases}
     # As in llm, what a name means to another plugin comes first, and before that what it means to
     # the user (`llm aliases set`).
-    if any(tier.model in names for tier in config.tiers):
+    if asked & names.keys():
         names = {name: model for name, model in names.items() if name not in taken_aliases()}
     names |= user_aliases()
-    tiers = tuple(
-        tier.model_copy(update={"model": names.get(tier.model, tier.model)})
-        for tier in config.tiers
-    )
-    return config.model_copy(update={"tiers": tiers}), dict.fromkeys(document, "config")
+    if not asked & names.keys():
+        return document
+    renamed = [
+        tier | {"model": names[tier["model"]]}
+        if any(tier is each for each in in_llm) and tier.get("model") in names
+        else tier
+        for tier in tiers
+    ]
+    return {**document, "tiers": renamed}
 
 
 def _describe(error: Any) -> str:

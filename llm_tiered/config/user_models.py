@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,6 +12,9 @@ from ..mlx.catalog import PREFIX
 from ..paths import config_path
 from .file import parse
 from .values import Words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # For every section of the config: an unknown key is a mistake.
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +73,11 @@ def declared_models() -> tuple[UserModel, ...]:
         document = parse(config_path())
     except ConfigError:
         return ()
+    return valid_models(document)
+
+
+def valid_models(document: Mapping[str, Any]) -> tuple[UserModel, ...]:
+    """Return the valid models among those of a config file."""
     entries = document.get("models")
     models = []
     for entry in entries if isinstance(entries, list) else []:

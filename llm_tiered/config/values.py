@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -99,6 +99,48 @@ _AN_AMOUNT = Words("dollars, such as 1.50")
 
 Dollars = Annotated[Decimal, Field(ge=0, allow_inf_nan=False), _AN_AMOUNT]
 DollarLimit = Annotated[Dollars | None, _AN_AMOUNT]
+DollarsAnHour = Annotated[Dollars | None, _AN_AMOUNT]
+
+
+class Price(NamedTuple):
+    """What a model costs, in dollars per million tokens of the prompt and of the answer."""
+
+    input: Decimal
+    output: Decimal
+
+
+_A_PRICE = Words("{input: 0.10, output: 0.40}, in dollars per million tokens")
+
+
+def _parse_price(value: Any) -> Any:
+    if value is None or isinstance(value, Price):
+        return value
+    wrong = ValueError(f"found {value!r}, expected {_A_PRICE.text}")
+    if not isinstance(value, dict) or {*value} != {*Price._fields}:
+        raise wrong
+    # YAML reads 1e-2 as text.
+    amounts = {name: value[name] for name in Price._fields}
+    if any(isinstance(each, bool) for each in amounts.values()):
+        raise wrong
+    try:
+        price = Price(**{name: Decimal(str(each)) for name, each in amounts.items()})
+    except InvalidOperation:
+        raise wrong from None
+    if not all(each.is_finite() and each >= 0 for each in price):
+        raise wrong
+    return price
+
+
+def _price_as_written(price: Price | None) -> dict[str, str] | None:
+    return None if price is None else {name: str(each) for name, each in price._asdict().items()}
+
+
+PricePerMillion = Annotated[
+    Price | None,
+    BeforeValidator(_parse_price),
+    PlainSerializer(_price_as_written, when_used="json"),
+    _A_PRICE,
+]
 
 
 _AN_AGE = Words("an age such as 12h, 7d or 4w")

@@ -14,7 +14,7 @@ def comparison_of_config() -> Comparison:
     settings = load_settings()
     power = settings.config.electricity
     energy = Energy(power.watts, power.price_per_kwh) if power else None
-    names = [tier.model for tier in settings.tiers if not tier.local]
+    names = [tier.model_id for tier in settings.tiers if not tier.local]
     if not names:
         return Comparison(None, energy)
     model = llm.get_model_aliases().get(names[-1])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..batch.journal import Journal
     from ..batch.limits import AsyncModel
     from ..batch.rows import Row
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from .significance import MARGIN, compare, mean_interval
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
     from .significance import Difference, Interval
     from .suite import Case
     from .tiers import TierAnswer
@@ -160,7 +160,7 @@ def _quality(
         )
     return Quality(
         tier=tier.name,
-        model=", ".join(models) or tier.model,
+        model=", ".join(models) or tier.model_id,
         answered=len(values),
         mean=fmean(values) if values else None,
         interval=mean_interval(values, graded=graded) if values else None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ..batch.limits import AsyncModel
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
     from .asking import Failures, QuestionAsker
     from .suite import Case
     from .tiers import TierAnswer

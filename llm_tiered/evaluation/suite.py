@@ -18,7 +18,7 @@ from .tiers import FIXED_OPTIONS, tier_options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
     from .scoring import Expected
 
 
@@ -65,7 +65,7 @@ def read(path: Path, judge: str | None) -> Suite:
 
 def for_tier(case: Case, tier: Tier) -> Row:
     """Return the row for a tier. Its key changes with the tier's model and options."""
-    request = [case.row.key, tier.name, tier.model, tier.options]
+    request = [case.row.key, tier.name, tier.model_id, tier.options]
     return replace(case.row, options=tier_options(tier, case.row.options), key=digest(request))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseModel, _BaseResponse
 
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
 
 # A tier answers alone: no other model in its place, no earlier answer.
 _ALONE = {"fallback": "none", "cache": False, "escalate": False}
@@ -105,7 +105,7 @@ def tier_answer(response: _BaseResponse, text: str, ms: int) -> TierAnswer:
 
 def broken_answer(tier: Tier, text: str, ms: int) -> TierAnswer:
     """Return an answer that its model broke off; llm has no token counts for it."""
-    return TierAnswer(tier.model, text, ms, None, None, None, Decimal(0) if tier.local else None)
+    return TierAnswer(tier.model_id, text, ms, None, None, None, Decimal(0) if tier.local else None)
 
 
 def reason(error: Exception, model: _BaseModel | None = None) -> str:

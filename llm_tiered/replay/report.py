@@ -215,7 +215,7 @@ class ReplayReport:
         return {
             "tier": name,
             "complexity": str(tier.complexity) if tier else None,
-            "model": self._model_id(tier.model) if tier else None,
+            "model": self._model_id(tier.model_id) if tier else None,
             "before": before,
             "after": after,
         }

@@ -11,8 +11,8 @@ from .decision import EMBEDDED_TIER
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..config.sections import Tier
     from ..config.settings import Settings
+    from ..config.tiers import Tier
     from .decision import Decision
 
 
@@ -64,7 +64,7 @@ def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
 
 
 def _candidate(tier: Tier) -> Candidate:
-    return Candidate(tier.name, tier.model, tier.local, tier.options)
+    return Candidate(tier.name, tier.model_id, tier.local, tier.options)
 
 
 def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config.sections import Tier
+from ..config.tiers import Tier
 from ..config.values import NO_COMPLEXITY
 from ..errors import ConfigError, RequestError
 from ..log.conversation import UNKNOWN, Past
@@ -133,7 +133,9 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         tier, rollout = raised, None
         reason = f"{reason}; the model is stuck ({stuck.reason}), so {tier.name} takes over"
     allowed = _allowed(tier, settings, limits)
-    name, model = (allowed.name, allowed.model) if allowed else (EMBEDDED_TIER, EMBEDDED.model_id)
+    name, model = (
+        (allowed.name, allowed.model_id) if allowed else (EMBEDDED_TIER, EMBEDDED.model_id)
+    )
     overruled = None
     if name != tier.name:
         if must_stay and not tier.local:

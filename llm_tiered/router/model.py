@@ -84,7 +84,7 @@ class _Shared:
             # The first prompt reports the mistake; until then nothing is ruled out.
             tiers = Config().tiers
         registry = self.registry
-        return [registry.get(tier.model) for tier in tiers if tier.model in registry]
+        return [registry.get(tier.model_id) for tier in tiers if tier.model_id in registry]
 
 
 class TieredModel(_Shared, llm.KeyModel):  # type: ignore[misc, override]  # llm declares attributes

@@ -69,6 +69,7 @@ def _kinds(settings: Settings) -> list[type[llm.Options]]:
     global _last  # noqa: PLW0603 - there is one config
     if _last[0] is not settings:
         registry = Registry(llm.get_models_with_aliases())
-        models = [registry.get(tier.model) for tier in settings.tiers if tier.model in registry]
+        ids = [tier.model_id for tier in settings.tiers]
+        models = [registry.get(model_id) for model_id in ids if model_id in registry]
         _last = (settings, [model.Options for model in models])
     return _last[1]

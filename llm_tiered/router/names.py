@@ -56,7 +56,7 @@ def warn(registry: Registry, settings: Settings) -> None:
 
 
 def _used(settings: Settings) -> list[str]:
-    return ["tiered", *(tier.model for tier in settings.tiers)]
+    return ["tiered", *(tier.model for tier in settings.tiers if not tier.server)]
 
 
 def _conflicts(registry: Registry, names: Iterable[str], ours: Mapping[str, str]) -> list[Conflict]:

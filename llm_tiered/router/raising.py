@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..config.sections import Tier
+    from ..config.tiers import Tier
     from ..log.record import Record
     from .loops import ToolLoop
 

@@ -14,6 +14,7 @@ from ..config.settings import load_settings
 from ..errors import ModelUnavailable, RequestError
 from ..log.conversation import last_asked, records_of, rules_of
 from ..log.threads import past_of
+from ..mlx.catalog import PREFIX
 from ..rules.ruling import ruling
 from . import checks, stored_options
 from .candidates import ladder, order
@@ -90,7 +91,8 @@ class TieredRequest:
 
         try:
             inner = find(candidate.model)
-            if candidate.local and not getattr(inner, "runs_here", False):
+            named_so = candidate.model.startswith(PREFIX)
+            if named_so and not getattr(inner, "runs_here", False):
                 raise ModelUnavailable("is named like a local model (mlx/…) but is not one")
             options = self.options(candidate, inner)
             if veto := hooks.veto(candidate.tier, candidate.model, self.prompt):

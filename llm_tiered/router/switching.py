@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import llm
 
-    from ..config.sections import Tier
     from ..config.settings import Settings
+    from ..config.tiers import Tier
     from .decision import Decision, DecisionInput
 
 CACHE_SECONDS = 300.0
@@ -55,7 +55,7 @@ def switch_of(  # noqa: PLR0913, PLR0917 - all that the cost depends on
     """
     target = settings.tier(decision.tier)
     origin = settings.tier(answered_by or "") or earlier_tier(request.past, settings)
-    if origin is None or target is None or origin.model == target.model:
+    if origin is None or target is None or origin.model_id == target.model_id:
         return None
     tokens = _tokens(messages)
     cost = prices.cost_of_reading(target.model, fresh=tokens.earlier)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llm_tiered.config.local_models import local_models
-from llm_tiered.config.sections import Config, Tier
+from llm_tiered.config.sections import Config
 from llm_tiered.config.settings import load_settings
+from llm_tiered.config.tiers import Tier
 from llm_tiered.config.user_models import UserModel, declared_models
 from llm_tiered.errors import ConfigError
 from llm_tiered.mlx.catalog import CATALOG

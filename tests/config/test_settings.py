@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from llm_tiered.config import local_models
-from llm_tiered.config.sections import DEFAULT_TASKS, Budget, Cache, Config, Task, Tier
+from llm_tiered.config.sections import DEFAULT_TASKS, Budget, Cache, Config, Task
 from llm_tiered.config.settings import Settings, load_settings
+from llm_tiered.config.tiers import Tier
 from llm_tiered.config.user_models import declared_models
 from llm_tiered.config.values import Span
 from tests.tiers import CLOUD, MEDIUM, SMALL, tiers

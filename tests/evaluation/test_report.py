@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.batch.rows import Row
-from llm_tiered.config.sections import Tier
+from llm_tiered.config.tiers import Tier
 from llm_tiered.evaluation.report import Group, Score, groups
 from llm_tiered.evaluation.scoring import Expected
 from llm_tiered.evaluation.suite import Case

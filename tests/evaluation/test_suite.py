@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.config.sections import Tier
+from llm_tiered.config.tiers import Tier
 from llm_tiered.errors import RequestError
 from llm_tiered.evaluation.suite import Suite, for_tier, read
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from llm_tiered.config.sections import Config, Tier
+from llm_tiered.config.sections import Config
 from llm_tiered.log.record import Attempt, Record
 from llm_tiered.router.loops import ToolLoop
 from llm_tiered.router.raising import Stuck, stuck_in, tier_above
+
+if TYPE_CHECKING:
+    from llm_tiered.config.tiers import Tier
 
 TIERS = Config().tiers
 STUCK, GOES_ON = ToolLoop("why", 2), ToolLoop(None, 3, "before")

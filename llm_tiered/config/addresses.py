@@ -1,0 +1,101 @@
+"""The addresses of servers in the config: what is allowed, and which are on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .values import Words
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+ADDRESSES = Words("an address such as http://gpu-box:8000/v1, or a list of them")
+
+UNIX = "unix://"
+
+# What servers print when they listen on all addresses. Connected to, it is mostly this machine.
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here
+
+
+def parse_addresses(value: Any) -> tuple[str, ...] | None:
+    """Return the addresses of a tier's servers as the config has them. Raises ValueError."""
+    if value is None:
+        return None
+    entries = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not entries:
+        raise ValueError(f"found {value!r}, expected {ADDRESSES.text}")
+    addresses = tuple(_address(entry) for entry in entries)
+    if twice := [each for each in addresses if addresses.count(each) > 1]:
+        raise ValueError(f"{twice[0]} is in the list twice")
+    return addresses
+
+
+def is_here(address: str) -> bool:
+    """Return whether an address is known to be on this machine: a Unix socket or loopback.
+
+    Names are not looked up, so that of any other than localhost it is not known.
+    """
+    if address.startswith(UNIX):
+        return True
+    host = urlsplit(address).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(number, "ipv4_mapped", None)
+    return (mapped or number).is_loopback
+
+
+def runs_in_ollamas_cloud(model: str) -> bool:
+    """Return whether Ollama, by a model's name, passes its prompts on to its own cloud.
+
+    Such as gpt-oss:120b-cloud and glm-4.6:cloud: https://docs.ollama.com/cloud
+    """
+    return re.search(r"[:-]cloud$", model, re.IGNORECASE) is not None
+
+
+def _address(entry: Any) -> str:
+    wrong = f"found {entry!r}, expected {ADDRESSES.text}"
+    if not isinstance(entry, str):
+        raise ValueError(wrong)
+    address = entry.strip().rstrip("/")
+    if re.search(r"\s", address) or address.endswith(":"):
+        raise ValueError(wrong)
+    if address.startswith(UNIX):
+        if not address.removeprefix(UNIX).startswith("/"):
+            raise ValueError(f"found {entry!r}, expected a path such as unix:///run/model.sock")
+        return address
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"found {entry!r}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+    if "://" not in address:
+        raise ValueError(f"found {entry!r}, which has no scheme; did you mean http://{address}?")
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(wrong)
+    _check_parts(entry, parts)
+    return address
+
+
+def _check_parts(entry: str, parts: SplitResult) -> None:
+    if parts.username is not None or parts.password is not None:
+        # The entry itself would show the password.
+        raise ValueError(
+            f"the address of {parts.hostname} has a name or password in it; "
+            "store it with llm keys set, and name it in key"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError(f"found {entry!r}, expected an address without ? and #")
+    if parts.path.endswith("/chat/completions"):
+        base = entry.strip().rstrip("/").removesuffix("/chat/completions")
+        raise ValueError(f"found {entry!r}, expected the address before that: {base}")
+    if parts.hostname in _ANY_ADDRESS:
+        raise ValueError(
+            f"found {entry!r}, where servers only listen; for this machine write 127.0.0.1"
+        )
