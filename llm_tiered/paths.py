@@ -90,6 +90,11 @@ def engine_folder() -> Path:
     return _user_file("tiered", "engine")
 
 
+def endpoints_folder() -> Path:
+    """The folder of what is known about the servers of tiers that failed, a file for each."""
+    return _user_file("tiered", "endpoints")
+
+
 def embedded_models_folder() -> Path:
     """The folder of the models that come from a package index."""
     return _user_file("tiered", "models")

@@ -46,6 +46,7 @@ ROOMS = {
     "costs.comparison": {"config", "log"},
     "cache": {"log"},
     "estimator": {"config.terms", "log"},
+    "endpoints": {"config"},
     "hooks": {"config.terms", "estimator"},
     "rules": {"config.rules"},
     "router": {"cache", "config", "costs", "estimator", "hooks", "log", "mlx", "rules"},

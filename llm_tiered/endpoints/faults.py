@@ -1,0 +1,87 @@
+"""An error of a request to a server → what it says about the server, for its other requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# down: it can't be asked, or is not what it should be. silent: it took the request, and then
+# nothing came. busy: it says when it has time. passing: the next request may well be answered.
+FaultKind: TypeAlias = Literal["down", "silent", "busy", "passing"]
+
+_BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_WRONG_PLACE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE}
+_OF_THE_REQUEST = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a server; `retry_after` are seconds, if it says so itself."""
+
+    kind: FaultKind
+    reason: str
+    retry_after: float | None = None
+
+
+# The names of errors, also of those behind them, the clearest first; no reason stands for their
+# own words. Of HTTP libraries there are several, and none is imported for this.
+_FAULTS: tuple[tuple[set[str], Fault | None], ...] = (
+    ({"PoolTimeout"}, None),
+    ({"ReadTimeout", "WriteTimeout"}, Fault("silent", "gave no answer in time")),
+    ({"ConnectTimeout"}, Fault("down", "can't be reached in time")),
+    ({"ConnectionRefusedError"}, Fault("down", "connection refused")),
+    ({"ConnectError", "gaierror", "SSLError"}, Fault("down", "")),
+    ({"TimeoutException", "TimeoutError"}, Fault("silent", "gave no answer in time")),
+    ({"TransportError", "ConnectionError"}, Fault("passing", "the connection broke")),
+)
+
+
+def fault_of(error: BaseException) -> Fault | None:
+    """Return what is wrong with the server, or None if another one would say the same."""
+    if fault := getattr(error, "fault", None):
+        return fault if isinstance(fault, Fault) else None
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and status >= HTTPStatus.MULTIPLE_CHOICES:
+        return _fault_of_status(status, error)
+    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    fault = next((fault for kinds, fault in _FAULTS if kinds & names), None)
+    if fault and not fault.reason:
+        return replace(fault, reason=f"can't be reached: {_deepest(error)}")
+    return fault
+
+
+def _fault_of_status(status: int, error: BaseException) -> Fault | None:
+    reason = f"HTTP {status}"
+    if status in _BUSY:
+        wait = _retry_after(error)
+        return Fault("passing" if wait is None else "busy", reason, wait)
+    if status in _WRONG_PLACE or status < HTTPStatus.BAD_REQUEST:
+        return Fault("down", reason)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _OF_THE_REQUEST:
+        return Fault("passing", reason)
+    return None
+
+
+def _retry_after(error: BaseException) -> float | None:
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _deepest(error: BaseException) -> str:
+    *_, last = _causes(error)
+    return str(last) or type(last).__name__
