@@ -4,7 +4,8 @@ llm.ModelError
 └── TieredError            an error with a message for the user
     ├── ConfigError        the config file or the environment has a mistake
     ├── RequestError       the request can't be served in this form
-    │   └── PromptTooLong  the prompt has more tokens than the model's context holds
+    │   ├── PromptTooLong  the prompt has more tokens than the model's context holds
+    │   └── SchemaMiss     the model's answer is not JSON that fits the schema
     ├── ModelUnavailable   a local model is missing, or can't be used on this machine
     │   ├── DownloadError  a model's files can't be downloaded
     │   ├── DamagedModel   a model's files are incomplete or damaged
@@ -53,6 +54,10 @@ class RequestError(TieredError):
 
 class PromptTooLong(RequestError):
     """The prompt has more tokens than the model's context holds."""
+
+
+class SchemaMiss(RequestError):
+    """The model's answer is not JSON that fits the schema."""
 
 
 class ModelUnavailable(TieredError):

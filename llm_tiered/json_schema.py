@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import llm
 
 from . import patterns
-from .errors import RequestError
+from .errors import RequestError, SchemaMiss
 from .schema_drafts import inner, modern
 
 if TYPE_CHECKING:
@@ -88,20 +88,21 @@ def _errors(value: Any, schema: Mapping[str, Any]) -> list[ValidationError]:
 
 
 def validate(text: str, schema: Mapping[str, Any]) -> None:
-    """Raise RequestError if an answer is not JSON that fits the schema.
+    """Raise SchemaMiss if an answer is not JSON that fits the schema.
 
     If a key occurs twice in an object, the last value counts, as it does for readers of JSON.
+    Raises RequestError if the schema can't be used.
     """
     try:
         value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"the answer is not JSON: {error}") from None
+        raise SchemaMiss(f"the answer is not JSON: {error}") from None
     try:
         problem = mismatch(value, schema)
     except ValueError as error:
         raise RequestError(f"the schema is {error}") from None
     if problem:
-        raise RequestError(f"the answer {problem}")
+        raise SchemaMiss(f"the answer {problem}")
 
 
 def _refuse(constant: str) -> Any:

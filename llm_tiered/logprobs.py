@@ -6,7 +6,8 @@ The form is that of OpenAI's chat completions.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm.parts import StreamEvent
 
@@ -30,3 +31,23 @@ def described(token: Sequence[int], logprob: float) -> dict[str, Any]:
     """Return a token, which may be part of a character, and its natural log-probability."""
     text = bytes(token).decode("utf-8", "replace")
     return {"token": text, "logprob": logprob, "bytes": [*token]}
+
+
+class Likelihood(NamedTuple):
+    """How likely the tokens of an answer were: natural log-probabilities.
+
+    `decile` is the mean of their lowest tenth.
+    """
+
+    mean: float
+    lowest: float
+    decile: float
+
+
+def likelihood(values: Sequence[float]) -> Likelihood | None:
+    """Return how likely an answer's tokens were, or None if there are none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    lowest_tenth = ordered[: max(1, len(ordered) // 10)]
+    return Likelihood(fmean(ordered), ordered[0], fmean(lowest_tenth))

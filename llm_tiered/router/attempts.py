@@ -138,7 +138,7 @@ def _try(candidate: Candidate) -> Generator[Step, Problem | None, Problem | None
             break
         yield Wait(seconds, candidate if seconds > delay else None)
         problem = yield Try(candidate)
-    if problem and problem.escalates and problem.correction:
+    if problem and problem.correction:
         problem = yield Try(candidate, problem.correction)
     return problem
 

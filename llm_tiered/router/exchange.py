@@ -25,7 +25,7 @@ from .attempts import Check, Recall, Step, Wait, run
 from .billing import Billing
 from .cached import RequestCache
 from .inner import finish, max_tokens, text_of
-from .quality import problem_with_answer, problem_with_attempt
+from .quality import corrected, problem_with_answer, problem_with_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -223,7 +223,7 @@ class Exchange:
         problem = self._request.explain(error, candidate)
         if self._request.judges(candidate):
             return problem_with_attempt(problem, error, text, self._schema)
-        return problem
+        return corrected(problem, error, text, self._schema)
 
     def _ask(
         self, candidate: Candidate, correction: str | None

@@ -98,8 +98,9 @@ class Problem:
     `fix` is the command that fixes it. A `transient` problem is worth a retry, unless the service's
     library has `retried` the request itself. One that
     `cools_down` would hit the next request too, so the model is left alone for a while. One that
-    `escalates` is an answer that is too weak: the same model gets the `correction`, if there is
-    one, and then larger models are tried. If none of them answers, a `usable` one is shown.
+    `escalates` is an answer that is too weak: larger models are tried, and if none of them answers,
+    a `usable` one is shown. Whatever the problem is, the same model first gets the `correction`, if
+    there is one.
 
     A service that is `at_limit` will answer whoever waits: after `retry_after` seconds, if it
     says so. One that `refuses_key` will answer this request with another key, or never.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import json_schema
-from ..errors import IncompleteAnswer, RequestError
+from ..errors import IncompleteAnswer, RequestError, SchemaMiss
 from ..log.record import ESCALATED
 from .failures import Problem
 
@@ -62,7 +63,7 @@ def judge(text: str, facts: Mapping[str, Any], schema: Mapping[str, Any] | None)
         try:
             json_schema.validate(answer, schema)
         except RequestError as error:
-            return Weakness(error.message, correction(error.message))
+            return Weakness(error.message, correction(error.message, schema))
         return _unsure(facts)
     if _REFUSAL.search(answer[:BEGINNING].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")):
         return Weakness("the answer is a refusal")
@@ -90,19 +91,29 @@ def problem_with_answer(
 def problem_with_attempt(
     problem: Problem, error: Exception, text: str, schema: Mapping[str, Any] | None
 ) -> Problem:
-    """The problem of an attempt that raised an error after this much text.
+    """The problem of a checked attempt that raised an error after this much text.
 
     An answer that is not whole, or does not fit the schema, escalates like a weak one.
     """
     if not isinstance(error, (IncompleteAnswer, RequestError)):
         return problem
-    retry = correction(problem.reason) if text and schema else None
+    retry = correction(problem.reason, schema) if text and schema else None
     return replace(problem, reason=ESCALATED + problem.reason, escalates=True, correction=retry)
 
 
-def correction(problem: str) -> str:
-    """What to tell a model whose JSON does not fit the schema."""
-    return f"{problem}. Answer again, with JSON that fits."
+def corrected(
+    problem: Problem, error: Exception, text: str, schema: Mapping[str, Any] | None
+) -> Problem:
+    """The problem of any attempt: an answer that does not fit the schema is given back once."""
+    if not (text and schema and isinstance(error, SchemaMiss)):
+        return problem
+    return replace(problem, correction=correction(problem.reason, schema))
+
+
+def correction(problem: str, schema: Mapping[str, Any]) -> str:
+    """What to tell a model whose JSON does not fit the schema, which it may never have seen."""
+    form = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    return f"{problem}. Answer again, with nothing but JSON that fits this schema: {form}"
 
 
 def repetition(text: str) -> float:

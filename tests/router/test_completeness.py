@@ -131,7 +131,7 @@ LACKING: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     (
         ("{}",),
         {"schema": SCHEMA},
-        "RequestError: the answer does not fit the schema at $: 'age' is a required property",
+        "SchemaMiss: the answer does not fit the schema at $: 'age' is a required property",
     ),
 ]
 

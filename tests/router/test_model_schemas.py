@@ -6,19 +6,31 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from llm.parts import TextPart
 
-from llm_tiered.errors import RequestError, TieredError
+from llm_tiered.errors import RequestError, SchemaMiss, TieredError
 from llm_tiered.mlx.tokens.structured import Constraint
+from tests import gemini
 from tests.tiny_models import build
 from tests.toys import MEDIUM, TIERS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_httpx import HTTPXMock
+
     from tests.mlx.scripted import Scripts
     from tests.toys import Ask, Toys
 
 pytest_plugins = ("tests.mlx.scripted",)
+
+DOG = {
+    "type": "object",
+    "properties": {"age": {"type": "integer"}},
+    "required": ["age"],
+    "additionalProperties": False,
+}
+FITS = '{"age":3}'
 
 TINY = "mlx/tiny-schemas"
 
@@ -96,6 +108,55 @@ async def test_every_tier_accepts_the_same(
             wrong.append((name, "medium", str(refused.value)))
     assert wrong == []
     assert connections == []
+
+
+async def test_a_miss_is_given_back_once(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> None:
+    """A model that misses the schema is shown its answer, the mistake and the schema."""
+    toys.medium.schemas = True
+    toys.medium.does, toys.medium.then = ['{"age": "old"}'], [FITS]
+    for _ in range(2):
+        gemini.answer(httpx_mock, gemini.last(gemini.text("A dog, three years old.")))
+    gemini.answer(httpx_mock, gemini.last(gemini.text(FITS)))
+
+    response = await ask("Invent a dog", tier="medium", schema=DOG)
+    assert response.text_or_raise() == FITS
+    assert [each["outcome"] for each in response.response_json["tiered"]["attempts"]] == ["ok"]
+    answer, correction = toys.medium.prompts[1].messages[-2:]
+    assert (answer.role, correction.role) == ("assistant", "user")
+    [part] = correction.parts
+    assert isinstance(part, TextPart)
+    said = part.text
+    assert said.startswith("the answer does not fit the schema at $.age: ")
+    assert json.loads(said.partition("this schema: ")[2]) == DOG
+
+    # The second miss is a failed attempt, and another model answers.
+    toys.medium.prompts.clear()
+    toys.medium.does = [FITS]
+    response = await ask("Invent a dog", tier="cloud", schema=DOG)
+    assert response.resolved_model == MEDIUM
+    attempt = response.response_json["tiered"]["attempts"][0]
+    assert (attempt["outcome"], attempt["reason"][:22]) == ("failed", "the answer is not JSON")
+    response = await ask("Invent a dog", tier="cloud", schema=DOG)
+    assert (response.resolved_model, response.text_or_raise()) == (gemini.MODEL, FITS)
+
+
+@pytest.mark.usefixtures("tiny")
+async def test_a_local_miss_is_given_back(
+    ask: Ask, scripts: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is a local model, should its mask let a miss through."""
+    answers = iter([SchemaMiss("the answer does not fit the schema at $: it is old")])
+
+    def validate(text: str, schema: Any) -> None:
+        for miss in answers:
+            raise miss
+
+    monkeypatch.setattr("llm_tiered.mlx.answer.json_schema.validate", validate)
+    for _ in range(2):
+        scripts.say(FITS)
+    response = await ask("Go", tier="small", schema=DOG, fallback="none")
+    assert json.loads(response.text_or_raise()) == json.loads(FITS)
+    assert [each["outcome"] for each in response.response_json["tiered"]["attempts"]] == ["ok"]
 
 
 async def test_a_dead_end(ask: Ask, tiny: str, toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,9 @@ def test_json_is_not_shown_before_it_is_whole(
     """JSON that is cut off or does not fit is followed by that of another model, on every tier."""
     toys.small.does = ['{"name": ', "3}"]
     toys.medium.does = ['{"name": "Rex", "bio": "A dog."}']
-    gemini.answer(httpx_mock, gemini.last(gemini.thought("A dog?"), gemini.text('{"name": "Re')))
+    for _ in range(2):
+        thoughts = gemini.thought("A dog?")
+        gemini.answer(httpx_mock, gemini.last(thoughts, gemini.text('{"name": "Re')))
     gemini.answer(httpx_mock, CUT_JSON)
     for tier in ("cloud", "cloud", "small"):
         result = run("-m", "tiered", "-o", "tier", tier, "--schema", "name, bio", "Invent a dog")

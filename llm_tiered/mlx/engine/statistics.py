@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from statistics import fmean
 from typing import TYPE_CHECKING
 
+from ...logprobs import likelihood
 from ..tokens.logprobs import Logprobs
 from .requests import Done
 
@@ -82,10 +82,9 @@ class Statistics:
         """Return the final event of a sequence with at least one generated token."""
         import mlx.core as mx
 
-        logprobs = sorted(self._logprobs.values())
+        likely = likelihood(self._logprobs.values())
         now = time.perf_counter()
         first_token = self._first_token or now
-        lowest_tenth = logprobs[: max(1, len(logprobs) // 10)]
         return Done(
             finish_reason=finish_reason,
             prompt_tokens=prompt_tokens,
@@ -94,9 +93,9 @@ class Statistics:
             prompt_tps=_rate(prompt_tokens - cached_tokens, first_token - self._started),
             generation_tps=_rate(self._generated - 1, now - first_token),
             peak_memory=mx.get_peak_memory(),
-            mean_logprob=fmean(logprobs) if logprobs else None,
-            lowest_logprob=logprobs[0] if logprobs else None,
-            decile_logprob=fmean(lowest_tenth) if logprobs else None,
+            mean_logprob=likely.mean if likely else None,
+            lowest_logprob=likely.lowest if likely else None,
+            decile_logprob=likely.decile if likely else None,
             schema_level=schema_level,
             cut_off_by=cut_off_by,
             passes=self._passes,
