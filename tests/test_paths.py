@@ -34,5 +34,6 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "kv_folder": "tiered/kv",
         "servers_folder": "tiered/servers",
         "engine_folder": "tiered/engine",
+        "endpoints_folder": "tiered/endpoints",
         "embedded_models_folder": "tiered/models",
     }
