@@ -36,34 +36,78 @@ _PART = Decimal("1e-12")
 # A request for more than a million dollars is a mistake in what the service reported.
 _ABSURD = Decimal(1_000_000)
 
-_VERSION = 1
-_SCHEMA = """
-create table entries (
-    response_id text not null,
-    attempt integer not null,
-    at integer not null,
-    model text not null,
-    amount integer,
-    complete integer not null,
-    answer integer not null,
-    held integer not null,
-    primary key (response_id, attempt)
-) without rowid;
-create index amounts on entries (at, amount, complete);
-create table mark (turn_rowid integer not null, turn_id text not null, first_id text not null);
-"""
+# The length of the periods whose totals are kept, in milliseconds.
+_HOUR = 3_600_000
+
+_ADD = f"""
+insert into totals
+values (new.at / {_HOUR}, ifnull(new.amount, 0), new.amount is null or not new.complete)
+on conflict do update set
+    amount = amount + excluded.amount, unpriced = unpriced + excluded.unpriced;
+"""  # noqa: S608 - our own words
+
+_TAKE = f"""
+update totals set amount = amount - ifnull(old.amount, 0),
+    unpriced = unpriced - (old.amount is null or not old.complete)
+where hour = old.at / {_HOUR};
+"""  # noqa: S608 - our own words
+
+_VERSION = 2
+
+# Version 1 had no totals. Triggers keep them, so that they are right whatever is written.
+_SCHEMA = (
+    """
+    create table if not exists entries (
+        response_id text not null,
+        attempt integer not null,
+        at integer not null,
+        model text not null,
+        amount integer,
+        complete integer not null,
+        answer integer not null,
+        held integer not null,
+        primary key (response_id, attempt)
+    ) without rowid
+    """,
+    "create index if not exists amounts on entries (at, amount, complete)",
+    """
+    create table if not exists mark (
+        turn_rowid integer not null, turn_id text not null, first_id text not null
+    )
+    """,
+    """
+    create table totals (
+        hour integer primary key, amount integer not null, unpriced integer not null
+    )
+    """,
+    f"""
+    insert into totals
+    select at / {_HOUR}, ifnull(sum(amount), 0), sum(amount is null or not complete)
+    from entries group by 1
+    """,  # noqa: S608 - our own words
+    f"create trigger added after insert on entries begin {_ADD} end",
+    f"create trigger removed after delete on entries begin {_TAKE} end",
+    f"create trigger changed after update on entries begin {_TAKE} {_ADD} end",
+)
 
 _PUT = """
-insert or replace into entries values (?, ?, ?, ?, ?, ?, ?, ?)
+insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)
+on conflict do update set at = excluded.at, model = excluded.model, amount = excluded.amount,
+    complete = excluded.complete, answer = excluded.answer, held = excluded.held
 """
 
-_SUM = """
-select
-    (select sum(amount) from entries where at >= :day and at < :until),
-    (select sum(amount) from entries where at >= :month and at < :until),
-    (select count(*) from entries
-    where at >= min(:day, :month) and at < :until and (amount is null or not complete))
-"""
+# Whole hours are added up from their totals, what is before and after them entry by entry.
+_SUM = f"""
+select sum(amount), total(unpriced) from (
+    select amount, unpriced from totals where hour >= :first and hour < :last
+    union all
+    select amount, amount is null or not complete from entries
+    where at >= :since and at < min(:until, :first * {_HOUR})
+    union all
+    select amount, amount is null or not complete from entries
+    where at >= max(:first, :last) * {_HOUR} and at < :until
+)
+"""  # noqa: S608 - our own words
 
 _BETWEEN = """
 select * from entries where at >= ? and at < ? order by at, response_id, attempt
@@ -163,10 +207,18 @@ class Ledger:
         Entries dated later than the day after `day` are left out: a clock must have been wrong.
         """
         until = day + timedelta(days=2)
-        values = {"day": _stamp(day), "month": _stamp(month), "until": _stamp(until)}
+        (today, of_today), (this_month, of_month) = (
+            self._sum(_stamp(since), _stamp(until)) for since in (day, month)
+        )
+        return Spent(today * _PART, this_month * _PART, max(of_today, of_month))
+
+    def _sum(self, since: int, until: int) -> tuple[int, int]:
+        """Return the amounts of the entries between two times, and the number without or beyond."""
+        hours = {"first": -(-since // _HOUR), "last": until // _HOUR}
+        values = {"since": since, "until": until} | hours
         with self._errors_explained():
-            today, this_month, unpriced = self._database.execute(_SUM, values).fetchone()
-        return Spent((today or 0) * _PART, (this_month or 0) * _PART, unpriced)
+            amount, unpriced = self._database.execute(_SUM, values).fetchone()
+        return amount or 0, int(unpriced)
 
     def between(self, since: datetime | None, until: datetime | None) -> list[Entry]:
         """Return the entries of a period, in order of time; None is open."""
@@ -195,7 +247,9 @@ class Ledger:
     def forget_old(self, now: datetime) -> None:
         """Remove entries that nobody needs any more."""
         with self._errors_explained():
-            self._database.execute("delete from entries where at < ?", (_stamp(now - KEPT),))
+            before = _stamp(now - KEPT)
+            self._database.execute("delete from entries where at < ?", (before,))
+            self._database.execute("delete from totals where hour < ?", (before // _HOUR,))
 
     def set_copied_to(self, mark: CopiedTo) -> None:
         """Note how far the log was copied."""
@@ -211,7 +265,7 @@ class Ledger:
         with self.writing():
             # Another process may have prepared it in the meantime.
             if self._version() != _VERSION:
-                for statement in _SCHEMA.split(";"):
+                for statement in _SCHEMA:
                     self._database.execute(statement)
                 self._database.execute(f"pragma user_version = {_VERSION}")
 

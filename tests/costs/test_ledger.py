@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,74 @@ def test_sums(path: Path) -> None:
     assert spent == Spent(Decimal("3.25"), Decimal("3.5"), unpriced=2)
 
 
+def summed(ledger: Ledger, since: datetime, until: datetime) -> tuple[Decimal, int]:
+    """Return the sum of the entries of a period, one by one, and the number without or beyond."""
+    entries = ledger.between(since, until)
+    unpriced = sum(each.amount is None or not each.complete for each in entries)
+    return sum((each.amount or Decimal(0) for each in entries), Decimal(0)), unpriced
+
+
+def test_sums_are_those_of_the_entries(path: Path) -> None:
+    """Whatever is written, replaced and removed, wherever a day begins, the sums are exact."""
+    rng = random.Random(5)
+    wrong = []
+    with Ledger(path) as ledger:
+        for _ in range(60):
+            ledger.put(
+                entry(
+                    rng.choice("abcdefgh"), rng.randrange(3), rng.choice([None, "0.1", "0.7"])
+                )._replace(
+                    at=NOW - rng.random() * 3 * DAY,
+                    complete=rng.random() < 0.8,
+                    held=rng.random() < 0.3,
+                )
+                for _ in range(4)
+            )
+            rng.choice([ledger.drop, lambda id_: ledger.remove(id_, 1)])(rng.choice("abcdefgh"))
+            day, month = (NOW - rng.random() * length * DAY for length in (1, 3))
+            until = day + 2 * DAY
+            today, this_month = (summed(ledger, since, until) for since in (day, month))
+            right = Spent(today[0], this_month[0], max(today[1], this_month[1]))
+            if (spent := ledger.spent(day, month)) != right:
+                wrong.append((spent, right))
+    assert wrong == []
+
+
+def test_sums_within_an_hour(path: Path) -> None:
+    """Entries of the same hour before the start of a period are not in it."""
+    half = timedelta(minutes=30)
+    with Ledger(path) as ledger:
+        ledger.put([entry("a")._replace(at=NOW + half / 2), entry("b")._replace(at=NOW + half)])
+        assert ledger.spent(NOW + half, NOW + half).day == Decimal("0.25")
+        assert ledger.spent(NOW, NOW + half) == Spent(Decimal("0.5"), Decimal("0.25"), 0)
+
+
+def test_a_ledger_without_totals(path: Path) -> None:
+    """What an earlier version wrote is kept and added up."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "create table entries (response_id text not null, attempt integer not null,"
+            " at integer not null, model text not null, amount integer, complete integer not null,"
+            " answer integer not null, held integer not null, primary key (response_id, attempt))"
+            " without rowid"
+        )
+        database.execute("create index amounts on entries (at, amount, complete)")
+        database.execute("create table mark (turn_rowid integer, turn_id text, first_id text)")
+        database.execute("pragma user_version = 1")
+        rows = [
+            (str(place), 1, int(NOW.timestamp() * 1000), "gemini/gemini-2.5-flash", amount, 1, 1, 0)
+            for place, amount in enumerate((250_000_000_000, 250_000_000_000, None))
+        ]
+        database.executemany("insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        database.execute("insert into mark values (3, 'a', 'a')")
+    half = Decimal("0.5")
+    for _ in range(2):
+        with Ledger(path) as ledger:
+            assert ledger.copied_to() == CopiedTo(3, "a", "a")
+            assert ledger.spent(NOW - DAY, NOW - DAY) == Spent(half, half, unpriced=1)
+
+
 def test_absurd_amounts(path: Path) -> None:
     """An amount that nobody is charged is unknown, so that it does not end the sums."""
     with Ledger(path) as ledger:
@@ -84,6 +153,7 @@ def test_old_entries_are_forgotten(path: Path) -> None:
         ledger.put([entry("old")._replace(at=NOW - 401 * DAY), entry("new")])
         ledger.forget_old(NOW)
         assert [each.response_id for each in ledger.between(None, None)] == ["new"]
+        assert ledger.spent(NOW, NOW - 500 * DAY).month == Decimal("0.25")
 
 
 def test_how_far_the_log_was_copied(path: Path) -> None:
