@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import llm
-
 from ..config.settings import load_settings
 from .money import Comparison
 from .prices import Energy
@@ -17,5 +15,16 @@ def comparison_of_config() -> Comparison:
     names = [tier.model_id for tier in settings.tiers if not tier.local]
     if not names:
         return Comparison(None, energy)
-    model = llm.get_model_aliases().get(names[-1])
-    return Comparison(model.model_id if model else names[-1], energy)
+    return Comparison(_id_of(names[-1]), energy)
+
+
+def _id_of(name: str) -> str:
+    """Return the id of the model that a name means to llm, or the name itself."""
+    # Plugins' aliases lack the provider in front, and the settings have looked up the user's.
+    # Loading the plugins takes half a second.
+    if "/" in name:
+        return name
+    import llm
+
+    model = llm.get_model_aliases().get(name)
+    return model.model_id if model else name
