@@ -39,18 +39,22 @@ T = TypeVar("T")
 logger = logging.getLogger("llm_tiered")
 
 # Raise it when sums are made or kept in a different way: those of another version are made anew.
-VERSION = 1
+VERSION = 2
 
 # Rows in a block: many where many are added up, few where a log grows turn by turn. There are
 # always at least as many latest turns as a small block has, and at most twice as many.
-LARGE, SMALL = 1024, 128
+LARGE, SMALL = 512, 128
 
 # Large blocks that are added up at a time. Nobody can write to the log meanwhile.
-CHUNK = 32
+CHUNK = 64
 
-# Rows that are compared at a time, and in each routine comparison.
+# Rows that are compared at a time, and in each routine comparison: the latter is most of the time
+# that it takes to bring sums up to date after a new turn.
 COMPARED = 100_000
-ROUTINE = 10_000
+ROUTINE = LARGE
+
+# Rows that are compared because of new ones with lower ids; if there are more, all rows are.
+REPLACED = 10_000
 
 # Sums of a log that was not looked at for so long are removed.
 KEPT = timedelta(days=60)
@@ -167,8 +171,8 @@ def _changed(log: sqlite3.Connection, store: SumsStore, state: State, now: LogVe
         return State(now, ends, START, state.next_check)
     # A turn that is logged again replaces the earlier row, in the same transaction.
     for rows in new:
-        replaced = store.blocks_with_ids_from(rows.table, _lowest_id(log, rows), ROUTINE)
-        if _rows_in(replaced) >= ROUTINE:
+        replaced = store.blocks_with_ids_from(rows.table, _lowest_id(log, rows), REPLACED)
+        if _rows_in(replaced) >= REPLACED:
             return State(now, ends, START, state.next_check)
         _compare(log, store, replaced)
     next_check = state.next_check
@@ -246,10 +250,9 @@ def _read_block(log: sqlite3.Connection, rows: Range) -> Block:
 
 
 def _digest(log: sqlite3.Connection, rows: Range) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for (row,) in _select(log, _CONTENT, rows):
-        digest.update(len(row).to_bytes(8, "big") + row)
-    return digest.digest()
+    contents = [content for (content,) in _select(log, _CONTENT, rows)]
+    lengths = ",".join(str(len(content)) for content in contents)
+    return hashlib.blake2b(b"".join((lengths.encode(), *contents)), digest_size=16).digest()
 
 
 def _select(log: sqlite3.Connection, query: str, rows: Range) -> Any:

@@ -109,9 +109,11 @@ def test_random_logs(log: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_changes_of_a_large_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("replaced", [1, upkeep.REPLACED])
+def test_changes_of_a_large_log(log: Path, monkeypatch: pytest.MonkeyPatch, replaced: int) -> None:
     """Almost without routine comparisons, changes other than added turns are noticed at once."""
     monkeypatch.setattr(upkeep, "ROUTINE", 1)
+    monkeypatch.setattr(upkeep, "REPLACED", replaced)
     wrong = []
     changes = Changes(log, 7)
     add(log, [changes.row() for _ in range(60)])
