@@ -5,9 +5,14 @@ llm loads this whenever it starts, so it imports nothing else.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import llm
+
+# What the user directory depends on, on one system or another.
+_VARIABLES = ("LLM_USER_PATH", "HOME", "XDG_CONFIG_HOME", "APPDATA", "LOCALAPPDATA")
 
 
 def log_path() -> Path:
@@ -101,4 +106,16 @@ def embedded_models_folder() -> Path:
 
 
 def _user_file(*names: str) -> Path:
-    return Path(llm.user_dir(), *names)
+    return Path(_user_dir(), *names)
+
+
+def _user_dir() -> str:
+    """The user directory. Llm would try to make it each time, and a prompt asks many times."""
+    values = tuple(map(os.environ.get, _VARIABLES))
+    if _known.get("values") != values or not os.path.isdir(_known["folder"]):
+        _known.update(values=values, folder=str(llm.user_dir()))
+    folder: str = _known["folder"]
+    return folder
+
+
+_known: dict[str, Any] = {}

@@ -37,3 +37,11 @@ def test_all_files_are_in_llms_user_directory(user_path: Path) -> None:
         "endpoints_folder": "tiered/endpoints",
         "embedded_models_folder": "tiered/models",
     }
+
+
+def test_removed_user_directory_is_made_again(user_path: Path) -> None:
+    """The directory exists after each call, as with llm's own function."""
+    assert paths.log_path().parent == user_path
+    user_path.rmdir()
+    assert paths.log_path().parent == user_path
+    assert user_path.is_dir()

@@ -202,6 +202,9 @@ def cost_of_reading(model: str, *, fresh: int, cached: int = 0, output: int = 0)
 
 def provider_of(model: str) -> str | None:
     """Return the id that genai-prices has for the provider of a model, or None if unknown."""
+    if is_local(model):
+        # Its prices take long to import.
+        return None
     priced = _priced_model(model)
     return None if priced is None else priced.provider
 

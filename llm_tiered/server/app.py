@@ -47,11 +47,12 @@ class Endpoints:
         self._metrics = Metrics()
         self._started = int(time.time())
         shared = (self._offers, self.line, self._metrics)
+        self._answers = {api.path: Answers(api, *shared) for api in (COMPLETIONS, RESPONSES)}
         self._routes: ASGIApp = Starlette(
             routes=[
                 *(
-                    Route(api.path, Answers(api, *shared), methods=["POST"])
-                    for api in (COMPLETIONS, RESPONSES)
+                    Route(path, answers, methods=["POST"])
+                    for path, answers in self._answers.items()
                 ),
                 Route("/v1/responses/{id}", self._response),
                 Route("/v1/models", self._models),
@@ -78,7 +79,9 @@ class Endpoints:
             # What follows of the body is not read.
             await _error(error, {"connection": "close"})(scope, receive, send)
             return
-        await self._routes(scope, receive, send)
+        answers = self._answers.get(scope["path"]) if scope["method"] == "POST" else None
+        # Starlette's layers would cost as much as the rest, for every token.
+        await (answers or self._routes)(scope, receive, send)
         if self._lease and scope["method"] == "POST" and not self._lease.is_held:
             await asyncio.to_thread(self._lease.renew)
 

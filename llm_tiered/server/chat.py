@@ -125,6 +125,8 @@ class _Exchange:
         self._request: ChatRequest | None = None
         self._has_begun = False
         self._is_over = False
+        self._sending_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def read(self) -> bytes | None:
         """Return the body, or None if the client left before it was complete. Raises ApiError."""
@@ -194,8 +196,7 @@ class _Exchange:
         await asking.finish(request)
         for event in held:
             await self._piece(reply.chunk(event), request)
-        for chunk in reply.last_chunks():
-            await self._piece(chunk, request)
+        await self._piece(b"".join(reply.last_chunks()), request)
         await self._put(b"", more=False)
         self._count_answer(request)
 
@@ -220,6 +221,8 @@ class _Exchange:
 
     def close(self) -> None:
         """Count and report the request."""
+        if self._timer:
+            self._timer.cancel()
         status = self._status if self._is_over and self._status else "left"
         self._metrics.count_request(status)
         request = self._request
@@ -251,12 +254,23 @@ class _Exchange:
         await self._sent({"type": "http.response.body", "body": data, "more_body": more})
 
     async def _sent(self, message: Message) -> None:
-        # There is one for each token: a scope of anyio would cost more than the rest of it.
-        timer = asyncio.get_running_loop().call_later(PATIENCE_FOR_READER, self._abort)
+        # There is one for each token: a timer for each would cost more than the rest of it.
+        self._sending_since = time.monotonic()
+        if self._timer is None:
+            self._watch_reader()
         try:
             await self._send(message)
         finally:
-            timer.cancel()
+            self._sending_since = None
+
+    def _watch_reader(self) -> None:
+        """Abort if the client does not take what is being sent, and look again after a while."""
+        since, now = self._sending_since, time.monotonic()
+        waits = PATIENCE_FOR_READER if since is None else since + PATIENCE_FOR_READER - now
+        if waits <= 0:
+            self._abort()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(waits, self._watch_reader)
 
     def _abort(self) -> None:
         # A connection that is closed would wait until all of this is read.

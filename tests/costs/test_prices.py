@@ -11,6 +11,7 @@ from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice, StartDateConstraint, TieredPrices
 
+from llm_tiered.costs import prices
 from llm_tiered.costs.prices import (
     LOCAL_PREFIX,
     LONG_PROMPT,
@@ -21,6 +22,7 @@ from llm_tiered.costs.prices import (
     highest_cost,
     is_local,
     price_list,
+    provider_of,
     same_model,
     with_version,
 )
@@ -204,3 +206,9 @@ def test_nothing_is_fetched(connections: list[Any]) -> None:
     price_list.cache_clear()
     assert cost(FLASH, Tokens(1, 1), DAY)
     assert connections == []
+
+
+def test_local_model_has_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prices, which take a second to import, are not asked for a model of this machine."""
+    monkeypatch.setattr(prices, "_priced_model", lambda _: pytest.fail("it was looked up"))
+    assert provider_of(f"{PREFIX}smollm2") is None
