@@ -24,7 +24,7 @@ _WORDS: dict[HowEnded, tuple[str, ...]] = {
     ),
     "broken": (
         *("content_filter", "content_filtered", "refusal", "guardrail_intervened", "safety"),
-        *("error", "failed", "cancelled", "in_progress", "pause_turn"),
+        *("error", "failed", "cancelled", "abort", "in_progress", "pause_turn"),
         "insufficient_system_resource",
     ),
 }

@@ -49,7 +49,9 @@ ROOMS = {
     "endpoints": {"config"},
     "hooks": {"config.terms", "estimator"},
     "rules": {"config.rules"},
-    "router": {"cache", "config", "costs", "estimator", "hooks", "log", "mlx", "rules"},
+    "router": {
+        *("cache", "config", "costs", "endpoints", "estimator", "hooks", "log", "mlx", "rules"),
+    },
     "cluster": {"config", "mlx"},
     "batch": {"cluster", "config", "costs", "log", "mlx.process", "router"},
     "server": {"config", "costs", "log", "mlx.process.lease", "router"},

@@ -24,8 +24,8 @@ logger = logging.getLogger("llm_tiered")
 # Part of every key: raise it when keys are made in a different way, so that all of them change.
 _FORMAT = 1
 
-# Options that affect how long the caller waits, but not the answer.
-_IGNORED_OPTIONS = {"timeout"}
+# Options that affect how long the caller waits, or what is reported besides, but not the answer.
+_IGNORED_OPTIONS = {"timeout", "judged"}
 
 
 def cache_key(prompt: llm.Prompt, model_id: str, options: Mapping[str, Any]) -> str | None:

@@ -25,7 +25,7 @@ Addresses = Annotated[tuple[str, ...] | None, BeforeValidator(parse_addresses), 
 SERVED = "server/"
 
 # The keys that say something about a server.
-_OF_SERVERS = ("key", "concurrency")
+_OF_SERVERS = ("key", "concurrency", "images")
 
 
 class Tier(BaseModel):
@@ -63,6 +63,7 @@ class Tier(BaseModel):
     concurrency: Annotated[int | None, Words("a whole number from 1")] = Field(
         default=None, ge=1, description="Requests that the servers get at a time, in all"
     )
+    images: bool = Field(default=False, description="Whether the server's model reads images, too")
     options: Annotated[dict[str, Any], Words("names and values")] = Field(
         default={},
         description="Options of the model; the options of a request override them",
@@ -103,7 +104,7 @@ class Tier(BaseModel):
         if self.server and self.model == "tiered":
             raise ValueError("a tier can't be tiered itself, not even that of a server")
         for name in () if self.server else _OF_SERVERS:
-            if getattr(self, name) is not None:
+            if getattr(self, name):
                 raise ValueError(f"found {name}, which needs server")
         if self.price is not None and self.price_per_hour is not None:
             raise ValueError("found price and price_per_hour, expected only one of them")

@@ -154,7 +154,11 @@ def _may_be_charged(error: BaseException | None) -> bool:
 
     It does not charge for requests that it refuses, or never got.
     """
-    return any(kind.__name__ in {"ReadTimeout", "APITimeoutError"} for kind in type(error).__mro__)
+    while error is not None:
+        if {kind.__name__ for kind in type(error).__mro__} & {"ReadTimeout", "APITimeoutError"}:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _warn(message: str) -> None:

@@ -12,6 +12,7 @@ import llm
 from pydantic import ValidationError
 
 from .. import gemini, openai_plugin
+from ..endpoints.models import ServerModel
 from ..errors import EngineError, ModelUnavailable, TieredError
 from ..wording import span
 from . import refusals
@@ -143,13 +144,17 @@ def explain(
 
 
 def _is_retried(error: Exception, model: _BaseModel | None) -> bool:
-    """Whether a library has made the request again itself; llm's own plugin is kept from that."""
+    """Whether a library has made the request again itself; llm's own plugin is kept from that.
+
+    So are the servers of tiers.
+    """
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return (
         type(error).__module__.partition(".")[0] in _RETRYING
         and bool(kinds & {"APIStatusError", "APIConnectionError"})
         and getattr(error, "status_code", None) != HTTPStatus.OK  # an error within a stream
         and not openai_plugin.is_of_plugin(model)
+        and not isinstance(model, ServerModel)
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import llm
 
+from ..endpoints.models import ServerModel
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -71,6 +73,8 @@ def stored_keys() -> dict[str, str]:
 
 def key_fix(model: _BaseModel | None) -> str | None:
     """Return how to set another key for the model, or None if it needs none."""
+    if isinstance(model, ServerModel) and not model.needs_key:
+        return "llm keys set NAME, and key: NAME in the tier"
     if model is None or not model.needs_key:
         return None
     command = f"llm keys set {model.needs_key}"

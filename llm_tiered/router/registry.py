@@ -1,9 +1,12 @@
-"""The models that llm knows, looked up by id or alias."""
+"""The models that llm knows, and those of the tiers' servers, looked up by id or alias."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..config.settings import load_settings
+from ..config.tiers import SERVED
+from ..endpoints.models import AsyncServerModel, ServerModel
 from ..errors import ModelUnavailable
 from ..paths import config_path
 
@@ -12,11 +15,19 @@ if TYPE_CHECKING:
 
     from llm.models import ModelWithAliases
 
+    from ..config.tiers import Tier
     from .inner import AsyncInner, Inner
 
 
+def _tier_of(name: str) -> Tier | None:
+    """The tier whose server's model has this id, or None. Raises ConfigError."""
+    if not name.startswith(SERVED):
+        return None
+    return next((tier for tier in load_settings().tiers if tier.model_id == name), None)
+
+
 class Registry:
-    """The models that llm knows, by id and alias.
+    """The models that llm knows, by id and alias, and those of the servers in the config.
 
     This reads llm's own list, because asking llm again would register all plugins' models again.
     """
@@ -25,10 +36,12 @@ class Registry:
         self._models = models
 
     def __contains__(self, name: str) -> bool:
-        return self._entry(name) is not None
+        return _tier_of(name) is not None or self._entry(name) is not None
 
     def get(self, name: str) -> Inner:
         """The model with that id or alias. Raises ModelUnavailable if there is none."""
+        if tier := _tier_of(name):
+            return ServerModel(tier)
         return self._find(name).model
 
     def get_async(self, name: str) -> AsyncInner:
@@ -36,6 +49,8 @@ class Registry:
 
         Raises ModelUnavailable if there is none.
         """
+        if tier := _tier_of(name):
+            return AsyncServerModel(tier)
         entry = self._find(name)
         if entry.async_model is None:
             from .threads import ThreadedModel

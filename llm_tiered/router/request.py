@@ -11,6 +11,7 @@ import llm
 
 from .. import instructions, json_schema
 from ..config.settings import load_settings
+from ..endpoints.options import ServerOptions
 from ..errors import ModelUnavailable, RequestError
 from ..log.conversation import last_asked, records_of, rules_of
 from ..log.threads import past_of
@@ -75,7 +76,10 @@ class TieredRequest:
 
     def options(self, candidate: Candidate, inner: _BaseModel) -> llm.Options:
         """The inner model's options for this request. Raises pydantic.ValidationError."""
-        return inner_options(inner, candidate.options, self.requested)
+        options = inner_options(inner, candidate.options, self.requested)
+        if self.judges(candidate) and isinstance(options, ServerOptions):
+            return options.model_copy(update={"judged": True})
+        return options
 
     def known_problem(
         self, candidate: Candidate, find: Callable[[str], _BaseModel]

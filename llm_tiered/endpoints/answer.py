@@ -1,0 +1,133 @@
+"""A server's answer as it arrives: the chunks of a chat completion become llm's events."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from llm.parts import StreamEvent
+
+from .. import logprobs
+from ..errors import IncompleteAnswer, RequestError
+from ..openai_plugin import FailedReply
+from . import clipping, usage
+from .tool_calls import ToolCallDeltas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import llm
+    from llm.models import _BaseResponse
+
+# Servers use either name; some use both for the same text.
+_THOUGHTS = ("reasoning", "reasoning_content")
+
+# What else the log keeps of a reply.
+_KEPT = ("id", "model", "system_fingerprint")
+
+
+class ServerAnswer:
+    """Turns the chunks of an answer into llm's events, and records what is known in the response.
+
+    `address` is that of the server.
+    """
+
+    def __init__(self, prompt: llm.Prompt, response: _BaseResponse, address: str) -> None:
+        self._prompt = prompt
+        self._response = response
+        self._facts: dict[str, Any] = {"server": address}
+        self._finish_reason: str | None = None
+        self._usage: Any = None
+        self._calls = ToolCallDeltas()
+        self._tokens: list[dict[str, Any]] = []
+        self._thinks = False
+        # Until the end says otherwise, this is half an answer.
+        response.response_json = self._facts
+
+    def take(self, chunk: Any) -> list[StreamEvent]:
+        """Return llm's events for a chunk, or for a whole completion.
+
+        Raises FailedReply for an error in its place, or IncompleteAnswer for anything else.
+        """
+        if not isinstance(chunk, dict):
+            raise IncompleteAnswer(f"the stream holds {_short(chunk)} in place of an object")
+        if error := chunk.get("error"):
+            raise FailedReply(error if isinstance(error, dict) else {"message": str(error)})
+        if chunk.get("usage"):
+            self._usage = chunk["usage"]
+        choices = chunk.get("choices")
+        if not choices:
+            return []
+        if len(self._facts) == 1:
+            self._facts |= {name: chunk[name] for name in _KEPT if chunk.get(name)}
+        choice = choices[0]
+        if reason := choice.get("finish_reason"):
+            self._finish_reason = str(reason)
+        delta = choice.get("delta") or choice.get("message")
+        return list(self._events(delta, choice.get("logprobs"))) if delta else []
+
+    def _events(self, delta: Mapping[str, Any], likely: Any) -> Iterator[StreamEvent]:
+        thoughts = next((text for name in _THOUGHTS if (text := delta.get(name))), None)
+        if thoughts:
+            self._thinks = True
+            if not self._prompt.hide_reasoning:
+                yield StreamEvent(type="reasoning", chunk=thoughts)
+        tokens = likely.get("content") or [] if isinstance(likely, dict) else []
+        self._tokens += tokens
+        if text := delta.get("content"):
+            if tokens:
+                yield logprobs.TextEvent(type="text", chunk=text, logprobs=tokens)
+            else:
+                yield StreamEvent(type="text", chunk=text)
+        if calls := delta.get("tool_calls"):
+            self._calls.take(calls)
+
+    def finish(self) -> Iterator[StreamEvent]:
+        """Yield the last events, once the stream has ended.
+
+        Raises IncompleteAnswer if it ended early, or RequestError if the prompt was not read whole.
+        """
+        tokens = usage.read(self._usage)
+        self._response.set_usage(input=tokens.input, output=tokens.output, details=tokens.details)
+        if self._finish_reason is None:
+            raise IncompleteAnswer("the stream ended without a finish reason")
+        self._facts["finish_reason"] = self._finish_reason
+        self._note_likelihood()
+        clipping.check(self._prompt.messages, tokens.input)
+        if tokens.reasoning and not self._thinks and not self._prompt.hide_reasoning:
+            yield StreamEvent(type="reasoning", chunk="", redacted=True)
+        yield from self._tool_calls()
+
+    def _note_likelihood(self) -> None:
+        values = [
+            float(each["logprob"]) for each in self._tokens if _is_number(each.get("logprob"))
+        ]
+        if likely := logprobs.likelihood(values):
+            self._facts |= {
+                "mean_logprob": likely.mean,
+                "lowest_logprob": likely.lowest,
+                "decile_logprob": likely.decile,
+            }
+        options: Any = self._prompt.options
+        if options.logprobs is not None and self._tokens:
+            self._facts["logprobs"] = {"content": self._tokens}
+
+    def _tool_calls(self) -> Iterator[StreamEvent]:
+        if self._finish_reason == "length" and self._calls:
+            raise RequestError("its tool calls were cut off at max_tokens", fix="raise max_tokens")
+        for call in self._calls.whole():
+            self._response.add_tool_call(call)
+            # The response's own copy, because llm has given it an id if the server did not.
+            made = self._response._tool_calls[-1]
+            yield StreamEvent("tool_call_name", made.name, tool_call_id=made.tool_call_id)
+            arguments = json.dumps(made.arguments, ensure_ascii=False)
+            yield StreamEvent("tool_call_args", arguments, tool_call_id=made.tool_call_id)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"

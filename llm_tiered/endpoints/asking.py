@@ -1,0 +1,198 @@
+"""A request to a server, sync and async, from its body to the last event of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llm.parts import AttachmentPart
+
+from . import chat_request, clients, problems
+from .answer import ServerAnswer
+from .pool import pool_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator, Iterator
+
+    import llm
+    from llm.parts import StreamEvent
+
+    from ..config.tiers import Tier
+    from .endpoint import Endpoint
+
+# Seconds that a server may be silent: it may have a long prompt to read first, and some send a
+# tool call only once it is whole.
+SILENCE = 120.0
+
+# Seconds for the list of a server's models, which only makes a message better.
+_LIST_WITHIN = 3.0
+
+_CHAT, _MODELS = "/chat/completions", "/models"
+
+
+def ask(  # noqa: PLR0913 - what llm passes to a model's execute
+    tier: Tier,
+    prompt: llm.Prompt,
+    response: llm.Response,
+    conversation: llm.Conversation | None,
+    key: str | None,
+    *,
+    stream: bool,
+) -> Iterator[StreamEvent]:
+    """Yield the answer of a tier's server.
+
+    If it need not be streamed, nothing is yielded before it is known to be whole. Raises
+    TieredError or, for what the server itself says, an error of OpenAI's library or FailedReply.
+    """
+    body = chat_request.body(tier.model, prompt)
+    prefix = chat_request.prefix(prompt, conversation)
+    with pool_of(tier).lease(prefix) as endpoint:
+        answer = ServerAnswer(prompt, response, endpoint.address)
+        held: list[StreamEvent] = []
+        request = _Request(endpoint, key, body, _silence(prompt))
+        with closing(_chunks(request)) as chunks:
+            for chunk in chunks:
+                events = answer.take(chunk)
+                if stream:
+                    yield from events
+                else:
+                    held += events
+        held += answer.finish()
+        yield from held
+
+
+async def ask_async(  # noqa: PLR0913 - as above
+    tier: Tier,
+    prompt: llm.Prompt,
+    response: llm.AsyncResponse,
+    conversation: llm.AsyncConversation | None,
+    key: str | None,
+    *,
+    stream: bool,
+) -> AsyncGenerator[StreamEvent, None]:
+    """Async counterpart of `ask`."""
+    if _has_files(prompt):
+        body = await asyncio.to_thread(chat_request.body, tier.model, prompt)
+    else:
+        body = chat_request.body(tier.model, prompt)
+    prefix = chat_request.prefix(prompt, conversation)
+    async with pool_of(tier).lease_async(prefix) as endpoint:
+        answer = ServerAnswer(prompt, response, endpoint.address)
+        held: list[StreamEvent] = []
+        request = _Request(endpoint, key, body, _silence(prompt))
+        async with aclosing(_chunks_async(request)) as chunks:
+            async for chunk in chunks:
+                events = answer.take(chunk)
+                if stream:
+                    for event in events:
+                        yield event
+                else:
+                    held += events
+        held += answer.finish()
+        for event in held:
+            yield event
+
+
+def _silence(prompt: llm.Prompt) -> float:
+    options: Any = prompt.options
+    return SILENCE if options.timeout is None else float(options.timeout)
+
+
+def _has_files(prompt: llm.Prompt) -> bool:
+    return any(isinstance(part, AttachmentPart) for each in prompt.messages for part in each.parts)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request to a server that may be silent for so many seconds."""
+
+    endpoint: Endpoint
+    key: str | None
+    body: dict[str, Any]
+    silence: float
+
+    def sent(self, stream_class: Any) -> dict[str, Any]:
+        """The arguments of the library's `post`: with plain objects, no chunk is validated."""
+        return {
+            "body": self.body,
+            "cast_to": object,
+            "stream": True,
+            "stream_cls": stream_class[object],
+            "options": clients.options(self.key, self.silence),
+        }
+
+    def listed(self) -> dict[str, Any]:
+        """The arguments of the library's `get` for the list of models."""
+        return {"cast_to": object, "options": clients.options(self.key, _LIST_WITHIN)}
+
+    def explained(self, error: Exception) -> Exception:
+        """The error to raise for one of the library."""
+        where = self.endpoint.address
+        if isinstance(error, json.JSONDecodeError):
+            return problems.not_json(error)
+        if connection := problems.connection_error(error, self.endpoint):
+            return connection
+        if type(error).__name__ == "APITimeoutError":
+            return problems.silence_error(self.silence, where)
+        response = getattr(error, "response", None)
+        location = response.headers.get("location") if response is not None else None
+        status = getattr(error, "status_code", 0)
+        return problems.redirect_error(status, location, where) or error
+
+    def not_found(self, error: Exception, listed: Any) -> Exception:
+        """The error to raise for a 404, when `listed` are the models that the server has."""
+        data = listed.get("data") if isinstance(listed, dict) else None
+        models = None
+        if isinstance(data, list):
+            models = [str(each["id"]) for each in data if isinstance(each, dict) and "id" in each]
+        said = problems.message_of(error)
+        where = self.endpoint.address
+        return problems.not_found_error(said, self.body["model"], models, where) or error
+
+
+def _chunks(request: _Request) -> Generator[Any, None, None]:
+    """Yield the chunks of an answer."""
+    import openai
+
+    client = clients.client_for(request.endpoint, request.key)
+    try:
+        with client.post(_CHAT, **request.sent(openai.Stream)) as stream:
+            if kind := problems.not_streamed(stream.response.headers):
+                text = stream.response.read().decode("utf-8", "replace")
+                yield problems.whole_reply(kind, text, request.endpoint.address)
+            else:
+                yield from stream
+    except openai.NotFoundError as error:
+        try:
+            listed: Any = client.get(_MODELS, **request.listed())
+        except openai.OpenAIError:
+            listed = None
+        raise request.not_found(error, listed) from error
+    except (openai.OpenAIError, ValueError) as error:
+        raise request.explained(error) from error
+
+
+async def _chunks_async(request: _Request) -> AsyncGenerator[Any, None]:
+    """Async counterpart of `_chunks`."""
+    import openai
+
+    client = await clients.async_client_for(request.endpoint, request.key)
+    try:
+        async with await client.post(_CHAT, **request.sent(openai.AsyncStream)) as stream:
+            if kind := problems.not_streamed(stream.response.headers):
+                text = (await stream.response.aread()).decode("utf-8", "replace")
+                yield problems.whole_reply(kind, text, request.endpoint.address)
+            else:
+                async for chunk in stream:
+                    yield chunk
+    except openai.NotFoundError as error:
+        try:
+            listed: Any = await client.get(_MODELS, **request.listed())
+        except openai.OpenAIError:
+            listed = None
+        raise request.not_found(error, listed) from error
+    except (openai.OpenAIError, ValueError) as error:
+        raise request.explained(error) from error

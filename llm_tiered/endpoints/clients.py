@@ -1,0 +1,163 @@
+"""OpenAI's clients, one for each server and key, kept so that connections are used again."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ipaddress
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+from weakref import WeakKeyDictionary
+
+from ..errors import ModelUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import openai
+
+    from .endpoint import Endpoint
+
+# Seconds in which a server has to accept a connection, and then to take the request.
+CONNECT_WITHIN, SEND_WITHIN = 5.0, 60.0
+
+# Connections that are kept for the next request, to each server.
+KEPT = 256
+
+_clients: dict[tuple[Endpoint, str | None], openai.OpenAI] = {}
+_async_clients: WeakKeyDictionary[Any, dict[tuple[Endpoint, str | None], _Kept]]
+_async_clients = WeakKeyDictionary()
+
+
+class _Kept:
+    """A client for asyncio, closed when its event loop shuts its generators down."""
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self.client = client
+        self._closing = _close_at_end(client)
+
+    async def begin(self) -> None:
+        """Let the event loop know of the client."""
+        await anext(self._closing)
+
+
+async def _close_at_end(client: openai.AsyncOpenAI) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await client.close()
+
+
+def client_for(endpoint: Endpoint, key: str | None) -> openai.OpenAI:
+    """Return the client for a server, and a key if it wants one. Raises ModelUnavailable."""
+    import openai
+
+    check_here(endpoint)
+    client = _clients.get((endpoint, key))
+    if client is None:
+        http = openai.DefaultHttpxClient(**_http_settings(endpoint, asynchronous=False))
+        client = openai.OpenAI(**_settings(endpoint, key), http_client=http)
+        _strip(client)
+        atexit.register(client.close)
+        _clients[endpoint, key] = client
+    return client
+
+
+async def async_client_for(endpoint: Endpoint, key: str | None) -> openai.AsyncOpenAI:
+    """Return the client of this event loop for a server. Raises ModelUnavailable."""
+    import openai
+
+    check_here(endpoint)
+    clients = _async_clients.setdefault(asyncio.get_running_loop(), {})
+    kept = clients.get((endpoint, key))
+    if kept is None:
+        http = openai.DefaultAsyncHttpxClient(**_http_settings(endpoint, asynchronous=True))
+        client = openai.AsyncOpenAI(**_settings(endpoint, key), http_client=http)
+        _strip(client)
+        kept = clients[endpoint, key] = _Kept(client)
+        await kept.begin()
+    return kept.client
+
+
+def options(key: str | None, silence: float) -> dict[str, Any]:
+    """Return the library's options of a request to a server that may be silent for so long.
+
+    `silence` is in seconds. Without a key none is sent, though the library wants to have one.
+    """
+    import openai
+
+    limits = openai.Timeout(None, connect=CONNECT_WITHIN, read=silence, write=SEND_WITHIN)
+    return {"timeout": limits} | ({} if key else {"headers": {"Authorization": openai.Omit()}})
+
+
+def check_here(endpoint: Endpoint) -> None:
+    """Raise ModelUnavailable if a server that has to be on this machine is not.
+
+    A name may mean something else tomorrow, so it is looked up each time.
+    """
+    if not endpoint.here or endpoint.socket:
+        return
+    host = urlsplit(endpoint.base_url).hostname or ""
+    elsewhere = [number for number in _numbers(host) if not _is_loopback(number)]
+    if elsewhere:
+        raise ModelUnavailable(
+            f"{host} is {elsewhere[0]}, which is not this machine",
+            fix="place: own in the tier, if it is another one of yours",
+        )
+
+
+def _numbers(host: str) -> list[str]:
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        # The connection fails, too.
+        return []
+    return [str(address[0]) for *_, address in found]
+
+
+def _is_loopback(number: str) -> bool:
+    address = ipaddress.ip_address(number.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _settings(endpoint: Endpoint, key: str | None) -> dict[str, Any]:
+    return {"base_url": endpoint.base_url, "api_key": key or "none", "max_retries": 0}
+
+
+def _strip(client: Any) -> None:
+    """Take away what the library finds in its own variables, which is for OpenAI's servers."""
+    client.organization = client.project = None
+    client._custom_headers = {}
+
+
+def _http_settings(endpoint: Endpoint, *, asynchronous: bool) -> dict[str, Any]:
+    import httpx2
+
+    # Prompts go where the config says, and nowhere else.
+    settings: dict[str, Any] = {
+        "follow_redirects": False,
+        "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=KEPT),
+    }
+    direct = endpoint.socket is not None or _is_loopback_name(endpoint)
+    if endpoint.base_url.startswith("http:") and (direct or not getproxies()):
+        # Nothing is encrypted there, and to read the machine's certificates takes 40 ms.
+        settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if direct:
+        # With a transport of its own, a client asks no proxy: that would connect to itself.
+        kind = httpx2.AsyncHTTPTransport if asynchronous else httpx2.HTTPTransport
+        verify = settings.pop("verify", True)
+        limits = settings.pop("limits")
+        settings["transport"] = kind(uds=endpoint.socket, verify=verify, limits=limits)
+    return settings
+
+
+def _is_loopback_name(endpoint: Endpoint) -> bool:
+    numbers = _numbers(urlsplit(endpoint.base_url).hostname or "")
+    return bool(numbers) and all(map(_is_loopback, numbers))

@@ -1,0 +1,34 @@
+"""The address of a server → the URL of its API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The path of the API where an address has none, as on all servers that are known.
+_PATH = "/v1"
+_UNIX = "unix://"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server: its `address` as in the config, and the URL of its API.
+
+    `here` is whether it has to be on this machine.
+    """
+
+    address: str
+    here: bool = False
+
+    @property
+    def socket(self) -> str | None:
+        """The path of the server's Unix socket, if it listens on one."""
+        return self.address.removeprefix(_UNIX) if self.address.startswith(_UNIX) else None
+
+    @property
+    def base_url(self) -> str:
+        """The URL that the paths of the API come after."""
+        if self.socket:
+            return f"http://localhost{_PATH}"
+        address = self.address.rstrip("/")
+        _, _, rest = address.partition("://")
+        return address if "/" in rest else f"{address}{_PATH}"

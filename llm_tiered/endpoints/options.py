@@ -1,0 +1,64 @@
+"""The options of a request to a server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import llm
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
+
+# As much as OpenAI's API allows.
+MOST_ALTERNATIVES = 20
+
+
+class ServerOptions(llm.Options):
+    """The options of a server's model; None leaves it to the server.
+
+    Others, such as `min_p` for vLLM, are sent as they are: they can stand in the config.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    temperature: float | None = Field(default=None, ge=0, description="Randomness of the answer.")
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Maximum number of tokens to generate."
+    )
+    top_p: float | None = Field(default=None, gt=0, le=1, description="Nucleus sampling.")
+    seed: int | None = Field(default=None, description="Seed for sampling.")
+    stop: str | list[str] | None = Field(
+        default=None,
+        description="Stop before this text, or before any of the texts in a JSON list.",
+    )
+    thinking: bool | None = Field(
+        default=None, description="Whether the model thinks before it answers, if it can."
+    )
+    reasoning_effort: str | None = Field(
+        default=None, description="How much the model thinks, such as low, medium or high."
+    )
+    logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_ALTERNATIVES,
+        description="Report how likely each token was, and this many alternatives to it.",
+    )
+    timeout: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds without a sign of the server after which it is given up.",
+    )
+    judged: SkipJsonSchema[bool | None] = Field(
+        default=None, description="Set by tiered: the answer may be too weak to be shown."
+    )
+
+    @field_validator("stop")
+    @classmethod
+    def _as_list(cls, value: str | list[str] | None) -> Any:
+        """Return the texts of a JSON list, as the command line has it."""
+        if isinstance(value, str) and value.startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                return value
+        return value

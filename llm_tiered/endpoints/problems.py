@@ -1,0 +1,158 @@
+"""What goes wrong between this machine and a server → errors that say so.
+
+What a server says itself, such as a status with a message, is left to the router.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from ..errors import IncompleteAnswer, ModelUnavailable, NotRunning
+from ..openai_plugin import FailedReply
+from ..paths import config_path
+from ..wording import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .endpoint import Endpoint
+
+# How much of a page is looked at, in characters.
+_LOOKED_AT = 4000
+
+
+def connection_error(error: Exception, endpoint: Endpoint) -> Exception | None:
+    """Return the error that says why there is no connection, or None if there was one.
+
+    A server that can't be reached is not worth a retry: it has to be started first.
+    """
+    causes = list(_causes(error))
+    kinds = {kind.__name__ for each in causes for kind in type(each).__mro__}
+    where = endpoint.address
+    if wrong := next((each for each in causes if isinstance(each, ssl.SSLError)), None):
+        return _tls_error(wrong, where)
+    if "ConnectTimeout" in kinds:
+        return NotRunning(f"{where} does not answer", fix=_START)
+    if not kinds & {"ConnectError", "ConnectionRefusedError", "gaierror"}:
+        return None
+    if any(isinstance(each, ConnectionRefusedError) for each in causes):
+        return NotRunning(f"{where} can't be reached: connection refused", fix=_START)
+    if any(isinstance(each, FileNotFoundError) for each in causes):
+        return NotRunning(f"{where} is not there", fix=_START)
+    if any(isinstance(each, socket.gaierror) for each in causes):
+        return NotRunning(f"{where} can't be reached: the name is not known", fix=_correct())
+    return NotRunning(f"{where} can't be reached: {error.__cause__ or error}", fix=_START)
+
+
+_START = "start the server, or correct its address in the config"
+
+
+def _correct() -> str:
+    return f"correct it in {config_path()}"
+
+
+def _tls_error(error: ssl.SSLError, where: str) -> Exception:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ModelUnavailable(
+            f"the certificate of {where} can't be verified: {error.verify_message}",
+            fix="SSL_CERT_FILE=… with the certificate that it is signed with",
+        )
+    reason = error.reason or str(error)
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+        return ModelUnavailable(f"{where} does not speak TLS", fix=f"http:// in {config_path()}")
+    return ModelUnavailable(f"no TLS with {where}: {reason}")
+
+
+def silence_error(seconds: float, where: str) -> Exception:
+    """Return the error for a server that says nothing any more."""
+    return ModelUnavailable(
+        f"{where} was silent for {seconds:g} s", fix="timeout in the tier's options"
+    )
+
+
+def redirect_error(status: int, location: str | None, where: str) -> Exception | None:
+    """Return the error for an answer that is a redirect, or None if it is not."""
+    if not 300 <= status < 400:
+        return None
+    to = f" to {location}" if location else ""
+    return ModelUnavailable(
+        f"{where} redirects{to} (HTTP {status}); prompts are not sent on", fix=_correct()
+    )
+
+
+def not_found_error(
+    message: str, model: str, models: Sequence[str] | None, where: str
+) -> Exception | None:
+    """Return the error for a 404; `models` are those that the server has, if it says so."""
+    if message and not re.search("model", message, re.I):
+        return None
+    if models is None:
+        if message:
+            return None
+        return ModelUnavailable(
+            f"there is no chat API at {where}: does the address end in /v1?", fix=_correct()
+        )
+    if model in models:
+        return None
+    return ModelUnavailable(f"{where} has {unknown('model', model, models)}", fix=_correct())
+
+
+def message_of(error: Exception) -> str:
+    """Return what a server says in an error; nothing if it only names the status."""
+    body = getattr(error, "body", None)
+    said = body.get("message") or body.get("detail") if isinstance(body, dict) else body
+    text = said if isinstance(said, str) else ""
+    return (
+        "" if text.strip().lower() in ("not found", "404 not found", "404 page not found") else text
+    )
+
+
+def not_streamed(headers: Mapping[str, str]) -> str | None:
+    """Return the type of what came in place of a stream, or None if it may be one."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind if kind.endswith("json") or kind == "text/html" else None
+
+
+def whole_reply(kind: str, text: str, where: str) -> dict[str, Any]:
+    """Return the completion that came whole in place of a stream.
+
+    Raises FailedReply if it is an error, ModelUnavailable if it is a web page, else
+    IncompleteAnswer.
+    """
+    if kind == "text/html":
+        title = re.search(r"<title[^>]*>(.*?)</title>", text[:_LOOKED_AT], re.I | re.S)
+        page = _beginning(title[1] if title else text)
+        raise ModelUnavailable(f"{where} answers with a web page: {page}", fix=_correct())
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict) and (error := value.get("error")):
+        raise FailedReply(error if isinstance(error, dict) else {"message": str(error)})
+    if isinstance(value, dict) and value.get("choices"):
+        return value
+    what = "JSON that is no chat completion" if value is not None else "what is not JSON"
+    raise IncompleteAnswer(f"{where} sent {what}: {_beginning(text)}")
+
+
+def not_json(error: Exception) -> IncompleteAnswer:
+    """Return the error for an event of a stream that is not JSON."""
+    said = getattr(error, "doc", "")
+    return IncompleteAnswer(f"the stream holds what is not JSON: {_beginning(said)}")
+
+
+def _beginning(text: str) -> str:
+    line = " ".join(re.sub(r"<[^>]*>", " ", text[:_LOOKED_AT]).split())
+    return repr(line if len(line) <= 80 else f"{line[:80]}…")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        yield error
+        seen.append(error)
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,47 @@
+"""What a server says of the tokens of a request."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Usage(NamedTuple):
+    """The tokens of a request: of the prompt, of the answer, and of the thoughts in that.
+
+    What a server does not say, or what can't be, is None. `details` are as llm keeps them.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    reasoning: int = 0
+    details: dict[str, Any] | None = None
+
+
+def read(usage: Any) -> Usage:
+    """Return what the `usage` of a chat completion says."""
+    if not isinstance(usage, dict):
+        return Usage()
+    # Servers that do not count say 0, but there is no prompt without tokens.
+    prompt = _count(usage, "prompt_tokens") or None
+    answer = _count(usage, "completion_tokens")
+    cached = _part(usage, "prompt_tokens_details", "cached_tokens", prompt)
+    reasoning = _part(usage, "completion_tokens_details", "reasoning_tokens", answer)
+    details: dict[str, Any] = {}
+    if cached:
+        details["prompt_tokens_details"] = {"cached_tokens": cached}
+    if reasoning:
+        details["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return Usage(prompt, answer, reasoning, details or None)
+
+
+def _count(counts: dict[str, Any], name: str) -> int | None:
+    value = counts.get(name)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if is_count else None
+
+
+def _part(usage: dict[str, Any], details: str, name: str, whole: int | None) -> int:
+    """A part of a number of tokens, or 0 if it is not known, or more than the whole."""
+    counts = usage.get(details)
+    part = _count(counts, name) if isinstance(counts, dict) else None
+    return part if part and whole and part <= whole else 0

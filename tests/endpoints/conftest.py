@@ -1,0 +1,57 @@
+"""A scripted server as the medium tier, reached through OpenAI's real library."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_tiered.endpoints import clients
+from tests.conftest import WITHOUT_OPENAI
+from tests.endpoints.scripted_server import MODEL, ScriptedServer
+from tests.toys import TIERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+    from typing import Any
+
+    from tests.toys import Toys
+
+
+@pytest.fixture(scope="session")
+def _openai() -> ModuleType:
+    """OpenAI's library in place of what stands in for it in other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [each for each in sys.path if each != WITHOUT_OPENAI])
+        patch.delitem(sys.modules, "openai", raising=False)
+        module = importlib.import_module("openai")
+        patch.undo()
+    return module
+
+
+@pytest.fixture
+def openai(_openai: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """OpenAI's library; clients that a test has made end with it."""
+    monkeypatch.setitem(sys.modules, "openai", _openai)
+    made: dict[Any, Any] = {}
+    monkeypatch.setattr(clients, "_clients", made)
+    yield _openai
+    for client in made.values():
+        client.close()
+
+
+@pytest.fixture
+def server(toys: Toys, openai: ModuleType) -> Iterator[ScriptedServer]:
+    """A server that is the medium tier."""
+    with ScriptedServer() as scripted:
+        serve(toys, scripted)
+        yield scripted
+
+
+def serve(toys: Toys, scripted: ScriptedServer, **keys: Any) -> None:
+    """Make a server the medium tier, with these keys of the tier."""
+    medium = {"name": "medium", "complexity": "5-7", "model": MODEL, "server": scripted.address}
+    toys.configure(tiers=[TIERS[0], medium | keys, TIERS[2]])
