@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import llm
 
-from .. import instructions
+from .. import command_line, instructions
 from ..errors import ModelUnavailable, RequestError
 from ..paths import kv_folder
 from . import device
@@ -56,6 +56,7 @@ class Resident(Protocol):
 
 def ask(model: PromptedModel, prompt: llm.Prompt, response: llm.Response) -> Iterator[StreamEvent]:
     """Yield a model's answer in pieces. Raises TieredError."""
+    command_line.end_soon()
     instructions.record(prompt)
     answer = AnswerStream(prompt, response)
     engine = _engine_for(model)
@@ -70,6 +71,7 @@ async def ask_async(
     model: PromptedModel, prompt: llm.Prompt, response: llm.AsyncResponse
 ) -> AsyncGenerator[StreamEvent, None]:
     """Async counterpart of `ask`."""
+    command_line.end_soon()
     instructions.record(prompt)
     answer = AnswerStream(prompt, response)
     engine = await asyncio.to_thread(_engine_for, model)

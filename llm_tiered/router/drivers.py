@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm.parts import StreamEvent
 
+from .. import command_line
 from ..log import private, writer
 from . import names
 from .exchange import Call, Exchange, Next, Open, ToolCalls
@@ -37,6 +38,7 @@ def answer(  # noqa: PLR0913 - what llm passes to a model's execute
     stream: bool,
 ) -> Iterator[StreamEvent]:
     """Yield the answer of the chosen model. Raises TieredError."""
+    command_line.end_soon()
     request = request_for(response, prompt, conversation, key)
     names.warn(registry, request.settings)
     log = writer.destination(response, log_api=request.settings.config.log_api)
@@ -74,6 +76,7 @@ async def answer_async(  # noqa: PLR0913 - as above
     stream: bool,
 ) -> AsyncGenerator[StreamEvent, None]:
     """Async counterpart of `answer`."""
+    command_line.end_soon()
     request = request_for(response, prompt, conversation, key)
     names.warn(registry, request.settings)
     log = writer.destination(response, log_api=request.settings.config.log_api)

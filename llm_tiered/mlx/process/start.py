@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ... import command_line
 from ...paths import engine_folder
 from . import client
 from .place import places
@@ -60,9 +61,7 @@ def permit() -> None:
 
 def is_permitted() -> bool:
     """Return whether this process may start engines: llm's command line, and a server."""
-    llm_cli = sys.modules.get("llm.cli")
-    is_llm = llm_cli is not None and getattr(sys.modules.get("__main__"), "cli", 0) is llm_cli.cli
-    return is_llm or _is_permitted
+    return _is_permitted or command_line.is_this_process()
 
 
 def check_owner() -> None:
