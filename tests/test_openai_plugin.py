@@ -11,7 +11,8 @@ from llm.default_plugins import openai_models
 
 from llm_tiered.endings import attentive, ending
 from llm_tiered.openai_plugin import FailedReply, raise_for_failure, without_retries
-from llm_tiered.router.failures import Problem, explain
+from llm_tiered.router.failures import explain
+from llm_tiered.router.problem import Problem
 from tests.stand_in import StandIn
 
 if TYPE_CHECKING:

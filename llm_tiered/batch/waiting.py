@@ -12,7 +12,7 @@ from ..wording import span
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ..router.failures import Problem
+    from ..router.problem import Problem
 
 # Seconds to wait, from one refusal to the next, where a service does not say how long.
 DELAYS = (1.0, 4.0, 15.0, 60.0)

@@ -73,7 +73,7 @@ class Task(_Section):
 _NAMED_TASKS = Words("names, each with a complexity or the keys below")
 
 DEFAULT_TASKS = {
-    name: Task(complexity=complexity)
+    name: Task.model_construct(complexity=complexity)
     for name, complexity in {
         "content_validation": 3,
         "exercise_generation": 4,
@@ -174,11 +174,11 @@ class Config(_Section):
         description="Share of a tier's or task's prompts that stay in it; the rest go one tier up",
     )
     cache: Annotated[Cache, Words("true, false or the keys below")] = Field(
-        default=Cache(enabled=False),
+        default=Cache.model_construct(enabled=False),
         description="Whether earlier answers are repeated",
     )
     budget: Annotated[Budget, Words("the keys below")] = Field(
-        default=Budget(),
+        default=Budget.model_construct(),
         description="What cloud models may cost before they are skipped",
     )
     electricity: Annotated[Electricity | None, Words("the keys below")] = Field(

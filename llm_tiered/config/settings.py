@@ -77,7 +77,8 @@ def load_settings() -> Settings:
     names = (_stamp(aliases_path()), noted_aliases()) if stamp else None
     key = (path, stamp, environment, names)
     if _cached.get("key") != key:
-        config, sources = (Config(), {}) if stamp is None else _read(path)
+        # The defaults need no check.
+        config, sources = (Config.model_construct(), {}) if stamp is None else _read(path)
         _cached.update(key=key, settings=_with_environment(config, sources))
     settings: Settings = _cached["settings"]
     return settings

@@ -16,8 +16,9 @@ from .values import Words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# For every section of the config: an unknown key is a mistake.
-STRICT = ConfigDict(extra="forbid", frozen=True)
+# For every section of the config: an unknown key is a mistake. Pydantic compiles what checks a
+# section when that is first used, which is seldom.
+STRICT = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class UserModel(BaseModel):

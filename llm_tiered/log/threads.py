@@ -20,7 +20,6 @@ from ..paths import log_path
 from . import private
 from .conversation import last_turn, record_of_turn
 from .database import has_table
-from .messages import TABLES, message_parts, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +66,8 @@ def find_thread(messages: Sequence[llm.Message]) -> KnownThread:
     path = log_path()
     if not end or not path.exists():
         return KnownThread()
+    from .messages import TABLES
+
     try:
         with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as database:
             if not all(has_table(database, name) for name in (*TABLES, "turns")):
@@ -116,6 +117,8 @@ def _same_answers(
     database: sqlite3.Connection, parents: set[str | None], message: llm.Message
 ) -> set[str]:
     """The answers after one of these messages that show the same as this one."""
+    from .messages import message_parts
+
     query = """
         select hash from messages where role = 'assistant'
         and parent_hash in (select value from json_each(?)) limit 1000
@@ -137,6 +140,8 @@ def _shown_by_rows(
     database: sqlite3.Connection, parts: Sequence[PartRow]
 ) -> tuple[str, list[Any]] | None:
     """The same of a stored answer; None if it is damaged."""
+    from .messages import text_of
+
     try:
         text = "".join(text_of(database, part) for part in parts if part.kind == "text")
         calls = [

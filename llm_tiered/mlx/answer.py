@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 from llm.parts import StreamEvent
 
-from .. import json_schema, logprobs
+from .. import logprobs
 from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
 from .engine.requests import PROGRESS, BadToolCall, Done, Event, Failed, GenerationRequest
 from .progress import ProgressLine
@@ -129,6 +129,8 @@ class AnswerStream:
         self._check_content(done)
         self._check_complete(done)
         if schema:
+            from .. import json_schema
+
             json_schema.validate(self._text, schema)
 
     def _set_usage(self, last: Done | BadToolCall) -> None:

@@ -6,7 +6,6 @@ import functools
 import os
 import platform
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -126,6 +125,8 @@ def run_apart(work: Callable[[], T]) -> T:
             return work()
         finally:
             clear_streams()
+
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(task).result()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..log.record import Outcome
     from .candidates import Candidate
     from .cooldowns import Cooldowns, KeyInUse
-    from .failures import Problem
+    from .problem import Problem
 
 # Seconds before the first and the second retry of a transient error.
 RETRY_DELAYS = (1.0, 4.0)

@@ -13,14 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ..costs.charges import LoggedUsage, charge_for_usage
-from ..costs.ledger import Entry, Ledger
-from ..costs.prices import version_of
-from ..costs.spending import period_starts
 from ..errors import TieredError
 from ..paths import ledger_path
-from . import budget
-from .inner import usage_details
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -28,6 +22,7 @@ if TYPE_CHECKING:
     from llm.models import _BaseModel, _BaseResponse
 
     from ..config.sections import Budget
+    from ..costs.ledger import Entry
 
 logger = logging.getLogger("llm_tiered")
 
@@ -58,6 +53,10 @@ class Billing:
 
         That is OverBudget if others have spent the rest since it was checked.
         """
+        from ..costs.ledger import Entry, Ledger
+        from ..costs.spending import period_starts
+        from . import budget
+
         prompt = response.prompt
         cost = budget.expected_cost(inner.model_id, prompt, prompt.options)
         now = datetime.now(timezone.utc)
@@ -98,6 +97,8 @@ class Billing:
                 self._settle(attempt, unfinished=True)
 
     def _settle(self, attempt: _Attempt, *, unfinished: bool, answer: bool = False) -> None:
+        from ..costs.ledger import Ledger
+
         attempt.is_open = False
         try:
             entry = _settled(attempt, unfinished=unfinished)
@@ -116,6 +117,10 @@ def _settled(attempt: _Attempt, *, unfinished: bool) -> Entry | None:
 
     Without any output, that depends on whether the service was `unfinished`.
     """
+    from ..costs.charges import LoggedUsage, charge_for_usage
+    from ..costs.prices import version_of
+    from .inner import usage_details
+
     response, held = attempt.response, attempt.entry
     if response.input_tokens is None and response.output_tokens is None:
         if not response._stream_events and not unfinished:
@@ -143,6 +148,8 @@ def _settled(attempt: _Attempt, *, unfinished: bool) -> Entry | None:
 
 def _estimate(attempt: _Attempt) -> Decimal | None:
     """Return what was expected, or more if more came before the answer broke off."""
+    from . import budget
+
     response, expected = attempt.response, attempt.entry.amount
     characters = sum(len(event.chunk or "") for event in response._stream_events)
     cost = budget.cost_of_output(attempt.entry.model, response.prompt, characters)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import llm
 
-from .. import json_schema
 from ..errors import RequestError
 from ..gemini import DEFAULT_TEMPERATURE
-from .failures import Problem
 from .inner import text_of
-from .quality import judge
+from .problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +87,8 @@ class RequestCache:
         schema: Any = self._request.prompt.schema
         if not schema:
             return True
+        from .. import json_schema
+
         try:
             json_schema.validate(text_of(answer.events), schema)
         except RequestError:
@@ -96,6 +96,8 @@ class RequestCache:
         return True
 
     def _is_weak(self, answer: CachedAnswer) -> bool:
+        from .quality import judge
+
         schema: Any = self._request.prompt.schema or None
         return judge(text_of(answer.events), answer.response_json or {}, schema) is not None
 

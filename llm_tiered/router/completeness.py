@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .. import json_schema, openai_plugin
-from ..costs.usage import count_units
+from .. import openai_plugin
 from ..endings import Ending, ending
 from ..errors import EmptyAnswer, IncompleteAnswer, RequestError
 from .inner import text_of
@@ -55,6 +54,8 @@ def check(
     if cut_off and wants_json and not _is_whole_json(text):
         raise RequestError("the JSON was cut off at max_tokens", fix=RAISE_LIMIT)
     if schema is not None:
+        from .. import json_schema
+
         json_schema.validate(text, schema)
 
 
@@ -89,6 +90,8 @@ def _only_thought(response: _BaseResponse) -> bool:
     output, details = response.output_tokens, response.token_details
     if not (output and details):
         return False
+    from ..costs.usage import count_units
+
     try:
         counts = count_units(response.input_tokens or 0, output, details, None).counts
     except ValueError:

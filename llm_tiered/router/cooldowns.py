@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..wording import span
-from .failures import Problem
+from .problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,6 @@ from .attempts import Check, Recall, Step, Wait, run
 from .billing import Billing
 from .cached import RequestCache
 from .inner import finish, max_tokens, text_of
-from .quality import corrected, problem_with_answer, problem_with_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..cache.answers import CachedAnswer
     from .candidates import Candidate
-    from .failures import Problem
+    from .problem import Problem
     from .request import TieredRequest
 
 logger = logging.getLogger("llm_tiered")
@@ -217,6 +216,8 @@ class Exchange:
 
     def _problem(self, candidate: Candidate, error: Exception) -> Problem:
         """Why an attempt failed, and what it wrote."""
+        from .quality import corrected, problem_with_attempt
+
         answer = self._answers.get(candidate.model)
         text = answer.text if answer else ""
         self._rejected = answer if answer and _would_fail_again(answer, error) else None
@@ -251,6 +252,8 @@ class Exchange:
             if event.type == "text" and event.chunk.strip() and not judged and not self._schema:
                 return None
         if judged and not answer.calls:
+            from .quality import problem_with_answer
+
             facts = response.response_json or {}
             return problem_with_answer(answer.text, facts, self._schema)
         return None

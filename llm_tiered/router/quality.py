@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import json_schema
 from ..errors import IncompleteAnswer, RequestError, SchemaMiss
 from ..log.record import ESCALATED
-from .failures import Problem
+from .problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import llm
 
-from .. import instructions, json_schema
+from .. import instructions
 from ..config.settings import load_settings
 from ..endpoints.options import ServerOptions
 from ..errors import ModelUnavailable, RequestError
@@ -22,13 +22,11 @@ from .candidates import ladder, order
 from .cooldowns import Cooldowns
 from .decision import DecisionInput, decide, needs_estimate, rules_may_choose
 from .estimation import estimate_of
-from .failures import Problem, explain
 from .inner import inner_options, last_user_text
-from .keys import fingerprint, request_key
 from .loops import tool_loop
 from .option_names import SAMPLING
+from .problem import Problem
 from .raising import stuck_in
-from .redaction import known_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +112,8 @@ class TieredRequest:
 
     def explain(self, error: Exception, candidate: Candidate) -> Problem:
         """What went wrong with a candidate, without any API key in it."""
+        from .failures import explain
+
         return explain(error, model=self._model(candidate.model), secrets=self._secrets)
 
     def key_for(self, inner: _BaseModel) -> str | None:
@@ -122,6 +122,8 @@ class TieredRequest:
 
     def key_in_use(self, model_id: str) -> str | None:
         """What tells the key that the model would use for this request from other keys."""
+        from .keys import fingerprint
+
         inner = self._model(model_id)
         return fingerprint(inner, self.key_for(inner)) if inner else None
 
@@ -129,11 +131,15 @@ class TieredRequest:
     def _key(self) -> RequestKey | None:
         if self.api_key is None:
             return None
+        from .keys import request_key
+
         models = [self._model(candidate.model) for candidate in self.candidates]
         return request_key(self.api_key, models, self._registry.models() if self._registry else ())
 
     @property
     def _secrets(self) -> list[str]:
+        from .redaction import known_keys
+
         return known_keys(self._registry.models() if self._registry else (), self.api_key)
 
     @property
@@ -269,9 +275,11 @@ def request_for(
     if not instructions.as_sent(prompt):
         raise RequestError("the prompt is empty")
     schema: Any = prompt.schema
-    try:
-        if schema:
+    if schema:
+        from .. import json_schema
+
+        try:
             json_schema.check(schema)
-    except ValueError as error:
-        raise RequestError(f"the schema is {error}") from None
+        except ValueError as error:
+            raise RequestError(f"the schema is {error}") from None
     return _prepared.pop(response, None) or TieredRequest(prompt, conversation, api_key)

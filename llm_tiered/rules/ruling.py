@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .conditions import holds
-
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
@@ -52,6 +50,8 @@ def ruling(
     names of the rules that held earlier in the conversation: what they kept from a tier is sent
     along again, so that their restrictions hold on.
     """
+    from .conditions import holds
+
     decides: Rule | None = None
     restricts: list[Rule] = []
     for rule in rules:

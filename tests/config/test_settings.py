@@ -41,6 +41,11 @@ def test_no_file_gives_the_defaults() -> None:
     assert load_settings() == Settings(Config(), None, {})
 
 
+def test_defaults_pass_the_checks() -> None:
+    """The defaults, which are not checked when they are used, are what the checks would give."""
+    assert Config.model_validate(Config().model_dump(mode="json")) == Config()
+
+
 def test_default_tiers() -> None:
     """By default there is a small, a medium and a cloud tier."""
     assert [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llm_tiered.router.attempts import Check, Recall, Step, Wait, run
 from llm_tiered.router.candidates import Candidate
 from llm_tiered.router.cooldowns import Cooldowns
-from llm_tiered.router.failures import Problem
+from llm_tiered.router.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

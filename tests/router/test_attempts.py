@@ -11,7 +11,7 @@ from llm_tiered.log.record import Attempt
 from llm_tiered.router.attempts import Check, Recall, Try, Wait, run
 from llm_tiered.router.candidates import Candidate
 from llm_tiered.router.cooldowns import Cooldowns
-from llm_tiered.router.failures import Problem
+from llm_tiered.router.problem import Problem
 from tests.router.chain import (
     BROKEN,
     BUSY,

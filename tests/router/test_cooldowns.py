@@ -13,7 +13,7 @@ from llm_tiered.router.cooldowns import (
     PATIENCE,
     Cooldowns,
 )
-from llm_tiered.router.failures import Problem
+from llm_tiered.router.problem import Problem
 from tests.router.chain import BROKEN, BUSY, DOWN, A, B, C, World, asks_to_wait, outcomes
 
 

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from llm_tiered import errors
 from llm_tiered.mlx.options import MlxOptions
-from llm_tiered.router.failures import Problem, explain
+from llm_tiered.router.failures import explain
+from llm_tiered.router.problem import Problem
 from tests.router.services import FLASH, model, refused_address
 
 GOOGLE_KEY = "AIza" + "Sy0123456789_abcdefghij-ABCDEFGHIJK"

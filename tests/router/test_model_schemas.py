@@ -151,7 +151,7 @@ async def test_a_local_miss_is_given_back(
         for miss in answers:
             raise miss
 
-    monkeypatch.setattr("llm_tiered.mlx.answer.json_schema.validate", validate)
+    monkeypatch.setattr("llm_tiered.json_schema.validate", validate)
     for _ in range(2):
         scripts.say(FITS)
     response = await ask("Go", tier="small", schema=DOG, fallback="none")

@@ -10,7 +10,8 @@ import httpx2
 import llm
 import pytest
 
-from llm_tiered.router.failures import Problem, explain
+from llm_tiered.router.failures import explain
+from llm_tiered.router.problem import Problem
 from tests.router import services
 from tests.router.services import CLAUDE, FLASH, GPT, by_anthropic, by_httpx, by_openai
 
