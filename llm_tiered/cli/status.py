@@ -11,7 +11,7 @@ import click
 
 from ..config.local_models import local_models
 from ..config.settings import load_settings
-from ..costs import spending
+from ..costs import spending, unlogged
 from ..errors import TieredError
 from ..gemini import SET_KEY
 from ..mlx import device
@@ -103,13 +103,13 @@ def _spent() -> dict[str, Any] | None:
     day, month = spending.period_starts()
     try:
         spent = spending.read_spent(log_path(), day=day, month=month)
-        unlogged = spending.read_unlogged_since(log_path(), month)
+        lost = unlogged.read_unlogged_since(log_path(), month)
     except TieredError as error:
         return {"error": str(error)}
     return {
         "day": f"{spent.day.normalize():f}",
         "month": f"{spent.month.normalize():f}",
-        "unlogged_month": f"{unlogged.known.normalize():f}" if unlogged else None,
+        "unlogged_month": f"{lost.known.normalize():f}" if lost else None,
         "unpriced_requests": spent.unpriced,
     }
 

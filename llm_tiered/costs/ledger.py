@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TieredError
 from ..log.database import connect_own
+from ..log.version import LogVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,7 +55,8 @@ where hour = old.at / {_HOUR};
 
 _VERSION = 2
 
-# Version 1 had no totals. Triggers keep them, so that they are right whatever is written.
+# Version 1 had neither totals nor what is known of the log. Triggers keep the totals, so that they
+# are right whatever is written.
 _SCHEMA = (
     """
     create table if not exists entries (
@@ -75,6 +77,11 @@ _SCHEMA = (
         turn_rowid integer not null, turn_id text not null, first_id text not null
     )
     """,
+    "alter table entries add column logged integer not null default 0",
+    "create index unlogged on entries (at) where not logged",
+    """
+    create table seen (file text not null, transactions integer, turn_rowid integer not null)
+    """,
     """
     create table totals (
         hour integer primary key, amount integer not null, unpriced integer not null
@@ -87,13 +94,14 @@ _SCHEMA = (
     """,  # noqa: S608 - our own words
     f"create trigger added after insert on entries begin {_ADD} end",
     f"create trigger removed after delete on entries begin {_TAKE} end",
-    f"create trigger changed after update on entries begin {_TAKE} {_ADD} end",
+    f"create trigger changed after update of at, amount, complete on entries "
+    f"begin {_TAKE} {_ADD} end",
 )
 
 _PUT = """
-insert into entries values (?, ?, ?, ?, ?, ?, ?, ?)
+insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, 0)
 on conflict do update set at = excluded.at, model = excluded.model, amount = excluded.amount,
-    complete = excluded.complete, answer = excluded.answer, held = excluded.held
+    complete = excluded.complete, answer = excluded.answer, held = excluded.held, logged = 0
 """
 
 # Whole hours are added up from their totals, what is before and after them entry by entry.
@@ -110,7 +118,8 @@ select sum(amount), total(unpriced) from (
 """  # noqa: S608 - our own words
 
 _BETWEEN = """
-select * from entries where at >= ? and at < ? order by at, response_id, attempt
+select response_id, attempt, at, model, amount, complete, answer, held from entries
+where {which} and at >= ? and at < ? order by at, response_id, attempt
 """
 
 
@@ -152,6 +161,13 @@ class CopiedTo(NamedTuple):
     rowid: int
     turn_id: str
     first_id: str
+
+
+class LogSeen(NamedTuple):
+    """The version of the log in which answers were looked for, and the last turn that it had."""
+
+    version: LogVersion
+    rowid: int
 
 
 class Ledger:
@@ -220,11 +236,38 @@ class Ledger:
             amount, unpriced = self._database.execute(_SUM, values).fetchone()
         return amount or 0, int(unpriced)
 
-    def between(self, since: datetime | None, until: datetime | None) -> list[Entry]:
-        """Return the entries of a period, in order of time; None is open."""
+    def between(
+        self, since: datetime | None, until: datetime | None, *, unlogged: bool = False
+    ) -> list[Entry]:
+        """Return the entries of a period, in order of time; None is open.
+
+        `unlogged` ones are those that were not seen in the log.
+        """
         bounds = (_stamp(since) if since else 0, _stamp(until) if until else 1 << 62)
+        query = _BETWEEN.format(which="not logged" if unlogged else "true")
         with self._errors_explained():
-            return [_entry(*row) for row in self._database.execute(_BETWEEN, bounds)]
+            return [_entry(*row) for row in self._database.execute(query, bounds)]
+
+    def answers(self, *, logged: bool) -> list[str]:
+        """Return the ids of responses that were seen in the log, or of those that may get there."""
+        query = f"select response_id from entries where {'' if logged else 'answer and not'} logged"  # noqa: S608 - our own words
+        with self._errors_explained():
+            return [response_id for (response_id,) in self._database.execute(query)]
+
+    def log_seen(self) -> LogSeen | None:
+        """Return the version of the log in which the answers were seen."""
+        with self._errors_explained():
+            row = self._database.execute("select * from seen").fetchone()
+        return LogSeen(LogVersion(*row[:2]), row[2]) if row else None
+
+    def set_seen(self, log: LogSeen, ids: Iterable[str], gone: Iterable[str]) -> None:
+        """Note which answers are in a version of the log now, and which no longer are."""
+        query = "update entries set logged = ? where response_id = ? and answer"
+        with self._errors_explained():
+            self._database.executemany(query, [(1, each) for each in ids])
+            self._database.executemany(query, [(0, each) for each in gone])
+            self._database.execute("delete from seen")
+            self._database.execute("insert into seen values (?, ?, ?)", (*log.version, log.rowid))
 
     def has_answer(self, response_id: str) -> bool:
         """Return whether there is an entry for what llm logs of a response."""

@@ -12,8 +12,8 @@ from ..log.database import as_logged, has_requests, parse_time, reading
 from .money import Comparison, add_money
 from .periods import ALWAYS
 from .selection import Facts, RequestGroup, select
-from .spending import read_unlogged
 from .tally import Tally
+from .unlogged import read_unlogged
 from .upkeep import with_sums
 
 if TYPE_CHECKING:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import TieredError
-from ..log.database import has_table, reading, select_from
+from ..log.database import reading, select_from
 from ..log.record import sql, sql_at
-from ..paths import ledger_path, log_path
+from ..paths import ledger_path
 from .charges import LoggedUsage, charge_for_usage
 from .ledger import CopiedTo, Entry, Ledger, Spent
-from .periods import Period, start_of_day
+from .periods import start_of_day
 from .prices import IS_LOCAL_SQL, VERSION_PATHS
-from .tally import Money
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,8 +30,6 @@ _NEW = f"""
 select id from (select rowid as place, {{columns}}) where place > :rowid and id >= :first_id
     and model = 'tiered' and (resolved_model is null or not {IS_LOCAL_SQL})
 """  # noqa: S608 - our own words
-
-_IS_LOGGED = "select 1 from turns where id = ?"
 
 _LAST = "select rowid, id from turns order by rowid desc limit 1"
 
@@ -91,35 +86,6 @@ def read_spent(log: Path, *, day: datetime, month: datetime) -> Spent:
     with Ledger(ledger_path()) as ledger:
         copy_log(log, ledger, since=min(day, month))
         return ledger.spent(day, month)
-
-
-def read_unlogged_since(log: Path, since: datetime) -> Money | None:
-    """Return what was spent since then that is in no log; None is unknown. Raises TieredError."""
-    with reading(log) if log.exists() else nullcontext() as database:
-        return read_unlogged(log, database, Period(since))
-
-
-def read_unlogged(log: Path, database: sqlite3.Connection | None, period: Period) -> Money | None:
-    """Return what was spent in a period without a trace in this open log; None is unknown.
-
-    These are attempts that failed or broke off, and answers that were not logged or are deleted.
-    There are none in any other log than llm's own. Without a `database` there is no log.
-    """
-    money = Money()
-    if log != log_path() or not ledger_path().exists():
-        return money
-    try:
-        with Ledger(ledger_path()) as ledger:
-            entries = ledger.between(period.since, period.until)
-    except TieredError:
-        return None
-    turns = database if database and has_table(database, "turns") else None
-    for entry in entries:
-        if entry.answer and turns and turns.execute(_IS_LOGGED, (entry.response_id,)).fetchone():
-            continue
-        money.add(entry.amount, 1)
-        money.unpriced += entry.amount is not None and not entry.complete
-    return money
 
 
 def copy_log(log: Path, ledger: Ledger, *, since: datetime) -> None:
