@@ -6,7 +6,6 @@ The form is that of OpenAI's chat completions.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm.parts import StreamEvent
@@ -48,6 +47,8 @@ def likelihood(values: Sequence[float]) -> Likelihood | None:
     """Return how likely an answer's tokens were, or None if there are none."""
     if not values:
         return None
+    from statistics import fmean
+
     ordered = sorted(values)
     lowest_tenth = ordered[: max(1, len(ordered) // 10)]
     return Likelihood(fmean(ordered), ordered[0], fmean(lowest_tenth))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
@@ -41,7 +42,7 @@ def parse(path: Path) -> dict[str, Any]:
 
     text = read(path)
     try:
-        document = yaml.safe_load(text)
+        document = _loaded(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
@@ -58,3 +59,17 @@ def parse(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: found {type(document).__name__}, expected keys and values")
     return document
+
+
+def _loaded(text: str) -> Any:
+    """Return what a YAML text holds: libyaml is ten times faster, but explains mistakes less well.
+
+    Raises whatever PyYAML's own parser raises.
+    """
+    import yaml
+
+    # Not every PyYAML was built with libyaml.
+    if loader := getattr(yaml, "CSafeLoader", None):
+        with suppress(yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+            return yaml.load(text, loader)  # noqa: S506 - it is a safe one
+    return yaml.safe_load(text)

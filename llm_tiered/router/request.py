@@ -89,7 +89,6 @@ class TieredRequest:
     def check(self, candidate: Candidate, find: Callable[[str], _BaseModel]) -> Problem | None:
         """Why the candidate is known not to work, or None. `find` looks a model up by name."""
         from .. import hooks
-        from . import budget
 
         try:
             inner = find(candidate.model)
@@ -101,6 +100,8 @@ class TieredRequest:
                 return Problem(veto)
             checks.check(inner, self.prompt, self.settings.config, self.key_for(inner))
             if not candidate.local:
+                from . import budget
+
                 budget.check(self.settings.config.budget, inner, self.prompt, options)
         except (llm.ModelError, ValueError) as error:
             return self.explain(error, candidate)

@@ -7,9 +7,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...json_schema import mismatch
-from .arguments import mended
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -94,6 +91,8 @@ def _checked(call: WrittenCall, schemas: Mapping[str, Mapping[str, Any]]) -> Too
         json.dumps(call.arguments, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"the arguments can't be written down: {error}") from None
+    from .arguments import mended
+
     arguments = mended(call.arguments, schemas[call.name])
     _check_arguments(arguments, schemas[call.name])
     return ToolCall(call.name, arguments)
@@ -105,6 +104,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def _check_arguments(arguments: dict[str, Any], schema: Mapping[str, Any]) -> None:
     """Raise ValueError if the arguments don't fit the schema."""
+    from ...json_schema import mismatch
+
     try:
         problem = mismatch(arguments, schema)
     except ValueError:
