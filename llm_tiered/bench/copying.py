@@ -53,12 +53,12 @@ def copying(bench: Bench) -> list[Figure]:
     """Measure passes per token with guesses from the prompt, and decode as they are by default."""
 
     def answer(number: int, *, prompt_lookup: bool | None) -> TimedAnswer:
-        _, text, task = TASKS[number % len(TASKS)]
+        _, text, task = TASKS[number]
+        # Each text is read once, and then cached.
         return submit(
             bench.model,
             f"{text}\n\n{task}",
-            system=bench.prompts.new_system(),
-            max_tokens=bench.plan.tokens,
+            max_tokens=bench.plan.short_answer,
             prompt_lookup=prompt_lookup,
         )
 
@@ -67,7 +67,8 @@ def copying(bench: Bench) -> list[Figure]:
     guessed = [answer(number, prompt_lookup=True) for number in rounds]
     ratios = [(one.passes / one.output_tokens) for one in guessed]
     passes = sum(one.passes for one in guessed) / sum(one.output_tokens for one in guessed)
-    note = f"{len(TASKS)} tasks, {min(ratios):.2f} to {max(ratios):.2f}"
+    longest = max(one.output_tokens for one in guessed)
+    note = f"{len(TASKS)} tasks, {min(ratios):.2f} to {max(ratios):.2f}, up to {longest} tokens"
     pairs = [
         (one.decode_rate, other.decode_rate)
         for one, other in interleave(

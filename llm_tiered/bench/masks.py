@@ -16,7 +16,7 @@ from .synthetic import make_tokenizer
 if TYPE_CHECKING:
     from .home import Subject
 
-# The number of logits of Qwen 2.5 and 3, which have the largest vocabulary in the catalog.
+# The number of logits of Qwen 2.5 and 3.
 WIDE = 151_936
 
 # No answer reaches its end: one that ended early would be measured over fewer tokens.

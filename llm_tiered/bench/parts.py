@@ -44,6 +44,11 @@ class Plan:
     tokens: int
     batch: int
 
+    @property
+    def short_answer(self) -> int:
+        """The most output tokens of an answer in the parts that have many of them."""
+        return max(self.tokens // 2, 2)
+
 
 class Bench:
     """A model to measure, inside a `home` that has it.

@@ -63,7 +63,7 @@ def _parts(context: click.Context, option: click.Parameter, text: str | None) ->
     "--tokens",
     default=64,
     least=2,
-    text="Tokens per answer; prompts are four times as long",
+    text="Tokens per answer, half as many for schemas and copying; prompts are four times as long",
 )
 @number_option("--batch", default=8, least=2, text="Number of prompts sent at the same time")
 @click.option(
@@ -87,11 +87,13 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     """Measure the speed of local models on this machine, compared with mlx_lm alone.
 
     Without names, this measures the models of the local tiers that are on disk and can run here,
-    and the embedded model. Figures are medians. Each ratio compares runs that directly
-    follow each other, so on a busy machine the ratios are more reliable than the figures. The parts
-    are load, raw, batch, schema, chat, warm, serve, switch, overhead and start. The part warm runs
-    prompts as commands, with models in the engine and without; serve starts `llm tiered serve` and
-    mlx_lm.server, and lets many clients ask them at the same time.
+    and the embedded model. Figures are medians. Each ratio compares runs that directly follow each
+    other, so on a busy machine the ratios are more reliable than the figures. The parts are load,
+    raw, batch, schema, schemas, copying, chat, warm, serve, switch, overhead and start. The part
+    schemas has 30 schemas as people use them, and copying has tasks whose answers stand in the
+    prompt; both count the passes per token. The part warm runs prompts as commands, with models in
+    the engine and without; serve starts `llm tiered serve` and mlx_lm.server, and lets many clients
+    ask them at the same time.
 
     Exits with 1 if a part could not be measured.
     """

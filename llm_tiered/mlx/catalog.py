@@ -68,6 +68,7 @@ EMBEDDED = ModelSpec(
 CATALOG: tuple[ModelSpec, ...] = (
     _hub("Phi-3.5-mini-instruct-4bit", "phi phi-3.5", 3.8, 2.3, max_tokens=2048),
     _hub("Phi-4-mini-instruct-4bit", "phi-4-mini", 3.8, 2.2),
+    _hub("Phi-4-mini-reasoning-4bit", "phi-4-mini-reasoning", 3.8, 2.2),
     _hub("phi-4-4bit", "phi-4", 14.7, 8.3),
     _hub("Qwen2.5-7B-Instruct-4bit", "qwen qwen2.5-7b", 7.6, 4.4),
     _hub("Qwen2.5-0.5B-Instruct-4bit", "qwen2.5-0.5b", 0.5, 0.3),
@@ -83,5 +84,7 @@ CATALOG: tuple[ModelSpec, ...] = (
     _hub("Qwen3.5-4B-MLX-4bit", "qwen3.5-4b", 4.7, 3.1),
     _hub("Qwen3.5-9B-MLX-4bit", "qwen3.5-9b qwen3.5", 9.7, 6.0),
     _hub("Qwen3.6-27B-4bit", "qwen3.6-27b", 27.3, 16.1),
+    _hub("Qwen3.6-35B-A3B-4bit", "qwen3.6-35b", 35.0, 20.4),
+    _hub("Qwen3.8-27B-4bit", "qwen3.8-27b qwen3.8", 27.3, 16.1),
     EMBEDDED,
 )

@@ -296,6 +296,9 @@ def _thinking_in_answer(
 ) -> Thinking:
     """Return whether the answer begins with thoughts."""
     thinking = thinking_after(model.tokenizer, prompt)
+    if request.schema and not model.tokenizer.has_thinking:
+        # A mask can begin after certain tokens, but not after a text that any tokens may spell.
+        return "never"
     if thinking == "possible" and request.schema and not request.thinking:
         return "never"
     return thinking

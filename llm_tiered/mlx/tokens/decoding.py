@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from .logprobs import TextLogprobs
+from .thinking import SPELLED_END, SPELLED_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,8 @@ class MarkerSplitter:
     `markers` maps a channel to the markers that are looked for in its text, each with the channel
     it switches to. Text at the end is held back as long as it may be the beginning of a marker.
     `is_inside_value` is whether the text of a tool call ends inside a value, where no marker
-    counts. What begins the channel `bare` is part of its text.
+    counts. What begins the channel `bare` is part of its text. The marker `opening` counts only at
+    the beginning, after nothing but white space.
     """
 
     def __init__(
@@ -72,9 +74,12 @@ class MarkerSplitter:
         markers: dict[Channel, dict[str, Channel]],
         channel: Channel = "text",
         is_inside_value: Callable[[str], bool] = lambda _: False,
+        opening: str | None = None,
     ) -> None:
         self._markers = markers
         self._is_inside_value = is_inside_value
+        self._opening = opening
+        self._is_blank = True
         self._pending = ""
         # What the tool call holds so far.
         self._tool_text = ""
@@ -103,8 +108,7 @@ class MarkerSplitter:
         if self.channel == "end":
             self._pending = ""
             return pieces
-        markers = self._markers.get(self.channel, {})
-        overlap = max((_overlap(text, marker) for marker in markers), default=0)
+        overlap = self._held_back(text)
         self._pending = text[len(text) - overlap :]
         return [*pieces, self._piece(text[: len(text) - overlap])]
 
@@ -130,10 +134,20 @@ class MarkerSplitter:
             (start, marker)
             for marker in self._markers.get(self.channel, {})
             for start in _occurrences(marker, text)
-            if not self._is_protected(text[:start])
+            if not (self._is_protected(text[:start]) or self._is_late(marker, text[:start]))
         ]
         # The marker that ends first: character by character, it would have been seen first.
         return min(hits, key=lambda hit: (hit[0] + len(hit[1]), hit[0]), default=None)
+
+    def _held_back(self, text: str) -> int:
+        """Return how many characters at the end of the text could begin a marker."""
+        markers = self._markers.get(self.channel, {})
+        overlaps = [(marker, _overlap(text, marker)) for marker in markers]
+        possible = (n for marker, n in overlaps if not self._is_late(marker, text[: len(text) - n]))
+        return max(possible, default=0)
+
+    def _is_late(self, marker: str, before: str) -> bool:
+        return marker == self._opening and not (self._is_blank and not before.strip())
 
     def _is_protected(self, text: str) -> bool:
         return self.channel in CALLS and self._is_inside_value(self._tool_text + text)
@@ -145,6 +159,7 @@ class MarkerSplitter:
     def _piece(self, text: str) -> Segment:
         if self.channel in CALLS:
             self._tool_text += text
+        self._is_blank = self._is_blank and not text.strip()
         self._place += len(text)
         return Segment(self.channel, text, self._place)
 
@@ -182,9 +197,10 @@ class Decoder:
     """Detokenises one answer and sorts it into text, reasoning and tool calls.
 
     A marker that the model has as a token counts only as that token: written in several others,
-    it is text. `stop` holds the stop strings; `thinking` is whether the answer may begin with
-    thoughts, and `once` whether they come only there; `calls` is the format of tool calls, if they
-    are to be recognised, and `tools` are the names of the tools.
+    it is text. Without such tokens, thoughts can only come first, between markers that are text.
+    `stop` holds the stop strings; `thinking` is whether the answer may begin with thoughts, and
+    `once` whether they come only there; `calls` is the format of tool calls, if they are to be
+    recognised, and `tools` are the names of the tools.
     """
 
     def __init__(  # noqa: PLR0913 - what an answer may consist of
@@ -210,8 +226,10 @@ class Decoder:
             starts = map(calls.bare_start.format, tools)
             self._markers.texts["text"].update(dict.fromkeys(starts, "bare"))
         channel: Channel = "reasoning" if thinking == "open" else "text"
-        protection = [calls.is_inside_value] if calls else []
-        self._splitter = MarkerSplitter(self._markers.texts, channel, *protection)
+        options: dict[str, Any] = {"is_inside_value": calls.is_inside_value} if calls else {}
+        self._splitter = MarkerSplitter(
+            self._markers.texts, channel, opening=SPELLED_START, **options
+        )
         self._tool_text: str | None = None
         self._tool_end = 0
         self._is_bare = False
@@ -309,10 +327,15 @@ def _markers(
     tokenizer: Any, stop: Sequence[str], thinking: Thinking, *, once: bool, tools: bool
 ) -> Markers:
     markers = Markers(stop)
+    start, end = tokenizer.think_start, tokenizer.think_end
+    start_tokens, end_tokens = tokenizer.think_start_tokens, tokenizer.think_end_tokens
+    if not tokenizer.has_thinking:
+        once = True
+        start, end, start_tokens, end_tokens = SPELLED_START, SPELLED_END, (), ()
     if thinking == "possible" or (thinking == "open" and not once):
-        markers.add("text", "reasoning", tokenizer.think_start, tokenizer.think_start_tokens)
+        markers.add("text", "reasoning", start, start_tokens)
     if thinking != "never":
-        markers.add("reasoning", "text", tokenizer.think_end, tokenizer.think_end_tokens)
+        markers.add("reasoning", "text", end, end_tokens)
     if tools:
         markers.add("text", "tool", tokenizer.tool_call_start, tokenizer.tool_call_start_tokens)
         for channel in CALLS:

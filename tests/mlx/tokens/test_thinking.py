@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import llguidance
@@ -17,6 +16,7 @@ from llm_tiered.errors import EmptyAnswer
 from llm_tiered.mlx.tokens.structured import compile_schema, make_constraint
 from tests.chat_templates import QWEN2_TEMPLATE, QWEN3_TEMPLATE
 from tests.mlx.models import local_model
+from tests.mlx.tokens.thoughts import Events, events
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ OPENED = QWEN3_TEMPLATE.replace(
     '"<|im_start|>assistant\\n"', '"<|im_start|>assistant\\n<think>\\n"'
 )
 EMPTY_REASONING = "<think>\n\n</think>\n\n"
-
-Events = list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -66,21 +64,6 @@ def _registered(folders: dict[str, Path], config_file: Path) -> None:
 def models(folders: dict[str, Path]) -> dict[str, llm.Model]:
     """The same models, as llm sees them."""
     return {name: local_model(folder, name) for name, folder in folders.items()}
-
-
-def events(model: llm.Model, **options: Any) -> Events:
-    """Return the kinds and texts of an answer's events, with neighbours of one kind merged.
-
-    An answer of thoughts alone ends with an error.
-    """
-    events: Events = []
-    with suppress(EmptyAnswer):
-        for event in model.prompt("Hello", **options).stream_events():
-            if events and events[-1][0] == event.type:
-                events[-1] = (event.type, events[-1][1] + event.chunk)
-            else:
-                events.append((event.type, event.chunk))
-    return events
 
 
 CASES: dict[str, tuple[tuple[str, ...], Events]] = {
