@@ -63,7 +63,9 @@ class Tier(BaseModel):
     concurrency: Annotated[int | None, Words("a whole number from 1")] = Field(
         default=None, ge=1, description="Requests that the servers get at a time, in all"
     )
-    images: bool = Field(default=False, description="Whether the server's model reads images, too")
+    images: bool | None = Field(
+        default=None, description="Whether the server's model reads images; empty: it does not"
+    )
     options: Annotated[dict[str, Any], Words("names and values")] = Field(
         default={},
         description="Options of the model; the options of a request override them",

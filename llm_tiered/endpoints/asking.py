@@ -128,8 +128,8 @@ class _Request:
         """The arguments of the library's `get` for the list of models."""
         return {"cast_to": object, "options": clients.options(self.key, _LIST_WITHIN)}
 
-    def explained(self, error: Exception) -> Exception:
-        """The error to raise for one of the library."""
+    def explained(self, error: Exception) -> Exception | None:
+        """The error to raise for one of the library, or None if it says enough itself."""
         where = self.endpoint.address
         if isinstance(error, json.JSONDecodeError):
             return problems.not_json(error)
@@ -140,17 +140,17 @@ class _Request:
         response = getattr(error, "response", None)
         location = response.headers.get("location") if response is not None else None
         status = getattr(error, "status_code", 0)
-        return problems.redirect_error(status, location, where) or error
+        return problems.redirect_error(status, location, where)
 
-    def not_found(self, error: Exception, listed: Any) -> Exception:
-        """The error to raise for a 404, when `listed` are the models that the server has."""
+    def not_found(self, error: Exception, listed: Any) -> Exception | None:
+        """The same for a 404, when `listed` are the models that the server has."""
         data = listed.get("data") if isinstance(listed, dict) else None
         models = None
         if isinstance(data, list):
             models = [str(each["id"]) for each in data if isinstance(each, dict) and "id" in each]
         said = problems.message_of(error)
         where = self.endpoint.address
-        return problems.not_found_error(said, self.body["model"], models, where) or error
+        return problems.not_found_error(said, self.body["model"], models, where)
 
 
 def _chunks(request: _Request) -> Generator[Any, None, None]:
@@ -170,9 +170,13 @@ def _chunks(request: _Request) -> Generator[Any, None, None]:
             listed: Any = client.get(_MODELS, **request.listed())
         except openai.OpenAIError:
             listed = None
-        raise request.not_found(error, listed) from error
+        if explained := request.not_found(error, listed):
+            raise explained from error
+        raise
     except (openai.OpenAIError, ValueError) as error:
-        raise request.explained(error) from error
+        if explained := request.explained(error):
+            raise explained from error
+        raise
 
 
 async def _chunks_async(request: _Request) -> AsyncGenerator[Any, None]:
@@ -193,6 +197,10 @@ async def _chunks_async(request: _Request) -> AsyncGenerator[Any, None]:
             listed: Any = await client.get(_MODELS, **request.listed())
         except openai.OpenAIError:
             listed = None
-        raise request.not_found(error, listed) from error
+        if explained := request.not_found(error, listed):
+            raise explained from error
+        raise
     except (openai.OpenAIError, ValueError) as error:
-        raise request.explained(error) from error
+        if explained := request.explained(error):
+            raise explained from error
+        raise

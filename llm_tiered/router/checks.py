@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import llm
 from llm.parts import AttachmentPart
 
+from ..endpoints.models import AsyncServerModel, ServerModel
 from ..errors import ModelUnavailable, RequestError
 from ..mlx.models import LocalModel
 from ..paths import keys_path
@@ -45,7 +46,9 @@ def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:
             raise RequestError(f"has no server-side tool {type(tool).__name__}")
     for attachment in _attachments(prompt):
         if not inner.attachment_types:
-            raise RequestError("can't read attachments")
+            fix = "images: true in the tier, if its model reads them"
+            of_server = isinstance(inner, (ServerModel, AsyncServerModel))
+            raise RequestError("can't read attachments", fix=fix if of_server else None)
         kind = _type(attachment)
         if kind not in inner.attachment_types:
             raise RequestError(f"can't read attachments of type {kind}")

@@ -103,6 +103,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
+        # A connection that is kept would keep its thread until the client has closed it.
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
 
@@ -111,6 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", STREAM)
         self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
         self.end_headers()
 
     def piece(self, data: bytes) -> None:

@@ -1,0 +1,209 @@
+"""What a server can do wrong, and what is said of it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from llm_tiered.errors import AllTiersFailed, BrokenAnswer
+from llm_tiered.router.cooldowns import Cooldowns
+from tests.endpoints.conftest import serve
+from tests.endpoints.scripted_server import (
+    ID,
+    ScriptedServer,
+    chunk,
+    cut,
+    raw,
+    refused,
+    says,
+    silent,
+    streamed,
+    text,
+    whole,
+)
+from tests.router.services import refused_address
+from tests.toys import SMALL
+
+if TYPE_CHECKING:
+    from tests.endpoints.scripted_server import Reply
+    from tests.toys import Ask, Toys
+
+PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>…</body></html>"
+CALL = {"index": 0, "id": "call_1", "function": {"name": "clock", "arguments": '{"zone": '}}
+LONG = "word " * 500
+SHORT = {"prompt_tokens": 256, "completion_tokens": 3}
+
+# What the server does, and the reason of the failed attempt, with * for its address.
+FAULTS: list[tuple[str, Reply, str]] = [
+    ("no reason", says("", finish=None), "the stream ended without a finish reason"),
+    ("nothing at all", raw(), "the stream ended without a finish reason"),
+    ("silence", silent(), "* was silent for 0.2 s"),
+    ("a cut", cut(chunk({"role": "assistant"})), "the connection broke: peer closed"),
+    ("HTML", whole(200, PAGE, "text/html"), "* answers with a web page: 'Sign in'"),
+    ("an error with 200", whole(200, {"error": {"message": "no GPU left"}}), "no GPU left"),
+    ("other JSON", whole(200, {"hello": 1}), "* sent JSON that is no chat completion: '{\"hello"),
+    ("no JSON", whole(200, "oh"), "* sent what is not JSON: 'oh'"),
+    ("an error in the stream", streamed({"error": {"message": "no GPU left"}}), "no GPU left"),
+    ("an event of no JSON", raw(b"data: oh no\n\n"), "the stream holds what is not JSON: 'oh no'"),
+    ("an event of a list", streamed([1]), "the stream holds [1] in place of an object"),
+    ("a redirect", whole(307, "", location="http://x.test/v1"), "* redirects to http://x.test/v1"),
+    ("a filter", says("", finish="content_filter"), "answered with nothing (content_filter)"),
+    ("nothing", says(""), "answered with nothing"),
+    ("a missing call", streamed(finish="tool_calls"), "answered with nothing (tool_calls)"),
+    ("half a call", streamed(chunk({"tool_calls": [CALL]})), "the arguments of its call of clock"),
+    (
+        "a call cut off",
+        streamed(chunk({"tool_calls": [CALL]}), finish="length"),
+        "its tool calls were cut off at max_tokens",
+    ),
+    ("a refusal", refused(400, "this is no prompt"), "this is no prompt"),
+    ("a key", refused(401, "Invalid API key"), "Invalid API key"),
+]
+
+
+def reason(response: Any) -> str:
+    """Why the first attempt failed."""
+    attempt = response.response_json["tiered"]["attempts"][0]
+    assert attempt["model"] == ID
+    assert attempt["outcome"] == "failed"
+    return str(attempt["reason"])
+
+
+@pytest.fixture
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no model alone after a failure."""
+    monkeypatch.setattr(Cooldowns, "start", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("openai", "_calm")
+async def test_faults(ask: Ask, toys: Toys) -> None:
+    """Each is told in one line, and another model answers; no piece of it is left over."""
+    wrong = {}
+    for name, reply, expected in FAULTS:
+        with ScriptedServer() as server:
+            # Where it helps, the server is asked again.
+            server.say(*[reply] * 3)
+            serve(toys, server, options={"timeout": 0.2})
+            response = await ask("Go", tier="medium")
+        said = reason(response).replace(server.address, "*")
+        if not said.startswith(expected) or response.text_or_raise() != "small answer":
+            wrong[name] = said
+    assert wrong == {}
+
+
+async def test_words_are_not_followed_by_others(ask: Ask, server: ScriptedServer) -> None:
+    """After the first words of an answer, what goes wrong is an error."""
+    for reply, said in (
+        (cut(*text("Once upon")), "the connection broke"),
+        (says("Once upon", finish=None), "the stream ended without a finish reason"),
+        (says("Once upon", finish="content_filter"), "stopped by the service (content_filter)"),
+    ):
+        server.say(reply)
+        with pytest.raises(BrokenAnswer, match=f"{ID} broke off its answer: ") as broken:
+            await ask("Go", tier="medium")
+        assert said in str(broken.value)
+
+
+async def test_without_a_stream_another_model_answers(ask: Ask, server: ScriptedServer) -> None:
+    """Where nothing is shown before the end, half an answer is none."""
+    server.say(says("Once upon", finish=None))
+    response = await ask("Go", tier="medium", stream=False)
+    assert reason(response) == "the stream ended without a finish reason"
+    assert response.text_or_raise() == "small answer"
+
+
+async def test_a_clipped_prompt(ask: Ask, server: ScriptedServer) -> None:
+    """A server that has read far fewer tokens than there are words has cut the prompt."""
+    server.say(says("Yes.", usage=SHORT))
+    response = await ask(LONG, tier="medium", stream=False)
+    assert reason(response) == (
+        "the server read only 256 tokens of a prompt of 500 words: its context is too short"
+    )
+    server.say(says("Yes.", usage=SHORT | {"prompt_tokens": 400}))
+    assert (await ask(LONG, tier="medium")).resolved_model == ID
+
+
+async def test_a_server_that_is_not_there(ask: Ask, toys: Toys, server: ScriptedServer) -> None:
+    """It is told once; the next prompt does not look for it."""
+    gone = refused_address()
+    serve(toys, server)
+    toys.configure(tiers=[each | _at(each, gone) for each in toys.keys["tiers"]])
+    response = await ask("Go", tier="medium")
+    assert reason(response) == f"{gone} can't be reached: connection refused"
+    response = await ask("Go", tier="medium")
+    attempt = response.response_json["tiered"]["attempts"][0]
+    assert attempt["outcome"] == "skipped"
+    assert gone in attempt["reason"]
+
+
+def _at(tier: dict[str, Any], address: str) -> dict[str, Any]:
+    return {"server": address} if "server" in tier else {}
+
+
+@pytest.mark.parametrize(
+    ("models", "body", "said"),
+    [
+        (["small", "bigger"], "The model `big` does not exist.", "did you mean bigger"),
+        (["small"], "The model `big` does not exist.", "known are small"),
+        (None, "The model `big` does not exist.", "failed: The model `big` does not exist."),
+        (None, "Not Found", "does the address end in /v1?"),
+    ],
+)
+async def test_a_model_that_it_does_not_have(
+    ask: Ask, server: ScriptedServer, models: list[str] | None, body: str, said: str
+) -> None:
+    """The server's own list says which models it has."""
+    server.models = models
+    server.say(refused(404, body))
+    with pytest.raises(AllTiersFailed) as failed:
+        await ask("Go", tier="medium", fallback="none")
+    assert said in str(failed.value)
+
+
+async def test_a_busy_server(ask: Ask, toys: Toys, server: ScriptedServer) -> None:
+    """It is asked again when it says, if that is soon; if not, another model answers at once."""
+    server.say(refused(429, "slow down", retry_after="3"))
+    assert (await ask("Go", tier="medium")).resolved_model == ID
+    assert toys.delays == [3.0]
+    server.say(refused(429, "slow down", retry_after="300"))
+    assert (await ask("Go", tier="medium")).resolved_model == SMALL
+    assert toys.delays == [3.0]
+
+
+async def test_no_tls_there(ask: Ask, toys: Toys, server: ScriptedServer) -> None:
+    """An address with https whose server speaks none is told as such."""
+    toys.configure(
+        tiers=[
+            each | _at(each, server.address.replace("http:", "https:"))
+            for each in toys.keys["tiers"]
+        ]
+    )
+    assert "does not speak TLS" in reason(await ask("Go", tier="medium"))
+
+
+async def test_a_certificate_that_is_not_trusted(
+    ask: Ask, toys: Toys, server: ScriptedServer
+) -> None:
+    """TLS that does not verify is an error, which says how to trust the certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(__file__).with_name("certificate.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_shake_hands, args=(listener, context))
+        thread.start()
+        at = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        toys.configure(tiers=[each | _at(each, at) for each in toys.keys["tiers"]])
+        said = reason(await ask("Go", tier="medium"))
+        thread.join()
+    assert said.startswith(f"the certificate of {at} can't be verified: self")
+
+
+def _shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
+    connection, _ = listener.accept()
+    with connection, suppress(ssl.SSLError):
+        context.wrap_socket(connection, server_side=True).close()
