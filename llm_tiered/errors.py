@@ -14,6 +14,8 @@ llm.ModelError
     ├── EngineError        MLX failed while loading a model or generating
     ├── IncompleteAnswer   a model's answer ended before it was whole
     │   └── EmptyAnswer    a model's answer ended before it began
+    ├── BusyServer         the servers of a tier have no time for now
+    ├── LostServer         a server was lost in the middle of its answer
     ├── BrokenAnswer       a model failed in the middle of its answer
     └── AllTiersFailed     every model of the chain was skipped or failed
 """
@@ -90,6 +92,23 @@ class IncompleteAnswer(TieredError):
 
 class EmptyAnswer(IncompleteAnswer):
     """A model's answer ended before it began."""
+
+
+class BusyServer(TieredError):
+    """The servers of a tier have no time for now.
+
+    `retry_after` are the seconds until they have.
+    """
+
+    def __init__(
+        self, message: str, *, fix: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.retry_after = retry_after
+
+
+class LostServer(TieredError):
+    """A server was lost in the middle of its answer."""
 
 
 class BrokenAnswer(TieredError):

@@ -14,7 +14,7 @@ from . import clipping, usage
 from .tool_calls import ToolCallDeltas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import llm
     from llm.models import _BaseResponse
@@ -29,13 +29,22 @@ _KEPT = ("id", "model", "system_fingerprint")
 class ServerAnswer:
     """Turns the chunks of an answer into llm's events, and records what is known in the response.
 
-    `address` is that of the server.
+    `address` is that of the server. `failed` says why others of the tier did not answer.
     """
 
-    def __init__(self, prompt: llm.Prompt, response: _BaseResponse, address: str) -> None:
+    def __init__(
+        self,
+        prompt: llm.Prompt,
+        response: _BaseResponse,
+        address: str,
+        failed: Sequence[str] = (),
+    ) -> None:
         self._prompt = prompt
         self._response = response
         self._facts: dict[str, Any] = {"server": address}
+        if failed:
+            self._facts["failed_servers"] = [*failed]
+        self._has_begun = False
         self._finish_reason: str | None = None
         self._usage: Any = None
         self._calls = ToolCallDeltas()
@@ -58,7 +67,8 @@ class ServerAnswer:
         choices = chunk.get("choices")
         if not choices:
             return []
-        if len(self._facts) == 1:
+        if not self._has_begun:
+            self._has_begun = True
             self._facts |= {name: chunk[name] for name in _KEPT if chunk.get(name)}
         choice = choices[0]
         if reason := choice.get("finish_reason"):

@@ -12,6 +12,7 @@ from llm.parts import AttachmentPart
 
 from . import chat_request, clients, problems
 from .answer import ServerAnswer
+from .failover import Failover
 from .pool import pool_of
 
 if TYPE_CHECKING:
@@ -48,20 +49,29 @@ def ask(  # noqa: PLR0913 - what llm passes to a model's execute
     TieredError or, for what the server itself says, an error of OpenAI's library or FailedReply.
     """
     body = chat_request.body(tier.model, prompt)
-    prefix = chat_request.prefix(prompt, conversation)
-    with pool_of(tier).lease(prefix) as endpoint:
-        answer = ServerAnswer(prompt, response, endpoint.address)
-        held: list[StreamEvent] = []
+    failover = Failover(pool_of(tier), chat_request.prefix(prompt))
+
+    def ask_one(endpoint: Endpoint) -> Generator[StreamEvent, None, None]:
+        answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
         request = _Request(endpoint, key, body, _silence(prompt))
-        with closing(_chunks(request)) as chunks:
-            for chunk in chunks:
-                events = answer.take(chunk)
-                if stream:
-                    yield from events
-                else:
-                    held += events
-        held += answer.finish()
-        yield from held
+        return _answer(request, answer, stream=stream)
+
+    return failover.events(ask_one)
+
+
+def _answer(
+    request: _Request, answer: ServerAnswer, *, stream: bool
+) -> Generator[StreamEvent, None, None]:
+    held: list[StreamEvent] = []
+    with closing(_chunks(request)) as chunks:
+        for chunk in chunks:
+            events = answer.take(chunk)
+            if stream:
+                yield from events
+            else:
+                held += events
+    held += answer.finish()
+    yield from held
 
 
 async def ask_async(  # noqa: PLR0913 - as above
@@ -78,22 +88,33 @@ async def ask_async(  # noqa: PLR0913 - as above
         body = await asyncio.to_thread(chat_request.body, tier.model, prompt)
     else:
         body = chat_request.body(tier.model, prompt)
-    prefix = chat_request.prefix(prompt, conversation)
-    async with pool_of(tier).lease_async(prefix) as endpoint:
-        answer = ServerAnswer(prompt, response, endpoint.address)
-        held: list[StreamEvent] = []
+    failover = Failover(pool_of(tier), chat_request.prefix(prompt))
+
+    def ask_one(endpoint: Endpoint) -> AsyncGenerator[StreamEvent, None]:
+        answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
         request = _Request(endpoint, key, body, _silence(prompt))
-        async with aclosing(_chunks_async(request)) as chunks:
-            async for chunk in chunks:
-                events = answer.take(chunk)
-                if stream:
-                    for event in events:
-                        yield event
-                else:
-                    held += events
-        held += answer.finish()
-        for event in held:
+        return _answer_async(request, answer, stream=stream)
+
+    async with aclosing(failover.events_async(ask_one)) as events:
+        async for event in events:
             yield event
+
+
+async def _answer_async(
+    request: _Request, answer: ServerAnswer, *, stream: bool
+) -> AsyncGenerator[StreamEvent, None]:
+    held: list[StreamEvent] = []
+    async with aclosing(_chunks_async(request)) as chunks:
+        async for chunk in chunks:
+            events = answer.take(chunk)
+            if stream:
+                for event in events:
+                    yield event
+            else:
+                held += events
+    held += answer.finish()
+    for event in held:
+        yield event
 
 
 def _silence(prompt: llm.Prompt) -> float:

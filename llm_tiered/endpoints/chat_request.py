@@ -13,7 +13,6 @@ from . import messages
 
 if TYPE_CHECKING:
     import llm
-    from llm.models import _BaseConversation
 
 # The options that are fields of the API by the same name.
 _FIELDS = ("temperature", "max_tokens", "top_p", "seed", "stop", "reasoning_effort")
@@ -60,10 +59,12 @@ def _tool(tool: Any) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def prefix(prompt: llm.Prompt, conversation: _BaseConversation | None) -> str:
-    """Return what stands for the part of the prompt that a server may have read before."""
-    if conversation is not None and conversation.id:
-        return str(conversation.id)
+def prefix(prompt: llm.Prompt) -> str:
+    """Return what stands for the part of the prompt that a server may have read before.
+
+    It is how the conversation began, which is the same at all its turns and for all processes;
+    the first turn has no id yet.
+    """
     opening: list[Any] = []
     for message in prompt.messages:
         opening.append(message.to_dict())

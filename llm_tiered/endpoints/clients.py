@@ -58,7 +58,7 @@ def client_for(endpoint: Endpoint, key: str | None) -> openai.OpenAI:
     check_here(endpoint)
     client = _clients.get((endpoint, key))
     if client is None:
-        http = openai.DefaultHttpxClient(**_http_settings(endpoint, asynchronous=False))
+        http = openai.DefaultHttpxClient(**http_settings(endpoint))
         client = openai.OpenAI(**_settings(endpoint, key), http_client=http)
         _strip(client)
         atexit.register(client.close)
@@ -74,7 +74,7 @@ async def async_client_for(endpoint: Endpoint, key: str | None) -> openai.AsyncO
     clients = _async_clients.setdefault(asyncio.get_running_loop(), {})
     kept = clients.get((endpoint, key))
     if kept is None:
-        http = openai.DefaultAsyncHttpxClient(**_http_settings(endpoint, asynchronous=True))
+        http = openai.DefaultAsyncHttpxClient(**http_settings(endpoint, asynchronous=True))
         client = openai.AsyncOpenAI(**_settings(endpoint, key), http_client=http)
         _strip(client)
         kept = clients[endpoint, key] = _Kept(client)
@@ -137,7 +137,8 @@ def _strip(client: Any) -> None:
     client._custom_headers = {}
 
 
-def _http_settings(endpoint: Endpoint, *, asynchronous: bool) -> dict[str, Any]:
+def http_settings(endpoint: Endpoint, *, asynchronous: bool = False) -> dict[str, Any]:
+    """Return the settings of an HTTP client for a server."""
     import httpx2
 
     # Prompts go where the config says, and nowhere else.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ..errors import TieredError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -36,22 +38,34 @@ _FAULTS: tuple[tuple[set[str], Fault | None], ...] = (
     ({"ConnectionRefusedError"}, Fault("down", "connection refused")),
     ({"ConnectError", "gaierror", "SSLError"}, Fault("down", "")),
     ({"TimeoutException", "TimeoutError"}, Fault("silent", "gave no answer in time")),
+    ({"ModelUnavailable"}, Fault("down", "can't be used")),
     ({"TransportError", "ConnectionError"}, Fault("passing", "the connection broke")),
+    ({"IncompleteAnswer"}, Fault("passing", "the answer ended early")),
 )
 
 
 def fault_of(error: BaseException) -> Fault | None:
     """Return what is wrong with the server, or None if another one would say the same."""
-    if fault := getattr(error, "fault", None):
-        return fault if isinstance(fault, Fault) else None
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int) and status >= HTTPStatus.MULTIPLE_CHOICES:
-        return _fault_of_status(status, error)
-    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    causes = [*_causes(error)]
+    for cause in causes:
+        status = _status(cause)
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            return _fault_of_status(status, cause)
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     fault = next((fault for kinds, fault in _FAULTS if kinds & names), None)
+    if fault and isinstance(error, TieredError):
+        return replace(fault, reason=error.message)
     if fault and not fault.reason:
-        return replace(fault, reason=f"can't be reached: {_deepest(error)}")
+        return replace(fault, reason=f"can't be reached: {causes[-1] or type(causes[-1]).__name__}")
     return fault
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status, also of an error within a stream; 0 if there is none."""
+    body = getattr(error, "body", None)
+    code = body.get("code") if isinstance(body, dict) else None
+    status = getattr(error, "status_code", code)
+    return status if isinstance(status, int) else 0
 
 
 def _fault_of_status(status: int, error: BaseException) -> Fault | None:
@@ -80,8 +94,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _deepest(error: BaseException) -> str:
-    *_, last = _causes(error)
-    return str(last) or type(last).__name__

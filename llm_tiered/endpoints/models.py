@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import llm
 
+from ..errors import NotRunning
 from .options import ServerOptions
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from llm.parts import StreamEvent
 
     from ..config.tiers import Tier
+    from ..errors import BusyServer
 
 # The images that servers with a vision model read.
 IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
@@ -36,6 +38,18 @@ class _Served:
         self.needs_key = tier.key
         self.attachment_types = IMAGES if tier.images else frozenset[str]()
         self.runs_here = tier.place == "here"
+
+    def left_alone(self) -> NotRunning | BusyServer | None:
+        """Return why no server of the tier is asked now, if that is known; nothing is asked."""
+        from .pool import pool_of
+
+        return pool_of(self.tier).left_alone()
+
+    def check(self) -> None:
+        """Raise NotRunning if no server is asked now; one that is busy can be waited for."""
+        error = self.left_alone()
+        if isinstance(error, NotRunning):
+            raise error
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
         """The key for the server, or None. Raises llm.NeedsKeyException if it is not stored."""

@@ -1,38 +1,281 @@
-"""The servers of a tier: which of them gets a request."""
+"""The servers of a tier: which of them gets a request.
+
+A conversation stays with the server that has read it; others go to the least busy one. A server
+that failed is left alone for a while, and comes back once it is shown to be there again.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import logging
+import math
+import threading
+from collections import OrderedDict, defaultdict
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..errors import BusyServer, NotRunning
+from ..wording import span
+from . import health, outages
 from .endpoint import Endpoint
+from .faults import fault_of
+from .fifo import FifoSemaphore
+from .outages import FIRST_PAUSE, OUTAGES, outage_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 
     from ..config.tiers import Tier
+    from .faults import Fault
+    from .outages import Outage, Proof
+
+    # Finds out whether a server is back, as the proof says: what is wrong, or None.
+    IsBack: TypeAlias = Callable[[Endpoint, Proof], str | None]
+
+logger = logging.getLogger("llm_tiered")
+
+# Requests at a time to each server of a tier, where the config does not say how many.
+DEFAULT_CONCURRENCY = 8
+
+# The most conversations for which it is known who has read them.
+REMEMBERED = 10_000
+
+# A conversation leaves its server if that has this many more requests than the least busy one: it
+# would wait there for longer than it takes another one to read it again.
+STAYS_UP_TO = 8
+
+# Passing failures in a row after which a server is left alone. Until then it only comes last.
+PASSING_FAILURES = 3
+
+# Seconds for which others leave a server alone while it is found out whether it is back.
+_CLAIM = 5.0
+
+
+@dataclass
+class _Load:
+    """What this process knows of its requests to one server, whichever tier they are for."""
+
+    running: int = 0
+    failures: int = 0
+    failed_at: float = 0.0
+
+    @property
+    def is_shaky(self) -> bool:
+        """Whether a request has failed just now, so that another server is better."""
+        return self.failures > 0 and monotonic() - self.failed_at < FIRST_PAUSE
+
+
+# By address, since two tiers may have the same server.
+_LOADS: defaultdict[str, _Load] = defaultdict(_Load)
+_LOCK = threading.Lock()
+
+
+def running(endpoint: Endpoint) -> int:
+    """Return how many requests of this process a server has now."""
+    with _LOCK:
+        return _LOADS[endpoint.address].running if endpoint.address in _LOADS else 0
 
 
 class Pool:
-    """The servers of a tier."""
+    """The servers of one tier.
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self.endpoints = tuple(endpoints)
+    At most `concurrency` requests are made at the same time; others wait here, in line. `is_back`
+    finds out whether a server that was left alone is there again, which may take a second or so.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], is_back: IsBack, *, concurrency: int | None = None
+    ) -> None:
+        self.endpoints = tuple(dict.fromkeys(endpoints))
+        self._is_back = is_back
+        self._room = FifoSemaphore(concurrency)
+        self._readers: OrderedDict[str, Endpoint] = OrderedDict()
+
+    def left_alone(self) -> NotRunning | BusyServer | None:
+        """Return the error if all servers are left alone now. Nothing is asked, nothing waits."""
+        now, known = outages.now(), []
+        for endpoint in self.endpoints:
+            outage = OUTAGES.find(endpoint.address)
+            if outage is None or not outage.left(now):
+                return None
+            known.append((endpoint, outage))
+        return _all_out(known)
 
     @contextmanager
-    def lease(self, prefix: str) -> Iterator[Endpoint]:
-        """Give a server for one request; what the block raises is what became of it.
+    def lease(self, prefix: str, *, without: Collection[Endpoint] = ()) -> Iterator[Endpoint]:
+        """Wait for a turn, and give the best server for the block.
 
-        `prefix` stands for what the server may have read before.
+        What the block raises is what became of the request. `prefix` stands for what the server
+        may have read before. The servers `without` which it has to do have failed for this request.
+        Raises NotRunning or BusyServer if there is no other.
         """
-        yield self.endpoints[0]
+        with self._room.hold():
+            if due := self._due(without):
+                self._find_out(due)
+            with self._place(prefix, without) as endpoint:
+                yield endpoint
 
     @asynccontextmanager
-    async def lease_async(self, prefix: str) -> AsyncIterator[Endpoint]:
+    async def lease_async(
+        self, prefix: str, *, without: Collection[Endpoint] = ()
+    ) -> AsyncIterator[Endpoint]:
         """Async counterpart of `lease`."""
-        yield self.endpoints[0]
+        async with self._room.hold_async():
+            if due := self._due(without):
+                await asyncio.to_thread(self._find_out, due)
+            with self._place(prefix, without) as endpoint:
+                yield endpoint
+
+    def _due(self, without: Collection[Endpoint]) -> list[tuple[Endpoint, Outage]]:
+        """The servers that may be back, if the request has to wait until that is known.
+
+        If there is another server, it is found out beside the request.
+        """
+        now, due, is_any_up = outages.now(), [], False
+        for endpoint in self.endpoints:
+            outage = OUTAGES.find(endpoint.address)
+            if outage is None or outage.is_over(now):
+                is_any_up = is_any_up or endpoint not in without
+            elif not outage.left(now):
+                OUTAGES.note(endpoint.address, replace(outage, until=now + _CLAIM))
+                due.append((endpoint, outage))
+        if due and is_any_up:
+            threading.Thread(target=self._find_out, args=(due,), daemon=True).start()
+            return []
+        return due
+
+    def _find_out(self, due: Sequence[tuple[Endpoint, Outage]]) -> None:
+        """Let the servers that are back be asked again; all are checked at the same time."""
+        others = [threading.Thread(target=self._try_again, args=each) for each in due[1:]]
+        for thread in others:
+            thread.start()
+        self._try_again(*due[0])
+        for thread in others:
+            thread.join()
+
+    def _try_again(self, endpoint: Endpoint, outage: Outage) -> None:
+        problem = self._is_back(endpoint, outage.proof)
+        if problem is None:
+            with _LOCK:
+                _LOADS[endpoint.address].failures = 0
+            OUTAGES.end(endpoint.address)
+        else:
+            OUTAGES.note(endpoint.address, outage_after(problem, outage, outages.now()))
+
+    @contextmanager
+    def _place(self, prefix: str, without: Collection[Endpoint]) -> Iterator[Endpoint]:
+        with _LOCK:
+            endpoint = self._choose(prefix, without)
+            load = _LOADS[endpoint.address]
+            load.running += 1
+        began = monotonic()
+        try:
+            yield endpoint
+        except Exception as error:
+            if fault := fault_of(error):
+                with _LOCK:
+                    self._fail(prefix, endpoint, load, fault, began)
+            raise
+        else:
+            with _LOCK:
+                self._succeed(prefix, endpoint, load)
+        finally:
+            with _LOCK:
+                load.running -= 1
+
+    def _choose(self, prefix: str, without: Collection[Endpoint]) -> Endpoint:
+        now, up, known = outages.now(), [], []
+        for endpoint in self.endpoints:
+            outage = OUTAGES.find(endpoint.address)
+            if outage and not outage.is_over(now):
+                known.append((endpoint, outage))
+            elif endpoint not in without:
+                up.append(endpoint)
+        if not up:
+            raise _all_out(known)
+        loads = {each: _LOADS[each.address] for each in up}
+        sound = {each: load.running for each, load in loads.items() if not load.is_shaky}
+        sound = sound or {each: load.running for each, load in loads.items()}
+        least = min(sound.values())
+        reader = self._readers.get(prefix)
+        if reader and sound.get(reader, math.inf) <= least + STAYS_UP_TO:
+            return reader
+        idle = [endpoint for endpoint, running in sound.items() if running == least]
+        # The same for all processes, so that `llm -c` finds the server that has read the rest.
+        return max(idle, key=lambda each: _rank(prefix, each))
+
+    def _succeed(self, prefix: str, endpoint: Endpoint, load: _Load) -> None:
+        load.failures = 0
+        outage = OUTAGES.find(endpoint.address)
+        if outage and (outage.proof != "time" or outage.is_over(outages.now())):
+            OUTAGES.end(endpoint.address)
+        self._readers[prefix] = endpoint
+        self._readers.move_to_end(prefix)
+        if len(self._readers) > REMEMBERED:
+            self._readers.popitem(last=False)
+
+    def _fail(
+        self, prefix: str, endpoint: Endpoint, load: _Load, fault: Fault, began: float
+    ) -> None:
+        if self._readers.get(prefix) == endpoint:
+            del self._readers[prefix]
+        # Requests that ran at the same time fail together, which is one failure and not many.
+        if began >= load.failed_at:
+            load.failures += 1
+            load.failed_at = monotonic()
+        if fault.kind == "passing" and load.failures < PASSING_FAILURES:
+            return
+        now, earlier = outages.now(), OUTAGES.find(endpoint.address)
+        wait = fault.retry_after if fault.kind == "busy" else None
+        if earlier and earlier.left(now) > (wait or 0.0):
+            return
+        proof: Proof = "answer" if fault.kind == "silent" else "health"
+        outage = outage_after(fault.reason, earlier, now, proof=proof, wait=wait)
+        OUTAGES.note(endpoint.address, outage)
+        if len(self.endpoints) > 1:
+            # Of a single server, the warning about the fallback tells it.
+            left = span(outage.left(now))
+            logger.warning("%s is left alone for %s: %s", endpoint.address, left, fault.reason)
+
+
+def _rank(prefix: str, endpoint: Endpoint) -> bytes:
+    """What orders the servers for a prefix, differently for each (rendezvous hashing)."""
+    return hashlib.sha256(f"{prefix} {endpoint.address}".encode()).digest()
+
+
+def _all_out(known: Sequence[tuple[Endpoint, Outage]]) -> NotRunning | BusyServer:
+    """The error if no server is left: why, and when the first is asked again."""
+    if not known:
+        return NotRunning("no other server of the tier is left")
+    now = outages.now()
+    reasons = [
+        reason if endpoint.address in (reason := outage.reason) else f"{endpoint.address}: {reason}"
+        for endpoint, outage in known
+    ]
+    left = min(outage.left(now) for _, outage in known)
+    message = f"left alone for {span(left)} more after: {'; '.join(reasons)}"
+    busy = [outage.left(now) for _, outage in known if outage.proof == "time"]
+    return BusyServer(message, retry_after=min(busy)) if busy else NotRunning(message)
+
+
+_pools: dict[tuple[Any, ...], Pool] = {}
 
 
 def pool_of(tier: Tier) -> Pool:
-    """Return the servers of a tier."""
-    return Pool([Endpoint(address, tier.place == "here") for address in tier.server or ()])
+    """Return the servers of a tier, the same for all its requests in this process."""
+    key = (tier.model_id, tier.server, tier.place, tier.key, tier.concurrency)
+    pool = _pools.get(key)
+    if pool is None:
+        endpoints = [Endpoint(address, tier.place == "here") for address in tier.server or ()]
+        is_back = partial(health.is_back, key_name=tier.key, model=tier.model)
+        pool = _pools.setdefault(key, Pool(endpoints, is_back, concurrency=tier.concurrency))
+    return pool
+
+
+def at_once(tier: Tier) -> int:
+    """Return how many requests of one program the servers of a tier should have at a time."""
+    return tier.concurrency or DEFAULT_CONCURRENCY * len(tier.server or ())

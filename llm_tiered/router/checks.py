@@ -22,7 +22,7 @@ def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | No
     """Raise if it is known that the model can't answer this prompt on this machine now.
 
     Raises RequestError if it lacks a capability that the prompt needs, ModelUnavailable if it can't
-    run, llm.NeedsKeyException if there is no API key.
+    run or its server failed just now, llm.NeedsKeyException if there is no API key.
     """
     _check_capabilities(inner, prompt)
     if isinstance(inner, LocalModel):
@@ -33,6 +33,8 @@ def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | No
     except ValueError as error:
         fix = "correct it, or remove it"
         raise ModelUnavailable(f"{keys_path()} is not JSON: {error}", fix=fix) from error
+    if isinstance(inner, (ServerModel, AsyncServerModel)):
+        inner.check()
 
 
 def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:

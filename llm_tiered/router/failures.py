@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from .. import gemini, openai_plugin
 from ..endpoints.models import ServerModel
-from ..errors import EngineError, ModelUnavailable, TieredError
+from ..errors import BusyServer, EngineError, LostServer, ModelUnavailable, TieredError
 from ..wording import span
 from . import refusals
 from .keys import key_fix
@@ -140,8 +140,7 @@ def _line(reason: str, retry_after: float | None) -> str:
 
 def _explain(error: Exception, model: _BaseModel | None, now: datetime) -> Problem:
     if isinstance(error, TieredError):
-        cools_down = isinstance(error, (EngineError, ModelUnavailable))
-        return Problem(error.message, error.fix, cools_down=cools_down)
+        return _own_problem(error)
     if isinstance(error, llm.NeedsKeyException):
         return Problem("no key", str(error).removeprefix("No key found - "))
     if isinstance(error, ValidationError):
@@ -156,6 +155,17 @@ def _explain(error: Exception, model: _BaseModel | None, now: datetime) -> Probl
     if gemini.is_broken_stream(error):
         return Problem(f"{_NO_ANSWER}{_quoted(error)}", transient=True)
     return Problem(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def _own_problem(error: TieredError) -> Problem:
+    """What an error of this package means."""
+    if isinstance(error, BusyServer):
+        wait = error.retry_after
+        return Problem(error.message, transient=True, at_limit=True, retry_after=wait)
+    if isinstance(error, LostServer):
+        return Problem(error.message, error.fix, transient=True)
+    cools_down = isinstance(error, (EngineError, ModelUnavailable))
+    return Problem(error.message, error.fix, cools_down=cools_down)
 
 
 def _refusal_problem(refusal: Refusal, model: _BaseModel | None, now: datetime) -> Problem:

@@ -11,6 +11,7 @@ import llm
 
 from .. import instructions
 from ..config.settings import load_settings
+from ..endpoints.models import ServerModel
 from ..endpoints.options import ServerOptions
 from ..errors import ModelUnavailable, RequestError
 from ..log.conversation import last_asked, records_of, rules_of
@@ -84,7 +85,7 @@ class TieredRequest:
     ) -> Problem | None:
         """Why the candidate would be skipped now, a cooldown included, or None."""
         cooling = self.cooldowns.check(candidate.model, self.key_in_use)
-        return cooling or self.check(candidate, find)
+        return cooling or self.check(candidate, find) or self._left_alone(candidate)
 
     def check(self, candidate: Candidate, find: Callable[[str], _BaseModel]) -> Problem | None:
         """Why the candidate is known not to work, or None. `find` looks a model up by name."""
@@ -115,7 +116,17 @@ class TieredRequest:
         """What went wrong with a candidate, without any API key in it."""
         from .failures import explain
 
-        return explain(error, model=self._model(candidate.model), secrets=self._secrets)
+        problem = explain(error, model=self._model(candidate.model), secrets=self._secrets)
+        if problem.cools_down and not problem.refuses_key and self._left_alone(candidate):
+            # Its servers come back one by one, by their own checks.
+            return replace(problem, cools_down=False)
+        return problem
+
+    def _left_alone(self, candidate: Candidate) -> Problem | None:
+        """Why none of the candidate's servers is asked now, if it has servers."""
+        inner = self._model(candidate.model)
+        error = inner.left_alone() if isinstance(inner, ServerModel) else None
+        return Problem(error.message, error.fix) if error else None
 
     def key_for(self, inner: _BaseModel) -> str | None:
         """The key that came with the request if it is meant for this model, else None."""

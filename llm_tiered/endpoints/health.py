@@ -1,0 +1,180 @@
+"""What a server says about itself: whether it is healthy, its models, how many requests it has.
+
+Each question waits for a second or so at most, and costs no tokens; `answers` alone asks the model.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import llm
+
+from . import clients
+from .faults import fault_of
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
+    from .outages import Proof
+
+# Seconds for a connection, for an answer about the server, and for a token of the model.
+CONNECT_WITHIN, TOLD_WITHIN, TOKEN_WITHIN = 0.5, 1.0, 5.0
+
+# The metrics that count requests, of vLLM, SGLang, llama.cpp and `llm tiered serve`.
+_RUNNING = (
+    *("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing"),
+    "llm_tiered_running",
+)
+_WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred")
+
+_METRIC = re.compile(r"^([\w:]+)(?:\{[^}]*\})?\s+([\d.eE+-]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether a server can be asked: what is wrong, or None, and how long it took to say so."""
+
+    problem: str | None
+    ms: float
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model by the server's own name; `context` is its length in tokens, if that is told."""
+
+    id: str
+    context: int | None
+
+
+@dataclass(frozen=True)
+class ServerQueue:
+    """The requests of all clients of a server, as it counts them itself; None is unknown."""
+
+    running: int | None
+    waiting: int | None
+
+
+def health(endpoint: Endpoint, key: str | None) -> Health:
+    """Return whether a server says that it can answer. Nothing is raised."""
+    began = time.perf_counter()
+    try:
+        problem = _problem(endpoint, key)
+    except Exception as error:
+        problem = _reason(error)
+    return Health(problem, (time.perf_counter() - began) * 1000)
+
+
+def models(endpoint: Endpoint, key: str | None) -> list[ServedModel] | None:
+    """Return the models that a server has, or None if it does not say."""
+    try:
+        listed = _get(endpoint, f"{endpoint.base_url}/models", key).json()["data"]
+        return [ServedModel(str(each["id"]), _context(each)) for each in listed]
+    except Exception:
+        return None
+
+
+def queue(endpoint: Endpoint, key: str | None) -> ServerQueue | None:
+    """Return how many requests a server has, or None if it does not say."""
+    try:
+        response = _get(endpoint, f"{_root(endpoint)}/metrics", key)
+    except Exception:
+        return None
+    if response.status_code != 200:
+        return None
+    counts: dict[str, float] = {}
+    for name, value in _METRIC.findall(response.text):
+        # One of several engines in the same server counts apart, with a label.
+        counts[name] = counts.get(name, 0.0) + float(value)
+    running, waiting = (_first(counts, names) for names in (_RUNNING, _WAITING))
+    return ServerQueue(running, waiting) if running is not None else None
+
+
+def has_loaded(endpoint: Endpoint, key: str | None, model: str) -> bool:
+    """Return whether a request finds the model in memory. Only Ollama says that it would not."""
+    try:
+        loaded = _get(endpoint, f"{_root(endpoint)}/api/ps", key).json()["models"]
+        names = {str(each["name"]) for each in loaded}
+    except Exception:
+        return True
+    return bool(names & {model, f"{model}:latest"})
+
+
+def answers(endpoint: Endpoint, key: str | None, model: str) -> Health:
+    """Return whether the model writes a token in time, which costs one. Nothing is raised."""
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    began = time.perf_counter()
+    try:
+        url = f"{endpoint.base_url}/chat/completions"
+        response = _send(endpoint, key, TOKEN_WITHIN, "POST", url, json=body)
+        problem = None if response.is_success else _said(response)
+    except Exception as error:
+        problem = _reason(error)
+    return Health(problem, (time.perf_counter() - began) * 1000)
+
+
+def is_back(endpoint: Endpoint, proof: Proof, *, key_name: str | None, model: str) -> str | None:
+    """Return why a server that was left alone is not back yet, or None if it is."""
+    key = llm.get_key(key_alias=key_name) if key_name else None
+    found = answers(endpoint, key, model) if proof == "answer" else health(endpoint, key)
+    return found.problem
+
+
+def _problem(endpoint: Endpoint, key: str | None) -> str | None:
+    response = _get(endpoint, f"{_root(endpoint)}/health", key)
+    if response.is_success:
+        return None
+    if response.status_code == 503:
+        return f"not ready: {_said(response)}"
+    # Ollama and most services have no such page, but all have a list of their models.
+    listed = _get(endpoint, f"{endpoint.base_url}/models", key)
+    return _said(listed) if listed.status_code >= 500 or listed.is_redirect else None
+
+
+def _context(model: dict[str, Any]) -> int | None:
+    """The length of the context, as vLLM and SGLang or as llama.cpp tell it."""
+    meta = model.get("meta")
+    told = model.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+    return told if isinstance(told, int) else None
+
+
+def _first(counts: dict[str, float], names: tuple[str, ...]) -> int | None:
+    return next((int(counts[name]) for name in names if name in counts), None)
+
+
+def _root(endpoint: Endpoint) -> str:
+    return endpoint.base_url.removesuffix("/v1")
+
+
+def _get(endpoint: Endpoint, url: str, key: str | None) -> Any:
+    return _send(endpoint, key, TOLD_WITHIN, "GET", url)
+
+
+def _send(
+    endpoint: Endpoint, key: str | None, within: float, method: str, url: str, **content: Any
+) -> Any:
+    """The response to a request, without OpenAI's library, which takes long to import."""
+    import httpx2
+
+    clients.check_here(endpoint)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    timeout = httpx2.Timeout(within, connect=CONNECT_WITHIN)
+    with httpx2.Client(**clients.http_settings(endpoint), timeout=timeout) as client:
+        return client.request(method, url, headers=headers, **content)
+
+
+def _said(response: Any) -> str:
+    """The status, and the server's message if there is one."""
+    try:
+        error = response.json()["error"]
+        message = error["message"] if isinstance(error, dict) else error
+    except Exception:
+        message = None
+    status = f"HTTP {response.status_code}"
+    return f"{status}: {message}" if isinstance(message, str) and message else status
+
+
+def _reason(error: Exception) -> str:
+    fault = fault_of(error)
+    return fault.reason if fault else str(error) or type(error).__name__
