@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.endpoints import outages
 from llm_tiered.errors import AllTiersFailed, BrokenAnswer
 from llm_tiered.router.cooldowns import Cooldowns
 from tests.endpoints.conftest import serve
@@ -166,8 +167,12 @@ async def test_a_model_that_it_does_not_have(
     assert said in str(failed.value)
 
 
-async def test_a_busy_server(ask: Ask, toys: Toys, server: ScriptedServer) -> None:
+async def test_a_busy_server(
+    ask: Ask, toys: Toys, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is asked again when it says, if that is soon; if not, another model answers at once."""
+    began = outages.now()
+    monkeypatch.setattr(outages, "now", lambda: began + sum(toys.delays))
     server.say(refused(429, "slow down", retry_after="3"))
     assert (await ask("Go", tier="medium")).resolved_model == ID
     assert toys.delays == [3.0]
