@@ -45,11 +45,12 @@ def body(model: str, prompt: llm.Prompt) -> dict[str, Any]:
 
 
 def _logprobs(prompt: llm.Prompt, options: Any) -> dict[str, Any]:
-    if options.logprobs:
-        return {"logprobs": True, "top_logprobs": options.logprobs}
     # Some servers refuse them with tools, and what a schema forces on a model says nothing of it.
     judged = options.judged and not prompt.tools and not prompt.schema
-    return {"logprobs": True} if options.logprobs == 0 or judged else {}
+    if options.logprobs is None and not judged:
+        return {}
+    # Without a number, llama.cpp sends 20 alternatives, and with 0 not even the token itself.
+    return {"logprobs": True, "top_logprobs": options.logprobs or 1}
 
 
 def _tool(tool: Any) -> dict[str, Any]:
