@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Seconds for the engine's answer. One that is stopped or hangs gives none.
 PATIENCE = 5.0
+
+HEADERS = ("model", "memory", "answers", "tokens/s", "last used", "until")
 
 WAYS = {"terminal": "in a terminal", "background": "in the background", "service": "as a service"}
 
@@ -92,32 +95,35 @@ def _show(engine: dict[str, Any]) -> None:
         of = f" of {gigabytes(engine['budget'])} that they may use" if engine["budget"] else ""
         click.echo(f"memory: {used} in {counted(len(models), 'model')}{of}")
         click.echo()
-        rows = [
-            [
-                model["name"],
-                gigabytes(model["bytes"]),
-                model["answers"] or None,
-                model["tokens_per_second"] if model["answers"] else None,
-                moment(model["last_used"]),
-                moment(model["until"]) if model["until"] else "in use",
-            ]
-            for model in models
-        ]
-        echo_table(rows, ["model", "memory", "answers", "tokens/s", "last used", "until"])
+        echo_table([_row(model) for model in models], HEADERS)
         click.echo()
     for model in engine["unloaded"]:
         what = f"{model['name']} ({gigabytes(model['bytes'])}) at {moment(model['at'])}"
         click.echo(f"unloaded: {what}, {model['reason']}")
 
 
+def _row(model: dict[str, Any]) -> list[Any]:
+    answers = model["answers"]
+    return [
+        model["name"],
+        gigabytes(model["bytes"]),
+        answers or "idle",
+        model["tokens_per_second"] if answers else "-",
+        moment(model["last_used"]),
+        moment(model["until"]) if model["until"] else "in use",
+    ]
+
+
 def describe_engine(engine: dict[str, Any]) -> str:
     """Return what is known of the engine in a line."""
     if not engine["answers"]:
         return "does not answer (llm tiered stop --now ends it)"
-    version = f", version {engine['version']}" if engine["version"] else ""
-    line = f"process {engine['pid']} since {moment(engine['started'])}{version}"
+    known = engine["version"] or "unknown"
+    line = f"process {engine['pid']} since {moment(engine['started'])}, version {known}"
     if not engine["same_version"]:
-        return f"{line}: not the same program as this one, which replaces it when it is needed"
+        ours = version("llm-tiered")
+        other = f", and this is {ours}" if engine["version"] != ours else " of another installation"
+        return f"{line}{other}: the next prompt replaces it"
     if engine["until"]:
         return f"{line}, until {moment(engine['until'])}"
     asked = engine["running"] or engine["waiting"]

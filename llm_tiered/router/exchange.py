@@ -19,7 +19,7 @@ from llm.parts import StreamEvent
 
 from ..errors import AllTiersFailed, BrokenAnswer, EmptyAnswer, RequestError
 from ..log.record import Record
-from ..wording import span
+from ..wording import counted, span
 from . import completeness, option_names
 from .attempts import Check, Recall, Step, Wait, run
 from .billing import Billing
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .request import TieredRequest
 
 logger = logging.getLogger("llm_tiered")
+
+# Characters of the warning that another model answers.
+_LONGEST_WARNING = 200
 
 
 @dataclass(frozen=True)
@@ -287,16 +290,13 @@ class Exchange:
         request = self._request
         if candidate is request.candidates[0] and len(request.attempts) == 1:
             return
-        why = "; ".join(
+        does = "answered this before," if self._cached.answer else "answers"
+        beginning = f"{candidate.model} {does} for {request.decision.tier}."
+        reasons = [
             f"{attempt.model} {attempt.outcome}: {attempt.reason}"
             for attempt in request.attempts[:-1]
-        )
-        form = (
-            "%s answered this before, for %s. %s"
-            if self._cached.answer
-            else "%s answers for %s. %s"
-        )
-        logger.warning(form, candidate.model, request.decision.tier, why)
+        ]
+        logger.warning("%s", _fallback_line(beginning, reasons))
 
     def _note_failed_servers(self, inner: _BaseResponse) -> None:
         """Keep why other servers of the tier did not answer."""
@@ -354,6 +354,24 @@ class Exchange:
             stuck=decision.stuck,
             switch=request.switch,
         )
+
+
+def _fallback_line(beginning: str, reasons: Sequence[str]) -> str:
+    """Return a warning with the reasons, in fewer than _LONGEST_WARNING characters.
+
+    A longer one has only the first reason, that of the model which should have answered; the log
+    has them all. The middle of it is left out if need be, since services tell last when a retry
+    may help.
+    """
+    whole = f"{beginning} {'; '.join(reasons)}"
+    if len(whole) < _LONGEST_WARNING:
+        return whole
+    others = f", and {counted(len(reasons) - 1, 'other')}" if reasons[1:] else ""
+    end = f"{others} (more: llm tiered verify)"
+    reason, room = reasons[0], _LONGEST_WARNING - len(beginning) - len(end) - 2
+    if len(reason) > room:
+        reason = f"{reason[: max(room - 21, 0)]}…{reason[-20:]}"
+    return f"{beginning} {reason}{end}"
 
 
 def _would_fail_again(answer: InnerAnswer, error: Exception) -> bool:

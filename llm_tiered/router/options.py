@@ -6,7 +6,8 @@
 from typing import Any
 
 import llm
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from ..config.terms import HIGHEST, LOWEST, Fallback
 
@@ -30,6 +31,16 @@ class TieredOptions(llm.Options):
     complexity: int | None = Field(
         default=None, ge=LOWEST, le=HIGHEST, description="How hard the task is, from 1 to 10."
     )
+
+    @field_validator("complexity", mode="wrap")
+    @classmethod
+    def _in_words(cls, value: Any, check: Any) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            words = f"Must be a whole number from {LOWEST} to {HIGHEST}"
+            raise PydanticCustomError("complexity", "{words}", {"words": words}) from None
+
     task: str | None = Field(
         default=None, description="A named kind of work with its own complexity."
     )

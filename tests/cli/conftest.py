@@ -39,7 +39,7 @@ def engine_says(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     def say(content: dict[str, Any] | None = None) -> None:
         place = EngineFiles(Path("/engine"), "host")
         engine = RunningEngine(place, status() if content is None else content)
-        monkeypatch.setattr(client, "look", lambda _: engine)
+        monkeypatch.setattr(client, "look", lambda _, **__: engine)
 
     return say
 

@@ -223,7 +223,7 @@ def test_closed_stream(
     [
         (("nothing.jsonl",), "nothing.jsonl"),
         (("{rows}", "-m", "nobody"), "Unknown model: nobody (llm models)"),
-        (("{rows}", "--option", "complexity", "11"), "less than or equal to 10"),
+        (("{rows}", "--option", "complexity", "11"), "from 1 to 10"),
         (("{rows}", "--option", "colour", "red"), "colour"),
         (("{rows}", "--schema", "{{1}}"), "schema: not JSON"),
         (

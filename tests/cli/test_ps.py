@@ -49,7 +49,7 @@ def test_idle(engine_says: Callable[..., None]) -> None:
         "memory: 1.5 GB in 1 model of 16.0 GB that they may use\n"
         "\n"
         "model     memory    answers    tokens/s    last used    until\n"
-        "mlx/tiny  1.5 GB                           NOW        NOW\n"
+        "mlx/tiny  1.5 GB    idle       -           NOW        NOW\n"
         "\n"
     )
 
@@ -76,11 +76,21 @@ def test_held_and_unloaded(engine_says: Callable[..., None]) -> None:
     )
 
 
-@pytest.mark.parametrize("other", [{"version": "0.0.9"}, None])
-def test_another_version(other: dict[str, Any] | None, engine_says: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"version": "0.0.9"}, "version 0.0.9, and this is 0.1.0"),
+        ({"version": "0.1.0"}, "version 0.1.0 of another installation"),
+        (None, "version unknown, and this is 0.1.0"),
+    ],
+)
+def test_another_version(
+    other: dict[str, Any] | None, said: str, engine_says: Callable[..., None]
+) -> None:
     """An engine that speaks another dialect is named as such, and little is expected of it."""
     engine_says({"identity": other, "pid": 4711, "started": NOW})
-    assert "not the same program as this one" in run("ps").stdout
+    line = at(f"engine: process 4711 since NOW, {said}: the next prompt replaces it\n")
+    assert run("ps").stdout == line + "answers: 0 running, 0 waiting\n"
     facts = run_json("ps")["engine"]
     assert (facts["same_version"], facts["models"]) == (False, [])
 

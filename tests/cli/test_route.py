@@ -308,9 +308,9 @@ def test_the_first_ready_model_answers() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("complexity", "0", "greater than or equal to 1"),
-        ("complexity", "11", "less than or equal to 10"),
-        ("complexity", "hard", "valid integer"),
+        ("complexity", "0", "Must be a whole number from 1 to 10"),
+        ("complexity", "11", "Must be a whole number from 1 to 10"),
+        ("complexity", "hard", "Must be a whole number from 1 to 10"),
         ("complexty", "3", "did you mean complexity?"),
         ("fallback", "maybe", "'any', 'local' or 'none'"),
         ("temperature", "3", "less than or equal to 2"),

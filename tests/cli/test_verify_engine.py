@@ -58,9 +58,9 @@ def test_engine_that_runs(
     engine_says({"pid": 4711, "started": 1.0})
     state, detail, fix = engine()
     assert (state, fix) == ("warn", "llm tiered stop")
-    assert "not the same program as this one" in detail
+    assert "the next prompt replaces it" in detail
 
-    def look(_: float) -> None:
+    def look(_: float, **__: object) -> None:
         raise client.NoAnswer(EngineConnection(EngineFiles(Path("/engine"), "host")))
 
     monkeypatch.setattr(client, "look", look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -226,6 +227,24 @@ async def test_one_warning(
     assert [record.levelno for record in caplog.records if record.name == "llm_tiered"] == [
         logging.WARNING
     ]
+
+
+async def test_a_long_warning_is_cut(
+    ask: Ask, toys: Toys, httpx_mock: HTTPXMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With long reasons the warning is a line with the first of them, and the record has all."""
+    toys.medium.does = [RuntimeError("a long story " * 9)]
+    toys.small.does = [RuntimeError("another one " * 9)]
+    gemini.answer(httpx_mock, *gemini.says("Hello"))
+    response = await ask("Say hello", complexity=6)
+    [warning] = warnings(caplog)
+    assert len(warning) < 200
+    start = f"{gemini.MODEL} answers for medium. mlx/toy-medium failed: RuntimeError: a long story"
+    assert warning.startswith(start)
+    assert warning.endswith("y a long story, and 1 other (more: llm tiered verify)")
+    record = json.dumps(response.response_json)
+    assert ("a long story " * 9).strip() in record
+    assert ("another one " * 9).strip() in record
 
 
 async def test_no_fallback(

@@ -71,7 +71,7 @@ async def test_other_value_is_another_request(
          "did you mean local_only?"),
         ("google_search", "1", "google_search\n  neither tiered nor"),
         ("thinking_budget", "much", "thinking_budget\n  Input should be a valid integer"),
-        ("complexity", "11", "complexity\n  Input should be less than"),
+        ("complexity", "11", "complexity\n  Must be a whole number from 1 to 10"),
         ("tier", "smal", "unknown tier 'smal': did you mean small?"),
         ("max_tokens", "-1", "max_tokens\n  Input should be greater"),
     ],

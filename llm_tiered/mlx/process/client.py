@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import signal
 import time
@@ -34,6 +35,11 @@ ENDS_WITHIN = 20.0
 A_WHILE = 1.0
 
 _INTERVAL = 0.05
+
+# Seconds without an answer after which people are told why they wait. A busy engine needs less.
+SOON = 3.0
+
+logger = logging.getLogger("llm_tiered")
 
 
 class EngineGone(Exception):
@@ -83,25 +89,32 @@ class NoAnswer(Exception):
 def running(timeout: float = SILENCE) -> RunningEngine | None:
     """Return this user's engine on this machine, or None if there is none.
 
-    One that does not answer within `timeout` seconds is killed.
+    One that does not answer within `timeout` seconds is killed; a warning comes before that.
     """
     try:
-        return look(timeout)
+        return look(timeout, on_silence=_warn_of_silence)
     except NoAnswer as error:
         error.connection.kill()
         return None
 
 
-def look(timeout: float) -> RunningEngine | None:
+def look(
+    timeout: float, *, on_silence: Callable[[], object] = lambda: None
+) -> RunningEngine | None:
     """Return this user's engine on this machine, or None if there is none.
 
-    Raises NoAnswer if it does not answer within `timeout` seconds.
+    Raises NoAnswer if it does not answer within `timeout` seconds; `on_silence` is called if it
+    does not answer soon.
     """
     with suppress(OSError):
         for place in places():
-            if place.has_socket() and (status := _status(place, timeout)) is not None:
+            if place.has_socket() and (status := _status(place, timeout, on_silence)) is not None:
                 return RunningEngine(place, status)
     return None
+
+
+def _warn_of_silence() -> None:
+    logger.warning("waiting for the engine, which does not answer (llm tiered stop --now ends it)")
 
 
 def leave(engine: RunningEngine, *, now: bool = False) -> bool:
@@ -212,19 +225,29 @@ def _post(
     return response
 
 
-def _status(place: EngineFiles, timeout: float) -> dict[str, Any] | None:
+def _status(
+    place: EngineFiles, timeout: float, on_silence: Callable[[], object]
+) -> dict[str, Any] | None:
     connection = EngineConnection(place, timeout)
     try:
-        return _call(connection, "GET", "/status")
+        return _call(connection, "GET", "/status", on_silence=on_silence)
     except TimeoutError:
         raise NoAnswer(connection) from None
     except (OSError, ValueError, http.client.HTTPException):
         return None
 
 
-def _call(connection: EngineConnection, method: str, path: str, body: Any = None) -> dict[str, Any]:
+def _call(
+    connection: EngineConnection,
+    method: str,
+    path: str,
+    body: Any = None,
+    on_silence: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode())
+        if not connection.answers_within(SOON):
+            on_silence()
         reply: dict[str, Any] = json.loads(connection.getresponse().read())
     finally:
         connection.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import selectors
 import signal
 import socket
 import struct
@@ -60,6 +61,16 @@ class EngineConnection(http.client.HTTPConnection):
         self.sock = self.stream = stream
         if self.is_interrupted:
             self.interrupt()
+
+    def answers_within(self, seconds: float) -> bool:
+        """Return whether the engine begins to answer, or ends, within that time."""
+        if self.stream is None:
+            return True
+        if self.timeout is not None:
+            seconds = min(seconds, self.timeout)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.stream, selectors.EVENT_READ)
+            return bool(selector.select(seconds))
 
     def getresponse(self) -> http.client.HTTPResponse:
         """Return the answer. Raises http.client.HTTPException too."""

@@ -58,5 +58,6 @@ def _check(place: EngineFiles, model: str) -> None:
             raise ModelUnavailable(
                 f"left alone until {time.strftime('%H:%M', time.localtime(ends))}, because the "
                 "engine crashed twice while it was in use",
-                fix=f"use a smaller model; the engine's log is {place.log}",
+                fix=f"use a smaller model, or delete {place.crashes} to try it now; "
+                f"the engine's log is {place.log}",
             )

@@ -99,7 +99,7 @@ def _check(
         missing = "" if folder else "not downloaded, and "
         raise ModelUnavailable(
             f"{missing}too slow on a CPU with its {parameters / 1e9:.1f} billion parameters",
-            fix="set allow_cpu: true in the config",
+            fix="name a smaller model in the config, such as smollm2, or set allow_cpu: true there",
         )
     needed = files.memory if files else _size_on_the_hub(spec)
     budget = memory_limit or here.budget

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +23,6 @@ from llm_tiered.mlx.tokens.decoding import Text
 from tests.mlx.process.engines import ScriptedEngine, warm_model
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -149,6 +150,29 @@ def test_silence(
     assert signals == [signal.SIGKILL]
 
 
+def test_silent_engine_is_waited_for_aloud(
+    user_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    signals: list[signal.Signals],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever waits for an engine that does not answer is told, before it is killed."""
+    place = places()[0]
+    place.prepare()
+    monkeypatch.setattr(client, "SOON", 0.01)
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(place.socket))
+        listener.listen()
+        with pytest.raises(client.NoAnswer):
+            client.look(0.02)
+        assert caplog.messages == []
+        assert client.running(0.02) is None
+    assert signals == [signal.SIGKILL]
+    assert caplog.messages == [
+        "waiting for the engine, which does not answer (llm tiered stop --now ends it)"
+    ]
+
+
 @pytest.mark.parametrize("first", [(), (wire.dump_event(Waiting(1)),)], ids=["unseen", "waiting"])
 def test_dies_before_it_begins(first: tuple[bytes, ...], scripted: Start, folder: Path) -> None:
     """A request that was waiting for its turn is asked again, and its model is not blamed."""
@@ -184,7 +208,10 @@ def test_model_that_crashes_twice_is_left_alone(
         with pytest.raises(ModelUnavailable, match=r"left alone until \d\d:\d\d,") as raised:
             attempt()
         assert raised.value.fix
+        assert str(places()[0].crashes) in raised.value.fix
     crashes.check("mlx/another")
+    places()[0].crashes.unlink()
+    crashes.check(NAME)
 
 
 def test_crashes_are_forgotten(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,12 +81,13 @@ def test_downloaded_model(server: HubServer, connections: list[object]) -> None:
 def test_large_model_is_too_slow_on_a_cpu(
     server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than a billion parameters are refused on a CPU, with the setting that allows them."""
+    """More than a billion parameters are refused on a CPU, with a model that does better there."""
     use_device(monkeypatch, "cpu")
     with pytest.raises(ModelUnavailable, match=r"too slow on a CPU with its 7\.6 billion") as error:
         check(LARGE)
     assert "not downloaded" in error.value.message
-    assert error.value.fix == "set allow_cpu: true in the config"
+    fix = "name a smaller model in the config, such as smollm2, or set allow_cpu: true there"
+    assert error.value.fix == fix
     assert server.requests == []
 
 
