@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .prices import Tokens, price_list, same_model, with_version
 from .shapes import PLAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .prices import Energy
     from .requests import Route
     from .sums import Cell, Sum
@@ -28,40 +29,85 @@ class Comparison(NamedTuple):
     energy: Energy | None = None
 
 
-def add_money(tally: Tally, cell: Cell, total: Sum, comparison: Comparison) -> None:
-    """Add what the requests cost, and what their tokens would have cost in the cloud.
+# What requests cost by their sums, None if it is unknown.
+_Price: TypeAlias = "Callable[[Sum], Decimal | None]"
+
+
+class Dollars:
+    """What requests cost, and what they would have cost; prices are looked up once for each cell.
 
     For requests that the cloud model itself answered, the two are equal.
     """
-    route, requests = cell.route, total.requests
-    model, compared_with = _models(route, comparison.cloud_model)
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._prices: dict[Cell, tuple[_Price | None, _Price]] = {}
+        self._days: dict[tuple[str | None, str | None, str], str] = {}
+        self._first_days: dict[tuple[Any, ...], str] = {}
+
+    def add(self, tally: Tally, cell: Cell, total: Sum) -> None:
+        """Add what the requests cost, and what their tokens would have cost in the cloud."""
+        prices = self._prices.get(cell)
+        if prices is None:
+            prices = self._prices[cell] = self._look_up(cell)
+        paid, compared = prices
+        in_cloud = compared(total)
+        # Without a price of its own, it is what was paid.
+        spent = in_cloud if paid is None else paid(total)
+        saved = None if spent is None or in_cloud is None else in_cloud - spent
+        requests = total.requests
+        tally.spent.add(spent, requests)
+        tally.in_cloud.add(in_cloud, requests)
+        tally.saved.add(saved, requests)
+
+    def priced_day(self, route: Route, day: str) -> str:
+        """Return the first day asked for on which such requests have the same prices."""
+        key = (route.model, route.version, day)
+        if key not in self._days:
+            models = self._models(route)
+            on = date.fromisoformat(day)
+            prices = (price_list(model, on) if model else None for model in models)
+            self._days[key] = self._first_days.setdefault((*models, *prices), day)
+        return self._days[key]
+
+    def _models(self, route: Route) -> tuple[str | None, str | None]:
+        """Return the models whose prices were paid, and are compared with."""
+        cloud_model = self._comparison.cloud_model
+        model = with_version(route.model, route.version) if route.model else None
+        is_cloud_model = route.model and cloud_model and same_model(route.model, cloud_model)
+        return model, model if is_cloud_model else cloud_model
+
+    def _look_up(self, cell: Cell) -> tuple[_Price | None, _Price]:
+        """Return the price that was paid, None if it is the other one: that of the cloud."""
+        route, energy = cell.route, self._comparison.energy
+        model, compared_with = self._models(route)
+        compared = _price(compared_with, cell)
+        if route.cached or (route.local and not energy):
+            return _nothing, compared
+        if route.local and energy:
+            return (_power(energy) if cell.timed else _unknown), compared
+        return (None if model == compared_with else _price(model, cell)), compared
+
+
+def _price(model: str | None, cell: Cell) -> _Price:
+    """Return the dollars at a model's prices; they or the tokens may be unknown."""
     day = date.fromisoformat(cell.priced_on)
-    in_cloud = _cost(compared_with, day, cell, total)
-    spent: Decimal | None = Decimal(0)
-    if not route.cached and not route.local:
-        spent = in_cloud if model == compared_with else _cost(model, day, cell, total)
-    elif not route.cached and comparison.energy:
-        spent = comparison.energy.cost(total.milliseconds) if cell.timed else None
-    saved = None if spent is None or in_cloud is None else in_cloud - spent
-    tally.spent.add(spent, requests)
-    tally.in_cloud.add(in_cloud, requests)
-    tally.saved.add(saved, requests)
-
-
-@lru_cache(maxsize=1000)
-def _models(route: Route, cloud_model: str | None) -> tuple[str | None, str | None]:
-    """Return the models whose prices were paid, and are compared with."""
-    model = with_version(route.model, route.version) if route.model else None
-    is_cloud_model = route.model and cloud_model and same_model(route.model, cloud_model)
-    return model, model if is_cloud_model else cloud_model
-
-
-def _cost(model: str | None, day: date, cell: Cell, total: Sum) -> Decimal | None:
-    """Return the dollars at a model's prices, or None if they or the tokens are unknown."""
     prices = price_list(model, day) if model and cell.counted else None
     if prices is None:
-        return None
-    if cell.shape == PLAIN:
-        tokens = Tokens(total.input_tokens, total.output_tokens)
-        return prices.steps[0].cost(tokens, total.requests)
-    return cell.shape.cost(prices, total.amounts, total.requests)
+        return _unknown
+    if cell.shape != PLAIN:
+        return lambda total: cell.shape.cost(prices, total.amounts, total.requests)
+    rates = prices.steps[0]
+    return lambda total: rates.cost(Tokens(total.input_tokens, total.output_tokens), total.requests)
+
+
+def _power(energy: Energy) -> _Price:
+    return lambda total: energy.cost(total.milliseconds)
+
+
+def _nothing(_: Sum) -> Decimal:
+    return Decimal(0)
+
+
+def _unknown(_: Sum) -> None:
+    return None

@@ -89,13 +89,17 @@ class Rates:
         """Return the dollars for the two totals of this many requests."""
         return self.input * tokens.input + self.output * tokens.output + self.request * requests
 
+    def of(self, unit: str) -> Decimal | None:
+        """Return the dollars for one of a unit, or None if they are unknown."""
+        if unit not in self.others:
+            self.others[unit] = _rate(self.prices, self.limit, unit)
+        return self.others[unit]
+
     def charge(self, units: Units, requests: int = 1) -> Charge:
         """Return the dollars for the units of this many requests."""
         dollars, unpriced = self.request * requests, list(units.unknown)
         for unit, count in units.counts.items():
-            if count and unit not in self.others:
-                self.others[unit] = _rate(self.prices, self.limit, unit)
-            rate = self.others[unit] if count else Decimal(0)
+            rate = self.of(unit) if count else Decimal(0)
             if rate is None:
                 unpriced.append(unit)
             else:

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TieredError
 from ..log.database import as_logged, has_requests, parse_time, reading
-from .money import Comparison, add_money
+from .money import Dollars
 from .periods import ALWAYS
-from .selection import Facts, RequestGroup, select
+from .selection import Facts, select
 from .tally import Tally
 from .unlogged import read_unlogged
 from .upkeep import with_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from .money import Comparison
     from .periods import Period
     from .requests import By, OtherModel
+    from .selection import RequestGroup
     from .tally import Money
     from .upkeep import CurrentSums
 
@@ -138,7 +140,7 @@ def savings_reports(
         unlogged = read_unlogged(database_path, None, period)
         if unlogged is None or unlogged.priced or unlogged.unpriced:
             scope = _Scope(comparison, period, now, Facts(), unlogged)
-            return [_report(scope, by, RequestGroup(None), []) for by in groupings]
+            return [_report(scope, by, Tally(), {}) for by in groupings]
     with reading(database_path) as database:
         if not has_requests(database):
             raise TieredError(
@@ -147,12 +149,15 @@ def savings_reports(
         unlogged = read_unlogged(database_path, database, period)
 
     def use(sums: CurrentSums) -> list[SavingsReport]:
-        selection = select(sums, period, as_logged(now + _TOLERANCE))
+        amounts = Dollars(comparison)
+        selection = select(sums, period, as_logged(now + _TOLERANCE), amounts.priced_day)
         scope = _Scope(comparison, period, now, selection.facts(), unlogged)
-        [everything] = selection.groups(None) or [RequestGroup(None)]
-        return [
-            _report(scope, by, everything, selection.groups(by) if by else []) for by in groupings
-        ]
+
+        def tallies(by: By | None) -> dict[str | None, Tally]:
+            return {group.key: _tally(group, amounts) for group in selection.groups(by)}
+
+        total = tallies(None).get(None, Tally())
+        return [_report(scope, by, total, tallies(by) if by else {}) for by in groupings]
 
     return with_sums(database_path, use)
 
@@ -179,10 +184,8 @@ class _Scope:
 
 
 def _report(
-    scope: _Scope, by: By | None, everything: RequestGroup, groups: Iterable[RequestGroup]
+    scope: _Scope, by: By | None, total: Tally, groups: dict[str | None, Tally]
 ) -> SavingsReport:
-    tallies = {group.key: _tally(group, scope.comparison) for group in groups}
-    total = _tally(everything, scope.comparison)
     start, end = scope.span
     return SavingsReport(
         period=scope.period,
@@ -191,7 +194,7 @@ def _report(
         start=start,
         end=end,
         total=total,
-        groups=_in_order(tallies, by),
+        groups=_in_order(groups, by),
         others=scope.facts.others,
         unreadable=scope.facts.unreadable,
         future=scope.facts.future,
@@ -199,11 +202,11 @@ def _report(
     )
 
 
-def _tally(group: RequestGroup, comparison: Comparison) -> Tally:
+def _tally(group: RequestGroup, amounts: Dollars) -> Tally:
     tally = Tally(fallbacks=group.fallbacks, latency=group.latency, first_output=group.first_output)
     for cell, answers in group.sums.items():
         tally.add(cell.route, answers.total, counted=cell.counted)
-        add_money(tally, cell, answers.total, comparison)
+        amounts.add(tally, cell, answers.total)
     return tally
 
 

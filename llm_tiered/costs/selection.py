@@ -1,4 +1,4 @@
-"""The sums of a period: whole months and days of what is kept, and row by row the rest."""
+"""The sums of a period: whole years, months and days of what is kept, row by row the rest."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .periods import Period
     from .requests import By, Route
+    from .summed import PricedDay
     from .sums import Cell, GroupTimes
     from .times import Percentiles
     from .upkeep import CurrentSums
@@ -75,9 +76,9 @@ class Facts(NamedTuple):
 class Selection:
     """The requests of a period.
 
-    `days` and `spans` are those that are in it as a whole: spans are months, and the days of other
-    months. `rows` are the sums over all other requests, of which `first` has the first time and
-    `future` is the number of those dated later than now.
+    `days` and `spans` are those that are in it as a whole: spans are years, the months of other
+    years, and the days of other months. `rows` are the sums over all other requests, of which
+    `first` has the first time and `future` is the number of those dated later than now.
     """
 
     current: CurrentSums
@@ -85,6 +86,7 @@ class Selection:
     spans: list[str]
     first: str | None
     rows: Sums
+    priced_day: PricedDay
     future: int = 0
 
     def facts(self) -> Facts:
@@ -126,13 +128,17 @@ class Selection:
     def _cells(self) -> list[tuple[Route, Cell, Sum]]:
         """The sums over all requests: route, cell by the model that answered alone, and sum."""
         totals: defaultdict[Cell, Sum] = defaultdict(Sum)
-        kept = self.current.store.summed.cells(self.spans)
-        for cell, total in chain(kept, self.rows.cells.items()):
-            totals[cell._replace(span="")].merge(total)
+        kept = self.current.store.summed.cells(self.spans, self.priced_day)
+        rows = ((self._without_days(cell), total) for cell, total in self.rows.cells.items())
+        for cell, total in chain(kept, rows):
+            totals[cell].merge(total)
         return [
             (cell.route, cell._replace(route=cell.route.answer), total)
             for cell, total in totals.items()
         ]
+
+    def _without_days(self, cell: Cell) -> Cell:
+        return cell._replace(span="", priced_on=self.priced_day(cell.route, cell.priced_on))
 
     def _times(self, by: str) -> dict[tuple[str | None, bool], Times]:
         """Return the times by key, and by whether they are those to the whole answer."""
@@ -161,17 +167,22 @@ class Selection:
 
     def _add_days(self, groups: _Groups) -> None:
         summed = self.current.store.summed
-        for cell, answers in (*summed.answers(self.days), *self.rows.answers().items()):
-            group = groups[cell.span or None]
-            mine = group.sums[cell._replace(span="")]
-            mine.total.merge(answers.total)
-            mine.fell_back += answers.fell_back
+        rows = (
+            (cell.span, self._without_days(cell), answers)
+            for cell, answers in self.rows.answers().items()
+        )
+        for day, cell, answers in chain(summed.answers(self.days, self.priced_day), rows):
+            group = groups[day or None]
             group.fallbacks[""] += answers.fell_back
+            if cell in group.sums:
+                group.sums[cell].merge(answers)
+            else:
+                group.sums[cell] = answers
         for day, whole, percentiles in summed.percentiles(self.days):
             groups[day or None].set_percentiles(percentiles, whole=whole)
-        rows = {place: times for place, times in self._row_times.items() if not place.by}
-        kept = dict(summed.times({place.span for place in rows} & set(self.days), ""))
-        for place, times in rows.items():
+        row_times = {place: times for place, times in self._row_times.items() if not place.by}
+        kept = dict(summed.times({place.span for place in row_times} & set(self.days), ""))
+        for place, times in row_times.items():
             both = kept.get(place, Times())
             both.merge(times)
             groups[place.span or None].set_percentiles(both.percentiles, whole=place.whole)
@@ -186,19 +197,17 @@ class Selection:
         return min(filter(None, times), default=None)
 
 
-def select(current: CurrentSums, period: Period, now: str) -> Selection:
-    """Return the requests of the period; `now` is as text that compares with times of the log."""
+def select(current: CurrentSums, period: Period, now: str, priced_day: PricedDay) -> Selection:
+    """Return the requests of the period; `now` is as text that compares with times of the log.
+
+    `priced_day` makes days equal on which requests of a route have the same prices.
+    """
     days = current.store.days(period.bounds, now, always=period == ALWAYS)
     whole = {day: first for day, how, first in days if how == "whole"}
-    months: defaultdict[str, list[str]] = defaultdict(list)
-    for day, _, _ in days:
-        months[day[:7]].append(day)
-    spans = []
-    for month, days_of_month in months.items():
-        kept = [day for day in days_of_month if day in whole]
-        spans += [month] if len(kept) == len(days_of_month) else kept
+    spans = _spans({day: day in whole for day, _, _ in days})
     times = [first for first in whole.values() if first is not None]
-    selection = Selection(current, [*whole], spans, min(times, default=None), Sums(last=False))
+    first, rows = min(times, default=None), Sums(last=False)
+    selection = Selection(current, [*whole], spans, first, rows, priced_day)
     parts = [*current.latest]
     for day, how, _ in days:
         if how == "rows":
@@ -209,6 +218,23 @@ def select(current: CurrentSums, period: Period, now: str) -> Selection:
             selection.future += turn > now
     selection.first = min(times, default=None)
     return selection
+
+
+def _spans(days: dict[str, bool], length: int = 4) -> list[str]:
+    """Return the fewest years, months and days that have exactly the days that are True.
+
+    `length` is that of the longest spans to begin with.
+    """
+    parts: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+    for day, is_whole in days.items():
+        parts[day[:length]][day] = is_whole
+    spans = []
+    for span, members in parts.items():
+        if all(members.values()):
+            spans.append(span)
+        elif any(members.values()):
+            spans += _spans(members, length + 3)
+    return spans
 
 
 def _add_rows(selection: Selection, part: Range, period: Period) -> Iterator[str]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from datetime import date
+from decimal import Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from .prices import Context, Tokens, context_of, provider_of
-from .usage import INPUT, OUTPUT, Units, count_units, parse_details
+from .usage import INPUT, OUTPUT, count_units, parse_details
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from decimal import Decimal
 
     from .prices import PriceList
 
@@ -49,9 +49,14 @@ class Shape(NamedTuple):
             return None
         if self.context:
             prices = prices.in_context(self.context) or prices
-        units = Units(dict(zip(self.units, amounts, strict=True)))
-        charge = prices.step(self.length).charge(units, requests)
-        return None if charge.unpriced else charge.dollars
+        rates = prices.step(self.length)
+        dollars = rates.request * requests
+        for unit, amount in zip(self.units, amounts, strict=True):
+            rate = rates.of(unit) if amount else Decimal(0)
+            if rate is None:
+                return None
+            dollars += rate * amount
+        return dollars
 
 
 # The shape of requests that need no units: the sums of their tokens are enough.

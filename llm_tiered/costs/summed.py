@@ -1,9 +1,9 @@
-"""The tables of our own database that hold sums over requests, by day and by month."""
+"""The tables of our own database that hold sums over requests, by day, by month and by year."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .requests import Route
 from .sums import AnswerSum, Cell, GroupTimes, Sum, Sums, shape_from_json
@@ -11,9 +11,12 @@ from .times import Percentiles, Times
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-TABLES = ("names", "cells", "answers", "times", "others", "damaged")
+TABLES = ("names", "cells", "answers", "times", "percentiles", "others", "damaged")
+
+# What makes equal the days on which requests of a route have the same prices.
+PricedDay: TypeAlias = "Callable[[Route, str], str]"
 
 SCHEMA = """
 create table names (id integer primary key, name text not null unique);
@@ -34,8 +37,12 @@ create table answers (
 ) without rowid;
 create table times (
     span text not null, grouping text not null, key text not null, whole integer not null,
-    classes blob not null, p50 real, p95 real,
+    classes blob not null,
     primary key (span, grouping, key, whole)
+) without rowid;
+create table percentiles (
+    day text not null, whole integer not null, p50 real not null, p95 real not null,
+    primary key (day, whole)
 ) without rowid;
 create table others (
     span text not null, model text not null,
@@ -100,7 +107,10 @@ class SummedTables:
         self._add_cells(sums)
         for group, times in sums.group_times().items():
             for span in _spans(group.span):
-                self._add_times(group._replace(span=span), times)
+                total = self._add_times(group._replace(span=span), times)
+                # Only days need them: other periods and groups are merged.
+                if not group.by and span == group.span:
+                    self._put_percentiles(group, total)
         for (day, model), numbers in sums.others.items():
             for span in _spans(day):
                 execute(_ADD_OTHER, (span, model, *numbers))
@@ -113,15 +123,17 @@ class SummedTables:
         for nothing in _EMPTY:
             self._database.execute(f"delete from {nothing}")  # noqa: S608 - our own words
 
-    def cells(self, spans: Iterable[str]) -> Iterator[tuple[Cell, Sum]]:
-        """Yield the sums of these spans."""
-        for cell, total, _ in self._read_cells("cells", spans):
+    def cells(self, spans: Iterable[str], priced_day: PricedDay) -> Iterator[tuple[Cell, Sum]]:
+        """Yield the sums of these spans; the cells lack their span."""
+        for _, cell, total, _ in self._read_cells("cells", spans, priced_day):
             yield cell, total
 
-    def answers(self, days: Iterable[str]) -> Iterator[tuple[Cell, AnswerSum]]:
-        """Yield the sums of these days by the model that answered alone."""
-        for cell, total, (fell_back,) in self._read_cells("answers", days):
-            yield cell, AnswerSum(total, fell_back)
+    def answers(
+        self, days: Iterable[str], priced_day: PricedDay
+    ) -> Iterator[tuple[str, Cell, AnswerSum]]:
+        """Yield each of these days with sums by the model that answered alone, as `cells` does."""
+        for day, cell, total, (fell_back,) in self._read_cells("answers", days, priced_day):
+            yield day, cell, AnswerSum(total, fell_back)
 
     def times(self, spans: Iterable[str], by: str) -> Iterator[tuple[GroupTimes, Times]]:
         """Yield the times of the groups of these spans; with "" as `by`, those of all requests."""
@@ -132,7 +144,7 @@ class SummedTables:
 
     def percentiles(self, days: Iterable[str]) -> Iterator[tuple[str, bool, Percentiles]]:
         """Yield the percentiles of days, and whether they are those of whole answers."""
-        query = f"select span, whole, p50, p95 from times where {_IN_SPANS} and grouping = ''"  # noqa: S608 - our own words
+        query = "select * from percentiles where day in (select value from json_each(?))"
         for day, whole, *percentiles in self._database.execute(query, (json.dumps([*days]),)):
             yield day, bool(whole), Percentiles(*percentiles)
 
@@ -151,21 +163,23 @@ class SummedTables:
         return int(rows)
 
     def _read_cells(
-        self, table: str, spans: Iterable[str]
-    ) -> Iterator[tuple[Cell, Sum, tuple[Any, ...]]]:
+        self, table: str, spans: Iterable[str], priced_day: PricedDay
+    ) -> Iterator[tuple[str, Cell, Sum, tuple[Any, ...]]]:
         names = dict(self._database.execute("select id, name from names"))
         routes: dict[int, Route] = {}
-        shapes: dict[int, Any] = {}
+        cells: dict[tuple[Any, ...], Cell] = {}
         query = f"select * from {table} where {_IN_SPANS}"  # noqa: S608 - our own words
         for row in self._database.execute(query, (json.dumps([*spans]),)):
-            span, route, day, shape, counted, timed, *numbers = row[:12]
-            if route not in routes:
-                routes[route] = Route(*json.loads(names[route]))
-            if shape not in shapes:
-                shapes[shape] = shape_from_json(json.loads(names[shape]))
-            cell = Cell(span, routes[route], day, shapes[shape], bool(counted), bool(timed))
-            total = Sum(tuple(json.loads(row[12])) if row[12] else (), *numbers)
-            yield cell, total, row[13:]
+            span, route_id, day, shape_id, counted, timed = row[:6]
+            route = routes.get(route_id)
+            if route is None:
+                route = routes[route_id] = Route(*json.loads(names[route_id]))
+            key = (route_id, priced_day(route, day), shape_id, counted, timed)
+            cell = cells.get(key)
+            if cell is None:
+                shape = shape_from_json(json.loads(names[shape_id]))
+                cell = cells[key] = Cell("", route, key[1], shape, bool(counted), bool(timed))
+            yield span, cell, Sum(_numbers(row[12]), *row[6:12]), row[13:]
 
     def _add_cells(self, sums: Sums) -> None:
         ids: dict[Any, int] = {}
@@ -192,8 +206,8 @@ class SummedTables:
         text = ""
         if units:
             row = self._database.execute(amounts, place).fetchone()
-            before = json.loads(row[0]) if row else [0] * len(units)
-            text = json.dumps([one + other for one, other in zip(before, units, strict=True)])
+            before = _numbers(row[0]) if row else (0,) * len(units)
+            text = " ".join(str(one + other) for one, other in zip(before, units, strict=True))
         self._database.execute(add, (*place, *numbers, text, *more))
 
     def _id_of(self, name: Any, ids: dict[Any, int]) -> int:
@@ -205,7 +219,7 @@ class SummedTables:
             (ids[name],) = self._database.execute(query, (text,)).fetchone()
         return ids[name]
 
-    def _add_times(self, group: GroupTimes, times: Times) -> None:
+    def _add_times(self, group: GroupTimes, times: Times) -> Times:
         execute = self._database.execute
         span, by, key, whole = group
         place = (span, by, json.dumps(key), whole)
@@ -213,15 +227,25 @@ class SummedTables:
         total = Times.from_bytes(row[0]) if row else Times()
         total.merge(times)
         if total:
-            # Only days need them: other periods and groups are merged.
-            percentiles = None if by else total.percentiles
-            p50, p95 = (percentiles.p50, percentiles.p95) if percentiles else (None, None)
-            values = (*place, total.to_bytes(), p50, p95)
-            execute("insert or replace into times values (?, ?, ?, ?, ?, ?, ?)", values)
+            values = (*place, total.to_bytes())
+            execute("insert or replace into times values (?, ?, ?, ?, ?)", values)
         else:
             execute(f"delete from times {_TIMES}", place)  # noqa: S608 - our own words
+        return total
+
+    def _put_percentiles(self, group: GroupTimes, times: Times) -> None:
+        execute = self._database.execute
+        place = (group.span, group.whole)
+        execute("delete from percentiles where day = ? and whole = ?", place)
+        if found := times.percentiles:
+            values = (*place, found.p50, found.p95)
+            execute("insert into percentiles values (?, ?, ?, ?)", values)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split()))
 
 
 def _spans(day: str) -> tuple[str, ...]:
-    """Return the spans whose sums have this day: itself and its month."""
-    return (day, day[:7]) if day else ("",)
+    """Return the spans whose sums have this day: itself, its month and its year."""
+    return (day, day[:7], day[:4]) if day else ("",)

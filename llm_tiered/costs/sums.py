@@ -22,9 +22,9 @@ BY_ROUTE: tuple[By, ...] = tuple(by for by in get_args(By) if by != "day")
 class Cell(NamedTuple):
     """What the requests of one sum have in common.
 
-    `span` is a day or a month in this machine's time zone, or "" for requests whose time is
-    damaged. `priced_on` is a day with the same prices. `counted` is whether the tokens are known,
-    `timed` whether the durations are.
+    `span` is a day, a month or a year in this machine's time zone, or "" for requests whose time
+    is damaged. `priced_on` is a day with the same prices. `counted` is whether the tokens are
+    known, `timed` whether the durations are.
     """
 
     span: str
@@ -93,6 +93,11 @@ class AnswerSum:
 
     total: Sum = field(default_factory=Sum)
     fell_back: int = 0
+
+    def merge(self, other: AnswerSum) -> None:
+        """Add another one."""
+        self.total.merge(other.total)
+        self.fell_back += other.fell_back
 
     def count(self, route: Route, total: Sum) -> None:
         """Add the requests of a route to this model."""
