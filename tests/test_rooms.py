@@ -41,14 +41,14 @@ LEAVES = (
 ROOMS = {
     "mlx": set[str](),
     "config": {"mlx.catalog"},
-    "log": set[str](),
+    "log": {"config.terms"},
     "costs": {"log"},
     "costs.comparison": {"config", "log"},
     "cache": {"log"},
     "estimator": {"config.terms", "log"},
     "endpoints": {"config"},
     "hooks": {"config.terms", "estimator"},
-    "rules": {"config.rules"},
+    "rules": {"config.rules", "config.terms"},
     "router": {
         *("cache", "config", "costs", "endpoints", "estimator", "hooks", "log", "mlx", "rules"),
     },

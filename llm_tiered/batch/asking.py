@@ -108,10 +108,13 @@ class RowAsker:
             yield
 
     def _first(self, response: llm.AsyncResponse) -> tuple[bool, bool]:
-        """Whether the first model for the prompt is local, and whether it must not leave here."""
+        """Whether the first model for the prompt is local, and whether it must not leave here.
+
+        The workers of a cluster are machines of the user's.
+        """
         if isinstance(self._model, AsyncTieredModel):
             request = prepare(response)
-            return request.candidates[0].local, request.decision.keep_local
+            return request.candidates[0].in_engine, request.decision.keep_local
         return is_local(self._model), load_settings().local_only
 
 

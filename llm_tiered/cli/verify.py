@@ -115,9 +115,9 @@ def check(*, generate: bool) -> Iterator[Finding]:
 def _candidates(settings: Settings) -> list[Candidate]:
     """Each tier's model and the embedded one, in the order of the tiers."""
     by_tier: dict[str, Candidate] = {}
-    stays = stored_options.stays_here(TieredOptions())
+    kept = stored_options.kept(TieredOptions())
     for tier in settings.tiers:
-        request = DecisionInput(tier=tier.name, local_only=stays, fallback="any")
+        request = DecisionInput(tier=tier.name, kept=kept, fallback="any")
         decision = decide(request, settings)
         for candidate in order(decision, settings):
             by_tier.setdefault(candidate.tier, candidate)
@@ -258,7 +258,7 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
             inner, options, prompt=prompt, stream=True, conversation=None, key=None
         )
         billing = Billing(response.id, load_settings().config.budget)
-        if not candidate.local:
+        if candidate.place == "cloud":
             billing.hold(inner, response)
         with closing(billing):
             return Finding(part, "ok", " ".join(response.text().split()) or "nothing")

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from ..wording import did_you_mean
-from .terms import HIGHEST, LOWEST
+from .terms import HIGHEST, LOWEST, Kept
 from .user_models import STRICT
 from .values import Complexity, Words
 
@@ -194,8 +194,9 @@ class Rule(BaseModel):
     )
     task: str | None = Field(default=None, description="Task that the prompt belongs to")
     tier: str | None = Field(default=None, description="Tier that the prompt goes to")
-    place: Annotated[Literal["here"] | None, Words("here")] = Field(
-        default=None, description="Where the prompt must stay: here is this machine"
+    place: Annotated[Kept | None, Words("here or own")] = Field(
+        default=None,
+        description="Where the prompt must stay: here on this machine, own also on others of yours",
     )
     forbid: _Texts = Field(default=(), description="Tiers that must not see the prompt")
 

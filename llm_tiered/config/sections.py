@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from ..wording import did_you_mean
-from .terms import HIGHEST, LOWEST, Fallback
+from .terms import HIGHEST, LOWEST, WHOSE, WITHIN, Fallback
 from .tiers import Tier, default_tiers
 from .user_models import STRICT, UserModel
 from .values import (
@@ -195,7 +195,7 @@ class Config(_Section):
     local_only: bool = Field(default=False, description="Whether all prompts stay on this machine")
     private: bool = Field(
         default=False,
-        description="Whether no prompt goes to machines of others; so far the same as `local_only`",
+        description="Whether all prompts stay on this machine and others of yours",
     )
     allow_cpu: bool = Field(
         default=False,
@@ -265,7 +265,7 @@ class Config(_Section):
     @model_validator(mode="after")
     def _rules_have_names(self) -> Config:
         known = {"task": list(self.tasks), "tier": [tier.name for tier in self.tiers]}
-        here = {tier.name for tier in self.tiers if tier.local}
+        places = {tier.name: tier.place for tier in self.tiers}
         for place, rule in enumerate(self.rules):
             named = [("task", "task", rule.task), ("tier", "tier", rule.tier)]
             named += [("forbid", "tier", name) for name in rule.forbid]
@@ -276,9 +276,9 @@ class Config(_Section):
                         f"rules[{place}].{key}: found {name!r}, but there is no {kind} of that "
                         f"name; {hint}"
                     )
-            if rule.place and rule.tier and rule.tier not in here:
+            if rule.place and rule.tier and places[rule.tier] not in WITHIN[rule.place]:
                 raise ValueError(
-                    f"rules[{place}].tier: {rule.tier} is not on this machine, "
-                    "which contradicts place: here"
+                    f"rules[{place}].tier: {rule.tier} is not on "
+                    f"{WHOSE[rule.place]}, which contradicts place: {rule.place}"
                 )
         return self

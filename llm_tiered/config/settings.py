@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from .terms import Kept, Place
+
 Source = Literal["default", "config", "environment"]
 
 # The thresholds that the environment can move, and the tier that ends at each one.
@@ -57,8 +59,19 @@ class Settings:
     @property
     def local_only(self) -> bool:
         """Whether no request may leave this machine."""
-        config = self.config
-        return config.local_only or config.private or self.force_local is True
+        return self.config.local_only or self.force_local is True
+
+    @property
+    def kept(self) -> Kept | None:
+        """Whether all requests stay on this machine, or on the user's machines."""
+        return "here" if self.local_only else "own" if self.config.private else None
+
+    def place_of(self, model_id: str) -> Place:
+        """Return where a model runs that is asked by its id; if tiers differ, what is farthest."""
+        places = {tier.place for tier in self.tiers if tier.model_id == model_id}
+        if not places:
+            return "here" if model_id.startswith(PREFIX) else "cloud"
+        return "cloud" if "cloud" in places else "own" if "own" in places else "here"
 
     def tier(self, name: str) -> Tier | None:
         """The tier of that name, or None."""

@@ -12,3 +12,16 @@ Fallback = Literal["any", "local", "none"]
 
 # Where a model runs: on this machine, on another one of the user's, or on somebody else's.
 Place = Literal["here", "own", "cloud"]
+
+# What a prompt may be kept to, with the places that are then left, and in words.
+Kept = Literal["here", "own"]
+WITHIN: dict[Kept, frozenset[Place]] = {
+    "here": frozenset(["here"]),
+    "own": frozenset(["here", "own"]),
+}
+WHOSE: dict[Kept, str] = {"here": "this machine", "own": "your machines"}
+
+
+def strictest(*kept: Kept | None) -> Kept | None:
+    """Return what holds of several: each of them is enough, and none undoes another."""
+    return "here" if "here" in kept else "own" if "own" in kept else None

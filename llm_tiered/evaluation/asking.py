@@ -42,7 +42,7 @@ class Question:
     @property
     def local(self) -> bool:
         """Whether it is answered on this machine."""
-        return self.tier.local if self.tier else is_local(self.model)
+        return self.tier.place == "here" if self.tier else is_local(self.model)
 
     @property
     def addressee(self) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..batch.ctrl_c import on_ctrl_c
-from ..batch.limits import is_local
+from ..config.settings import load_settings
+from ..config.terms import WHOSE, WITHIN
 from ..errors import RequestError
 from ..router.options import TieredOptions
-from ..router.request import must_stay_here
+from ..router.request import must_stay
 from ..router.threads import get_async_model
 from . import judge
 from .asking import Question
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ..batch.limits import AsyncModel
+    from ..config.terms import Kept
     from ..config.tiers import Tier
     from .asking import Failures, QuestionAsker
     from .suite import Case
@@ -80,23 +82,24 @@ def find_judges(cases: Sequence[Case]) -> dict[str, AsyncModel]:
             model: AsyncModel = judges.get(name) or get_async_model(name)
         except llm.UnknownModelError as error:
             raise RequestError(error.args[0], fix="llm models") from None
-        if not is_local(model) and _stays_here(case, tiered):
+        kept = _kept(case, tiered)
+        if kept and load_settings().place_of(model.model_id) not in WITHIN[kept]:
             raise RequestError(
-                f"line {case.row.line}: nothing may leave this machine, and the judge {name} "
-                "is not local",
+                f"line {case.row.line}: nothing may leave {WHOSE[kept]}, and the judge {name} "
+                "is not there",
                 fix="--judge with a local model",
             )
         judges[name] = model
     return judges
 
 
-def _stays_here(case: Case, model: Any) -> bool:
-    """Whether the prompt of a row must not leave this machine: then nor must the answers to it."""
+def _kept(case: Case, model: Any) -> Kept | None:
+    """Where the prompt of a row must stay, if anywhere: then so must the answers to it."""
     row = case.row
     options = TieredOptions(**row.options)
     schema: Any = row.schema
     prompt = llm.Prompt(row.prompt, model, system=row.system, schema=schema, options=options)
-    return must_stay_here(prompt)
+    return must_stay(prompt)
 
 
 async def _run(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch import asking
 from ..config.settings import load_settings
+from ..config.terms import WHOSE
 from ..costs.charges import cost_of_response
 from ..errors import AllTiersFailed, ModelUnavailable
 from ..log.record import Record
@@ -85,7 +86,7 @@ def check_route(response: _BaseResponse, tier: Tier) -> None:
     """Raise ModelUnavailable if privacy or a rollback sends the response to another tier."""
     decision = prepare(response).decision
     if decision.tier != tier.name:
-        why = "nothing may leave this machine" if decision.keep_local else decision.reason
+        why = f"nothing may leave {WHOSE[decision.kept]}" if decision.kept else decision.reason
         raise ModelUnavailable(f"skipped: {why}")
 
 

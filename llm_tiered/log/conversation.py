@@ -1,4 +1,4 @@
-"""The tier of a conversation so far, and whether the conversation must stay on this machine."""
+"""The tier of a conversation so far, and where the conversation must stay."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..config.terms import strictest
 from ..paths import log_path
 from .database import has_table, parse_time
 from .record import Record
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseConversation
 
+    from ..config.terms import Kept
+
 logger = logging.getLogger("llm_tiered")
 
 _QUERY = "select model, response_json from turns where thread_id = ? order by id desc"
@@ -28,14 +31,14 @@ _QUERY = "select model, response_json from turns where thread_id = ? order by id
 class Past(NamedTuple):
     """Where the last turn of a conversation went, and why; None means unknown.
 
-    `source` is that of the latest turn whose tier was not taken from the conversation. `kept_local`
-    is whether any turn had to stay on this machine.
+    `source` is that of the latest turn whose tier was not taken from the conversation. `kept`
+    is whether any turn had to stay on this machine, or on the user's.
     """
 
     tier: str | None = None
     complexity: int | None = None
     source: str | None = None
-    kept_local: bool = False
+    kept: Kept | None = None
 
 
 UNKNOWN = Past()
@@ -103,7 +106,7 @@ def past_after(past: Past | None, record: Record) -> Past:
         record.tier,
         record.complexity,
         earlier.source if record.source == "conversation" else record.source,
-        record.local_only or earlier.kept_local,
+        strictest(record.kept, earlier.kept),
     )
 
 

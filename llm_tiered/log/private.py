@@ -1,4 +1,4 @@
-"""Conversations that have to stay on this machine, remembered for as long as the process runs.
+"""Conversations that stay on this machine, or the user's, remembered while the process runs.
 
 llm's log knows them, too, but logging may be off, and a client of the server that ends an answer at
 a stop text sends less of it back than was logged.
@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from llm.parts import AttachmentPart, TextPart, ToolCallPart, ToolResultPart
 
+from ..config.terms import strictest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import llm
     from llm.models import _BaseResponse
     from llm.parts import Part
+
+    from ..config.terms import Kept
 
 # Conversations, 100 bytes each; after that the oldest is forgotten.
 _MOST = 100_000
@@ -30,33 +34,32 @@ class PrivateConversations:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         # A dictionary keeps the order.
-        self._hashes: dict[str, None] = {}
+        self._hashes: dict[str, Kept] = {}
         self._lock = threading.Lock()
 
-    def add(self, messages: Sequence[llm.Message]) -> None:
+    def add(self, messages: Sequence[llm.Message], kept: Kept) -> None:
         """Remember a conversation that ends with an answer."""
         last = list(_hashes(messages))[-1]
         with self._lock:
-            self._hashes.pop(last, None)
-            self._hashes[last] = None
+            self._hashes[last] = strictest(self._hashes.pop(last, None), kept) or kept
             if len(self._hashes) > self._most:
                 self._hashes.pop(next(iter(self._hashes)))
 
-    def has(self, messages: Sequence[llm.Message]) -> bool:
-        """Return whether these messages, or the first of them, are a private conversation."""
-        return any(hash_ in self._hashes for hash_ in _hashes(messages))
+    def kept(self, messages: Sequence[llm.Message]) -> Kept | None:
+        """Return where these messages, or the first of them, have to stay, or None."""
+        return strictest(*map(self._hashes.get, _hashes(messages)))
 
 
 PRIVATE = PrivateConversations()
 """Those of this process."""
 
 
-def remember(response: _BaseResponse) -> None:
-    """Remember that a finished answer had to stay on this machine.
+def remember(response: _BaseResponse, kept: Kept) -> None:
+    """Remember that a finished answer had to stay on this machine, or on the user's.
 
     A program may hand on its messages without a conversation (`response.reply()`).
     """
-    PRIVATE.add([*response.prompt.messages, *response._messages_now()])
+    PRIVATE.add([*response.prompt.messages, *response._messages_now()], kept)
 
 
 def _hashes(messages: Sequence[llm.Message]) -> Iterable[str]:

@@ -6,7 +6,10 @@ The `response_json` of a turn is `{"tiered": <the record>, "response": <the inne
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+
+if TYPE_CHECKING:
+    from ..config.terms import Kept
 
 Outcome: TypeAlias = Literal["ok", "skipped", "failed"]
 Source: TypeAlias = Literal["tier", "option", "task", "conversation", "rule", "estimate", "default"]
@@ -74,7 +77,8 @@ class Record:
     first output in milliseconds. `cached_from` is the id of the turn whose answer was repeated.
     `cache_key` is the key under which the cache finds this answer; an answer without one is never
     repeated. `escalates` is whether weak local answers were sent to the next tier up, `local_only`
-    whether the request had to stay on this machine. `rules` are the names of the rules that had
+    whether the request had to stay on this machine, `private` whether it had to stay on the user's
+    machines. `rules` are the names of the rules that had
     a say: the one that chose the tier, if `source` is "rule", and those that restricted it. `stuck`
     is how the model of the tier below was stuck in a tool loop, if that raised the tier. `switch`
     is what it costs that the conversation changes its tier.
@@ -90,10 +94,16 @@ class Record:
     cache_key: str | None = None
     escalates: bool | None = None
     local_only: bool = False
+    private: bool = False
     rollout: Rollout | None = None
     rules: tuple[str, ...] = ()
     stuck: str | None = None
     switch: Switch | None = None
+
+    @property
+    def kept(self) -> Kept | None:
+        """Where the request had to stay, if anywhere."""
+        return "here" if self.local_only else "own" if self.private else None
 
     @property
     def answered_by(self) -> str | None:
@@ -120,6 +130,8 @@ class Record:
             "escalates": self.escalates,
             "local_only": self.local_only,
         }
+        if self.private:
+            record["private"] = True
         if self.rollout:
             record["rollout"] = asdict(self.rollout)
         if self.rules:
@@ -151,6 +163,7 @@ class Record:
             cache_key=_text(record.get(_JSON_NAMES["cache_key"])),
             escalates=None if escalates is None else bool(escalates),
             local_only=record.get("local_only") is True,
+            private=record.get("private") is True,
             rollout=_rollout(record.get("rollout")),
             rules=_texts(record.get("rules")),
             stuck=_text(record.get("stuck")),

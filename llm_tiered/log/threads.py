@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llm.logs import message_hash
 from llm.parts import TextPart, ToolCallPart
 
+from ..config.terms import strictest
 from ..paths import log_path
 from . import private
 from .conversation import last_turn, record_of_turn
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import llm
     from llm.models import _BaseConversation
 
+    from ..config.terms import Kept
     from .conversation import Past
     from .messages import PartRow
 
@@ -42,13 +44,13 @@ where tip_message_hash in (select value from json_each(?)) order by id
 
 
 class KnownThread(NamedTuple):
-    """The thread that messages continue, or None, and whether any turn had to stay here.
+    """The thread that messages continue, or None, and where its turns had to stay, if anywhere.
 
     The turns count up to the first answer that the log does not have in this place.
     """
 
     thread_id: str | None = None
-    kept_local: bool = False
+    kept: Kept | None = None
 
 
 def past_of(conversation: _BaseConversation | None, messages: Sequence[llm.Message]) -> Past:
@@ -56,8 +58,8 @@ def past_of(conversation: _BaseConversation | None, messages: Sequence[llm.Messa
     past = last_turn(conversation)
     if conversation and (conversation.responses or conversation.loaded_messages):
         return past
-    kept_local = private.PRIVATE.has(messages) or find_thread(messages).kept_local
-    return past._replace(kept_local=kept_local)
+    kept = strictest(private.PRIVATE.kept(messages), find_thread(messages).kept)
+    return past._replace(kept=kept)
 
 
 def find_thread(messages: Sequence[llm.Message]) -> KnownThread:
@@ -80,7 +82,7 @@ def find_thread(messages: Sequence[llm.Message]) -> KnownThread:
             path,
             error,
         )
-        return KnownThread(kept_local=True)
+        return KnownThread(kept="here")
 
 
 def _find(database: sqlite3.Connection, messages: Sequence[llm.Message]) -> KnownThread:
@@ -98,10 +100,10 @@ def _find(database: sqlite3.Connection, messages: Sequence[llm.Message]) -> Know
     if not hashes:
         return KnownThread()
     rows = list(database.execute(_TURNS, (json.dumps(hashes),)))
-    kept_local = any(record_of_turn(model, reply).local_only for _, _, model, reply in rows)
+    kept = strictest(*(record_of_turn(model, reply).kept for _, _, model, reply in rows))
     last = places[-1] if len(places) == _answers(messages) else set()
     threads = [thread for tip, thread, _, _ in rows if tip in last]
-    return KnownThread(threads[-1] if threads else None, kept_local)
+    return KnownThread(threads[-1] if threads else None, kept)
 
 
 def _answers(messages: Sequence[llm.Message]) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ..config.settings import Settings
+    from ..config.terms import Kept
     from ..log.conversation import Past
     from ..log.turns import TurnWithPrompt
     from ..router.decision import Decision
@@ -116,7 +117,7 @@ class Replay:
         self._all_settings = [settings] if settings == present else [settings, present]
         self._names = names
         self._estimation = Estimation(model, current(), hooks.estimating_plugins(), ask_plugins)
-        self._stays: dict[tuple[Any, ...], bool] = {}
+        self._places: dict[tuple[Any, ...], Kept | None] = {}
         self._slow = 0
 
     def model_id(self, name: str) -> str:
@@ -207,12 +208,12 @@ class Replay:
             raise CannotReplay("a regex of the rules takes too long on it")
         return replace(said, ruling=says)
 
-    def _stays_here(self, options: Any) -> bool:
+    def _kept(self, options: Any) -> Kept | None:
         # What the user has stored is read from a file.
         key = tuple(getattr(options, name) for name in stored_options.OPTIONS)
-        if key not in self._stays:
-            self._stays[key] = stored_options.stays_here(options)
-        return self._stays[key]
+        if key not in self._places:
+            self._places[key] = stored_options.kept(options)
+        return self._places[key]
 
     def _decided_model(self, record: Record) -> str | None:
         first = record.attempts[0] if record.attempts else None
@@ -227,7 +228,7 @@ class Replay:
         settings = course.settings
         said = DecisionInput(
             **request.said,
-            local_only=self._stays_here(request.options),
+            kept=self._kept(request.options),
             past=course.past or UNKNOWN,
             text=request.text if settings.config.rollout else "",
         )
@@ -256,9 +257,9 @@ def _decided(said: DecisionInput, request: PastRequest, course: _Course) -> Deci
 
 
 def _differ(one: Decision, other: Decision) -> bool:
-    return (one.tier, one.keep_local, one.forbidden) != (
+    return (one.tier, one.kept, one.forbidden) != (
         other.tier,
-        other.keep_local,
+        other.kept,
         other.forbidden,
     )
 
@@ -274,5 +275,6 @@ def _as_record(decision: Decision, logged: Record) -> Record:
         attempts=logged.attempts if decision.tier == logged.tier else (answered,),
         stuck=decision.stuck,
         local_only=decision.keep_local,
+        private=decision.kept == "own",
         rules=decision.rules,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..mlx.catalog import EMBEDDED
+from ..mlx.catalog import EMBEDDED, PREFIX
 from .decision import EMBEDDED_TIER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..config.settings import Settings
+    from ..config.terms import Place
     from ..config.tiers import Tier
     from .decision import Decision
 
@@ -22,33 +23,38 @@ class Candidate:
 
     tier: str
     model: str
-    local: bool
+    place: Place
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def in_engine(self) -> bool:
+        """Whether it is a local model of our own, rather than one of a server or plugin."""
+        return self.model.startswith(PREFIX)
 
-_EMBEDDED = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, local=True)
+
+_EMBEDDED = Candidate(EMBEDDED_TIER, EMBEDDED.model_id, "here")
 
 
 def order(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
     """The models to try for a decision, best first, without repetition.
 
-    What can answer for nothing comes before what costs money: after a local tier come the larger
-    local ones, smallest first, then the smaller ones, largest first, and then the cloud, upwards.
-    After a cloud tier come the cloud tiers above it and below it, nearest first, and then all
-    local ones, largest first. The embedded model is last. `fallback` shortens the list: `local`
-    leaves the cloud out, `none` everything but the first.
+    What can answer for nothing comes before what costs money: after a tier on one of the user's
+    machines come the larger ones on these, smallest first, then the smaller ones, largest first,
+    and then the cloud, upwards. After a cloud tier come the cloud tiers above it and below it,
+    nearest first, and then all on the user's machines, largest first. The embedded model is last.
+    `fallback` shortens the list: `local` leaves the cloud out, `none` everything but the first.
     """
     first = settings.tier(decision.tier)
     if first is None:
         return (_EMBEDDED,)
     at = settings.tiers.index(first)
     above, below = settings.tiers[at + 1 :], settings.tiers[:at][::-1]
-    local = [tier for tier in (*above, *below) if tier.local]
-    cloud = [tier for tier in (*above, *below) if not tier.local]
-    if first.local:
-        rest = local + sorted(cloud, key=settings.tiers.index)
+    near = [tier for tier in (*above, *below) if tier.place != "cloud"]
+    cloud = [tier for tier in (*above, *below) if tier.place == "cloud"]
+    if first.place == "cloud":
+        rest = cloud + sorted(near, key=settings.tiers.index, reverse=True)
     else:
-        rest = cloud + sorted(local, key=settings.tiers.index, reverse=True)
+        rest = near + sorted(cloud, key=settings.tiers.index)
     return _permitted([*map(_candidate, (first, *rest)), _EMBEDDED], decision)
 
 
@@ -64,7 +70,7 @@ def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
 
 
 def _candidate(tier: Tier) -> Candidate:
-    return Candidate(tier.name, tier.model_id, tier.local, tier.options)
+    return Candidate(tier.name, tier.model_id, tier.place, tier.options)
 
 
 def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:
@@ -73,12 +79,10 @@ def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Can
     permitted = [first] + [
         candidate
         for candidate in others
-        if decision.fallback == "any" or (decision.fallback == "local" and candidate.local)
+        if decision.fallback == "any"
+        or (decision.fallback == "local" and candidate.place != "cloud")
     ]
-    if decision.keep_local:
-        permitted = [candidate for candidate in permitted if candidate.local]
-    if decision.cloud_only:
-        permitted = [candidate for candidate in permitted if not candidate.local]
+    permitted = [each for each in permitted if each.place in decision.places]
     permitted = [each for each in permitted if each.tier not in decision.forbidden]
     unique: dict[str, Candidate] = {}
     for candidate in permitted:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import llm
 from llm.parts import AttachmentPart
 
+from ..config.addresses import runs_in_ollamas_cloud
 from ..endpoints.models import AsyncServerModel, ServerModel
 from ..errors import ModelUnavailable, RequestError
 from ..mlx.models import LocalModel
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from llm.models import Attachment, _BaseModel
 
     from ..config.sections import Config
+    from ..config.terms import Place
 
 
 def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | None) -> None:
@@ -35,6 +37,15 @@ def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | No
         raise ModelUnavailable(f"{keys_path()} is not JSON: {error}", fix=fix) from error
     if isinstance(inner, (ServerModel, AsyncServerModel)):
         inner.check()
+
+
+def check_place(inner: _BaseModel, place: Place) -> None:
+    """Raise ModelUnavailable if a model is known to run farther away than the config says."""
+    if place != "cloud" and runs_in_ollamas_cloud(inner.model_id):
+        raise ModelUnavailable(
+            f"Ollama runs {inner.model_id} in its own cloud, but the config says place: {place}",
+            fix="place: cloud in the config",
+        )
 
 
 def _check_capabilities(inner: _BaseModel, prompt: llm.Prompt) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..config.terms import WHOSE, WITHIN, strictest
 from ..config.tiers import Tier
 from ..config.values import NO_COMPLEXITY
 from ..errors import ConfigError, RequestError
@@ -19,7 +20,7 @@ from .raising import tier_above
 if TYPE_CHECKING:
     from ..config.rules import Rule
     from ..config.settings import Settings
-    from ..config.terms import Fallback
+    from ..config.terms import Fallback, Kept, Place
     from ..estimator import Estimate
     from ..log.record import Source
     from .raising import Stuck
@@ -32,6 +33,7 @@ EMBEDDED_TIER = "embedded"
 class DecisionInput:
     """Everything about a request that the decision depends on.
 
+    `kept` is whether the request itself says that it stays on this machine or on the user's.
     `past` is the conversation so far. `estimate` is the estimated complexity; without one,
     `default_complexity` applies. `fallback` is None where the config decides. `text` is the user's
     last message: a rollout picks its share of requests by a hash of it. `ruling` is what the rules
@@ -43,7 +45,7 @@ class DecisionInput:
     complexity: int | None = None
     task: str | None = None
     tier: str | None = None
-    local_only: bool = False
+    kept: Kept | None = None
     fallback: Fallback | None = None
     past: Past = UNKNOWN
     estimate: Estimate | None = None
@@ -63,8 +65,9 @@ class DecisionInput:
 class Decision:
     """The tier that a request goes to, and why.
 
-    `rollout` is None where none applies. With `keep_local` only models on this machine may be
-    asked, with `cloud_only` only models elsewhere, and never those of the tiers in `forbidden`.
+    `rollout` is None where none applies. With `kept` only models on this machine, or on the user's
+    machines, may be asked, with `cloud_only` only others, and never those of the tiers in
+    `forbidden`.
     `rules` are the names of the rules that had a say. `overruled` says why the tier that the
     request names is not the one it gets. `stuck` is how the model of a lower tier is stuck, if this
     tier takes over now.
@@ -78,12 +81,22 @@ class Decision:
     reason: str
     fallback: Fallback
     rollout: Rollout | None = None
-    keep_local: bool = False
+    kept: Kept | None = None
     cloud_only: bool = False
     forbidden: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ()
     overruled: str | None = None
     stuck: str | None = None
+
+    @property
+    def keep_local(self) -> bool:
+        """Whether only models on this machine may be asked."""
+        return self.kept == "here"
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """The places whose models may be asked."""
+        return _places(self.kept, cloud_only=self.cloud_only)
 
 
 @dataclass(frozen=True)
@@ -106,16 +119,16 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
     Raises RequestError for an unknown tier or task, with the nearest names.
     """
     # Privacy only ever tightens: the option, the environment, the config, its rules and earlier
-    # turns can each keep a request on this machine, and none of them can undo that. Earlier turns
-    # count because the next turn sends them along.
+    # turns can each keep a request on this machine or on the user's, and none of them can undo
+    # that. Earlier turns count because the next turn sends them along.
     ruling = request.ruling
-    must_stay = request.local_only or request.past.kept_local or settings.local_only
-    keep_local = must_stay or ruling.stays_here is not None
+    must_stay = strictest(request.kept, request.past.kept, settings.kept)
+    kept = strictest(must_stay, ruling.keeps.place if ruling.keeps else None)
     forbidden = ruling.forbidden
-    cloud_only = settings.force_local is False and not keep_local
+    cloud_only = settings.force_local is False and kept is None
     if cloud_only and forbidden:
         # The rollback sends nothing where a rule forbids it, either.
-        cloud = {tier.name for tier in settings.tiers if not tier.local}
+        cloud = {tier.name for tier in settings.tiers if tier.place == "cloud"}
         cloud_only = not cloud or not cloud <= forbidden
     choice = _requested(request, settings)
     tier, reason = choice.tier, choice.reason
@@ -126,7 +139,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
             f"{reason}; {rollout.name} receives {rollout.share:.0%} so far, "
             f"so this request goes to {tier.name}"
         )
-    limits = _Limits(keep_local=keep_local, cloud_only=cloud_only, forbidden=forbidden)
+    limits = _Limits(_places(kept, cloud_only=cloud_only), forbidden)
     stuck = request.stuck
     raised = _raised(choice, tier, request, settings, limits) if stuck else None
     if stuck and raised:
@@ -138,10 +151,10 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
     )
     overruled = None
     if name != tier.name:
-        if must_stay and not tier.local:
-            why = "nothing may leave this machine"
-        elif ruling.stays_here and not tier.local:
-            why = f"{ruling.stays_here.label} keeps it on this machine"
+        if must_stay and tier.place not in WITHIN[must_stay]:
+            why = f"nothing may leave {WHOSE[must_stay]}"
+        elif kept and ruling.keeps and tier.place not in WITHIN[kept]:
+            why = f"{ruling.keeps.label} keeps it on {WHOSE[kept]}"
         elif rule := ruling.forbids(tier.name):
             why = f"{rule.label} forbids {tier.name}"
         else:
@@ -161,7 +174,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         reason=reason,
         fallback=request.fallback or settings.config.fallback,
         rollout=rollout,
-        keep_local=keep_local,
+        kept=kept,
         cloud_only=cloud_only,
         forbidden=forbidden,
         rules=tuple(dict.fromkeys([rule.name for rule in (*chose, *ruling.restricts)])),
@@ -323,14 +336,18 @@ def _position(text: str) -> float:
 
 @dataclass(frozen=True)
 class _Limits:
-    keep_local: bool
-    cloud_only: bool
+    places: frozenset[Place]
     forbidden: frozenset[str]
 
     def permit(self, tier: Tier) -> bool:
-        if (self.keep_local and not tier.local) or (self.cloud_only and tier.local):
-            return False
-        return tier.name not in self.forbidden
+        return tier.place in self.places and tier.name not in self.forbidden
+
+
+def _places(kept: Kept | None, *, cloud_only: bool) -> frozenset[Place]:
+    """The places whose models may be asked."""
+    if kept:
+        return WITHIN[kept]
+    return frozenset(["cloud"] if cloud_only else ["here", "own", "cloud"])
 
 
 def _raised(
@@ -345,7 +362,8 @@ def _raised(
     fallback = request.fallback or settings.config.fallback
 
     def permits(other: Tier) -> bool:
-        return limits.permit(other) and (fallback == "any" or (fallback == "local" and other.local))
+        near = fallback == "local" and other.place != "cloud"
+        return limits.permit(other) and (fallback == "any" or near)
 
     return tier_above(tier, request.stuck, settings.tiers, permits)
 
@@ -355,14 +373,14 @@ def _allowed(tier: Tier, settings: Settings, limits: _Limits) -> Tier | None:
     if limits.permit(tier):
         return tier
     others = [other for other in settings.tiers if limits.permit(other)]
-    if limits.cloud_only and tier.local:
+    if tier.place not in limits.places and "cloud" in limits.places:
         if not others:
             raise ConfigError(
                 "FORCE_LOCAL_LLM=false sends everything to the cloud, but there is no cloud tier",
                 fix="add a tier with a cloud model to the config, or unset the variable",
             )
         return others[0]
-    if limits.keep_local and not tier.local:
+    if tier.place not in limits.places:
         return others[-1] if others else None
     # The next one up can do what a forbidden tier can.
     above = [other for other in others if other.complexity > tier.complexity]

@@ -44,8 +44,8 @@ def answer(  # noqa: PLR0913 - what llm passes to a model's execute
     log = writer.destination(response, log_api=request.settings.config.log_api)
     if log:
         response.on_done(partial(writer.write, path=log))
-    if request.decision.keep_local:
-        response.on_done(private.remember)
+    if kept := request.decision.kept:
+        response.on_done(partial(private.remember, kept=kept))
     respond = _responder(request, prompt, conversation, stream=stream)
     exchange = Exchange(request, response, registry.get, respond)
     steps = exchange.steps()
@@ -82,8 +82,8 @@ async def answer_async(  # noqa: PLR0913 - as above
     log = writer.destination(response, log_api=request.settings.config.log_api)
     if log:
         await response.on_done(lambda done: asyncio.to_thread(writer.write, done, log))
-    if request.decision.keep_local:
-        await response.on_done(private.remember)
+    if kept := request.decision.kept:
+        await response.on_done(partial(private.remember, kept=kept))
     respond = _responder(request, prompt, conversation, stream=stream)
     exchange = Exchange(request, response, registry.get_async, respond)
     steps = exchange.steps()

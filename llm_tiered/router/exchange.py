@@ -244,7 +244,7 @@ class Exchange:
         self._answers.pop(candidate.model, None)
         response = self._respond(inner, request.options(candidate, inner), more)
         option_names.warn(inner, candidate.options, request.requested)
-        if not candidate.local:
+        if candidate.place == "cloud":
             yield Call(partial(self.billing.hold, inner, response))
         answer = InnerAnswer(response, (yield Open(response)))
         self._answers[candidate.model] = answer
@@ -278,7 +278,7 @@ class Exchange:
         answer.has_ended = True
         answer.calls = yield ToolCalls(answer.response)
         completeness.check(
-            answer.response, answer.events, calls=len(answer.calls), local=candidate.local
+            answer.response, answer.events, calls=len(answer.calls), local=candidate.in_engine
         )
         return None
 
@@ -349,6 +349,7 @@ class Exchange:
             cache_key=cache_key,
             escalates=request.escalates,
             local_only=decision.keep_local,
+            private=decision.kept == "own",
             rollout=decision.rollout,
             rules=decision.rules,
             stuck=decision.stuck,

@@ -52,7 +52,7 @@ class TieredOptions(llm.Options):
     )
     private: bool | None = Field(
         default=None,
-        description="Never send anything to machines of others; so far the same as local_only.",
+        description="Never send anything beyond this machine and others of yours.",
     )
     fallback: Fallback | None = Field(
         default=None,

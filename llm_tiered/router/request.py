@@ -11,12 +11,12 @@ import llm
 
 from .. import instructions
 from ..config.settings import load_settings
+from ..config.terms import strictest
 from ..endpoints.models import ServerModel
 from ..endpoints.options import ServerOptions
 from ..errors import ModelUnavailable, RequestError
 from ..log.conversation import last_asked, records_of, rules_of
 from ..log.threads import past_of
-from ..mlx.catalog import PREFIX
 from ..rules.ruling import ruling
 from . import checks, stored_options
 from .candidates import ladder, order
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseConversation, _BaseModel, _BaseResponse
 
+    from ..config.terms import Kept
     from ..log.record import Attempt, Switch
     from ..rules.explain import RuleOutcome
     from ..rules.ruling import Ruling
@@ -93,14 +94,14 @@ class TieredRequest:
 
         try:
             inner = find(candidate.model)
-            named_so = candidate.model.startswith(PREFIX)
-            if named_so and not getattr(inner, "runs_here", False):
+            if candidate.in_engine and not getattr(inner, "runs_here", False):
                 raise ModelUnavailable("is named like a local model (mlx/…) but is not one")
             options = self.options(candidate, inner)
             if veto := hooks.veto(candidate.tier, candidate.model, self.prompt):
                 return Problem(veto)
+            checks.check_place(inner, candidate.place)
             checks.check(inner, self.prompt, self.settings.config, self.key_for(inner))
-            if not candidate.local:
+            if candidate.place == "cloud":
                 from . import budget
 
                 budget.check(self.settings.config.budget, inner, self.prompt, options)
@@ -110,7 +111,7 @@ class TieredRequest:
 
     def judges(self, candidate: Candidate) -> bool:
         """Whether the candidate's whole answer is checked before any of it is shown."""
-        return self.escalates and candidate.local
+        return self.escalates and candidate.place != "cloud"
 
     def explain(self, error: Exception, candidate: Candidate) -> Problem:
         """What went wrong with a candidate, without any API key in it."""
@@ -190,7 +191,7 @@ class TieredRequest:
             complexity=options.complexity,
             task=options.task,
             tier=options.tier,
-            local_only=stored_options.stays_here(options),
+            kept=stored_options.kept(options),
             fallback=options.fallback,
             past=past_of(self.conversation, self.prompt.messages),
             has_tool_results=bool(self.prompt.tool_results),
@@ -241,8 +242,8 @@ class TieredRequest:
         return tier is not None and tier.escalate
 
 
-def must_stay_here(prompt: llm.Prompt) -> bool:
-    """Return whether a prompt outside any conversation must not leave this machine.
+def must_stay(prompt: llm.Prompt) -> Kept | None:
+    """Return whether a prompt outside any conversation stays on this machine, or on the user's.
 
     Raises ConfigError.
     """
@@ -250,11 +251,10 @@ def must_stay_here(prompt: llm.Prompt) -> bool:
 
     options: Any = prompt.options
     settings = load_settings()
-    if stored_options.stays_here(options) or settings.local_only:
-        return True
     rules = settings.config.rules
-    facts = facts_of(prompt, None, rules)
-    return ruling(rules, facts, choose=False).stays_here is not None
+    keeps = ruling(rules, facts_of(prompt, None, rules), choose=False).keeps if rules else None
+    by_rule = keeps.place if keeps else None
+    return strictest(stored_options.kept(options), settings.kept, by_rule)
 
 
 _prepared: WeakKeyDictionary[_BaseResponse, TieredRequest] = WeakKeyDictionary()

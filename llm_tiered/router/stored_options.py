@@ -1,4 +1,4 @@
-"""Whether a prompt stays on this machine, by its options and those that the user has stored.
+"""Whether a prompt stays on this machine or the user's, by its options and the stored ones.
 
 `llm models options set tiered local_only true` stores one.
 
@@ -10,28 +10,33 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..config.terms import strictest
 from ..paths import model_options_path
 from .options import TieredOptions
+
+if TYPE_CHECKING:
+    from ..config.terms import Kept
 
 logger = logging.getLogger("llm_tiered")
 
 _MODEL = "tiered"
 
-# Each of them is enough. `private` allows other machines of the user's: as yet there are none.
-OPTIONS = ("local_only", "private")
+# `private` allows other machines of the user's.
+OPTIONS: dict[str, Kept] = {"local_only": "here", "private": "own"}
 
 
-def stays_here(options: Any) -> bool:
-    """Return whether a request with these options of `tiered` stays on this machine.
+def kept(options: Any) -> Kept | None:
+    """Return whether a request with these options of `tiered` stays here, or on the user's own.
 
     Each option holds as the request says, else as is stored. If that can't be known, it stays.
     """
     requested = {name: getattr(options, name) for name in OPTIONS}
-    if any(requested.values()):
-        return True
-    return any(_stored(name) for name, value in requested.items() if value is None)
+    if requested["local_only"]:
+        return "here"
+    holds = (_stored(name) if value is None else value for name, value in requested.items())
+    return strictest(*(kept for kept, each in zip(OPTIONS.values(), holds, strict=True) if each))
 
 
 def _stored(name: str) -> bool:

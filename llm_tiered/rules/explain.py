@@ -63,7 +63,7 @@ def _effect(rule: Rule) -> str:
 
 
 def _restriction(rule: Rule) -> str:
-    stays = ["stays here"] if rule.place else []
+    stays = {"here": ["stays here"], "own": ["stays on your machines"]}.get(rule.place or "", [])
     return ", ".join([*stays, *([f"not {' or '.join(rule.forbid)}"] if rule.forbid else [])])
 
 

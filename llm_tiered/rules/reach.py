@@ -7,6 +7,7 @@ from itertools import combinations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from ..config.terms import strictest
 from .conditions import media_type
 from .text import RuleText
 
@@ -26,7 +27,8 @@ def unreachable(rules: Sequence[Rule]) -> list[tuple[Rule, Rule]]:
     """
     covered: dict[str, tuple[Rule, Rule]] = {}
     for earlier, rule in combinations(rules, 2):
-        as_strict = (not rule.place or earlier.place) and {*rule.forbid} <= {*earlier.forbid}
+        as_near = strictest(earlier.place, rule.place) == earlier.place
+        as_strict = as_near and {*rule.forbid} <= {*earlier.forbid}
         if rule.name not in covered and as_strict and _covers(earlier, rule):
             covered[rule.name] = (rule, earlier)
     return [covered[rule.name] for rule in rules if rule.name in covered]

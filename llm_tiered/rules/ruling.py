@@ -29,6 +29,14 @@ class Ruling:
         return next((rule for rule in self.restricts if rule.place == "here"), None)
 
     @property
+    def keeps(self) -> Rule | None:
+        """The first of the strictest rules that keep the request on the user's machines, or None.
+
+        It may keep the request on this machine.
+        """
+        return self.stays_here or next((rule for rule in self.restricts if rule.place), None)
+
+    @property
     def forbidden(self) -> frozenset[str]:
         """The names of all tiers that the rules keep the request from."""
         return frozenset([tier for rule in self.restricts for tier in rule.forbid])

@@ -11,18 +11,20 @@ from llm.cli import get_model_options
 from llm.parts import ToolCallPart
 
 from ..config.settings import load_settings
+from ..config.terms import strictest
 from ..log import private, writer
 from ..log.record import Record
 from ..log.threads import find_thread
 from ..router.inner import left_out
 from ..router.request import prepare
-from . import fields
+from . import fields, privacy
 from .failure import NO_RETRY, ApiError, bad_request
 from .stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..config.terms import Kept
     from ..log.record import Attempt
     from ..router.request import TieredRequest
     from .fields import Asked, Chat
@@ -69,9 +71,9 @@ class ChatRequest:
         return current.tier, current.model
 
     @property
-    def is_private(self) -> bool:
-        """Whether the conversation has to stay on this machine from now on."""
-        return self.routed.decision.keep_local if self.routed else self.asked.local_only
+    def kept(self) -> Kept | None:
+        """Where the conversation has to stay from now on, if anywhere."""
+        return self.routed.decision.kept if self.routed else self.asked.kept
 
     def headers(self) -> dict[str, str]:
         """Return who answers, and why, as headers."""
@@ -127,8 +129,8 @@ def _ask(chat: Chat, headers: Iterable[tuple[str, str]], offers: Offers) -> Chat
     # With other instructions, it is another conversation only for who compares all its messages.
     before = chat.previous or turns.history
     thread = find_thread(before)
-    kept_local = thread.kept_local or private.PRIVATE.has(before)
-    options = _options(offer, asked, kept_local=kept_local)
+    kept = strictest(thread.kept, private.PRIVATE.kept(before))
+    options = _options(offer, asked, kept)
     try:
         response: llm.AsyncResponse = offer.model.prompt(
             turns.text,
@@ -156,13 +158,14 @@ async def finish(request: ChatRequest) -> None:
 
     Raises ApiError if it lacks the call that is asked for.
     """
-    if request.is_private:
+    if kept := request.kept:
         answer = llm.assistant(shown_text(request), *_calls(request.response))
-        private.PRIVATE.add([*request.response.prompt.messages, answer])
-    if request.is_private and request.routed is None:
+        private.PRIVATE.add([*request.response.prompt.messages, answer], kept)
+    if kept and request.routed is None:
         # Local models' own records don't say so, and the server may have ended when it matters.
+        record = Record(local_only=kept == "here", private=kept == "own")
         own = request.response.response_json
-        request.response.response_json = Record(local_only=True).to_json(own)
+        request.response.response_json = record.to_json(own)
     if request.routed is None and writer.must_log(log_api=load_settings().config.log_api):
         await asyncio.to_thread(writer.write, request.response)
     if request.asked.must_call and not request.response._tool_calls:
@@ -174,7 +177,7 @@ def _calls(response: llm.AsyncResponse) -> list[ToolCallPart]:
     return [ToolCallPart(call.name, call.arguments) for call in response._tool_calls]
 
 
-def _options(offer: Offer, asked: Asked, *, kept_local: bool) -> dict[str, Any]:
+def _options(offer: Offer, asked: Asked, kept: Kept | None) -> dict[str, Any]:
     """The options that the user has stored, those of the request, and those of the model's name."""
     stored = get_model_options(offer.model.model_id)
     options = stored | asked.options
@@ -185,8 +188,8 @@ def _options(offer: Offer, asked: Asked, *, kept_local: bool) -> dict[str, Any]:
     if not offer.is_tiered:
         return options
     # Each of them is enough, and none can undo another.
-    kept = asked.local_only or offer.local_only or kept_local or stored.get("local_only")
-    return options | ({"local_only": kept} if kept else {})
+    kept = strictest(kept, asked.kept, offer.kept)
+    return options | {name: True for name, each in privacy.FIELDS.items() if each == kept}
 
 
 def shown_text(request: ChatRequest) -> str:

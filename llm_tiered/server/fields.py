@@ -10,12 +10,14 @@ import llm
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from .. import json_schema
+from ..config.terms import strictest
 from . import privacy, turns
 from .failure import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from ..config.terms import Kept
     from .turns import Turns
 
 PREFIX = "x-tiered-"
@@ -93,7 +95,7 @@ class Asked:
     model: str
     turns: Turns
     options: dict[str, Any]
-    local_only: bool
+    kept: Kept | None
     stream: bool
     include_usage: bool
     stop: list[str]
@@ -114,7 +116,7 @@ def read(chat: Chat, headers: Iterable[tuple[str, str]], known: Collection[str])
     if given.n not in (None, 1):
         raise bad_request("n: one answer is given to a request, so n must be 1", "n")
     privacy.check("stream_options", given.stream_options)
-    options, ignored, local_only = _others(given.model_extra or {}, headers, known)
+    options, ignored, kept = _others(given.model_extra or {}, headers, known)
     read_turns = turns.read(given.messages, chat.name("messages"), chat.places)
     limit = given.max_completion_tokens
     limit = given.max_tokens if limit is None else limit
@@ -133,7 +135,7 @@ def read(chat: Chat, headers: Iterable[tuple[str, str]], known: Collection[str])
         model=given.model,
         turns=read_turns,
         options=options,
-        local_only=local_only,
+        kept=kept,
         stream=bool(given.stream),
         include_usage=(given.stream_options or {}).get("include_usage") is True,
         stop=stop,
@@ -146,17 +148,17 @@ def read(chat: Chat, headers: Iterable[tuple[str, str]], known: Collection[str])
 
 def _others(
     more: Mapping[str, Any], headers: Iterable[tuple[str, str]], known: Collection[str]
-) -> tuple[dict[str, Any], set[str], bool]:
-    """Return the options among other fields, the names without a meaning, and whether to stay here.
+) -> tuple[dict[str, Any], set[str], Kept | None]:
+    """Return the options among other fields, the names without a meaning, and where to stay.
 
-    The body beats the headers, but either of them can keep a prompt on this machine.
+    The body beats the headers, but either of them can keep a prompt on this machine, or the user's.
     """
     options: dict[str, Any] = {}
     ignored = set()
-    local_only = False
+    kept: Kept | None = None
     for name, value in more.items():
         if name in privacy.FIELDS:
-            local_only |= _is_private(name, value)
+            kept = strictest(kept, _kept(name, value))
         elif name in known and value is not None:
             options[name] = value
         else:
@@ -165,13 +167,13 @@ def _others(
                 ignored.add(name)
     for name, value in _from_headers(headers):
         if name in privacy.FIELDS:
-            local_only |= _is_private(name, value)
+            kept = strictest(kept, _kept(name, value))
         elif name in known:
             options.setdefault(name, value)
         else:
             privacy.check(name)
             ignored.add(PREFIX + name)
-    return options, ignored, local_only
+    return options, ignored, kept
 
 
 def _from_headers(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
@@ -184,12 +186,12 @@ def _from_headers(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str
             privacy.check(name)
 
 
-def _is_private(name: str, value: Any) -> bool:
-    """Whether a field about privacy says yes. Raises ApiError if it says neither yes nor no."""
+def _kept(name: str, value: Any) -> Kept | None:
+    """Where a field about privacy says to stay. Raises ApiError if it says neither yes nor no."""
     if value is None:
-        return False
+        return None
     try:
-        return TypeAdapter(bool).validate_python(value)
+        return privacy.FIELDS[name] if TypeAdapter(bool).validate_python(value) else None
     except ValidationError:
         raise bad_request(f"{name}: expected true or false", name, "invalid_privacy") from None
 

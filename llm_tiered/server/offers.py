@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llm.models import ModelWithAliases
 
     from ..config.settings import Settings
+    from ..config.terms import Kept
 
 TIERED = "tiered"
 LOCAL = f"{TIERED}/local"
@@ -29,7 +30,7 @@ class Offer:
 
     model: Any
     options: dict[str, Any] = field(default_factory=dict)
-    local_only: bool = False
+    kept: Kept | None = None
 
     @property
     def is_tiered(self) -> bool:
@@ -71,14 +72,14 @@ class Offers:
         entries = llm.get_models_with_aliases()
         tiered = next(each.async_model for each in entries if _is(each, AsyncTieredModel))
         tiers = [*(tier.name for tier in settings.tiers), EMBEDDED_TIER]
-        offers = {TIERED: Offer(tiered), LOCAL: Offer(tiered, local_only=True)}
+        offers = {TIERED: Offer(tiered), LOCAL: Offer(tiered, kept="here")}
         for tier in tiers:
             # A tier that is called local can be named by the field `tier`.
             offers.setdefault(f"{TIERED}/{tier}", Offer(tiered, {"tier": tier}))
         aliases: dict[str, Offer] = {}
         for entry in entries:
             if getattr(entry.async_model, "runs_here", False):
-                offer = Offer(entry.async_model, local_only=True)
+                offer = Offer(entry.async_model, kept="here")
                 offers[entry.async_model.model_id] = offer
                 aliases |= dict.fromkeys(entry.aliases, offer)
         # Threads that are answering look at these.

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from .failure import bad_request
 
 if TYPE_CHECKING:
+    from ..config.terms import Kept
     from .failure import ApiError
 
-# `private` allows any machine of the user's, which as yet is this one.
-FIELDS = ("local_only", "private")
+# `private` allows any machine of the user's.
+FIELDS: dict[str, Kept] = {"local_only": "here", "private": "own"}
 
 _OTHER_WORDS = re.compile(r"local(e|is|iz|time|host)")
 _WORDS = ("localonly", "private", "privacy")
@@ -34,7 +35,8 @@ def misplaced(name: str) -> ApiError:
     known = " and ".join(FIELDS)
     return bad_request(
         f"{name!r} might be about privacy, and is not a field that is known here, so nothing was "
-        f"answered; the fields {known} of the body are, and x-tiered-local-only in the headers",
+        f"answered; the fields {known} of the body are, and x-tiered-local-only and "
+        "x-tiered-private in the headers",
         name,
         "unknown_privacy_field",
     )

@@ -70,9 +70,9 @@ async def test_this_process(ask: Ask) -> None:
     """A turn of this process counts whether it was logged or not."""
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, complexity=2)
-    assert last_turn(conversation) == ("small", 2, "option", False)
+    assert last_turn(conversation) == ("small", 2, "option", None)
     await ask("Hello", to=conversation, tier="medium")
-    assert last_turn(conversation) == ("medium", None, "tier", False)
+    assert last_turn(conversation) == ("medium", None, "tier", None)
 
 
 async def test_turn_of_another_model(ask: Ask) -> None:
@@ -97,7 +97,7 @@ def test_log(write: Callable[[str, str, str | None], None]) -> None:
     write("1", "a", json.dumps({"tiered": {"tier": "small", "complexity": 1}}))
     write("2", "a", CLOUD)
     write("3", "b", json.dumps({"tiered": {"tier": "medium", "complexity": 6}}))
-    assert last_turn(loaded("a")) == ("cloud", 8, None, False)
+    assert last_turn(loaded("a")) == ("cloud", 8, None, None)
 
 
 async def test_when_it_was_last_continued(
@@ -118,7 +118,7 @@ async def test_written_by_llm(ask: Ask, logged: Callable[[], list[dict[str, Any]
     conversation = ask.model.conversation()
     await ask("Hello", to=conversation, task="content_validation")
     assert len(logged()) == 1
-    assert last_turn(loaded(conversation.id)) == ("small", 3, "task", False)
+    assert last_turn(loaded(conversation.id)) == ("small", 3, "task", None)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_local_only(write: Callable[[str, str, str | None], None], later: str | 
     write("2", "a", KEPT)
     write("3", "a", later)
     write("4", "b", CLOUD)
-    assert last_turn(loaded("a")).kept_local
-    assert not last_turn(loaded("b")).kept_local
+    assert last_turn(loaded("a")).kept
+    assert not last_turn(loaded("b")).kept
 
 
 def test_unknown_thread(write: Callable[[str, str, str | None], None]) -> None:
@@ -195,7 +195,7 @@ def test_broken_database(logs: Path, caplog: pytest.LogCaptureFixture) -> None:
     """If the log can't be read, the conversation stays on this machine, with a warning."""
     content = b"this is not a database" * 100
     logs.write_bytes(content)
-    assert last_turn(loaded("a")) == Past(kept_local=True)
+    assert last_turn(loaded("a")) == Past(kept="here")
     assert logs.read_bytes() == content
     [warning] = caplog.messages
     assert warning == (
@@ -215,7 +215,7 @@ def test_locked_database(
     with closing(connect(logs, isolation_level=None)) as other:
         other.execute("begin exclusive")
         monkeypatch.setattr(sqlite3, "connect", partial(connect, timeout=0.01))
-        assert last_turn(loaded("a")).kept_local
+        assert last_turn(loaded("a")).kept
 
 
 @pytest.mark.parametrize("damaged", ['{"tiered": {', '{"tiered": null}', '{"tiered": []}'])
@@ -224,8 +224,8 @@ def test_damaged_record(write: Callable[[str, str, str | None], None], damaged: 
     write("1", "a", damaged)
     write("2", "a", CLOUD)
     write("3", "b", CLOUD)
-    assert last_turn(loaded("a")) == ("cloud", 8, None, True)
-    assert not last_turn(loaded("b")).kept_local
+    assert last_turn(loaded("a")) == ("cloud", 8, None, "here")
+    assert not last_turn(loaded("b")).kept
 
 
 def test_path_with_special_characters(
@@ -240,4 +240,4 @@ def test_path_with_special_characters(
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
     with closing(sqlite3.connect(folder / "logs.db")) as database, database:
         database.execute(f"insert into turns ({names}) values ({marks})", row)
-    assert last_turn(loaded("a")) == ("cloud", 8, None, False)
+    assert last_turn(loaded("a")) == ("cloud", 8, None, None)

@@ -137,7 +137,7 @@ def test_conversation(earlier_log: Path) -> None:
     messages = [llm.user("What is my name?"), llm.assistant("small answer")]
     model = llm.get_model("tiered")
     conversation = llm.Conversation(model=model, id=CONVERSATION, loaded_messages=messages)
-    assert last_turn(conversation) == Past("small", 2, "option", kept_local=True)
+    assert last_turn(conversation) == Past("small", 2, "option", kept="here")
 
 
 def test_savings(earlier_log: Path) -> None:

@@ -76,8 +76,8 @@ def test_private(toys: Toys, logged: Turns, last: str) -> None:
     """Messages after a private turn are private, also where a later answer is not in the log."""
     ask(HELLO, local_only=True)
     messages = [*HELLO, llm.assistant("small answer"), llm.user("And?"), llm.assistant(last)]
-    assert find_thread(messages).kept_local
-    assert not find_thread([llm.user("Hi"), llm.assistant("small answer")]).kept_local
+    assert find_thread(messages).kept
+    assert not find_thread([llm.user("Hi"), llm.assistant("small answer")]).kept
 
 
 def test_damaged_record(toys: Toys, logged: Turns, logs: Path) -> None:
@@ -86,13 +86,13 @@ def test_damaged_record(toys: Toys, logged: Turns, logs: Path) -> None:
     with closing(sqlite3.connect(logs)) as database:
         database.execute("update turns set response_json = '{'")
         database.commit()
-    assert find_thread([*HELLO, llm.assistant("small answer")]).kept_local
+    assert find_thread([*HELLO, llm.assistant("small answer")]).kept
 
 
 def test_unreadable_log(logs: Path, caplog: pytest.LogCaptureFixture) -> None:
     """If the log can't be read, nobody knows, so that a conversation stays here."""
     logs.write_bytes(b"no database" * 100)
-    assert find_thread([*HELLO, llm.assistant("x")]) == KnownThread(kept_local=True)
+    assert find_thread([*HELLO, llm.assistant("x")]) == KnownThread(kept="here")
     assert "it stays on this machine" in caplog.text
     assert find_thread(HELLO) == KnownThread()
 

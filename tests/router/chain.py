@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from llm_tiered.log.record import Attempt
 
-A = Candidate("small", "mlx/a", local=True)
-B = Candidate("cloud", "gemini/b", local=False)
-C = Candidate("embedded", "mlx/c", local=True)
+A = Candidate("small", "mlx/a", place="here")
+B = Candidate("cloud", "gemini/b", place="cloud")
+C = Candidate("embedded", "mlx/c", place="here")
 
 UNFIT = Problem("not downloaded", fix="llm tiered download mlx/a")
 BROKEN = Problem("wrong options")

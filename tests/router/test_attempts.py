@@ -221,7 +221,7 @@ def test_without_an_earlier_answer_it_is_asked() -> None:
 WEAK = Problem("escalated: cut off", escalates=True, usable=True)
 EMPTY = Problem("escalated: empty", escalates=True)
 WRONG = Problem("escalated: no JSON", escalates=True, usable=True, correction="no JSON")
-M = Candidate("medium", "mlx/m", local=True)
+M = Candidate("medium", "mlx/m", place="here")
 LADDER = (C, A, M, B)
 
 

@@ -85,7 +85,7 @@ def test_order_of_a_private_request(
     orders = {}
     for force_local in (None, True, False):
         settings = _settings(force_local=force_local)
-        orders[force_local] = _order(settings, complexity, fallback=fallback, local_only=True)
+        orders[force_local] = _order(settings, complexity, fallback=fallback, kept="here")
     assert {key: order for key, order in orders.items() if order != expected} == {}
 
 
@@ -100,10 +100,10 @@ def test_candidates_carry_what_their_tier_says() -> None:
     """A candidate has its tier's model and options; the embedded model has none."""
     settings = _settings()
     assert order(decide(DecisionInput(complexity=M), settings), settings) == (
-        Candidate("medium", QWEN, local=True, options={"max_tokens": 4096}),
-        Candidate("small", PHI, local=True, options={"max_tokens": 2048}),
-        Candidate("cloud", GEMINI, local=False, options={"timeout": 120}),
-        Candidate("embedded", EMBEDDED.model_id, local=True),
+        Candidate("medium", QWEN, place="here", options={"max_tokens": 4096}),
+        Candidate("small", PHI, place="here", options={"max_tokens": 2048}),
+        Candidate("cloud", GEMINI, place="cloud", options={"timeout": 120}),
+        Candidate("embedded", EMBEDDED.model_id, place="here"),
     )
 
 
@@ -159,11 +159,11 @@ def test_order_of_other_tiers(
     [
         (TWO_CLOUDS, M, {"fallback": "local"}, ["cheap", "small", "embedded"]),
         (TWO_CLOUDS, M, {"fallback": "none"}, ["cheap"]),
-        (TWO_CLOUDS, M, {"local_only": True}, ["small", "embedded"]),
+        (TWO_CLOUDS, M, {"kept": "here"}, ["small", "embedded"]),
         (TINY, S, {"fallback": "local"}, ["small", "medium"]),
-        (TINY, L, {"local_only": True}, ["medium", "small"]),
-        (NO_LOCAL, S, {"local_only": True}, ["embedded"]),
-        (NO_LOCAL, S, {"local_only": True, "fallback": "none"}, ["embedded"]),
+        (TINY, L, {"kept": "here"}, ["medium", "small"]),
+        (NO_LOCAL, S, {"kept": "here"}, ["embedded"]),
+        (NO_LOCAL, S, {"kept": "here", "fallback": "none"}, ["embedded"]),
         (NO_LOCAL, L, {"fallback": "local"}, ["smart", "embedded"]),
     ],
 )
@@ -187,20 +187,22 @@ def test_order_of_the_rollback_with_two_clouds() -> None:
 @pytest.mark.parametrize("tiers", [(), TINY, TWO_CLOUDS, SAME_MODEL, NO_LOCAL, CLOUD_BELOW])
 def test_every_order_keeps_the_rules(tiers: tuple[tuple[str, str, str], ...]) -> None:
     """Every order starts with the decision, repeats nothing and respects privacy."""
-    for complexity, fallback, local_only, force_local in product(
-        range(1, 11), get_args(Fallback), (False, True), (None, True, False)
+    here: tuple[Any, ...] = (None, "here")
+    for complexity, fallback, kept, force_local in product(
+        range(1, 11), get_args(Fallback), here, (None, True, False)
     ):
         settings = _settings(*tiers, force_local=force_local)
-        request = DecisionInput(complexity=complexity, fallback=fallback, local_only=local_only)
+        request = DecisionInput(complexity=complexity, fallback=fallback, kept=kept)
         decision = decide(request, settings)
         candidates = order(decision, settings)
         models = [candidate.model for candidate in candidates]
         assert (candidates[0].tier, models[0]) == (decision.tier, decision.model)
         assert len(set(models)) == len(models)
-        assert all(candidate.local for candidate in candidates) or not decision.keep_local
-        assert not any(candidate.local for candidate in candidates if decision.cloud_only)
+        assert all(candidate.place == "here" for candidate in candidates) or not decision.keep_local
+        assert not any(candidate.place == "here" for candidate in candidates if decision.cloud_only)
         assert all(
-            candidate.local == candidate.model.startswith("mlx/") for candidate in candidates
+            (candidate.place == "here") == candidate.model.startswith("mlx/")
+            for candidate in candidates
         )
 
 
@@ -220,7 +222,7 @@ def test_ladder(complexity: int) -> None:
 
 def test_ladder_of_a_private_request() -> None:
     """A request that must stay here escalates no higher than the local tiers."""
-    assert _ladder(_settings(), 2, local_only=True) == ["embedded", "small", "medium"]
+    assert _ladder(_settings(), 2, kept="here") == ["embedded", "small", "medium"]
 
 
 def test_ladder_without_a_fallback() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -283,14 +283,14 @@ def test_unknown_name(request_: DecisionInput, message: str) -> None:
 def test_privacy_only_tightens() -> None:
     """Request, conversation, config and environment each keep a prompt here; none undoes it."""
     wrong = []
-    either = (False, True)
+    either, kept = (False, True), cast("tuple[Any, ...]", (None, "here"))
     for tier, before, in_request, in_config, force_local in product(
-        MODELS, either, either, either, (None, True, False)
+        MODELS, kept, kept, either, (None, True, False)
     ):
         settings = _settings(force_local, local_only=in_config)
-        request = DecisionInput(tier=tier, local_only=in_request, past=Past(kept_local=before))
+        request = DecisionInput(tier=tier, kept=in_request, past=Past(kept=before))
         decision = decide(request, settings)
-        private = before or in_request or in_config or force_local is True
+        private = bool(before or in_request or in_config or force_local)
         local_model = QWEN if tier == "cloud" else MODELS[tier]
         if (
             decision.keep_local is not private
@@ -303,7 +303,7 @@ def test_privacy_only_tightens() -> None:
 
 def test_cloud_tier_that_is_asked_for_stays_here_with_local_only() -> None:
     """Naming the cloud tier does not loosen privacy, and the reason says where it goes instead."""
-    decision = decide(DecisionInput(tier="cloud", local_only=True), _settings())
+    decision = decide(DecisionInput(tier="cloud", kept="here"), _settings())
     assert decision.tier == "medium"
     assert decision.reason == (
         "the request names the tier cloud; nothing may leave this machine, so it goes to medium"
@@ -319,7 +319,7 @@ def test_rollback_is_named() -> None:
 
 def test_private_request_without_local_tiers() -> None:
     """With only cloud tiers, a private request goes to the embedded model."""
-    decision = decide(DecisionInput(complexity=9, local_only=True), _settings(tiers=ALL_CLOUD))
+    decision = decide(DecisionInput(complexity=9, kept="here"), _settings(tiers=ALL_CLOUD))
     assert (decision.tier, decision.model) == (EMBEDDED_TIER, EMBEDDED.model_id)
 
 
@@ -354,12 +354,12 @@ def test_two_cloud_tiers(complexity: int, force_local: bool | None, expected: st
 # Purity
 
 REQUESTS = [
-    DecisionInput(complexity, task, tier, local_only, fallback, Past(tier=conversation_tier))  # type: ignore[arg-type]  # a mix
-    for complexity, task, tier, local_only, fallback, conversation_tier in product(
+    DecisionInput(complexity, task, tier, kept, fallback, Past(tier=conversation_tier))  # type: ignore[arg-type]  # a mix
+    for complexity, task, tier, kept, fallback, conversation_tier in product(
         (None, 1, 5, 10),
         (None, "curriculum_planning"),
         (None, "small", "cloud"),
-        (False, True),
+        (None, "here"),
         (None, "none"),
         (None, "cloud", "gone"),
     )

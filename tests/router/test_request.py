@@ -58,7 +58,7 @@ async def test_a_prepared_response_is_decided_once(
     response = ask.model.prompt("Hello")
     request = prepare(response)
     assert (request.decision.tier, request.candidates[0].model) == ("small", SMALL)
-    assert request.candidates[0].local
+    assert request.candidates[0].place == "here"
     await ask.finish(response)
     assert response.resolved_model == SMALL
     assert counting.estimates == 1

@@ -26,11 +26,11 @@ REQUESTS: list[dict[str, Any]] = [
     {},
     *({"tier": name} for name in ("small", "medium", "cloud", "embedded")),
     *({"complexity": number} for number in (1, 6, 9)),
-    {"complexity": 9, "local_only": True},
+    {"complexity": 9, "kept": "here"},
     {"task": "curriculum_planning", "fallback": "none"},
     {"tier": "cloud", "fallback": "local"},
 ]
-PASTS = (UNKNOWN, Past("cloud", 9, "option"), Past("small", 2, "rule", kept_local=True))
+PASTS = (UNKNOWN, Past("cloud", 9, "option"), Past("small", 2, "rule", kept="here"))
 ROLLOUTS: tuple[dict[str, Any], ...] = ({}, {"small": "0%", "medium": "0%"})
 
 
@@ -47,13 +47,13 @@ def test_restrictions_hold() -> None:
         decision = decide(DecisionInput(past=past, ruling=rules, **said), settings)
         candidates = [*order(decision, settings), *ladder(decision, settings)]
         forbidden = {*rules.forbidden}
-        stays = rules.stays_here or said.get("local_only") or past.kept_local or force_local
+        stays = rules.stays_here or said.get("kept") or past.kept or force_local
         if (
             decision.tier in forbidden
             or not candidates
             or candidates[0].model != decision.model
             or forbidden & {candidate.tier for candidate in candidates}
-            or (stays and not all(candidate.local for candidate in candidates))
+            or (stays and not all(candidate.place == "here" for candidate in candidates))
         ):
             wrong.append((given, said, past, force_local, rollout, decision))
     assert wrong == []

@@ -73,14 +73,21 @@ def test_ignored() -> None:
 
 
 @pytest.mark.parametrize("value", [True, 1, "true", "1", "yes"])
-@pytest.mark.parametrize("name", ["local_only", "private"])
-def test_privacy(name: str, value: Any) -> None:
-    """Either field keeps a prompt here, in the body or in the headers, whatever the other says."""
-    assert asked(**{name: value}).local_only
+@pytest.mark.parametrize(("name", "kept"), [("local_only", "here"), ("private", "own")])
+def test_privacy(name: str, kept: str, value: Any) -> None:
+    """Each field keeps a prompt, in the body or in the headers, whatever the other says."""
+    assert asked(**{name: value}).kept == kept
     header = f"x-tiered-{name.replace('_', '-')}"
-    assert asked({header: str(value)}, **{name: False}).local_only
-    assert asked({header: "false"}, **{name: value}).local_only
-    assert not asked({header: "0"}, **{name: None}).local_only
+    assert asked({header: str(value)}, **{name: False}).kept == kept
+    assert asked({header: "false"}, **{name: value}).kept == kept
+    assert asked({header: "0"}, **{name: None}).kept is None
+
+
+def test_the_stricter_field_holds() -> None:
+    """What stays on this machine may not go to others of the user's, wherever that is said."""
+    assert asked(local_only=True, private=True).kept == "here"
+    assert asked({"x-tiered-local-only": "1"}, private=True).kept == "here"
+    assert asked({"x-tiered-private": "1"}, local_only=True).kept == "here"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +138,7 @@ def test_no_privacy_header_is_dropped(name: str) -> None:
 )
 def test_other_fields_are_not_about_privacy(body: dict[str, Any]) -> None:
     """Fields with similar names, and names in tools, are what they are."""
-    assert not asked(**body).local_only
+    assert asked(**body).kept is None
 
 
 @pytest.mark.parametrize(
