@@ -23,7 +23,9 @@ def _tier_of(name: str) -> Tier | None:
     """The tier whose server's model has this id, or None. Raises ConfigError."""
     if not name.startswith(SERVED):
         return None
-    return next((tier for tier in load_settings().tiers if tier.model_id == name), None)
+    return next(
+        (tier for tier in load_settings().tiers if tier.server and tier.model_id == name), None
+    )
 
 
 class Registry:
