@@ -13,6 +13,7 @@ from llm_tiered.errors import TieredError
 from llm_tiered.mlx.catalog import ModelSpec
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.models import MlxModel
+from tests.cli.commands import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,8 +72,16 @@ command_line.end_soon()
     assert path.read_text() == "everything"
 
 
+def test_command(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command of `llm tiered` asks for that."""
+    asked: list[bool] = []
+    monkeypatch.setattr(command_line, "end_soon", lambda: asked.append(True))
+    run("ps")
+    assert asked == [True]
+
+
 async def test_prompt_of_tiered(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt of `tiered` asks for that."""
+    """A prompt of `tiered` asks for it as well."""
     asked: list[bool] = []
     monkeypatch.setattr(command_line, "end_soon", lambda: asked.append(True))
     await ask("Hello", complexity=2)
@@ -80,7 +89,7 @@ async def test_prompt_of_tiered(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_prompt_of_a_local_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt of a local model asks for it as well, whatever comes of it."""
+    """A prompt of a local model asks for it, too, whatever comes of it."""
     asked: list[bool] = []
     monkeypatch.setattr(command_line, "end_soon", lambda: asked.append(True))
     model = MlxModel(ModelSpec("mlx/none", path=tmp_path), Limits, lambda _: None)

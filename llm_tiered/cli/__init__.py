@@ -48,6 +48,9 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
+        from .. import command_line
+
+        command_line.end_soon()
         # Like stderr, stdout must survive characters that its encoding lacks, such as → in cp1252.
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")
