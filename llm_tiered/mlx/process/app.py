@@ -19,13 +19,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ...errors import EngineError, TieredError
-from ..engine.requests import CancelToken, Failed
-from . import wire
+from ..engine.requests import Failed
+from . import frames, wire
 from .identity import identity
-from .stream import EventStream
+from .stream import EventStream, Outbox
 from .unloading import Unloading
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 
 _INTERVAL = 0.05
-_BAD_REQUEST, _CONFLICT = 400, 409
+_CONFLICT = 409
 
 
 class EngineApp:
@@ -49,6 +51,7 @@ class EngineApp:
         self._instance = f"{os.getpid()}-{time.time_ns()}"
         self._started = time.time()
         self._streams: dict[EventStream, str] = {}
+        self._answers: set[asyncio.Future[None]] = set()
         self._patience = PATIENCE
         self._over = asyncio.Event()
         self._unloading = Unloading(engine, lambda: lifetime.keep_warm, lambda: bool(self._streams))
@@ -139,42 +142,92 @@ class EngineApp:
             await send({"type": "http.response.body", "body": b""})
 
     async def _generate(self, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
-        body = await _body(receive)
+        """Take requests and cancellations, a line each, and answer until the caller leaves."""
         named = headers.get(b"x-engine", b"").decode("latin-1")
         if self._lifetime.is_leaving or named != self._instance:
             await _begin(send, _CONFLICT)
             await send({"type": "http.response.body", "body": b""})
             return
+        await _begin(send)
+        outbox = Outbox()
+        reading = asyncio.ensure_future(self._read(receive, outbox))
+        over = asyncio.ensure_future(self._over.wait())
+        for end in (reading, over):
+            end.add_done_callback(lambda _: outbox.close())
         try:
-            asked = json.loads(body)
+            await outbox.send_to(send)
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            over.cancel()
+            reading.cancel()
+
+    async def _read(self, receive: Receive, outbox: Outbox) -> None:
+        streams: dict[int, EventStream] = {}
+        try:
+            async for line in _lines(receive):
+                number, asked = frames.read_question(line)
+                if asked is not None:
+                    self._start(number, asked, outbox, streams)
+                elif stream := streams.get(number):
+                    stream.cancel()
+        except ValueError:
+            # Whoever writes nonsense is not heard any more.
+            return
+        finally:
+            for stream in streams.values():
+                stream.cancel()
+
+    def _start(
+        self,
+        number: int,
+        asked: Any,
+        outbox: Outbox,
+        streams: dict[int, EventStream],
+    ) -> None:
+        try:
             request, keep_warm = wire.load_request(asked["request"]), float(asked["keep_warm"])
         except (ValueError, KeyError, TypeError):
-            await _begin(send, _BAD_REQUEST)
-            await send({"type": "http.response.body", "body": b""})
+            outbox.add(frames.nothing(number))
             return
-        stream, cancel_token = EventStream(lambda: len(self._streams) - 1), CancelToken()
+        if self._lifetime.is_leaving:
+            outbox.add(frames.nothing(number))
+            return
+        stream = streams[number] = EventStream(number, outbox, lambda: len(self._streams) - 1)
+        answer = asyncio.ensure_future(self._answer(stream, request, keep_warm))
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+        answer.add_done_callback(lambda _: streams.pop(number, None))
+
+    async def _answer(
+        self, stream: EventStream, request: GenerationRequest, keep_warm: float
+    ) -> None:
         self._streams[stream] = request.name
         self._unloading.watch()
         with self._lifetime.use(keep_warm):
-            await _begin(send)
-            watch = asyncio.ensure_future(_cancel_when_left(receive, stream, cancel_token))
-            # It may have to wait for others, and heartbeats are sent meanwhile.
-            submission = asyncio.ensure_future(self._submit(request, stream, cancel_token))
+            submission = self._submit(request, stream)
             try:
-                await stream.send_to(send)
-                await send({"type": "http.response.body", "body": b""})
+                await stream.ended.wait()
             finally:
-                watch.cancel()
-                submission.cancel()
-                cancel_token.cancel()
+                if submission:
+                    submission.cancel()
+                stream.cancel()
                 del self._streams[stream]
 
-    async def _submit(
-        self, request: GenerationRequest, stream: EventStream, cancel_token: CancelToken
-    ) -> None:
+    def _submit(
+        self, request: GenerationRequest, stream: EventStream
+    ) -> asyncio.Future[None] | None:
+        """Queue a request, at once or, if others have to end first, by a task."""
         try:
-            if not self._engine.submit(request, stream.put, cancel_token, wait=False):
-                await asyncio.to_thread(self._engine.submit, request, stream.put, cancel_token)
+            if self._engine.submit(request, stream.put, stream.cancel_token, wait=False):
+                return None
+        except TieredError as error:
+            stream.put(Failed(error))
+            return None
+        return asyncio.ensure_future(self._submit_later(request, stream))
+
+    async def _submit_later(self, request: GenerationRequest, stream: EventStream) -> None:
+        try:
+            await asyncio.to_thread(self._engine.submit, request, stream.put, stream.cancel_token)
         except TieredError as error:
             stream.put(Failed(error))
 
@@ -194,26 +247,20 @@ async def _begin(send: Send, status: int = 200) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-async def _body(receive: Receive) -> bytes:
-    parts = []
+async def _lines(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield the lines of a body that has no end, until the caller leaves."""
+    parts: list[bytes] = []
     while (message := await receive())["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            break
-    return b"".join(parts)
+        *lines, rest = message.get("body", b"").split(b"\n")
+        for line in lines:
+            yield b"".join([*parts, line])
+            parts.clear()
+        parts.append(rest)
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _cancel_when_left(
-    receive: Receive, stream: EventStream, cancel_token: CancelToken
-) -> None:
-    await _disconnected(receive)
-    cancel_token.cancel()
-    stream.end()
 
 
 def _peak_memory() -> int:

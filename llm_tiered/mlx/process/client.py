@@ -8,13 +8,13 @@ import logging
 import os
 import signal
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RequestError
-from . import wire
+from .channel import Channel, Refused
 from .connection import SILENCE, EngineConnection
 from .identity import identity
 from .incoming import IncomingAnswer
@@ -22,7 +22,7 @@ from .place import places
 from .reader import READER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..engine.job import Emit
     from ..engine.requests import CancelToken, GenerationRequest
@@ -186,43 +186,75 @@ def generate(  # noqa: PLR0913, PLR0917 - the request, and who is told what of i
     with whether that is so. `keep_warm` is in seconds. Raises EngineGone if that is clear already,
     or RequestError.
     """
-    connection = EngineConnection(engine.place)
-    cancel_token.on_cancel(connection.interrupt)
-    instance = str(engine.status["instance"])
-    try:
-        response = _post(connection, instance, request, keep_warm)
-        stream = connection.stream
-        if stream is None:
-            raise EngineGone
-        READER.add(
-            IncomingAnswer(
-                connection, stream, response, engine.place, instance, request.name, emit, when_ended
-            )
-        )
-    except BaseException:
-        connection.end()
-        raise
+    if join(engine, request, keep_warm, emit, cancel_token, when_ended):
+        return
+    with READER.opening:
+        # Another thread may have been faster.
+        if join(engine, request, keep_warm, emit, cancel_token, when_ended):
+            return
+        channel = Channel(engine.place, _instance(engine))
+        cancel_token.on_cancel(channel.connection.interrupt)
+        answer = IncomingAnswer(engine.place, channel.instance, request.name, emit, when_ended)
+        try:
+            with _unwritable():
+                number = channel.open(answer, request, keep_warm)
+        except TimeoutError:
+            channel.connection.kill()
+            channel.connection.end()
+            raise EngineGone from None
+        except BaseException as error:
+            channel.connection.end()
+            if isinstance(error, Refused):
+                raise EngineGone from None
+            raise
+        READER.add(channel)
+    _cancel_with(cancel_token, channel, number)
 
 
-def _post(
-    connection: EngineConnection, instance: str, request: GenerationRequest, keep_warm: float
-) -> http.client.HTTPResponse:
+def join(  # noqa: PLR0913, PLR0917 - as above
+    engine: RunningEngine,
+    request: GenerationRequest,
+    keep_warm: float,
+    emit: Emit,
+    cancel_token: CancelToken,
+    when_ended: Callable[[bool], object],
+) -> bool:
+    """Do what `generate` does, if that takes no waiting; return whether it was done.
+
+    That is so as long as the engine has other requests of this process. Raises RequestError.
+    """
+    channel = READER.latest
+    if channel is None or channel.instance != _instance(engine):
+        return False
+    answer = IncomingAnswer(engine.place, channel.instance, request.name, emit, when_ended)
+    with _unwritable():
+        number = channel.join(answer, request, keep_warm)
+    if number is None:
+        return False
+    if channel.has_unsent:
+        READER.wake()
+    _cancel_with(cancel_token, channel, number)
+    return True
+
+
+def _instance(engine: RunningEngine) -> str:
+    return str(engine.status["instance"])
+
+
+def _cancel_with(cancel_token: CancelToken, channel: Channel, number: int) -> None:
+    def cancel() -> None:
+        if channel.cancel(number):
+            READER.wake()
+
+    cancel_token.on_cancel(cancel)
+
+
+@contextmanager
+def _unwritable() -> Iterator[None]:
     try:
-        body = json.dumps({"request": wire.dump_request(request), "keep_warm": keep_warm})
+        yield
     except (TypeError, ValueError) as error:
         raise RequestError(f"the request can't be written as JSON: {error}") from None
-    connection.avoid_chunks()
-    try:
-        connection.request("POST", "/generate", body.encode(), {"X-Engine": instance})
-        response = connection.getresponse()
-    except TimeoutError:
-        connection.kill()
-        raise EngineGone from None
-    except (OSError, http.client.HTTPException):
-        raise EngineGone from None
-    if response.status != http.HTTPStatus.OK:
-        raise EngineGone
-    return response
 
 
 def _status(

@@ -38,13 +38,6 @@ class EngineConnection(http.client.HTTPConnection):
         self.is_interrupted = False
         """Whether nobody wants the answer any more."""
 
-    def avoid_chunks(self) -> None:
-        """Let the answer come as it is, up to the end of the connection: chunks take long to read.
-
-        The answer has to be kept for as long as the connection is needed.
-        """
-        self._http_vsn, self._http_vsn_str = 10, "HTTP/1.0"
-
     def connect(self) -> None:
         """Connect, if the engine is a process of this user."""
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

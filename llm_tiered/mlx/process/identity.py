@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 # The form of requests and events. GET /status and POST /leave never change.
-PROTOCOL = 1
+PROTOCOL = 2
 
 _CODE = Path(__file__).parents[1]
 

@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .incoming import IncomingAnswer
+    from .channel import Channel
+
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Reader:
@@ -22,40 +25,55 @@ class Reader:
     """
 
     def __init__(self) -> None:
+        # Held by whoever opens a channel: one is enough for all who ask the same engine.
+        self.opening = threading.Lock()
+        self.latest: Channel | None = None
         self._lock = threading.Lock()
-        self._answers: set[IncomingAnswer] = set()
-        self._new: deque[IncomingAnswer] = deque()
+        self._channels: set[Channel] = set()
+        self._new: deque[Channel] = deque()
         # Wakes the thread, while there is one.
         self._waker: socket.socket | None = None
 
-    def add(self, answer: IncomingAnswer) -> None:
-        """Read an answer from now on, up to its end."""
+    def add(self, channel: Channel) -> None:
+        """Read the answers of a channel from now on, up to the last one."""
         with self._lock:
-            self._new.append(answer)
+            self.latest = channel
+            self._new.append(channel)
             if self._waker is not None:
                 self._waker.send(b"\0")
                 return
             wakes, self._waker = socket.socketpair()
         threading.Thread(target=self._run, args=(wakes,), name="answers", daemon=True).start()
 
+    def wake(self) -> None:
+        """Let the thread look whether a channel has something to send, or nothing to wait for."""
+        with self._lock, suppress(OSError):
+            if self._waker is not None:
+                self._waker.send(b"\0")
+
     def _run(self, wakes: socket.socket) -> None:
         with wakes, selectors.DefaultSelector() as selector:
-            selector.register(wakes, selectors.EVENT_READ)
+            selector.register(wakes, _READ)
             while self._goes_on():
                 self._take_new(selector)
-                for key, _ in selector.select(self._patience()):
+                for key, events in selector.select(self._patience()):
                     if key.data is None:
                         wakes.recv(4096)
-                    elif key.data.read():
-                        self._drop(selector, key.data)
+                    else:
+                        self._advance(selector, key.data, events)
                 now = time.monotonic()
-                for answer in [each for each in self._answers if each.deadline < now]:
-                    answer.is_silent = True
-                    self._drop(selector, answer)
+                for channel in list(self._channels):
+                    channel.is_silent = channel.deadline < now
+                    if channel.close_if_idle() or channel.is_silent:
+                        self._drop(selector, channel)
+                    else:
+                        wanted = _READ | (_WRITE if channel.has_unsent else 0)
+                        if selector.get_key(channel.stream).events != wanted:
+                            selector.modify(channel.stream, wanted, channel)
 
     def _goes_on(self) -> bool:
         with self._lock:
-            if self._answers or self._new:
+            if self._channels or self._new:
                 return True
             if self._waker is not None:
                 self._waker.close()
@@ -64,21 +82,30 @@ class Reader:
 
     def _take_new(self, selector: selectors.BaseSelector) -> None:
         while self._new:
-            answer = self._new.popleft()
-            self._answers.add(answer)
-            selector.register(answer.stream, selectors.EVENT_READ, answer)
-            if answer.begin():
-                self._drop(selector, answer)
+            channel = self._new.popleft()
+            self._channels.add(channel)
+            selector.register(channel.stream, _READ, channel)
+            if channel.begin() or channel.close_if_idle():
+                self._drop(selector, channel)
+
+    def _advance(self, selector: selectors.BaseSelector, channel: Channel, events: int) -> None:
+        if events & _WRITE:
+            channel.send_rest()
+        if events & _READ and channel.read():
+            self._drop(selector, channel)
 
     def _patience(self) -> float:
-        """Return the seconds until one of the answers has been silent for too long."""
-        earliest = min((each.deadline for each in self._answers), default=0.0)
+        """Return the seconds until one of the channels has been silent for too long."""
+        earliest = min((each.deadline for each in self._channels), default=0.0)
         return max(earliest - time.monotonic(), 0.0)
 
-    def _drop(self, selector: selectors.BaseSelector, answer: IncomingAnswer) -> None:
-        self._answers.remove(answer)
-        selector.unregister(answer.stream)
-        answer.finish()
+    def _drop(self, selector: selectors.BaseSelector, channel: Channel) -> None:
+        self._channels.remove(channel)
+        with self._lock:
+            if self.latest is channel:
+                self.latest = None
+        selector.unregister(channel.stream)
+        channel.finish()
 
 
 READER = Reader()

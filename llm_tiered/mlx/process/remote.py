@@ -61,8 +61,34 @@ class RemoteEngine:
         """
         if not _slots.acquire(blocking=wait):
             return False
-        self._start(request, emit, cancel_token, self._known, _TRIES)
+        if not self._joins(request, emit, cancel_token):
+            self._start(request, emit, cancel_token, self._known, _TRIES)
         return True
+
+    def _joins(self, request: GenerationRequest, emit: Emit, cancel_token: CancelToken) -> bool:
+        """Hand over a request if that takes no waiting, and so no thread."""
+        if self._known is None:
+            return False
+        when_ended = self._when_ended(request, emit, cancel_token, _TRIES - 1)
+        try:
+            return client.join(
+                self._known, request, self._limits.keep_warm, emit, cancel_token, when_ended
+            )
+        except TieredError as error:
+            _slots.release()
+            _report(emit, error)
+            return True
+
+    def _when_ended(
+        self, request: GenerationRequest, emit: Emit, cancel_token: CancelToken, tries: int
+    ) -> Callable[[bool], None]:
+        def when_ended(may_be_repeated: bool) -> None:
+            if may_be_repeated and not cancel_token.cancelled:
+                self._start(request, emit, cancel_token, None, tries)
+            else:
+                _slots.release()
+
+        return when_ended
 
     def _start(
         self,
@@ -88,13 +114,6 @@ class RemoteEngine:
         tries: int,
     ) -> None:
         """Hand over a request. From then on the engine's answer is read on another thread."""
-
-        def when_ended(may_be_repeated: bool) -> None:
-            if may_be_repeated and not cancel_token.cancelled:
-                self._start(request, emit, cancel_token, None, tries)
-            else:
-                _slots.release()
-
         is_on_its_way = False
         try:
             while tries and not is_on_its_way and not cancel_token.cancelled:
@@ -106,6 +125,7 @@ class RemoteEngine:
                     ENGINE.submit(request, emit, cancel_token)
                     return
                 try:
+                    when_ended = self._when_ended(request, emit, cancel_token, tries)
                     client.generate(
                         engine, request, self._limits.keep_warm, emit, cancel_token, when_ended
                     )

@@ -128,7 +128,11 @@ class ScriptedEngine:
             while (line := lines.readline()) not in (b"\r\n", b""):
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.split()[1])
-            lines.read(length)
+            if "/generate" in first:
+                # The body has no end: it holds all requests of a process.
+                lines.readline()
+            else:
+                lines.read(length)
         if "/generate" in first:
             connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
             self._script(connection)

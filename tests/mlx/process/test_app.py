@@ -17,7 +17,7 @@ from llm_tiered.mlx.process.connection import EngineConnection
 from llm_tiered.mlx.process.place import places
 from tests.mlx.engine.client import make_request
 from tests.mlx.models import PATIENCE
-from tests.mlx.process.engines import WARM, engine_on_a_thread
+from tests.mlx.process.engines import WARM, engine_on_a_thread, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +98,7 @@ def test_worker_that_does_not_notice_the_end() -> None:
     engine = StuckEngine()
     with engine_on_a_thread(engine=engine):
         events = ask()
-        running = client.running()
-        assert running
+        running = wait_for(lambda: (now := client.running()) and now.status["waiting"] and now)
         client.leave(running, now=True)
         event = events.get(timeout=PATIENCE)
         assert isinstance(event, Failed)

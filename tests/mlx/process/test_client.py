@@ -62,7 +62,7 @@ def sends(*lines: bytes, pause: float = 0) -> Script:
 
     def script(stream: socket.socket) -> None:
         for line in lines:
-            stream.sendall(line)
+            stream.sendall(line if line in (b"", wire.HEARTBEAT) else b"1 " + line)
             time.sleep(pause)
 
     return script
@@ -144,7 +144,7 @@ def test_silence(
 ) -> None:
     """An engine that sends nothing at all is killed."""
     monkeypatch.setattr(connection, "SILENCE", 0.1)
-    scripted(lambda stream: (stream.sendall(STARTED), stream.recv(1)))
+    scripted(lambda stream: (stream.sendall(b"1 " + STARTED), stream.recv(1)))
     with pytest.raises(EngineError, match="did not react for"):
         ask(folder)
     assert signals == [signal.SIGKILL]

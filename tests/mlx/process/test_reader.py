@@ -54,12 +54,13 @@ def test_thread_ends_with_the_last_answer(engine: Engine, folder: Path) -> None:
     assert "answers" not in [thread.name for thread in threading.enumerate()]
 
 
-class CompleteAnswer:
-    """An answer that came whole, together with its headers."""
+class CompleteChannel:
+    """A channel whose only answer came whole, together with its headers."""
 
     def __init__(self) -> None:
         self.stream, self._other = socket.socketpair()
         self.deadline = time.monotonic() + PATIENCE
+        self.is_silent = False
         self.finished = threading.Event()
 
     def begin(self) -> bool:
@@ -75,7 +76,7 @@ class CompleteAnswer:
 
 def test_thread_ends_after_an_answer_that_came_whole() -> None:
     """If nothing is left to wait for, the thread does not wait."""
-    reader, answer = Reader(), CompleteAnswer()
+    reader, answer = Reader(), CompleteChannel()
     before = set(threading.enumerate())
     reader.add(answer)  # type: ignore[arg-type]  # all that a reader needs of one
     [thread] = [*(set(threading.enumerate()) - before)] or [threading.Thread()]
