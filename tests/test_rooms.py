@@ -53,7 +53,7 @@ ROOMS = {
         *("cache", "config", "costs", "endpoints", "estimator", "hooks", "log", "mlx", "rules"),
     },
     "cluster": {"config", "mlx"},
-    "batch": {"cluster", "config", "costs", "log", "mlx.process", "router"},
+    "batch": {"cluster", "config", "costs", "endpoints", "log", "mlx.process", "router"},
     "server": {"config", "costs", "log", "mlx.process.lease", "router"},
     "evaluation": {"batch", "config", "costs", "estimator", "log", "router"},
     "compare": {"config", "costs", "evaluation", "router"},
@@ -64,8 +64,8 @@ ROOMS = {
     "dashboard": {"costs", "log"},
     "plugin": {"config", "mlx", "router"},
     "cli": {
-        *("batch", "bench", "cluster", "compare", "config", "costs", "estimator", "evaluation"),
-        *("log", "mlx", "replay", "router", "rules", "server"),
+        *("batch", "bench", "cluster", "compare", "config", "costs", "endpoints", "estimator"),
+        *("evaluation", "log", "mlx", "replay", "router", "rules", "server"),
     },
     "": {"cli", "plugin"},
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config.settings import load_settings
 from ..costs.charges import cost_of_response
 from ..endings import attentive
-from ..errors import TieredError
+from ..endpoints.pool import at_once
+from ..errors import LostServer, TieredError
 from ..log import writer
 from ..log.record import Record
 from ..mlx.process import choice
@@ -29,8 +30,24 @@ if TYPE_CHECKING:
     from llm.models import _BaseModel
 
     from ..cluster.engine import ClusterEngine
+    from ..config.tiers import Tier
     from .limits import AsyncModel
     from .rows import Row
+
+
+# How often a row is asked for again whose server was lost in the middle of the answer.
+LOST_SERVERS = 3
+
+
+class _First(NamedTuple):
+    """The first model for a prompt: where it runs, and whether the prompt must stay here.
+
+    `served` is its tier if that has servers.
+    """
+
+    is_local: bool
+    must_stay: bool
+    served: Tier | None = None
 
 
 class RowAsker:
@@ -55,6 +72,7 @@ class RowAsker:
         # the wait. Only a fallback may have to wait at the cloud's gate.
         self._here = asyncio.Semaphore(LOCAL_CONCURRENCY)
         self._cloud = asyncio.Semaphore(concurrency)
+        self._servers: dict[str, asyncio.Semaphore] = {}
         self._workers = Slots(lambda: cluster.capacity) if cluster else None
 
     async def ask(
@@ -65,12 +83,19 @@ class RowAsker:
         `keep` receives the answer before it is logged: a paid answer must not be lost while
         another process locks the log. Raises whatever the model or `keep` raises.
         """
+        lost = 0
         while True:
             try:
                 return await self._ask(row, keep)
             except Exception as error:
                 # Whatever there is of the answer, nobody has seen it yet. `tiered` wraps the error.
-                if not any(isinstance(each, LimitInAnswer) for each in (error, error.__cause__)):
+                for each in (error, error.__cause__):
+                    if isinstance(each, LimitInAnswer):
+                        break
+                    if isinstance(each, LostServer) and lost < LOST_SERVERS:
+                        lost += 1
+                        break
+                else:
                     raise
 
     async def _ask(
@@ -97,25 +122,34 @@ class RowAsker:
     @asynccontextmanager
     async def _place(self, response: llm.AsyncResponse) -> AsyncIterator[None]:
         """Wait where the first model for the prompt runs, and use the cluster if that is there."""
-        is_local, must_stay = self._first(response)
-        if self._cluster and self._workers and not must_stay:
+        first = self._first(response)
+        may_leave = self._cluster is not None and not first.must_stay
+        if self._cluster and may_leave:
             # A fallback of a request to the cloud may be local, too.
             choice.use(self._cluster)
-            slots: Any = self._workers if is_local else self._cloud
-        else:
-            slots = self._here if is_local else self._cloud
-        async with slots:
+        async with self._slots(first, on_workers=may_leave):
             yield
 
-    def _first(self, response: llm.AsyncResponse) -> tuple[bool, bool]:
-        """Whether the first model for the prompt is local, and whether it must not leave here.
+    def _slots(self, first: _First, *, on_workers: bool) -> Any:
+        """Where a request waits for its turn."""
+        if tier := first.served:
+            return self._servers.setdefault(tier.name, asyncio.Semaphore(at_once(tier)))
+        if not first.is_local:
+            return self._cloud
+        return self._workers if on_workers else self._here
+
+    def _first(self, response: llm.AsyncResponse) -> _First:
+        """What the first model for the prompt is.
 
         The workers of a cluster are machines of the user's.
         """
         if isinstance(self._model, AsyncTieredModel):
             request = prepare(response)
-            return request.candidates[0].in_engine, request.decision.keep_local
-        return is_local(self._model), load_settings().local_only
+            candidate = request.candidates[0]
+            tier = request.settings.tier(candidate.tier)
+            served = tier if tier and tier.server else None
+            return _First(candidate.in_engine, request.decision.keep_local, served)
+        return _First(is_local(self._model), load_settings().local_only)
 
 
 def start(model: AsyncModel, row: Row) -> llm.AsyncResponse:

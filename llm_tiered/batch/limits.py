@@ -14,9 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import llm
+from llm.models import ModelWithAliases
 
 from .. import openai_plugin
+from ..config.settings import load_settings
 from ..endings import attentive
+from ..endpoints.models import AsyncServerModel, ServerModel
+from ..endpoints.pool import at_once
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
 from ..router.threads import ThreadedModel
@@ -24,6 +28,8 @@ from .waiting import Pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from ..config.tiers import Tier
 
 logger = logging.getLogger("llm_tiered")
 
@@ -67,6 +73,7 @@ def limit(  # noqa: PLR0913, PLR0917 - one for each limit
 ) -> AsyncModel:
     """Return the model with limits; `concurrency` and `rate` (per minute) apply to the cloud.
 
+    The servers of a tier have a limit of their own, in the config.
     A model in the cloud that is at the limit of its service is waited for, up to `wait` seconds;
     `tell` receives a line about that. The limits of `tiered` are those of the models behind it.
     """
@@ -87,7 +94,18 @@ def limit(  # noqa: PLR0913, PLR0917 - one for each limit
         )
         for entry in llm.get_models_with_aliases()
     ]
+    kind: Any = ModelWithAliases  # its annotations leave out the models that take a key
+    entries += [
+        kind(ServerModel(tier), _limited_server(tier, wait, tell), set())
+        for tier in load_settings().tiers
+        if tier.server
+    ]
     return AsyncTieredModel(entries)
+
+
+def _limited_server(tier: Tier, wait: float, tell: Callable[[str], None]) -> AsyncModel:
+    """The model of a tier's servers, which all rows wait for if it is at its limit."""
+    return _limited(AsyncServerModel(tier), Gate(at_once(tier)), Pause(tier.model_id, wait, tell))
 
 
 def _as_in_a_chain(model: AsyncModel) -> AsyncModel:

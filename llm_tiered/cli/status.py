@@ -22,6 +22,7 @@ from ..router import budget, names
 from ..router.decision import EMBEDDED_TIER
 from ..server import instances
 from ..wording import counted, dollars, gigabytes
+from . import endpoints
 from .config import in_force
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, echo_table, json_option
@@ -49,6 +50,8 @@ def command(json_: bool) -> None:
         for tier in facts["tiers"]
     ]
     echo_table(rows, ["tier", "complexity", "model", "files"])
+    for server in facts["endpoints"]:
+        click.echo(f"{server['tier']} at {server['address']}: {endpoints.describe(server)}")
     for conflict in facts["names"]:
         click.echo(f"name: {conflict}")
     click.echo(f"engine: {_describe_engine(facts['engine'])}")
@@ -85,6 +88,7 @@ def gather() -> dict[str, Any]:
             | (file_facts(specs[model]) if model in specs else _other_facts(model))
             for name, complexity, model in rows
         ],
+        "endpoints": endpoints.server_facts(),
         "names": [str(conflict) for conflict in names.conflicts(tiered_model().registry, settings)],
         "engine": engine,
         "resident": [model["name"] for model in (engine or {}).get("models", ())],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +31,8 @@ from ..router.inner import inner_options, inner_response, left_out
 from ..router.options import TieredOptions
 from ..router.request import TieredRequest
 from ..wording import moment
+from . import endpoints
+from .findings import Finding
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, json_option
 from .ps import describe_engine, engine_facts
@@ -46,20 +48,6 @@ QUESTION = "Say hello in three words."
 # Seconds for which an engine stays that is only started to try it, and for a server's answer.
 SOON = 1.0
 ANSWER_WITHIN = 5.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    `warn` means that a part does not work here, but the chain works without it; `fail` means that
-    a part that the config needs is broken.
-    """
-
-    part: str
-    state: Literal["ok", "warn", "fail"]
-    detail: str
-    fix: str | None = None
 
 
 @click.command("verify")
@@ -103,11 +91,19 @@ def check(*, generate: bool) -> Iterator[Finding]:
     yield from _servers()
     ready = False
     for candidate in candidates:
+        tier = settings.tier(candidate.tier)
+        served = tier if tier and tier.server else None
+        reached = [*endpoints.reached(served)] if served else []
+        yield from reached
+        if reached and all(each.state != "ok" for each in reached):
+            continue
         finding = _candidate(model, candidate)
         ready = ready or finding.state == "ok"
         yield finding
         if generate and finding.state == "ok" and finding.fix is None:
             yield _generate(model, candidate)
+            if served:
+                yield from endpoints.abilities(model, served)
     if not ready:
         yield Finding("chain", "fail", "no model can answer a prompt")
 

@@ -51,7 +51,8 @@ class Registry:
 
         Raises ModelUnavailable if there is none.
         """
-        if tier := _tier_of(name):
+        tier = _tier_of(name)
+        if tier and self._entry(name) is None:
             return AsyncServerModel(tier)
         entry = self._find(name)
         if entry.async_model is None:

@@ -102,7 +102,8 @@ async def test_request(echoes: Echoes) -> None:
     """System prompt, schema and options reach the model."""
     row = {"prompt": "a", "system": "b", "schema": {"type": "object"}, "complexity": 2}
     await Run(row | {"options": {"temperature": 0.5}})()
-    [prompt] = echoes.prompts
+    # The echo is no JSON, and is given back once.
+    prompt, _ = echoes.prompts
     assert (prompt.system, prompt.schema) == ("b", {"type": "object"})
     assert vars(prompt.options)["temperature"] == 0.5
 

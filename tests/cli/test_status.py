@@ -60,6 +60,7 @@ def test_json_has_exactly_these_keys() -> None:
         "device",
         "gemini_key",
         "tiers",
+        "endpoints",
         "names",
         "engine",
         "resident",

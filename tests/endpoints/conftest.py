@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
 
-from llm_tiered.endpoints import clients
+from llm_tiered.endpoints import clients, pool
+from llm_tiered.router import request
+from llm_tiered.router.cooldowns import Cooldowns
 from tests.conftest import WITHOUT_OPENAI
 from tests.endpoints.scripted_server import MODEL, ScriptedServer
 from tests.toys import TIERS
@@ -55,3 +58,16 @@ def serve(toys: Toys, scripted: ScriptedServer, **keys: Any) -> None:
     """Make a server the medium tier, with these keys of the tier."""
     medium = {"name": "medium", "complexity": "5-7", "model": MODEL, "server": scripted.address}
     toys.configure(tiers=[TIERS[0], medium | keys, TIERS[2]])
+
+
+@pytest.fixture
+def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known from the requests of other tests."""
+    forget(monkeypatch)
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what only this process knows, as the next one would."""
+    monkeypatch.setattr(pool, "_LOADS", defaultdict(pool._Load))
+    monkeypatch.setattr(pool, "_pools", {})
+    monkeypatch.setattr(request, "COOLDOWNS", Cooldowns())

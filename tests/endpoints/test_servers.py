@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.endpoints import outages, pool
+from llm_tiered.endpoints import outages
 from llm_tiered.endpoints.outages import FIRST_PAUSE, OUTAGES, Outage
 from llm_tiered.errors import BrokenAnswer
 from llm_tiered.log.record import Record
-from llm_tiered.router import request
-from llm_tiered.router.cooldowns import Cooldowns
-from tests.endpoints.conftest import serve
+from tests.endpoints.conftest import forget, serve
 from tests.endpoints.scripted_server import ID, ScriptedServer, cut, hello, refused, says, text
 
 if TYPE_CHECKING:
@@ -23,19 +20,7 @@ if TYPE_CHECKING:
     from tests.endpoints.scripted_server import Handler, Reply
     from tests.toys import Ask, Toys
 
-pytestmark = pytest.mark.usefixtures("openai")
-
-
-@pytest.fixture(autouse=True)
-def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget(monkeypatch)
-
-
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget what only this process knows, as the next one would."""
-    monkeypatch.setattr(pool, "_LOADS", defaultdict(pool._Load))
-    monkeypatch.setattr(pool, "_pools", {})
-    monkeypatch.setattr(request, "COOLDOWNS", Cooldowns())
+pytestmark = pytest.mark.usefixtures("openai", "new_process")
 
 
 @pytest.fixture

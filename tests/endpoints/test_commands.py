@@ -1,0 +1,124 @@
+"""Servers of tiers in `status`, `verify` and `route`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from llm_tiered.endpoints import outages
+from llm_tiered.endpoints.outages import OUTAGES, Outage
+from tests.cli.commands import run, run_json
+from tests.endpoints.conftest import serve
+from tests.endpoints.scripted_server import ID, ScriptedServer, refused, says
+
+if TYPE_CHECKING:
+    from tests.toys import Toys
+
+pytestmark = pytest.mark.usefixtures("openai", "new_process")
+
+
+@pytest.fixture(autouse=True)
+def _no_engine(toys: Toys) -> None:
+    toys.configure(keep_warm=0)
+
+
+def findings(*args: str, code: int = 0) -> dict[str, dict[str, str]]:
+    """The findings of `verify --json` about the medium tier."""
+    found = run_json("verify", *args, code=code)
+    return {each["part"]: each for each in found if each["part"].startswith("medium")}
+
+
+def left_alone(address: str, seconds: float = 50.0) -> None:
+    """Note that a server has failed."""
+    OUTAGES.note(address, Outage("connection refused", outages.now() + seconds))
+
+
+def test_status(server: ScriptedServer) -> None:
+    """Each server is looked at: whether its model answers, and why prompts are not sent to it."""
+    [facts] = run_json("status")["endpoints"]
+    assert (facts["tier"], facts["address"], facts["problem"]) == ("medium", server.address, None)
+    assert facts["token_ms"] > 0
+    left_alone(server.address)
+    line = next(each for each in run("status").stdout.splitlines() if server.address in each)
+    assert line.startswith(f"medium at {server.address}: wrote a token in ")
+    assert line.endswith(": connection refused")
+    assert "left alone until" in line
+
+
+def test_no_token_from_somebody_else(toys: Toys) -> None:
+    """A server that is not one's own, or has a price, is not asked for a token."""
+    with ScriptedServer() as server:
+        for keys in ({"place": "cloud"}, {"price": {"input": 1, "output": 1}}):
+            serve(toys, server, **keys)
+            [facts] = run_json("status")["endpoints"]
+            assert (facts["problem"], facts["token_ms"]) == (None, None)
+        assert server.bodies == []
+
+
+def test_verify(server: ScriptedServer) -> None:
+    """A server that answers is there, and so is its tier."""
+    found = findings()
+    assert {part: each["state"] for part, each in found.items()} == {
+        f"medium at {server.address}": "ok",
+        f"medium ({ID})": "ok",
+    }
+
+
+def test_verify_without_the_model(server: ScriptedServer) -> None:
+    """A server without the tier's model tells which ones it has."""
+    server.models = ["bigger", "small"]
+    server.say(refused(404, "model not found"))
+    [found] = findings().values()
+    assert found["state"] == "warn"
+    assert found["detail"] == "unknown model 'big': did you mean bigger?"
+
+
+def test_verify_of_a_server_that_is_gone(toys: Toys) -> None:
+    """A server that is not there is a warning, since the chain works without it."""
+    with ScriptedServer() as server:
+        pass
+    serve(toys, server)
+    [found] = findings().values()
+    assert (found["state"], found["detail"]) == ("warn", "connection refused")
+
+
+def test_route_asks_nobody(server: ScriptedServer) -> None:
+    """`route` shows what is known of the servers, and asks none of them."""
+    chain = run_json("route", "-o", "complexity", "6", "Hello")["chain"]
+    assert (chain[0]["model"], chain[0]["outcome"]) == (ID, "ready")
+    for outage in (
+        Outage("connection refused", outages.now() + 50),
+        Outage("HTTP 429", outages.now() + 50, "time"),
+    ):
+        OUTAGES.note(server.address, outage)
+        chain = run_json("route", "-o", "complexity", "6", "Hello")["chain"]
+        assert chain[0]["outcome"] == "skipped"
+        assert chain[0]["reason"].endswith(f"{server.address}: {outage.reason}")
+    assert server.paths == []
+
+
+def test_what_it_can_do(server: ScriptedServer) -> None:
+    """`verify --generate` asks for a schema, a tool and so on, and says what became of it."""
+    # Gemini is beyond the tests' network.
+    found = findings("--generate", code=1)
+    said: dict[str, Any] = {
+        part.removeprefix("medium: "): (each["state"], each["detail"])
+        for part, each in found.items()
+        if part.startswith("medium: ")
+    }
+    assert said == {
+        "schemas": ("warn", "ignored; answers are checked, and another tier is asked after a miss"),
+        "tools": ("ok", "taken, but the model did not call the one it was to"),
+        "reasoning": ("ok", "no thoughts came"),
+        "usage": ("ok", "counted (7 + 3 tokens)"),
+        "cached tokens": ("ok", "none were told when a prompt came again"),
+        "logprobs": ("ok", "not told, so that `escalate` sees the text alone"),
+    }
+    assert found["medium says"]["detail"] == "Hello"
+
+
+def test_schema_held(server: ScriptedServer) -> None:
+    """A schema that is held is told as such."""
+    server.say(*[says("Hello")] * 2, says('{"colour": "vermilion"}'))
+    assert findings("--generate", code=1)["medium: schemas"]["detail"] == "held"
