@@ -37,21 +37,24 @@ def _leave_garbage() -> None:
     MLX complains of objects of its own that are never freed, and a file that nobody has closed is
     only written when it is freed.
     """
-    if "mlx.core" not in sys.modules and not _has_open_files():
+    if "mlx.core" not in sys.modules and not _writes_files():
         gc.freeze()
 
 
-def _has_open_files() -> bool:
-    """Return whether this process has any file open, apart from stdin, stdout and stderr."""
+def _writes_files() -> bool:
+    """Return whether this process has a file open to write to it, apart from stdout and stderr."""
     try:
         numbers = [int(name) for name in os.listdir("/dev/fd")]
     except OSError:
         # As on Windows, it can't be known.
         return True
-    return any(number > 2 and _is_file(number) for number in numbers)
+    return any(number > 2 and _is_written(number) for number in numbers)
 
 
-def _is_file(number: int) -> bool:
+def _is_written(number: int) -> bool:
+    import fcntl
+
     with suppress(OSError):
-        return stat.S_ISREG(os.fstat(number).st_mode)
+        access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+        return access != os.O_RDONLY and stat.S_ISREG(os.fstat(number).st_mode)
     return False

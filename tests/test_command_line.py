@@ -39,9 +39,10 @@ def at_exit(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_frees_nothing_at_exit() -> None:
-    """Llm's command line ends without freeing all its objects first."""
-    assert at_exit("cli = print; command_line.end_soon()") == "spared"
+@pytest.mark.parametrize("more", ["", "file = open(sys.executable, 'rb')"], ids=["none", "read"])
+def test_frees_nothing_at_exit(more: str) -> None:
+    """The command line of llm ends without freeing all its objects first."""
+    assert at_exit(f"{more}\ncli = print; command_line.end_soon()") == "spared"
 
 
 @pytest.mark.parametrize(
