@@ -73,7 +73,7 @@ class RowAsker:
         self._here = asyncio.Semaphore(LOCAL_CONCURRENCY)
         self._cloud = asyncio.Semaphore(concurrency)
         self._servers: dict[str, asyncio.Semaphore] = {}
-        self._workers = Slots(lambda: cluster.capacity) if cluster else None
+        self._workers = Slots(lambda: cluster.room) if cluster else None
 
     async def ask(
         self, row: Row, keep: Callable[[dict[str, Any]], None]
@@ -116,7 +116,7 @@ class RowAsker:
         async with self._place(response):
             await response
         if self._log_here:
-            await asyncio.to_thread(writer.write, response)
+            await writer.write_async(response)
         return answers[0], cost_of_response(response)
 
     @asynccontextmanager

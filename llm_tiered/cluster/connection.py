@@ -14,7 +14,7 @@ from ..errors import RequestError
 from ..wording import counted
 from .engine import ClusterEngine
 from .roster import Roster
-from .worker import RESOURCE, TOPIC
+from .worker import RESOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,12 +62,14 @@ def connected(
                 address, timeout=ANSWERS_WITHIN, set_as_default=False
             )
         )
-        client.subscribe_topic(TOPIC, lambda event: tell(event[1]))
         roster = Roster(client, importlib.metadata.version("llm-tiered"), tell)
         _wait_for_workers(client, roster, address)
-        stack.enter_context(roster.watching(when_lost))
+        engine = ClusterEngine(client, roster, local_models(), tell)
+        stack.callback(engine.close)
+        engine.refresh()
+        stack.enter_context(roster.watching(engine.refresh, when_lost))
         tell(f"{counted(len(roster.rows), 'worker')}, {counted(roster.capacity, 'row')} at a time")
-        yield ClusterEngine(client, roster, local_models(), when_lost, tell)
+        yield engine
 
 
 def _probe(address: str) -> None:

@@ -19,8 +19,8 @@ class Roster:
     """The workers that have this version of the package.
 
     `tell` gets a line for each worker that is left out, and when there is none any more.
-    `rows` is how many requests each of them answers at the same time, by address. If `is_declared`,
-    their resource says so; otherwise it is the number of their threads.
+    `rows` is how many requests each of them answers at the same time, by address: their resource
+    says so, or else it is the number of their threads.
     """
 
     def __init__(self, client: Any, version: str, tell: Callable[[str], object]) -> None:
@@ -30,12 +30,6 @@ class Roster:
         # Whether each worker has this version.
         self._checked: dict[str, bool] = {}
         self.rows: dict[str, int] = {}
-        self.is_declared = False
-
-    @property
-    def has_refused(self) -> bool:
-        """Whether workers are left out."""
-        return not all(self._checked.values())
 
     @property
     def capacity(self) -> int:
@@ -54,7 +48,6 @@ class Roster:
         }
         if self.rows and not usable:
             self._tell("no worker is left; waiting for one")
-        self.is_declared = bool(declared)
         self.rows = declared or {name: info["nthreads"] for name, info in usable.items()}
 
     def _check(self, workers: set[str]) -> None:
@@ -72,14 +65,20 @@ class Roster:
                 self._tell(f"{name} is left out: llm-tiered is {self.version} here, and it {there}")
 
     @contextmanager
-    def watching(self, when_lost: Callable[[], object]) -> Iterator[None]:
-        """Look at the cluster again and again; `when_lost` is called if the scheduler is gone."""
+    def watching(
+        self, seen: Callable[[], object], when_lost: Callable[[], object]
+    ) -> Iterator[None]:
+        """Look at the cluster again and again; `when_lost` is called if the scheduler is gone.
+
+        `seen` is called after each look.
+        """
         is_over = threading.Event()
 
         def watch() -> None:
             while not is_over.wait(INTERVAL):
                 try:
                     self.refresh()
+                    seen()
                 except Exception:  # whatever Dask raises once its scheduler is gone
                     if not is_over.is_set():
                         when_lost()

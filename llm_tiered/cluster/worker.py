@@ -1,47 +1,59 @@
 """What runs on a worker of a Dask cluster: it answers requests with an engine of its own.
 
-The driver sends these functions by name, so a worker needs this package in the same version.
+The driver sends these classes by name, so a worker needs this package in the same version.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import asyncio
 import platform
-import queue
 import threading
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..config.settings import load_settings
-from ..errors import ModelUnavailable, TieredError
+from ..errors import EngineError, ModelUnavailable, TieredError
 from ..mlx import device
 from ..mlx.engine.engine import ENGINE
-from ..mlx.engine.requests import BadToolCall, CancelToken, Done, Failed, Prefill
+from ..mlx.engine.requests import PROGRESS, BadToolCall, CancelToken, Done, Failed
+from ..mlx.mailbox import mailbox
 from ..mlx.process import wire
 from ..mlx.tokens.decoding import Text
 from ..mlx.weights import store
 from ..wording import gigabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ..mlx.catalog import ModelSpec
     from ..mlx.engine.requests import Event, GenerationRequest
 
-# The topic of what workers tell the driver, and the resource that says how many requests a worker
-# answers at the same time.
-TOPIC = RESOURCE = "llm_tiered"
+# The resource that says how many requests a worker answers at the same time.
+RESOURCE = "llm_tiered"
 
-# Seconds between two looks at whether the answer is still wanted, and between two reports of a
-# download.
-_LOOK = 0.5
+# Seconds until a worker without any news answers the driver, and after which a driver that no
+# longer asks is gone.
+NEWS_WITHIN = 5.0
+GONE_AFTER = 30.0
+
+# Seconds between two reports of a download.
 _REPORT = 5.0
 
 # Of several requests for a model that is missing, one downloads it and the others wait.
 _fetching = threading.Lock()
+
+
+@dataclass(frozen=True)
+class WorkerRequest:
+    """A request as plain data, with the model that it is for and a number of the driver's."""
+
+    number: int
+    spec: ModelSpec
+    data: Any
 
 
 @dataclass(frozen=True)
@@ -52,43 +64,144 @@ class WorkerAnswer:
     run the model at all, so that another one may be asked.
     """
 
-    worker: str
+    number: int
     events: tuple[bytes, ...] = ()
     unfit: TieredError | None = None
 
 
-def answer(version: str, spec: ModelSpec, data: Any, *, leaves_pool: bool) -> WorkerAnswer:
-    """Answer a request, given as plain data, to a model; `version` is the driver's.
+@dataclass(frozen=True)
+class News:
+    """The answers that are ready since the last time, and lines about downloads."""
 
-    A task that leaves the worker's pool of threads lets the next one begin: the engine answers
-    them together. Do so only if a resource limits their number.
+    answers: Sequence[WorkerAnswer]
+    lines: Sequence[str]
+
+
+class WorkerEngine:
+    """The engine of a worker for one driver, as a Dask actor: it answers `rows` at the same time.
+
+    A worker that was started again has another `session`, and knows nothing of what was sent to
+    the one before.
     """
-    import distributed
 
-    worker = distributed.get_worker()
-    key = worker.get_current_task()
-    if leaves_pool:
-        distributed.secede()  # type: ignore[no-untyped-call]  # it has no types
+    def __init__(self, rows: int) -> None:
+        self.session = uuid.uuid4().hex
+        self._slots = asyncio.Semaphore(rows)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._answers: list[WorkerAnswer] = []
+        self._lines: list[str] = []
+        self._has_news = asyncio.Event()
+        self._asked = time.monotonic()
+        self._watch: asyncio.Task[None] | None = None
 
-    def tell(text: str) -> None:
-        worker.log_event(TOPIC, f"{platform.node()}: {text}")
+    async def submit(self, session: str, requests: Sequence[WorkerRequest]) -> None:
+        """Begin to answer requests. Raises LookupError if they are for another session."""
+        self._check(session)
+        for request in requests:
+            task = asyncio.create_task(self._answer(request))
+            self._running[request.number] = task
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._notice_end())
 
-    def is_wanted() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is not None and task.state != "cancelled"
+    async def cancel(self, numbers: Sequence[int]) -> None:
+        """Stop answering requests."""
+        for number in numbers:
+            if task := self._running.pop(number, None):
+                task.cancel()
 
-    here = importlib.metadata.version("llm-tiered")
-    if here != version:
-        error = ModelUnavailable(f"it has llm-tiered {here}, not {version}")
-        return WorkerAnswer(worker.address, unfit=error)
-    try:
-        request = _here(spec, wire.load_request(data), tell)
-        events = tuple(map(wire.dump_event, _joined(_generate(request, is_wanted))))
-    except ModelUnavailable as error:
-        return WorkerAnswer(worker.address, unfit=error)
-    except TieredError as error:
-        events = (wire.dump_event(Failed(error)),)
-    return WorkerAnswer(worker.address, events)
+    async def news(self, session: str) -> News:
+        """Return the next answers as soon as there are any. Raises LookupError as `submit` does."""
+        self._check(session)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._has_news.wait(), NEWS_WITHIN)
+        self._has_news.clear()
+        news = News(self._answers, self._lines)
+        self._answers, self._lines = [], []
+        return news
+
+    async def start(self) -> str:
+        """Return the session."""
+        return self.session
+
+    def _check(self, session: str) -> None:
+        if session != self.session:
+            raise LookupError("the worker was started again")
+        self._asked = time.monotonic()
+
+    async def _notice_end(self) -> None:
+        """Cancel everything once the driver is gone."""
+        while self._running:
+            await asyncio.sleep(NEWS_WITHIN)
+            if time.monotonic() - self._asked > GONE_AFTER:
+                await self.cancel(list(self._running))
+
+    async def _answer(self, request: WorkerRequest) -> None:
+        number = request.number
+        try:
+            async with self._slots:
+                events = await self._events(request)
+            answer = WorkerAnswer(number, tuple(map(wire.dump_event, joined(events))))
+        except ModelUnavailable as error:
+            answer = WorkerAnswer(number, unfit=error)
+        except TieredError as error:
+            answer = WorkerAnswer(number, (wire.dump_event(Failed(error)),))
+        except Exception as error:
+            problem = EngineError(f"{platform.node()}: {type(error).__name__}: {error}")
+            answer = WorkerAnswer(number, (wire.dump_event(Failed(problem)),))
+        self._running.pop(number, None)
+        self._answers.append(answer)
+        self._has_news.set()
+
+    async def _events(self, sent: WorkerRequest) -> list[Event]:
+        """Return the engine's events. Raises ModelUnavailable if it can't use the model."""
+        loop = asyncio.get_running_loop()
+
+        def tell(line: str) -> None:
+            def add() -> None:
+                self._lines.append(f"{platform.node()}: {line}")
+                self._has_news.set()
+
+            loop.call_soon_threadsafe(add)
+
+        request = wire.load_request(sent.data)
+        is_ready = _resident(sent.spec, request) is not None
+        # What reads a model's files, or fetches them, takes a while.
+        call: Any = _at_once if is_ready else asyncio.to_thread
+        request = await call(_here, sent.spec, request, tell)
+        events: list[Event] = []
+        ended = loop.create_future()
+        box, token = mailbox(), CancelToken()
+
+        def end(event: Event) -> None:
+            if not ended.done():
+                ended.set_result(event)
+
+        def emit(event: Event) -> None:
+            if isinstance(event, PROGRESS):
+                return
+            events.append(event)
+            if isinstance(event, (Done, Failed, BadToolCall)):
+                box.post(end, event)
+
+        try:
+            if not (is_ready and ENGINE.submit(request, emit, token, wait=False)):
+                await asyncio.to_thread(ENGINE.submit, request, emit, token)
+            last = await ended
+        finally:
+            token.cancel()
+        if isinstance(last, Failed) and isinstance(last.error, ModelUnavailable):
+            raise last.error
+        return events
+
+
+async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _resident(spec: ModelSpec, request: GenerationRequest) -> Path | None:
+    """Return the folder of the model if it is in memory."""
+    folder = ENGINE.resident().get(request.name)
+    return folder if spec.path in (None, folder) else None
 
 
 def _here(
@@ -97,9 +210,11 @@ def _here(
     """Return the request with this machine's folders and memory. Raises TieredError."""
     config = load_settings().config
     limit = config.memory_limit
-    with _fetching:
-        store.check(spec, memory_limit=limit, allow_cpu=config.allow_cpu)
-        folder = store.locate(spec) or _fetch(spec, tell)
+    folder = _resident(spec, request)
+    if folder is None:
+        with _fetching:
+            store.check(spec, memory_limit=limit, allow_cpu=config.allow_cpu)
+            folder = store.locate(spec) or _fetch(spec, tell)
     budget = limit or device.detect().budget
     return replace(request, folder=folder, budget=budget, draft=None, kv_store=None)
 
@@ -119,38 +234,19 @@ def _fetch(spec: ModelSpec, tell: Callable[[str], None]) -> Path:
     return folder
 
 
-def _generate(request: GenerationRequest, is_wanted: Callable[[], bool]) -> Iterator[Event]:
-    """Yield the engine's events. Raises ModelUnavailable if the engine can't use the model."""
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    cancel_token = CancelToken()
-    ENGINE.submit(request, events.put, cancel_token)
-    event: Event | None = None
-    looked = time.monotonic()
-    try:
-        while not isinstance(event, (Done, Failed, BadToolCall)):
-            if time.monotonic() - looked > _LOOK:
-                looked = time.monotonic()
-                if not is_wanted():
-                    return
-            with suppress(queue.Empty):
-                event = events.get(timeout=_LOOK)
-                if isinstance(event, Failed) and isinstance(event.error, ModelUnavailable):
-                    raise event.error
-                yield event
-    finally:
-        cancel_token.cancel()
-
-
-def _joined(events: Iterator[Event]) -> Iterator[Event]:
+def joined(events: Sequence[Event]) -> Iterator[Event]:
     """Join neighbouring texts, since the answer arrives as a whole anyway."""
-    text = Text("")
+    texts: list[Text] = []
     for event in events:
-        if isinstance(event, Prefill):
-            continue
         if isinstance(event, Text):
-            text = Text(text.text + event.text, text.logprobs + event.logprobs)
+            texts.append(event)
             continue
-        if text.text:
-            yield text
-            text = Text("")
+        yield from _one(texts)
+        texts = []
         yield event
+
+
+def _one(texts: Sequence[Text]) -> Iterator[Text]:
+    text = "".join(each.text for each in texts)
+    if text:
+        yield Text(text, tuple(token for each in texts for token in each.logprobs))

@@ -141,7 +141,7 @@ class QuestionAsker:
             self._keep(question, broken)
             return broken
         if needs_logging(question.model):
-            await asyncio.to_thread(writer.write, response)
+            await writer.write_async(response)
         if question.read:
             question.read(answers[0].text)
         return answers[0]

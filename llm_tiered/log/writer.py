@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import sqlite3
@@ -11,6 +12,7 @@ from collections import deque
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import llm
 
@@ -18,6 +20,8 @@ from ..paths import log_path, logs_off_path
 from . import callers, creation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llm.models import _BaseResponse
 
 logger = logging.getLogger("llm_tiered")
@@ -57,13 +61,75 @@ def write(response: _BaseResponse, path: Path | None = None) -> None:
     `path` is that of the log, if it is not the usual one. If it can't be written, log a warning:
     the caller still gets the answer.
     """
-    path = path or log_path()
+    write_all([response], path or log_path())
+
+
+async def write_async(response: _BaseResponse, path: Path | None = None) -> None:
+    """Async counterpart of `write`: what comes while others are written shares a transaction."""
+    loop = asyncio.get_running_loop()
+    gathered = _GATHERED.setdefault(loop, _Gathered())
+    await gathered.write(response, path or log_path())
+
+
+def write_all(responses: Sequence[_BaseResponse], path: Path) -> None:
+    """Add finished responses to a log together, as `write` does with one."""
     own = callers.being_logged()
-    if response.conversation is None and response not in own:
-        # Otherwise each who logs the response makes a thread for it, and only the last keeps it.
-        response.conversation = _conversation(response)
-    if own or _BACKLOG or not _written(response, path, PATIENCE_OF_CALLER, last=False):
-        _BACKLOG.add(response, path)
+    for response in responses:
+        if response.conversation is None and response not in own:
+            # Otherwise each who logs the response makes a thread for it, and only the last keeps
+            # it.
+            response.conversation = _conversation(response)
+    if own or _BACKLOG or not _written(responses, path, PATIENCE_OF_CALLER, last=False):
+        _BACKLOG.add(responses, path)
+
+
+class _Gathered:
+    """Responses of an event loop, written in the order in which they come, many at a time.
+
+    Each of them alone would take several times as long, most of it for the transaction.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[_BaseResponse, Path, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def write(self, response: _BaseResponse, path: Path) -> None:
+        """Write a response, or leave it to the backlog."""
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append((response, path, written))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        await written
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                for path in dict.fromkeys(path for _, path, _ in waiting):
+                    await self._write_to(path, waiting)
+        finally:
+            self._writing = None
+
+    @staticmethod
+    async def _write_to(
+        path: Path, waiting: Sequence[tuple[_BaseResponse, Path, asyncio.Future[None]]]
+    ) -> None:
+        these = [(response, written) for response, to, written in waiting if to == path]
+        problem: Exception | None = None
+        try:
+            await asyncio.to_thread(write_all, [response for response, _ in these], path)
+        except Exception as error:
+            problem = error
+        for _, written in these:
+            if written.done():
+                continue
+            if problem:
+                written.set_exception(problem)
+            else:
+                written.set_result(None)
+
+
+_GATHERED: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gathered] = WeakKeyDictionary()
 
 
 class _Backlog:
@@ -73,15 +139,15 @@ class _Backlog:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[_BaseResponse, Path]] = deque()
+        self._waiting: deque[tuple[Sequence[_BaseResponse], Path]] = deque()
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def add(self, response: _BaseResponse, path: Path) -> None:
+    def add(self, responses: Sequence[_BaseResponse], path: Path) -> None:
         with self._lock:
-            self._waiting.append((response, path))
+            self._waiting.append((responses, path))
             if len(self._waiting) == 1:
                 threading.Thread(target=self._write, name="llm-tiered log", daemon=False).start()
 
@@ -108,8 +174,10 @@ def _let_others_finish() -> None:
         time.sleep(_PAUSE)
 
 
-def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool) -> bool:
-    """Write the response, and return whether it is settled: written, or given up with a warning.
+def _written(
+    responses: Sequence[_BaseResponse], path: Path, patience: float, *, last: bool
+) -> bool:
+    """Write responses, and return whether that is settled: written, or given up with a warning.
 
     If the log stays locked, it is given up only at the `last` attempt.
     """
@@ -118,7 +186,8 @@ def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool
         if last:
             _let_others_finish()
         try:
-            _write(response, path)
+            for problem in _write(responses, path):
+                logger.warning("the answer could not be logged in %s: %s", path, problem)
         except Exception as error:
             busy = (
                 "locked" in str(error)
@@ -135,7 +204,8 @@ def _written(response: _BaseResponse, path: Path, patience: float, *, last: bool
         return True
 
 
-def _write(response: _BaseResponse, path: Path) -> None:
+def _write(responses: Sequence[_BaseResponse], path: Path) -> list[Exception]:
+    """Write responses in one transaction, and return the errors of those that can't be written."""
     import filelock
     import sqlite_utils
     from llm.migrations import migrate
@@ -151,10 +221,23 @@ def _write(response: _BaseResponse, path: Path) -> None:
             # A transaction that has begun by reading fails where it meets another writer, and so
             # might that of the caller: this one begins when nobody else has begun.
             connection.execute("begin exclusive")
-            if response.conversation is None:
-                response.conversation = _conversation(response, _thread(connection, response.id))
-            response.log_to_db(database)
+            problems = []
+            for response in responses:
+                try:
+                    _insert(response, database)
+                except Exception as error:
+                    if len(responses) == 1:
+                        raise
+                    problems.append(error)
             connection.commit()
+            return problems
+
+
+def _insert(response: _BaseResponse, database: Any) -> None:
+    if response.conversation is None:
+        response.conversation = _conversation(response, _thread(database.conn, response.id))
+    with database.atomic():
+        response.log_to_db(database)
 
 
 def _thread(connection: sqlite3.Connection, turn_id: str) -> str | None:

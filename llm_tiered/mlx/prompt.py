@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import llm
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .catalog import ModelSpec
     from .engine.requests import Event, Limits
     from .process.choice import GenerationEngine
+
+
+T = TypeVar("T")
 
 
 class PromptedModel(Protocol):
@@ -74,8 +77,10 @@ async def ask_async(
     command_line.end_soon()
     instructions.record(prompt)
     answer = AnswerStream(prompt, response)
-    engine = await asyncio.to_thread(_engine_for, model)
-    request: GenerationRequest | None = await asyncio.to_thread(make_request, model, prompt, engine)
+    # Where models are elsewhere, nothing here has to be read or downloaded for them.
+    call = _at_once if choice.elsewhere() else asyncio.to_thread
+    engine = await call(_engine_for, model)
+    request: GenerationRequest | None = await call(make_request, model, prompt, engine)
     while request is not None:
         async with aclosing(_generate_async(engine, request, answer)) as events:
             async for event in events:
@@ -85,9 +90,16 @@ async def ask_async(
         yield event
 
 
+async def _at_once(function: Callable[..., T], *arguments: Any) -> T:
+    return function(*arguments)
+
+
 def check(model: PromptedModel, *, allow_cpu: bool) -> None:
-    """Raise ModelUnavailable if the model is known not to work on this machine right now."""
+    """Raise ModelUnavailable if the model is known not to work where it would run right now."""
     spec, limits = model.spec, model.limits()
+    if distant := choice.elsewhere():
+        distant.check(_name(spec))
+        return
     _check_crashes(spec)
     name = _name(spec)
     engine = choice.running_engine(name, limits)
@@ -159,7 +171,7 @@ def _engine_for(model: PromptedModel) -> GenerationEngine:
 
 def _check_crashes(spec: ModelSpec) -> None:
     # Those were crashes of engines here.
-    if not choice.is_elsewhere():
+    if not choice.elsewhere():
         crashes.check(_name(spec))
 
 

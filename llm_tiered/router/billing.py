@@ -48,6 +48,11 @@ class Billing:
         self._attempts: list[_Attempt] = []
         self._is_closed = False
 
+    @property
+    def has_attempts(self) -> bool:
+        """Whether anything was written down."""
+        return bool(self._attempts)
+
     def hold(self, inner: _BaseModel, response: _BaseResponse) -> None:
         """Write down an attempt that is about to be sent. Raises TieredError if there is a budget.
 

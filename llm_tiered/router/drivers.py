@@ -81,7 +81,7 @@ async def answer_async(  # noqa: PLR0913 - as above
     names.warn(registry, request.settings)
     log = writer.destination(response, log_api=request.settings.config.log_api)
     if log:
-        await response.on_done(lambda done: asyncio.to_thread(writer.write, done, log))
+        await response.on_done(partial(writer.write_async, path=log))
     if kept := request.decision.kept:
         await response.on_done(partial(private.remember, kept=kept))
     respond = _responder(request, prompt, conversation, stream=stream)

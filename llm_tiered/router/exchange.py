@@ -141,7 +141,8 @@ class Exchange:
                 if event is not None:
                     yield event
         inner = answer.response
-        yield Call(partial(self.billing.answered, inner))
+        if self.billing.has_attempts:
+            yield Call(partial(self.billing.answered, inner))
         finish(self._response, inner, answer.calls)
         cut_off = completeness.is_cut_off(inner)
         cache_key = None if cut_off else self._cached.key_of_answer(candidate, inner.model)

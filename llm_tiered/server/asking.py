@@ -167,7 +167,7 @@ async def finish(request: ChatRequest) -> None:
         own = request.response.response_json
         request.response.response_json = record.to_json(own)
     if request.routed is None and writer.must_log(log_api=load_settings().config.log_api):
-        await asyncio.to_thread(writer.write, request.response)
+        await writer.write_async(request.response)
     if request.asked.must_call and not request.response._tool_calls:
         message = f"{request.model} called no tool, though tool_choice asks for it"
         raise ApiError(502, message, code="no_tool_call", headers=NO_RETRY)

@@ -190,7 +190,7 @@ async def test_interrupt_while_logging(
     def write(*_: Any) -> None:
         loop.call_soon_threadsafe(run.batch.interrupt)
 
-    monkeypatch.setattr(writer, "write", write)
+    monkeypatch.setattr(writer, "write_all", write)
     held.release("0")
     await run()
     assert run.texts() == ["0"]

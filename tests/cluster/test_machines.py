@@ -64,15 +64,15 @@ def test_worker_is_killed(
     """If a machine is switched off, the other one answers what it had not sent, in order."""
     address, alive = machines
     file = write_rows(tmp_path, *({"prompt": f"Say {n}", "complexity": 3} for n in range(40)))
-    hand_on = ClusterEngine._hand_on
+    take = ClusterEngine._take
 
     def kill_one(self: ClusterEngine, *args: Any) -> None:
         if len(alive) == 2:
             os.kill(alive.pop(), signal.SIGKILL)
-        hand_on(self, *args)
+        take(self, *args)
 
     here = batch(file, "--no-log").stdout
-    monkeypatch.setattr(ClusterEngine, "_hand_on", kill_one)
+    monkeypatch.setattr(ClusterEngine, "_take", kill_one)
     options = [address if word == ADDRESS else word for word in BATCH[BATCH.index("--dask") :]]
     answers, expected = parse(batch(file, *options).stdout), parse(here)
     names = ("line", "model", "response", "input_tokens", "output_tokens")

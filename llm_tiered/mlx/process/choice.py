@@ -56,23 +56,30 @@ class GenerationEngine(Protocol):
         """Hand over a request, and return whether that was done, as `Engine.submit` does."""
 
 
-_elsewhere: ContextVar[GenerationEngine | None] = ContextVar("engine", default=None)
+class DistantEngine(GenerationEngine, Protocol):
+    """An engine that runs elsewhere, with models of its own."""
+
+    def check(self, name: str) -> None:
+        """Raise ModelUnavailable if it is known that it can't use the model of this name."""
 
 
-def use(engine: GenerationEngine) -> None:
+_elsewhere: ContextVar[DistantEngine | None] = ContextVar("engine", default=None)
+
+
+def use(engine: DistantEngine) -> None:
     """Use an engine elsewhere for the further prompts of this asyncio task."""
     _elsewhere.set(engine)
 
 
-def is_elsewhere() -> bool:
-    """Whether prompts go to an engine elsewhere."""
-    return _elsewhere.get() is not None
+def elsewhere() -> DistantEngine | None:
+    """Return the engine elsewhere that prompts go to, if they do."""
+    return _elsewhere.get()
 
 
 def engine_for(model: str, limits: Limits) -> GenerationEngine:
     """Return the engine for a prompt; llm's command line starts one if none is running."""
-    if elsewhere := _elsewhere.get():
-        return elsewhere
+    if distant := _elsewhere.get():
+        return distant
     if not _is_shared(model, limits):
         return ENGINE
     shared = _SHARED.running()
@@ -83,8 +90,8 @@ def engine_for(model: str, limits: Limits) -> GenerationEngine:
 
 def running_engine(model: str, limits: Limits) -> GenerationEngine | RunningEngine:
     """Return the engine that has the model in memory, if any has; starts none."""
-    if elsewhere := _elsewhere.get():
-        return elsewhere
+    if distant := _elsewhere.get():
+        return distant
     shared = _SHARED.running() if _is_shared(model, limits) else None
     return shared or ENGINE
 
