@@ -76,6 +76,10 @@ class Roster:
 
         def watch() -> None:
             while not is_over.wait(INTERVAL):
+                if self._client.status != "running":
+                    # It tries to reach the scheduler again, for a long time.
+                    when_lost()
+                    return
                 try:
                     self.refresh()
                     seen()

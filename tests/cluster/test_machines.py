@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.cluster import roster
 from llm_tiered.cluster.engine import ClusterEngine
 from tests.cli.batching import batch, parse, write_rows
 from tests.test_readme import README
@@ -46,7 +47,7 @@ def line_of(process: subprocess.Popen[str], pattern: str) -> str:
 
 @pytest.fixture
 def machines(user_path: Path) -> Iterator[tuple[str, list[int]]]:
-    """A scheduler's address, and the ids of the processes of two workers, without their nannies."""
+    """A scheduler's address, and the ids of its process and those of two workers."""
     here = ("--host", "127.0.0.1", "--no-dashboard")
     with ExitStack() as stack:
         scheduler = stack.enter_context(running(*SCHEDULER, "--port", "0", *here))
@@ -55,7 +56,7 @@ def machines(user_path: Path) -> Iterator[tuple[str, list[int]]]:
         workers = [stack.enter_context(running(*command, "--no-nanny", *here)) for _ in range(2)]
         for worker in workers:
             line_of(worker, r"Registered to: +(\S+)")
-        yield address, [worker.pid for worker in workers]
+        yield address, [scheduler.pid, *(worker.pid for worker in workers)]
 
 
 def test_worker_is_killed(
@@ -67,7 +68,7 @@ def test_worker_is_killed(
     take = ClusterEngine._take
 
     def kill_one(self: ClusterEngine, *args: Any) -> None:
-        if len(alive) == 2:
+        if len(alive) == 3:
             os.kill(alive.pop(), signal.SIGKILL)
         take(self, *args)
 
@@ -79,4 +80,29 @@ def test_worker_is_killed(
     assert [[answer[name] for name in names] for answer in answers] == [
         [answer[name] for name in names] for answer in expected
     ]
-    assert len(alive) == 1
+    assert len(alive) == 2
+
+
+def test_scheduler_is_killed(
+    machines: tuple[str, list[int]], rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the scheduler, the batch ends with what is answered, and can be continued here."""
+    address, alive = machines
+    file = write_rows(tmp_path, *({"prompt": f"Say {n}", "complexity": 3} for n in range(60)))
+    take = ClusterEngine._take
+
+    def kill_scheduler(self: ClusterEngine, *args: Any) -> None:
+        if len(alive) == 3:
+            os.kill(alive.pop(0), signal.SIGKILL)
+        take(self, *args)
+
+    monkeypatch.setattr(ClusterEngine, "_take", kill_scheduler)
+    monkeypatch.setattr(roster, "INTERVAL", 0.1)
+    output = tmp_path / "out"
+    errors = batch(file, "-o", str(output), "--dask", address, code=1).stderr
+    assert errors.endswith(
+        "Stopped: the Dask scheduler is gone; run the same command again to continue\n"
+    )
+    assert 0 < len(parse(output.read_text())) < 60
+    assert "skipped as done" in batch(file, "-o", str(output)).stderr
+    assert len(parse(output.read_text())) == 60
