@@ -82,6 +82,12 @@ REGISTERED = {
     *("llm_tiered.router.model", "llm_tiered.router.options"),
 }
 
+# What a prompt may need, but that is only imported once it does: each takes a millisecond or more.
+NEEDED_LATER = (
+    *("cache", "costs", "json_schema", "log.messages", "mlx.weights.store", "router.budget"),
+    *("router.failures", "router.quality", "router.switching", "rules.conditions"),
+)
+
 
 def _name(module: Path) -> str:
     """The module's dotted name inside the package; that of the package itself is empty."""
@@ -197,6 +203,17 @@ def test_heavy_modules_are_imported_inside_functions() -> None:
         if found := {each for each in imported if each.partition(".")[0] in HEAVY}:
             heavy[name] = found
     assert heavy == {}
+
+
+def test_a_prompt_imports_what_it_needs() -> None:
+    """A prompt to a model in the engine imports nothing that only some prompts need."""
+    imported, new = set[str](), {"hooks", "mlx.prompt", "router.drivers"}
+    while new:
+        imported |= new
+        nodes = [(name, _nodes_run_on_import(_tree(name))) for name in new]
+        named = {each.removeprefix("llm_tiered.") for pair in nodes for each in _imports(*pair)}
+        new = named & set(MODULES) - imported
+    assert {name for name in imported if any(_within(name, each) for each in NEEDED_LATER)} == set()
 
 
 def test_only_mlx_and_bench_import_model_libraries() -> None:
