@@ -121,7 +121,7 @@ def _summary(report: SavingsReport) -> list[tuple[str, str]]:
         ("saved", f"{_money(total.saved)}: {rate} at this rate"),
         ("answer after", _both(total.latency)),
         ("first token after", _both(total.first_output)),
-        ("speed", f"{_number(total.tokens_per_second)} tokens/s"),
+        ("speed", f"{_number(total.tokens_per_second)} tokens/s, waiting and loading included"),
     ]
 
 

@@ -103,7 +103,11 @@ class SavingsReport:
 
 
 def _text(dollars: Decimal | None) -> str | None:
-    return None if dollars is None else f"{dollars:.6f}"
+    """Return dollars with six decimals, and with four significant digits if they are less."""
+    if dollars is None:
+        return None
+    digits = max(6, 3 - dollars.adjusted()) if dollars else 6
+    return f"{dollars:.{digits}f}"
 
 
 def savings_report(

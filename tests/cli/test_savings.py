@@ -69,7 +69,7 @@ def test_text_output(ten_days: Path) -> None:
         "saved": "$0.0055: $0.019 a month, $0.22 a year at this rate",
         "answer after": "p50 2.00 s, p95 2.00 s",
         "first token after": "p50 0.20 s, p95 0.20 s",
-        "speed": "50.0 tokens/s",
+        "speed": "50.0 tokens/s, waiting and loading included",
     }
     assert lines[14:] == ["fell back          because", "1            9.1%  no room"]
 

@@ -24,6 +24,7 @@ from llm_tiered.costs.times import Percentiles, Times
 from llm_tiered.dashboard import functions, queries
 from llm_tiered.errors import TieredError
 from llm_tiered.paths import ledger_path
+from llm_tiered.wording import dollars
 from tests import gemini
 from tests.costs.reports import FLASH, report
 from tests.costs.test_usage import FORMS
@@ -124,6 +125,16 @@ def test_month_and_year(log: Path) -> None:
     assert result.days == 10
     assert result.saved_per_year == Decimal("0.3") / 10 * Decimal("365.25")
     assert result.saved_per_month == Decimal("0.3") / 10 * Decimal("365.25") / 12
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 7, 1000, 123_456])
+def test_written_rates_are_read_alike(log: Path, tokens: int) -> None:
+    """The dashboard, which has the JSON, shows rates with the digits of the command line."""
+    add(log, [turn(END - 90 * DAY, input=tokens, output=0)])
+    result = report(log)
+    facts = result.as_dict()
+    for name in ("saved_per_month", "saved_per_year"):
+        assert dollars(Decimal(facts[name])) == dollars(getattr(result, name)), name
 
 
 @pytest.mark.parametrize(
