@@ -17,7 +17,7 @@ from ..paths import config_path
 from ..router.billing import Billing
 from ..router.failures import explain
 from ..router.inner import inner_options, inner_response
-from ..wording import moment, unknown
+from ..wording import counted, moment, unknown
 from .findings import Finding
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def describe(facts: dict[str, Any]) -> str:
         parts[0] = f"wrote a token in {facts['token_ms']:.0f} ms"
     if facts["missing"]:
         parts.append(facts["missing"])
+    if facts["context"]:
+        parts.append(f"context of {counted(facts['context'], 'token')}")
     if queue := facts["queue"]:
         waiting = "" if queue["waiting"] is None else f", {queue['waiting']} waiting"
         parts.append(f"{queue['running']} running{waiting}")
@@ -138,7 +140,10 @@ def _key(tier: Tier) -> str | None:
 
 
 def _facts(tier: Tier, state: ServerState) -> dict[str, Any]:
-    return asdict(state) | {"missing": None if state.token_ms else _missing(tier, state)}
+    contexts = {model.id: model.context for model in state.models or ()}
+    context = contexts.get(tier.model) or (*contexts.values(), None)[0] if contexts else None
+    missing = None if state.token_ms else _missing(tier, state)
+    return asdict(state) | {"missing": missing, "context": context}
 
 
 def _missing(tier: Tier, state: ServerState) -> str | None:

@@ -239,7 +239,7 @@ class Pool:
         if len(self.endpoints) > 1:
             # Of a single server, the warning about the fallback tells it.
             left = span(outage.left(now))
-            logger.warning("%s is left alone for %s: %s", endpoint.address, left, fault.reason)
+            logger.warning("%s (left alone for %s)", _told(endpoint, outage), left)
 
 
 def _rank(prefix: str, endpoint: Endpoint) -> bytes:
@@ -252,14 +252,17 @@ def _all_out(known: Sequence[tuple[Endpoint, Outage]]) -> NotRunning | BusyServe
     if not known:
         return NotRunning("no other server of the tier is left")
     now = outages.now()
-    reasons = [
-        reason if endpoint.address in (reason := outage.reason) else f"{endpoint.address}: {reason}"
-        for endpoint, outage in known
-    ]
+    reasons = [_told(endpoint, outage) for endpoint, outage in known]
     left = min(outage.left(now) for _, outage in known)
     message = f"left alone for {span(left)} more after: {'; '.join(reasons)}"
     busy = [outage.left(now) for _, outage in known if outage.proof == "time"]
     return BusyServer(message, retry_after=min(busy)) if busy else NotRunning(message)
+
+
+def _told(endpoint: Endpoint, outage: Outage) -> str:
+    """The reason of an outage, with the address of the server."""
+    reason = outage.reason
+    return reason if endpoint.address in reason else f"{endpoint.address}: {reason}"
 
 
 _pools: dict[tuple[Any, ...], Pool] = {}

@@ -80,7 +80,8 @@ async def test_one_is_gone(ask: Ask, toys: Toys, caplog: pytest.LogCaptureFixtur
             response = await ask(f"Say hello to {number}.", tier="medium")
             assert response.text_or_raise() == "Hello"
     [line] = caplog.messages
-    assert line.startswith(f"{ended.address} is left alone for 5 s: ")
+    assert line.startswith(f"{ended.address} can't be reached")
+    assert line.endswith("(left alone for 5 s)")
     assert len(there.bodies) == 20
 
 
