@@ -55,7 +55,7 @@ ROOMS = {
     "cluster": {"config", "mlx"},
     "batch": {"cluster", "config", "costs", "endpoints", "log", "mlx.process", "router"},
     "server": {"config", "costs", "log", "mlx.process.lease", "router"},
-    "evaluation": {"batch", "config", "costs", "estimator", "log", "router"},
+    "evaluation": {"batch", "config", "costs", "endpoints", "estimator", "log", "router"},
     "compare": {"config", "costs", "evaluation", "router"},
     "replay": {
         *("config", "costs", "estimator", "evaluation", "hooks", "log", "router", "rules"),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.command("status")
 @json_option
 def command(json_: bool) -> None:
-    """Show the tiers, their models, the device, the key, the engine, the budget and the config."""
+    """Show the tiers, models and servers, the device, the key, the engine, budget and config."""
     facts = gather()
     if json_:
         echo_json(facts)

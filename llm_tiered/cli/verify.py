@@ -55,7 +55,7 @@ ANSWER_WITHIN = 5.0
 @json_option
 @click.pass_context
 def command(context: click.Context, generate: bool, json_: bool) -> None:
-    """Check the plugin, the config, MLX, the models, llm-gemini, the key, the log and the engine.
+    """Check the config, MLX, the models and servers, llm-gemini, the key, the log and the engine.
 
     Exits with 1 if a part that the config needs is broken, or if no model can answer a prompt.
     """

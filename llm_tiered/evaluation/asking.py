@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.asking import needs_logging, start
 from ..batch.limits import is_local
+from ..endpoints.pool import at_once
 from ..errors import AllTiersFailed, BrokenAnswer, RequestError, TieredError
 from ..log import writer
 from .tiers import TierAnswer, broken_answer, check_route, reason, tier_answer
@@ -68,6 +69,14 @@ class _JournalError(TieredError):
     """An answer can't be added to the journal."""
 
 
+def _room(rooms: dict[object, asyncio.Semaphore], question: Question) -> asyncio.Semaphore:
+    """Where a question waits for its turn: before it is timed, and not at a server."""
+    tier = question.tier
+    if tier and tier.server and not question.local:
+        return rooms.setdefault(tier.name, asyncio.Semaphore(at_once(tier)))
+    return rooms[question.local]
+
+
 class QuestionAsker:
     """Asks the questions of one evaluation, up to `concurrency` at the same time in the cloud.
 
@@ -96,7 +105,10 @@ class QuestionAsker:
                 unanswered.append(question)
             else:
                 answers[question.row.key] = TierAnswer.from_json(entry)
-        room = {True: asyncio.Semaphore(1), False: asyncio.Semaphore(self._concurrency)}
+        rooms: dict[object, asyncio.Semaphore] = {
+            True: asyncio.Semaphore(1),
+            False: asyncio.Semaphore(self._concurrency),
+        }
         # None shows the bar on a terminal only.
         disable = None if unanswered else True
         with tqdm(
@@ -104,7 +116,7 @@ class QuestionAsker:
         ) as bar:
 
             async def ask_in_turn(question: Question) -> None:
-                async with room[question.local]:
+                async with _room(rooms, question):
                     answer = await self._ask_or_fail(question)
                 if answer:
                     answers[question.row.key] = answer
