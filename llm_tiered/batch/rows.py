@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,29 +81,53 @@ def read(stream: Iterable[bytes], form: Format, defaults: Defaults) -> Iterator[
 def _rows(
     records: Iterable[tuple[int, dict[str, Any] | ValueError]], defaults: Defaults
 ) -> Iterator[Row | BadRow]:
-    seen: Counter[str] = Counter()
-    for line, record in records:
-        if isinstance(record, ValueError):
-            yield BadRow(line, None, str(record))
-            continue
-        fields = {name: value for name, value in record.items() if value is not None}
-        id_ = fields.get("id")
-        if not _may_be_id(id_):
-            yield BadRow(line, None, f"id: found {short(id_)}, expected text or a number")
-            continue
-        try:
-            row = _row(line, id_, fields, defaults)
-        except ValueError as error:
-            yield BadRow(line, id_, str(error))
-            continue
-        yield row if id_ is None else _with_unique_key(row, seen)
+    with closing(_SeenKeys()) as seen:
+        for line, record in records:
+            if isinstance(record, ValueError):
+                yield BadRow(line, None, str(record))
+                continue
+            fields = {name: value for name, value in record.items() if value is not None}
+            id_ = fields.get("id")
+            if not _may_be_id(id_):
+                yield BadRow(line, None, f"id: found {short(id_)}, expected text or a number")
+                continue
+            try:
+                row = _row(line, id_, fields, defaults)
+            except ValueError as error:
+                yield BadRow(line, id_, str(error))
+                continue
+            yield row if id_ is None else _with_unique_key(row, seen)
 
 
-def _with_unique_key(row: Row, seen: Counter[str]) -> Row:
+def _with_unique_key(row: Row, seen: _SeenKeys) -> Row:
     """Return the row; one that repeats an earlier one gets a key, and so an answer, of its own."""
-    times = seen[row.key]
-    seen[row.key] += 1
+    times = seen.add(row.key)
     return replace(row, key=f"{row.key}-{times}") if times else row
+
+
+class _SeenKeys:
+    """How often each key was there, on disk beyond a few megabytes: files may have any length."""
+
+    def __init__(self) -> None:
+        # Without a name it is a temporary database. One thread reads the first rows, another one
+        # the rest.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("pragma synchronous = off")
+        self._database.execute("pragma journal_mode = off")
+        self._database.execute("create table seen (key blob primary key, times) without rowid")
+
+    def add(self, key: str) -> int:
+        """Note a key, and return how often it was there before."""
+        query = (
+            "insert into seen values (?, 0) on conflict (key) do update set times = times + 1 "
+            "returning times"
+        )
+        [(times,)] = self._database.execute(query, (bytes.fromhex(key),))
+        return int(times)
+
+    def close(self) -> None:
+        """Delete the database."""
+        self._database.close()
 
 
 def _may_be_id(value: Any) -> bool:

@@ -26,7 +26,7 @@ LEAVES_WITHIN = 2.0
 
 # Of the requests that a worker answers at the same time, how many more wait there for their turn:
 # it has something to do until the next ones have come.
-AHEAD = 0.25
+AHEAD = 0.5
 
 _numbers = itertools.count()
 

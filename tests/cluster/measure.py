@@ -192,11 +192,11 @@ def overhead(folder: Path, rows: int = 4000) -> None:
             say(f"{label}: {1000 / batch.rate:.2f} ms a row")
 
 
-def scaling(folder: Path, waves: int = 12) -> None:
+def scaling(folder: Path, waves: int = 10) -> None:
     """Print how much faster eight workers are than one, with a model that only waits."""
     rates = []
     for number in (1, 8):
-        with cluster(folder, number, seconds=1.0) as workers:
+        with cluster(folder, number, seconds=2.0) as workers:
             rates.append(run_batch(folder, waves * number * AT_A_TIME, workers).rate)
         say(f"{number} workers: {rates[-1]:.1f} rows a second")
     say(f"ratio {rates[1] / rates[0]:.2f}")
