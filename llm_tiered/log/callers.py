@@ -41,7 +41,7 @@ def llm_command() -> LlmCommand | None:
     if llm_cli is None:
         return None
     commands = {command.callback.__code__ for command in (llm_cli.prompt, llm_cli.chat)}
-    for thread in (threading.current_thread(), threading.main_thread()):
+    for thread in dict.fromkeys((threading.current_thread(), threading.main_thread())):
         for frame in _stack(thread):
             if frame.f_code in commands:
                 said = frame.f_locals

@@ -202,7 +202,7 @@ def scaling(folder: Path, waves: int = 10) -> None:
     say(f"ratio {rates[1] / rates[0]:.2f}")
 
 
-def killed(folder: Path, rows: int = 4000) -> None:
+def killed(folder: Path, rows: int = 6000) -> None:
     """Print what becomes of the rows if a worker is killed every ten seconds."""
     with cluster(folder, 3, seconds=0.5) as workers:
         kills = [time.monotonic()]
