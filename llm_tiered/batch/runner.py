@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 # The most rows that are read but not written yet: a slow row holds up at most this many others.
 AHEAD = 1000
 
+# With a cluster it is this many times what keeps the workers busy, if that is more.
+_TIMES_THE_WORKERS = 4
+
+
+def rows_ahead(cluster: ClusterEngine | None) -> int:
+    """Return how many rows may be read that are not written yet."""
+    return max(AHEAD, _TIMES_THE_WORKERS * cluster.room) if cluster else AHEAD
+
 
 @dataclass(frozen=True)
 class BatchSettings:
@@ -64,7 +72,7 @@ class BatchRun:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._order = RowOrder() if settings.ordered else None
-        self._room = asyncio.Semaphore(AHEAD)
+        self._room = asyncio.Semaphore(rows_ahead(settings.cluster))
         self._reading: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._unanswered: set[asyncio.Task[None]] = set()

@@ -20,7 +20,7 @@ from ..batch.journal import Journal
 from ..batch.limits import LOCAL_CONCURRENCY, limit
 from ..batch.output import Output, open_output
 from ..batch.progress import Progress, WarnOnce
-from ..batch.runner import AHEAD, BatchRun, BatchSettings
+from ..batch.runner import BatchRun, BatchSettings, rows_ahead
 from ..config.settings import load_settings
 from ..errors import RequestError, TieredError
 from ..router.threads import get_async_model
@@ -151,7 +151,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         runs: list[BatchRun] = []
         cluster = stack.enter_context(_cluster(dask, runs, progress)) if dask is not None else None
         stack.callback(progress.close)
-        local = AHEAD if cluster else LOCAL_CONCURRENCY
+        local = rows_ahead(cluster) if cluster else LOCAL_CONCURRENCY
         settings = BatchSettings(
             limit(model, concurrency, rate, wait.total_seconds(), progress.print, local),
             concurrency,

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -115,6 +116,13 @@ async def test_unordered(echoes: Echoes, held: Held) -> None:
         await settle()
     await running
     assert run.texts() == ["2", "0", "1"]
+
+
+def test_more_rows_ahead_for_a_large_cluster() -> None:
+    """A hundred workers with 16 rows each are kept busy, too."""
+    cluster: Any = SimpleNamespace(room=2400)
+    assert runner.rows_ahead(cluster) > 2400
+    assert runner.rows_ahead(None) == runner.AHEAD
 
 
 @pytest.mark.parametrize("ordered", [True, False])
