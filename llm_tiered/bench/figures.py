@@ -44,6 +44,9 @@ _LABELS = {
     "exchange": "model exchange, time to first token",
     "exchange_memory": "model exchange, peak memory",
     "tiered": "overhead of tiered",
+    "endpoint_first_token": "overhead of a server's tier",
+    "endpoint_token": "overhead of a server's tier",
+    "endpoint_rows": "rows on a server",
 }
 
 

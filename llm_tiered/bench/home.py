@@ -50,6 +50,13 @@ def home(
         "allow_cpu": True,
         "log_api": False,
     }
+    with home_with(folder, settings):
+        yield
+
+
+@contextmanager
+def home_with(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Let llm use `folder` as its user directory, with this config and nothing of the user's."""
     path = folder / "tiered" / "config.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(settings), "utf-8")  # JSON is valid YAML

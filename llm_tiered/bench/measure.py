@@ -14,7 +14,7 @@ from ..mlx import device
 from ..mlx.engine.engine import ENGINE
 from ..mlx.engine.loading import import_mlx_lm
 from ..router.failures import explain
-from . import copying, masks, pairs, parts, schemas, serve, startup, synthetic, warm
+from . import copying, endpoints, masks, pairs, parts, schemas, serve, startup, synthetic, warm
 from .figures import Failure, Figure
 from .home import Subject, home
 from .parts import Bench, Plan
@@ -34,7 +34,9 @@ OF_MODELS: dict[str, Callable[[Bench], list[Figure]]] = {
     "warm": warm.commands_of,
     "serve": lambda bench: serve.serve(bench, bench.plan.batch),
 }
-OF_THE_PLUGIN = ("overhead", "start")
+OF_THE_PLUGIN = ("overhead", "endpoints", "start")
+# Those of them that need no model.
+WITHOUT_MODELS = {"endpoints", "start"}
 # A server with a tiny model gets this many times as many clients.
 CROWD = 8
 PARTS = (*OF_MODELS, "switch", *OF_THE_PLUGIN)
@@ -60,7 +62,8 @@ def measure(
     session = _Session(plan, announce)
     # Before the temporary user directory: this part measures llm with the user's own settings.
     session.run("start", None, lambda: startup.start(plan.runs))
-    if {*plan.parts} == {"start"}:
+    session.run("endpoints", None, lambda: endpoints.endpoints(plan))
+    if {*plan.parts} <= WITHOUT_MODELS:
         return session.report
     limit = load_settings().config.memory_limit
     budget = limit or device.detect().budget

@@ -48,6 +48,13 @@ def mlx_lm_server(folder: Path, adapter: Path | None = None) -> Iterator[Served]
 
 
 @contextmanager
+def paced_server() -> Iterator[Served]:
+    """Run a server without a model, which answers at the pace that is asked for."""
+    with _running("llm_tiered.bench.pacing") as address:
+        yield Served(address, "paced")
+
+
+@contextmanager
 def _running(*arguments: str) -> Iterator[tuple[str, int]]:
     """Run a Python module with these arguments and a free port. Raises TieredError."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

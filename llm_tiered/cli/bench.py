@@ -89,11 +89,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     Without names, this measures the models of the local tiers that are on disk and can run here,
     and the embedded model. Figures are medians. Each ratio compares runs that directly follow each
     other, so on a busy machine the ratios are more reliable than the figures. The parts are load,
-    raw, batch, schema, schemas, copying, chat, warm, serve, switch, overhead and start. The part
-    schemas has 30 schemas as people use them, and copying has tasks whose answers stand in the
-    prompt; both count the passes per token. The part warm runs prompts as commands, with models in
-    the engine and without; serve starts `llm tiered serve` and mlx_lm.server, and lets many clients
-    ask them at the same time.
+    raw, batch, schema, schemas, copying, chat, warm, serve, switch, overhead, endpoints and start.
+    The part schemas has 30 schemas as people use them, and copying has tasks whose answers stand in
+    the prompt; both count the passes per token. The part warm runs prompts as commands, with models
+    in the engine and without; serve starts `llm tiered serve` and mlx_lm.server, and lets many
+    clients ask them at the same time. The part endpoints compares a tier that has a server with
+    OpenAI's client alone.
 
     Exits with 1 if a part could not be measured.
     """

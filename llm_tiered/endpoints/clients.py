@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CONNECT_WITHIN, SEND_WITHIN = 5.0, 60.0
 
 # Connections that are kept for the next request, to each server.
-KEPT = 256
+KEPT = 32
 
 _clients: dict[tuple[Endpoint, str | None], openai.OpenAI] = {}
 _async_clients: WeakKeyDictionary[Any, dict[tuple[Endpoint, str | None], _Kept]]

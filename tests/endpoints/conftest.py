@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,24 +25,23 @@ if TYPE_CHECKING:
     from tests.toys import Toys
 
 
-@pytest.fixture(scope="session")
-def _openai() -> ModuleType:
-    """OpenAI's library in place of what stands in for it in other tests."""
+@cache
+def _real_openai() -> ModuleType:
+    """OpenAI's library in place of what stands in for it in other tests, imported once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [each for each in sys.path if each != WITHOUT_OPENAI])
         patch.delitem(sys.modules, "openai", raising=False)
-        module = importlib.import_module("openai")
-        patch.undo()
-    return module
+        return importlib.import_module("openai")
 
 
 @pytest.fixture
-def openai(_openai: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """OpenAI's library; clients that a test has made end with it."""
-    monkeypatch.setitem(sys.modules, "openai", _openai)
+    library = _real_openai()
+    monkeypatch.setitem(sys.modules, "openai", library)
     made: dict[Any, Any] = {}
     monkeypatch.setattr(clients, "_clients", made)
-    yield _openai
+    yield library
     for client in made.values():
         client.close()
 
