@@ -21,6 +21,7 @@ WHY = {"role": "user", "content": "Why?"}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 CALLING = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+OPENING = "<|im_start|>assistant"
 RESULT = {"role": "tool", "name": "add", "content": "2"}
 
 
@@ -44,17 +45,21 @@ def parts(tokenizer: Any, *chat: dict[str, Any], **options: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("family", "start", "end"),
     [
-        ("phi3", "<|system|>\nBe brief.<|end|>\n<|user|>\n", "Hello<|end|>\n"),
+        ("phi3", "<|system|>\nBe brief.<|end|>\n<|user|>\n", "Hello<|end|>\n<|assistant|>"),
         (
             "qwen3",
             "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n",
-            "Hello<|im_end|>\n",
+            "Hello<|im_end|>\n<|im_start|>assistant",
         ),
-        ("gemma3_text", "<bos><start_of_turn>user\nBe brief.\n\n", "Hello<end_of_turn>\n"),
+        (
+            "gemma3_text",
+            "<bos><start_of_turn>user\nBe brief.\n\n",
+            "Hello<end_of_turn>\n<start_of_turn>model",
+        ),
     ],
 )
 def test_first_turn(family: str, start: str, end: str, tokenizers: dict[str, Any]) -> None:
-    """There is one after the system prompt, and one before what opens the answer."""
+    """There is one after the system prompt, and one where any answer may begin."""
     assert parts(tokenizers[family], SYSTEM, HELLO) == [start, start + end]
 
 
@@ -64,9 +69,9 @@ def test_next_turn_begins_so(thinking: bool | None, tokenizers: dict[str, Any]) 
     tokenizer = tokenizers["qwen3"]
     *_, question = parts(tokenizer, HELLO, thinking=thinking)
     *_, answered = parts(tokenizer, HELLO, HI, WHY, thinking=not thinking)
-    assert question == "<|im_start|>user\nHello<|im_end|>\n"
+    assert question.rstrip() == f"<|im_start|>user\nHello<|im_end|>\n{OPENING}"
     assert answered.startswith(question)
-    assert answered.endswith("<|im_start|>user\nWhy?<|im_end|>\n")
+    assert answered.rstrip().endswith(f"<|im_start|>user\nWhy?<|im_end|>\n{OPENING}")
 
 
 def test_tools(tokenizers: dict[str, Any]) -> None:
@@ -75,7 +80,7 @@ def test_tools(tokenizers: dict[str, Any]) -> None:
     start, turn = parts(tokenizer, HELLO, CALLING, RESULT, tools=[TOOL])
     assert start.endswith("</tool_call><|im_end|>\n<|im_start|>user\n")
     assert turn.startswith(parts(tokenizer, HELLO, tools=[TOOL])[-1])
-    assert turn.endswith("<tool_response>\n2\n</tool_response><|im_end|>\n")
+    assert turn.endswith(f"<tool_response>\n2\n</tool_response><|im_end|>\n{OPENING}")
 
 
 @pytest.mark.parametrize(
