@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TieredError
-from ..log.database import connect_own
+from ..log.own_database import open_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,14 +18,16 @@ PATIENCE = 5.0
 
 # Version of the schema below: an index of another version is rebuilt.
 VERSION = 1
-_SCHEMA = """
-drop table if exists answers;
-drop table if exists mark;
-create table answers (
-    key blob not null, turn_id text not null, primary key (key, turn_id)
-) without rowid;
-create table mark (turn_rowid integer not null, turn_id text not null);
-"""
+_SCHEMA = (
+    "drop table if exists answers",
+    "drop table if exists mark",
+    """
+    create table answers (
+        key blob not null, turn_id text not null, primary key (key, turn_id)
+    ) without rowid
+    """,
+    "create table mark (turn_rowid integer not null, turn_id text not null)",
+)
 
 
 class Position(NamedTuple):
@@ -51,31 +53,11 @@ class Index:
 
     def __enter__(self) -> Index:
         with self._errors_explained():
-            self._database = connect_own(self.path, PATIENCE)
-        try:
-            self._prepare()
-        except BaseException:
-            self._database.close()
-            raise
+            self._database = open_own(self.path, PATIENCE, VERSION, _SCHEMA)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
-
-    def _prepare(self) -> None:
-        if self._version() == VERSION:
-            return
-        with self.writing(), self._errors_explained():
-            # Another process may have prepared it in the meantime.
-            if self._version() != VERSION:
-                for statement in _SCHEMA.split(";"):
-                    self._database.execute(statement)
-                self._database.execute(f"pragma user_version = {VERSION}")
-
-    def _version(self) -> int:
-        with self._errors_explained():
-            (version,) = self._database.execute("pragma user_version").fetchone()
-        return int(version)
 
     def position(self) -> Position | None:
         """Return the last turn of the log that is in the index, or None if it is empty."""
@@ -93,8 +75,6 @@ class Index:
     def writing(self) -> Iterator[None]:
         """Wrap a block in a transaction: no other process writes during it."""
         with self._errors_explained():
-            # The log has everything that a crash could lose here, so there is no need to sync.
-            self._database.execute("pragma synchronous = off")
             self._database.execute("begin immediate")
         yield
         with self._errors_explained():

@@ -18,7 +18,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TieredError
-from ..log.database import connect_own
+from ..log.own_database import open_own
 from ..log.version import LogVersion
 
 if TYPE_CHECKING:
@@ -183,12 +183,7 @@ class Ledger:
 
     def __enter__(self) -> Ledger:
         with self._errors_explained():
-            self._database = connect_own(self.path, PATIENCE)
-        try:
-            self._prepare()
-        except BaseException:
-            self._database.close()
-            raise
+            self._database = open_own(self.path, PATIENCE, _VERSION, _SCHEMA)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -299,23 +294,6 @@ class Ledger:
         with self._errors_explained():
             self._database.execute("delete from mark")
             self._database.execute("insert into mark values (?, ?, ?)", mark)
-
-    def _prepare(self) -> None:
-        with self._errors_explained():
-            self._database.execute("pragma synchronous = off")
-        if self._version() == _VERSION:
-            return
-        with self.writing():
-            # Another process may have prepared it in the meantime.
-            if self._version() != _VERSION:
-                for statement in _SCHEMA:
-                    self._database.execute(statement)
-                self._database.execute(f"pragma user_version = {_VERSION}")
-
-    def _version(self) -> int:
-        with self._errors_explained():
-            version: int = self._database.execute("pragma user_version").fetchone()[0]
-        return version
 
     @contextmanager
     def _errors_explained(self) -> Iterator[None]:

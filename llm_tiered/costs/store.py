@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import TieredError
-from ..log.database import connect_own
+from ..log.own_database import open_own
 from ..log.version import LogVersion
 from . import summed
 from .requests import FIRST_PLACE
@@ -144,24 +144,13 @@ class SumsStore:
         self._stamp = stamp
 
     def __enter__(self) -> SumsStore:
+        schema = [f"drop table if exists {table}" for table in _TABLES]
+        schema += (_SCHEMA + summed.SCHEMA).split(";")
+        # SQLite has room for a positive number.
+        version = zlib.crc32(self._stamp.encode()) >> 1
         with self.errors_explained():
-            self._database = (
-                connect_own(self.path, PATIENCE)
-                if self.path
-                else sqlite3.connect(":memory:", isolation_level=None)
-            )
+            self._database = open_own(self.path, PATIENCE, version, schema)
         self.summed = summed.SummedTables(self._database)
-        try:
-            # The log has everything that a crash could lose here.
-            self._rows("pragma synchronous = off")
-            if not self._is_ours():
-                with self.writing():
-                    # Another process may have prepared it in the meantime.
-                    if not self._is_ours():
-                        self._create()
-        except BaseException:
-            self._database.close()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -280,21 +269,6 @@ class SumsStore:
                 if rows <= 0:
                     break
         return blocks
-
-    def _create(self) -> None:
-        for table in _TABLES:
-            self._rows(f"drop table if exists {table}")
-        for statement in (_SCHEMA + summed.SCHEMA).split(";"):
-            self._rows(statement)
-        self._put("stamp", self._stamp)
-
-    def _is_ours(self) -> bool:
-        try:
-            return self._get("stamp") == self._stamp
-        except SumsUnavailable as error:
-            if "no such" in str(error):
-                return False
-            raise
 
     def _update_days(self, days: Iterable[str]) -> None:
         for day in days:

@@ -1,4 +1,4 @@
-"""llm's log, opened read-only, what its rows have in common, and our own databases beside it.
+"""llm's log, opened read-only, and what its rows have in common.
 
 llm 0.36 logs into the table `turns`, earlier versions logged into `responses`; a log may have
 either or both.
@@ -34,17 +34,6 @@ COLUMNS = (
     "datetime_utc",
     "response_json",
 )
-
-
-def connect_own(path: Path, patience: float) -> sqlite3.Connection:
-    """Open a database of ours beside the log; only its owner may read a new one.
-
-    `patience` is how many seconds to wait for other writers. Raises OSError or sqlite3.Error.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-    return sqlite3.connect(path, timeout=patience, isolation_level=None)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..paths import replays_path
-from .database import connect_own
+from .own_database import connect_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
