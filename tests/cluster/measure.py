@@ -129,12 +129,15 @@ class Batch:
 def run_batch(
     folder: Path,
     rows: int,
-    workers: Cluster,
+    workers: Cluster | None,
     *options: str,
     watch: Callable[[], None] = lambda: None,
     look: float = 0.05,
 ) -> Batch:
-    """Run a batch of this many rows, each with a prompt of its own; `watch` is called meanwhile."""
+    """Run a batch of this many rows, each with a prompt of its own; `watch` is called meanwhile.
+
+    Without workers, the model is in the process of the command.
+    """
     prompts = folder / f"{rows}.jsonl"
     if not prompts.exists():
         with prompts.open("w") as file:
@@ -142,7 +145,9 @@ def run_batch(
                 row = {"id": str(number), "prompt": f"Prompt number {number}", "complexity": 2}
                 file.write(json.dumps(row) + "\n")
     files = (str(prompts), "-o", str(folder / "answers.jsonl"), "--restart")
-    command = [_script("llm"), "tiered", "batch", *files, "--dask", workers.address, *options]
+    command = [sys.executable, "-m", "tests.cluster.alone", "tiered", "batch", *files, *options]
+    if workers:
+        command = [_script("llm"), *command[3:], "--dask", workers.address]
     batch = Batch()
     started = time.monotonic()
     errors, output = folder / "errors", folder / "answers.jsonl"
@@ -185,11 +190,12 @@ def _script(name: str) -> str:
 
 
 def overhead(folder: Path, rows: int = 4000) -> None:
-    """Print what a row takes whose model takes no time, with and without logging."""
-    with cluster(folder, 2) as workers:
-        for label, options in (("logged", ()), ("not logged", ("-n",))):
-            batch = run_batch(folder, rows, workers, *options)
-            say(f"{label}: {1000 / batch.rate:.2f} ms a row")
+    """Print what a row takes whose model takes no time, with Dask and without."""
+    for label, options in (("logged", ()), ("not logged", ("-n",))):
+        with cluster(folder, 2) as workers:
+            there = 1000 / run_batch(folder, rows, workers, *options).rate
+        here = 1000 / run_batch(folder, rows, None, *options).rate
+        say(f"{label}: {there:.2f} ms a row with Dask, {here:.2f} ms without")
 
 
 def scaling(folder: Path, waves: int = 10) -> None:
