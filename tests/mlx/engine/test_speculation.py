@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import pytest
 
+from llm_tiered.bench.schemas import SCHEMAS
 from llm_tiered.mlx.engine import solo
 from llm_tiered.mlx.engine.pass_costs import PassCosts
 from llm_tiered.mlx.engine.passes import Passes
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from llm_tiered.mlx.engine.engine import Engine
 
 FAMILIES: tuple[Family, ...] = ("qwen2", "qwen3_next")
+ALL_FAMILIES: tuple[Family, ...] = (
+    *("phi3", "qwen2", "qwen3"),
+    *("qwen3_next", "qwen3_5", "gemma3_text"),
+)
 WORDS = ("scale", "note", "chord", "the", "of", "a", "major", "minor", "play", "and")
 PARTS: tuple[dict[str, Any], ...] = (
     {"enum": [f"the {word} of the {other}" for word in WORDS[:3] for other in WORDS[:3]]},
@@ -134,6 +139,23 @@ def test_same_answers(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPa
             guessed, kept = guessed + answer.done.guessed_tokens, kept + answer.done.kept_tokens
             turns += [answer.text, question(draw)]
     assert guessed > kept > guessed / 2 > 50
+
+
+def test_usual_schemas(engine: Engine, tmp_path: Path) -> None:
+    """Models of all families say the same under usual schemas, whatever is forced and guessed."""
+    passes = tokens = 0
+    for number, family in enumerate(ALL_FAMILIES):
+        draw = random.Random(200 + number)
+        folder = build(family, tmp_path / family, seed=number, context=4096)
+        for what in draw.sample(sorted(SCHEMAS), 2):
+            options = {"schema": SCHEMAS[what], "max_tokens": 40, "seed": draw.randrange(99)}
+            options["sampling"] = {"temperature": draw.choice([0.0, 1.0])}
+            prompt = f"{question(draw)} As JSON: {what}."
+            answer = ask(engine, folder, prompt, prompt_lookup=True, **options)
+            expected = without(engine, folder, prompt, **options)[0]
+            assert answer.matches(expected), (family, what, options)
+            passes, tokens = passes + answer.done.passes, tokens + answer.done.generation_tokens
+    assert passes < 0.7 * tokens
 
 
 def test_another_request_joins(
