@@ -11,10 +11,12 @@ attempt costs, `router.inner` makes the request to the model, with a key if `rou
 it may have one, `router.completeness` checks that its answer is whole, and `router.quality` judges
 it. If there is none, `router.failures` tells what that means: a retry, a wait or the next model.
 For a local model, `mlx.prompt` turns the prompt into a request to `mlx.engine`, in the process that
-`mlx.process.choice` finds or starts, and `mlx.answer` turns its events into llm's. `log.record` is
-what ends up in llm's log, where `costs` and `dashboard` read it; `replay` decides again, with other
-settings. `server.chat` takes a prompt from a client of OpenAI's API the same way. `batch` runs over
-the rows of a file, and `cluster` lets it use the local models of other machines.
+`mlx.process.choice` finds or starts, and `mlx.answer` turns its events into llm's. For the model of
+a tier with a server, `endpoints.asking` makes the request to the one that `endpoints.pool` gives,
+and `endpoints.answer` does the same. `log.record` is what ends up in llm's log, where `costs` and
+`dashboard` read it; `replay` decides again, with other settings. `server.chat` takes a prompt from
+a client of OpenAI's API the same way. `batch` runs over the rows of a file, and `cluster` lets it
+use the local models of other machines.
 """
 
 from __future__ import annotations
