@@ -105,6 +105,14 @@ def veto(tier: str, model: str, prompt: llm.Prompt) -> str | None:
     return None if reason is None else str(reason)
 
 
+def may_veto() -> bool:
+    """Return whether a plugin might keep a prompt from a tier."""
+    try:
+        return bool(manager().hook.veto_tier.get_hookimpls())
+    except Exception:  # its own error is the veto
+        return True
+
+
 def _describe(hook: str, error: Exception) -> str:
     """Say which plugin's hook failed, and why."""
     reason = f"{type(error).__name__}: {error}"

@@ -89,6 +89,11 @@ def _type(attachment: Attachment) -> str:
     return kind
 
 
+def has_attachments(prompt: llm.Prompt) -> bool:
+    """Return whether there is anything in the conversation whose type has to be found out."""
+    return bool(_attachments(prompt))
+
+
 def _attachments(prompt: llm.Prompt) -> list[Attachment]:
     """The attachments of the whole conversation, since the model is sent all of them again."""
     return [

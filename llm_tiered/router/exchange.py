@@ -188,7 +188,10 @@ class Exchange:
         if isinstance(step, Recall):
             problem = yield Call(partial(self._cached.recall, step.candidate, self._find))
         elif isinstance(step, Check):
-            problem = yield Call(partial(self._request.check, step.candidate, self._find))
+            check = partial(self._request.check, step.candidate, self._find)
+            # In a thread, it would take a busy event loop longer than the check itself.
+            may_block = self._request.check_may_block(step.candidate)
+            problem = (yield Call(check)) if may_block else check()
         elif isinstance(step, Wait):
             if step.asked_by:
                 logger.warning(

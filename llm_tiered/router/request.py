@@ -109,6 +109,13 @@ class TieredRequest:
             return self.explain(error, candidate)
         return None
 
+    def check_may_block(self, candidate: Candidate) -> bool:
+        """Whether the check of a candidate may take a while, for files, a server or a plugin."""
+        from .. import hooks
+
+        quick = not candidate.in_engine and candidate.place != "cloud"
+        return not quick or checks.has_attachments(self.prompt) or hooks.may_veto()
+
     def judges(self, candidate: Candidate) -> bool:
         """Whether the candidate's whole answer is checked before any of it is shown."""
         return self.escalates and candidate.place != "cloud"
