@@ -127,7 +127,7 @@ def _subjects(names: tuple[str, ...], *, default: bool) -> list[Subject]:
 def _ready() -> list[ModelSpec]:
     """The models of the local tiers that are on disk and can run here, and the embedded one."""
     settings = load_settings()
-    ids = {tier.model for tier in settings.tiers if tier.model.startswith(PREFIX)}
+    ids = {tier.model for tier in settings.tiers if tier.model_id.startswith(PREFIX)}
     ready = []
     for spec in local_models():
         if spec.model_id in ids and spec.model_id != EMBEDDED.model_id:

@@ -45,7 +45,7 @@ def _tiers_without_a_model() -> list[str]:
     return [
         f"{tier.name}: there is no local model {tier.model}"
         for tier in load_settings().tiers
-        if tier.model.startswith(PREFIX) and tier.model not in known
+        if tier.model.startswith(PREFIX) and not tier.server and tier.model not in known
     ]
 
 

@@ -17,7 +17,7 @@ from ..paths import config_path
 from ..router.billing import Billing
 from ..router.failures import explain
 from ..router.inner import inner_options, inner_response
-from ..wording import counted, moment, unknown
+from ..wording import counted, did_you_mean, moment
 from .findings import Finding
 
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ def server_facts() -> list[dict[str, Any]]:
 
 def describe(facts: dict[str, Any]) -> str:
     """Return the state of a server in a line."""
-    parts = [facts["problem"] or f"answers in {facts['ms']:.0f} ms"]
+    healthy = f"answers in {facts['ms']:.0f} ms"
     if facts["token_ms"]:
-        parts[0] = f"wrote a token in {facts['token_ms']:.0f} ms"
-    if facts["missing"]:
-        parts.append(facts["missing"])
+        healthy = f"wrote a token in {facts['token_ms']:.0f} ms"
+    parts = [facts["missing"] or facts["problem"] or healthy]
     if facts["context"]:
         parts.append(f"context of {counted(facts['context'], 'token')}")
     if queue := facts["queue"]:
@@ -86,7 +85,7 @@ def abilities(model: TieredModel, tier: Tier) -> Iterator[Finding]:
 
 
 # A service may have hundreds of models.
-_MOST_NAMES = 20
+_MOST_NAMES = 5
 
 # What prompts need; without the rest, less is known or done.
 _MISSED = {"answers", "schemas", "tools", "usage"}
@@ -153,4 +152,9 @@ def _missing(tier: Tier, state: ServerState) -> str | None:
     names = [model.id for model in state.models]
     if tier.model in names or f"{tier.model}:latest" in names:
         return None
-    return unknown("model", tier.model, names[:_MOST_NAMES]) if names else "it has no models"
+    if not names:
+        return "it has no models"
+    if near := did_you_mean(tier.model, names):
+        return f"unknown model {tier.model!r}: {near}"
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"unknown model {tier.model!r}: known are {', '.join(names[:_MOST_NAMES])}{more}"

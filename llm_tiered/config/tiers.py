@@ -98,11 +98,6 @@ class Tier(BaseModel):
 
     @model_validator(mode="after")
     def _about_the_server(self) -> Tier:
-        if self.server and self.model.startswith(PREFIX):
-            raise ValueError(
-                f"found the model {self.model} with a server, but models that begin with {PREFIX} "
-                "run in llm-tiered itself; remove server, or name the model as the server does"
-            )
         if self.server and self.model == "tiered":
             raise ValueError("a tier can't be tiered itself, not even that of a server")
         for name in () if self.server else _OF_SERVERS:
@@ -124,7 +119,7 @@ class Tier(BaseModel):
 
     def _usual_place(self) -> tuple[Place, str | None]:
         """Where the model runs, and why the config can't say otherwise, if it can't."""
-        if self.model.startswith(PREFIX):
+        if self.model.startswith(PREFIX) and not self.server:
             return "here", f"{self.model} runs on this machine"
         if runs_in_ollamas_cloud(self.model):
             return "cloud", f"Ollama runs {self.model} in its own cloud, as the name says"

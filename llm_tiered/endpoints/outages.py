@@ -67,12 +67,13 @@ def outage_after(
 ) -> Outage:
     """Return the outage after a failure; `wait` are the seconds that it asks for."""
     failures = earlier.failures + 1 if earlier else 1
-    pause = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
     if wait is not None:
         return Outage(reason, now + min(wait, LONGEST_OUTAGE), "time", failures)
     if earlier and earlier.proof == "answer":
         proof = "answer"  # it hung, and that it can be reached again does not show the contrary
-    return Outage(reason, now + pause, proof, failures)
+    pause = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
+    # To ask for an answer takes seconds if there is none.
+    return Outage(reason, now + (LONGEST_PAUSE if proof == "answer" else pause), proof, failures)
 
 
 class Outages:

@@ -50,7 +50,6 @@ PLACES = [
 ]
 
 MISTAKES = [
-    (f"model: mlx/x, {SERVER}", ["the model mlx/x with a server", "as the server does"]),
     (f"model: tiered, {SERVER}", ["can't be tiered itself"]),
     ("model: phi, place: own", ["found place: own, but mlx/Phi-3.5", "on this machine"]),
     ("model: mlx/x, place: cloud", ["found place: cloud, but mlx/x runs on this machine"]),
@@ -173,3 +172,11 @@ def test_what_the_config_says_is_what_is_written() -> None:
     assert Tier.model_validate(said).model_dump(mode="json") == said
     del said["place"]
     assert Tier.model_validate(said).model_dump(mode="json") == said
+
+
+def test_model_of_another_machine_that_serves_tiered() -> None:
+    """`llm tiered serve` elsewhere has models with the same names; they do not run here."""
+    tier = Tier.model_validate(
+        {"name": "big", "complexity": "1-10", "model": "mlx/x", "server": "http://studio:8000"}
+    )
+    assert (tier.model_id, tier.place) == ("server/big/mlx/x", "cloud")

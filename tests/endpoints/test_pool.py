@@ -11,7 +11,7 @@ import pytest
 from llm_tiered.endpoints import outages, pool
 from llm_tiered.endpoints.endpoint import Endpoint
 from llm_tiered.endpoints.faults import Fault
-from llm_tiered.endpoints.outages import FIRST_PAUSE, OUTAGES
+from llm_tiered.endpoints.outages import FIRST_PAUSE, LONGEST_PAUSE, OUTAGES
 from llm_tiered.endpoints.pool import PASSING_FAILURES, STAYS_UP_TO, Pool, running
 from llm_tiered.errors import BusyServer, NotRunning
 
@@ -286,7 +286,7 @@ def test_hung_server_has_to_answer(check: Check, clock: Clock) -> None:
     """Of a server that was silent an answer is wanted, not just a sign of life."""
     servers = Pool([A], check)
     fail(servers, A, SILENT)
-    clock.now += FIRST_PAUSE
+    clock.now += LONGEST_PAUSE
     ask(servers)
     assert check.asked == [(A, "answer")]
 
