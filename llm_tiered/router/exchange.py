@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -133,7 +133,6 @@ class Exchange:
             self._finish_cached(self._cached.answer, ttft_ms)
             return
         answer = self._answers[candidate.model]
-        self._note_failed_servers(answer.response)
         yield from answer.held
         with self._unspliced(candidate):
             while not answer.has_ended:
@@ -301,13 +300,6 @@ class Exchange:
             for attempt in request.attempts[:-1]
         ]
         logger.warning("%s", _fallback_line(beginning, reasons))
-
-    def _note_failed_servers(self, inner: _BaseResponse) -> None:
-        """Keep why other servers of the tier did not answer."""
-        facts, attempts = inner.response_json, self._request.attempts
-        failed = facts.get("failed_servers") if isinstance(facts, dict) else None
-        if failed and attempts[-1].reason is None:
-            attempts[-1] = replace(attempts[-1], reason="; ".join(failed))
 
     @contextmanager
     def _unspliced(self, candidate: Candidate) -> Iterator[None]:
