@@ -117,8 +117,9 @@ def turn(  # noqa: PLR0913 - the columns of a turn
     attempts: list[Row] | None = None,
     cached_from: str | None = None,
     response: Row | None = None,
+    more: Row | None = None,
 ) -> Row:
-    """Return a turn of `tiered` as a row of the log."""
+    """Return a turn of `tiered` as a row of the log; `more` is what else its record has."""
     record = {
         "complexity": 5,
         "source": "task" if task else "default",
@@ -127,7 +128,7 @@ def turn(  # noqa: PLR0913 - the columns of a turn
         "attempts": attempts or [attempt(tier, model)],
         "ttft_ms": ttft,
         "cached_from": cached_from,
-    }
+    } | (more or {})
     return {
         "id": id or ulid(when, next(_SERIAL)),
         "model": "tiered",

@@ -42,7 +42,7 @@ ROOMS = {
     "mlx": set[str](),
     "config": {"mlx.catalog"},
     "log": {"config.terms"},
-    "costs": {"log"},
+    "costs": {"config.terms", "log"},
     "costs.comparison": {"config", "log"},
     "cache": {"log"},
     "estimator": {"config.terms", "log"},

@@ -33,7 +33,7 @@ def command(api_key: str | None, json_: bool, **prompt: Any) -> None:
         echo_json(facts_of_decision(decision) | {"chain": chain})
         return
     click.echo(f"{decision.tier}: {decision.reason}")
-    echo_table([[*step.values()] for step in chain], ["tier", "model", "", "why"])
+    echo_table([[*step.values()] for step in chain], ["tier", "model", "place", "", "why"])
 
 
 def facts_of_decision(decision: Decision) -> dict[str, Any]:
@@ -61,6 +61,7 @@ def _step(request: TieredRequest, model: TieredModel, candidate: Candidate) -> d
     return {
         "tier": candidate.tier,
         "model": candidate.model,
+        "place": candidate.place,
         "outcome": "skipped" if problem else "ready",
         "reason": reason,
     }

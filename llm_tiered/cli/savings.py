@@ -111,6 +111,7 @@ def _summary(report: SavingsReport) -> list[tuple[str, str]]:
     uncounted = f", unknown for {total.uncounted:,} requests" if total.uncounted else ""
     return [
         ("answered locally", percent(total.share(total.local))),
+        *([("answered on your machines", percent(total.share(total.own)))] if total.own else []),
         ("answered in the cloud", percent(total.share(total.cloud))),
         ("answered by the cache", percent(total.share(total.cached))),
         ("fell back", percent(total.share(total.fallbacks.total()))),

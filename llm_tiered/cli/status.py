@@ -46,10 +46,10 @@ def command(json_: bool) -> None:
     click.echo(f"Gemini key: {facts['gemini_key'] or f'none ({SET_KEY})'}")
     click.echo()
     rows = [
-        [tier["tier"], tier["complexity"], tier["model"], _describe_files(tier)]
+        [tier["tier"], tier["complexity"], tier["model"], tier["place"], _describe_files(tier)]
         for tier in facts["tiers"]
     ]
-    echo_table(rows, ["tier", "complexity", "model", "files"])
+    echo_table(rows, ["tier", "complexity", "model", "place", "files"])
     for server in facts["endpoints"]:
         click.echo(f"{server['tier']} at {server['address']}: {endpoints.describe(server)}")
     for conflict in facts["names"]:
@@ -76,17 +76,17 @@ def gather() -> dict[str, Any]:
     """Return everything that status shows, ready for JSON. Sizes are in bytes."""
     settings = load_settings()
     specs = {spec.model_id: spec for spec in local_models()}
-    rows = [(tier.name, str(tier.complexity), tier.model_id) for tier in settings.tiers]
-    rows.append((EMBEDDED_TIER, "last resort", EMBEDDED.model_id))
+    rows = [(tier.name, str(tier.complexity), tier.model_id, tier.place) for tier in settings.tiers]
+    rows.append((EMBEDDED_TIER, "last resort", EMBEDDED.model_id, "here"))
     engine = engine_facts()
     return {
         "version": version("llm-tiered"),
         "device": device_facts(),
         "gemini_key": gemini_key_source(),
         "tiers": [
-            {"tier": name, "complexity": complexity, "model": model}
+            {"tier": name, "complexity": complexity, "model": model, "place": place}
             | (file_facts(specs[model]) if model in specs else _other_facts(model))
-            for name, complexity, model in rows
+            for name, complexity, model, place in rows
         ],
         "endpoints": endpoints.server_facts(),
         "names": [str(conflict) for conflict in names.conflicts(tiered_model().registry, settings)],

@@ -255,7 +255,7 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
         )
         billing = Billing(response.id, load_settings().config.budget)
         if candidate.place == "cloud":
-            billing.hold(inner, response)
+            billing.hold(inner, response, candidate.price)
         with closing(billing):
             return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
     except EmptyAnswer as error:

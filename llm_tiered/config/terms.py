@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 # The scale of complexity.
 LOWEST, HIGHEST = 1, 10
@@ -12,6 +12,7 @@ Fallback = Literal["any", "local", "none"]
 
 # Where a model runs: on this machine, on another one of the user's, or on somebody else's.
 Place = Literal["here", "own", "cloud"]
+PLACES: frozenset[Place] = frozenset(get_args(Place))
 
 # What a prompt may be kept to, with the places that are then left, and in words.
 Kept = Literal["here", "own"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config.settings import load_settings
+from ..log.own_price import OwnPrice
 from .money import Comparison
 from .prices import Energy
 
@@ -12,10 +13,12 @@ def comparison_of_config() -> Comparison:
     settings = load_settings()
     power = settings.config.electricity
     energy = Energy(power.watts, power.price_per_kwh) if power else None
-    names = [tier.model_id for tier in settings.tiers if not tier.local]
-    if not names:
+    tiers = [tier for tier in settings.tiers if tier.place == "cloud"]
+    if not tiers:
         return Comparison(None, energy)
-    return Comparison(_id_of(names[-1]), energy)
+    tier = tiers[-1]
+    price = OwnPrice.of(tier.price, tier.price_per_hour)
+    return Comparison(_id_of(tier.model_id), energy, price)
 
 
 def _id_of(name: str) -> str:

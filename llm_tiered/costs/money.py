@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from ..log.own_price import OwnPrice
 from .prices import Tokens, price_list, same_model, with_version
 from .shapes import PLAIN
 
@@ -22,11 +23,12 @@ class Comparison(NamedTuple):
     """The id of the cloud model that costs are compared with, and what local power costs.
 
     Without a model, what the cloud would have cost is unknown; without `energy`, local answers
-    cost nothing.
+    cost nothing. `price` is what the config says that the cloud model costs, if it does.
     """
 
     cloud_model: str | None = None
     energy: Energy | None = None
+    price: OwnPrice | None = None
 
 
 # What requests cost by their sums, None if it is unknown.
@@ -81,12 +83,18 @@ class Dollars:
         """Return the price that was paid, None if it is the other one: that of the cloud."""
         route, energy = cell.route, self._comparison.energy
         model, compared_with = self._models(route)
-        compared = _price(compared_with, cell)
-        if route.cached or (route.local and not energy):
+        cloud_price = self._comparison.price
+        compared = _own(cloud_price, cell) if cloud_price else _price(compared_with, cell)
+        if route.cached:
             return _nothing, compared
-        if route.local and energy:
+        if price := OwnPrice.from_text(route.price):
+            return _own(price, cell), compared
+        if route.place == "here" and energy:
             return (_power(energy) if cell.timed else _unknown), compared
-        return (None if model == compared_with else _price(model, cell)), compared
+        if route.place != "cloud":
+            return _nothing, compared
+        same = model == compared_with and not cloud_price
+        return (None if same else _price(model, cell)), compared
 
 
 def _price(model: str | None, cell: Cell) -> _Price:
@@ -99,6 +107,19 @@ def _price(model: str | None, cell: Cell) -> _Price:
         return lambda total: cell.shape.cost(prices, total.amounts, total.requests)
     rates = prices.steps[0]
     return lambda total: rates.cost(Tokens(total.input_tokens, total.output_tokens), total.requests)
+
+
+def _own(price: OwnPrice, cell: Cell) -> _Price:
+    """Return the dollars at a price of the config; the tokens or times may be unknown."""
+
+    def cost(total: Sum) -> Decimal | None:
+        return price.cost(
+            total.input_tokens if cell.counted else None,
+            total.output_tokens if cell.counted else None,
+            total.milliseconds if cell.timed else None,
+        )
+
+    return cost
 
 
 def _power(energy: Energy) -> _Price:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from .. import gemini
+from ..config.terms import PLACES
 from ..log.record import RESPONSE
 from .usage import CACHE_READ, INPUT, OUTPUT, Units, count_units, parse_details
 
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
 
     from genai_prices.types import ModelInfo, ModelPrice
 
+    from ..config.terms import Place
+
 
 # How the ids of the models that run on this machine begin.
 LOCAL_PREFIX = "mlx/"
 
-# An SQL expression for whether the model that answered a logged request runs on this machine.
+# How the ids of the models of the tiers' servers begin. Only the config knows what they cost.
+SERVED_PREFIX = "server/"
+
+# An SQL expression for whether the model that answered a logged request runs on this machine, as
+# far as its name tells.
 IS_LOCAL_SQL = f"resolved_model glob '{LOCAL_PREFIX}*'"
 
 # No model has a higher price for long prompts that starts below this many tokens.
@@ -169,8 +176,15 @@ class Energy:
 
 
 def is_local(model: str) -> bool:
-    """Return whether the model with this id runs on this machine."""
+    """Return whether the model with this id runs on this machine, as far as that tells."""
     return model.startswith(LOCAL_PREFIX)
+
+
+def place_of(model: str | None, logged: Any = None) -> Place:
+    """Return where a model ran, given the place in the log; earlier versions logged none."""
+    if logged in PLACES:
+        return cast("Place", logged)
+    return "here" if model and is_local(model) else "cloud"
 
 
 def same_model(one: str, other: str) -> bool:
@@ -273,6 +287,8 @@ class _PricedModel:
 def _priced_model(model: str) -> _PricedModel | None:
     from genai_prices import Usage, calc_price
 
+    if model.startswith(SERVED_PREFIX):
+        return None
     provider, name = _split(model)
     for reference, provider_id in ((name, provider), (model, None)):
         try:

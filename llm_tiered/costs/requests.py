@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import gemini
 from ..log.database import any_text, parse_time, select_from
+from ..log.own_price import OwnPrice
 from ..log.record import json_path, sql, sql_at
 from .periods import ALWAYS, WITHIN, Period
-from .prices import LONG_PROMPT, VERSION_PATHS, Tokens, count_tokens, is_local
+from .prices import LONG_PROMPT, VERSION_PATHS, Tokens, count_tokens, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ..config.terms import Place
 
 # What requests can be grouped by.
 By = Literal["day", "tier", "task", "model", "rule", "rollout"]
@@ -58,13 +61,15 @@ EARLIER = f"""
 where earlier.id = {sql("cached_from", column="logged.response_json")})
 """  # noqa: S608 - our own words
 
-# Version and fallback are one text, so that it is parsed once for many rows; it is null if the JSON
-# is damaged. An answer from the cache comes with the tokens of the earlier answer.
+_EXTRACTED = (json_path("place"), json_path("price"), json_path("attempts[0]", "reason"))
+
+# Version, place and fallback are one text, so that it is parsed once for many rows; it is null if
+# the JSON is damaged. An answer from the cache comes with the tokens of the earlier answer.
 _REQUESTS = f"""
 select day, {sql("tier")}, {sql("task")}, resolved_model, {_RULE}, {_ROLLOUT},
     {sql("cached_from")} is not null,
-    case when response_json is null then '[null, null, null]'
-        else {sql_at(*VERSION_PATHS, json_path("attempts[0]", "reason"))} end,
+    case when response_json is null then '[null, null, null, null, null]'
+        else {sql_at(*VERSION_PATHS, *_EXTRACTED)} end,
     datetime_utc, input_tokens, output_tokens, duration_ms, {sql("ttft_ms")},
     case when input_tokens = 0 and output_tokens = 0 and {sql("cached_from")} is not null
     then coalesce({EARLIER}, '') else {DETAILS} end
@@ -95,7 +100,7 @@ class Route(NamedTuple):
 
     `model` is the model that answered, `version` what the service calls it. `fallback` is the
     reason why the first model did not answer, or None if it did. `cached` is whether the answer
-    came from our own cache.
+    came from our own cache. `place` is where that model runs, and `price` its OwnPrice as text.
     """
 
     tier: str | None
@@ -106,16 +111,13 @@ class Route(NamedTuple):
     version: str | None
     fallback: str | None
     cached: bool
+    place: Place = "cloud"
+    price: str | None = None
 
     @property
     def answer(self) -> Route:
         """The same without the reasons: what a request cost depends on nothing else."""
-        return Route(None, None, self.model, None, None, self.version, None, self.cached)
-
-    @property
-    def local(self) -> bool:
-        """Whether the model that answered runs on this machine."""
-        return self.model is not None and is_local(self.model)
+        return self._replace(tier=None, task=None, rule=None, rollout=None, fallback=None)
 
 
 class LoggedTurn(NamedTuple):
@@ -264,7 +266,8 @@ def _check_day(day: str) -> None:
 def _route(  # noqa: PLR0913, PLR0917 - the columns of the query
     tier: Any, task: Any, model: Any, rule: Any, rollout: Any, cached: int, extracted: str
 ) -> Route:
-    *versions, reason = json.loads(extracted)
+    *versions, place, price, reason = json.loads(extracted)
+    own = OwnPrice.from_json(price)
     version = next(filter(None, versions), None)
     return Route(
         tier=tier and str(tier),
@@ -275,6 +278,8 @@ def _route(  # noqa: PLR0913, PLR0917 - the columns of the query
         version=version and str(version),
         fallback=reason and without_numbers(str(reason)),
         cached=bool(cached),
+        place=place_of(model and str(model), place),
+        price=own and own.to_text(),
     )
 
 

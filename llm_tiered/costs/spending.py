@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..log.database import reading, select_from
+from ..log.own_price import OwnPrice
 from ..log.record import sql, sql_at
 from ..paths import ledger_path
 from .charges import LoggedUsage, charge_for_usage
@@ -29,6 +30,7 @@ _AT_MOST = 100
 _NEW = f"""
 select id from (select rowid as place, {{columns}}) where place > :rowid and id >= :first_id
     and model = 'tiered' and (resolved_model is null or not {IS_LOCAL_SQL})
+    and ({sql("place")} is null or {sql("place")} not in ('here', 'own'))
 """  # noqa: S608 - our own words
 
 _LAST = "select rowid, id from turns order by rowid desc limit 1"
@@ -36,7 +38,7 @@ _LAST = "select rowid, id from turns order by rowid desc limit 1"
 _TURN = f"""
 select datetime_utc, resolved_model,
     coalesce({", ".join(sql_at(path) for path in VERSION_PATHS)}) as version,
-    input_tokens, output_tokens, token_details, {sql("cached_from")}
+    input_tokens, output_tokens, token_details, {sql("cached_from")}, {sql("price")}, duration_ms
 from ({{source}}) where id = ?
 """  # noqa: S608 - our own words
 
@@ -51,6 +53,8 @@ class _Turn(NamedTuple):
     output_tokens: Any
     token_details: str | None
     cached_from: str | None
+    price: Any
+    duration_ms: Any
 
     def entry(self, turn_id: str) -> Entry:
         """Return the entry that stands for this turn."""
@@ -62,6 +66,8 @@ class _Turn(NamedTuple):
                 self.input_tokens,
                 self.output_tokens,
                 self.token_details,
+                price=OwnPrice.from_text(self.price),
+                ms=self.duration_ms,
             )
         )
         at = _time(self.datetime_utc) or _time_of_id(turn_id)

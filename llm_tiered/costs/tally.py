@@ -44,15 +44,17 @@ class Money:
 class Tally:
     """Sums over requests.
 
-    `in_cloud` is what their tokens would have cost in the cloud, `saved` the difference from
-    what was spent. `uncounted` is the number of requests with unknown tokens. `generated` tokens
-    took `generating_ms`, answers from the cache left out. `fallbacks` are the requests by why they
-    fell back, in groups all under "". `latency` is the time to the whole answer, `first_output` to
-    the first output, both with answers from the cache.
+    `local` is the number that were answered on this machine, `own` on other machines of the
+    user's. `in_cloud` is what their tokens would have cost in the cloud, `saved` the difference
+    from what was spent. `uncounted` is the number of requests with unknown tokens. `generated`
+    tokens took `generating_ms`, answers from the cache left out. `fallbacks` are the requests by
+    why they fell back, in groups all under "". `latency` is the time to the whole answer,
+    `first_output` to the first output, both with answers from the cache.
     """
 
     requests: int = 0
     local: int = 0
+    own: int = 0
     cached: int = 0
     uncounted: int = 0
     input_tokens: int = 0
@@ -68,8 +70,8 @@ class Tally:
 
     @property
     def cloud(self) -> int:
-        """The number of requests that a model elsewhere answered."""
-        return self.requests - self.local - self.cached
+        """The number of requests that a model in the cloud answered."""
+        return self.requests - self.local - self.own - self.cached
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -88,8 +90,10 @@ class Tally:
         self.requests += total.requests
         if route.cached:
             self.cached += total.requests
-        elif route.local:
+        elif route.place == "here":
             self.local += total.requests
+        elif route.place == "own":
+            self.own += total.requests
         self.input_tokens += total.input_tokens
         self.output_tokens += total.output_tokens
         self.uncounted += 0 if counted else total.requests
@@ -102,6 +106,7 @@ class Tally:
         return {
             "requests": self.requests,
             "local_requests": self.local,
+            "own_requests": self.own,
             "cloud_requests": self.cloud,
             "cached_requests": self.cached,
             "local_share": self.share(self.local),

@@ -39,7 +39,7 @@ T = TypeVar("T")
 logger = logging.getLogger("llm_tiered")
 
 # Raise it when sums are made or kept in a different way: those of another version are made anew.
-VERSION = 3
+VERSION = 4
 
 # Rows in a block: many where many are added up, few where a log grows turn by turn. There are
 # always at least as many latest turns as a small block has, and at most twice as many.

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from .drawing import Picture
     from .figures import Figures, ReportJson
 
-LOCAL, CLOUD, CACHE = "answered locally", "in the cloud", "from the cache"
-LEGEND = (("here", LOCAL), ("cloud", CLOUD), ("cache", CACHE))
+LOCAL, OWN, CLOUD, CACHE = "answered locally", "on your machines", "in the cloud", "from the cache"
+
+# Where answers come from: the CSS class, its name, and the number in a report.
+ORIGINS = (
+    ("here", LOCAL, "local_requests"),
+    ("own", OWN, "own_requests"),
+    ("cloud", CLOUD, "cloud_requests"),
+    ("cache", CACHE, "cached_requests"),
+)
 
 # Characters of a label that fit beside its number.
 LABEL = 48
@@ -100,16 +107,19 @@ def _days(report: ReportJson) -> Chart:
     groups = _groups_with_day(report)
     picture = None
     if groups:
-        picture = drawing.columns(_days_of(groups), _answers(groups), _number_tick)
-    rows = [[group["key"], *_counts(group), percent(group["cache_hit_rate"])] for group in groups]
+        picture = drawing.columns(_days_of(groups), _answers(report, groups), _number_tick)
+    rows = [
+        [group["key"], *_counts(report, group), percent(group["cache_hit_rate"])]
+        for group in groups
+    ]
     return Chart(
         "days",
         "Requests by day",
         f"{percent(report['total']['cache_hit_rate'])} answered from the cache",
         picture,
-        ["day", "requests", LOCAL, CLOUD, CACHE, "cache hits"],
+        ["day", "requests", *_names(report), "cache hits"],
         rows,
-        LEGEND,
+        _legend(report),
     )
 
 
@@ -123,7 +133,7 @@ def _shares(report: ReportJson, name: str, title: str) -> Chart:
     ]
     rows = [
         [
-            *(_key(group), number(group["requests"]), percent(share), *_counts(group)[1:]),
+            *(_key(group), number(group["requests"]), percent(share), *_counts(report, group)[1:]),
             *(money(group[name]) for name in ("spent", "saved")),
         ]
         for group, share in zip(groups, shares, strict=True)
@@ -132,10 +142,10 @@ def _shares(report: ReportJson, name: str, title: str) -> Chart:
         name,
         title,
         f"{percent(report['total']['local_share'])} answered locally",
-        drawing.bars(labels, _answers(groups)) if groups else None,
-        [report["by"], "requests", "share", LOCAL, CLOUD, CACHE, "spent", "saved"],
+        drawing.bars(labels, _answers(report, groups)) if groups else None,
+        [report["by"], "requests", "share", *_names(report), "spent", "saved"],
         rows,
-        LEGEND,
+        _legend(report),
     )
 
 
@@ -203,16 +213,30 @@ def _days_of(groups: list[dict[str, Any]]) -> list[date]:
     return [date.fromisoformat(group["key"]) for group in groups]
 
 
-def _answers(groups: list[dict[str, Any]]) -> list[drawing.Series]:
+def _origins(report: ReportJson) -> list[tuple[str, str, str]]:
+    """ORIGINS, without the user's other machines if none has answered."""
+    has_own = report["total"]["own_requests"]
+    return [origin for origin in ORIGINS if has_own or origin[0] != "own"]
+
+
+def _legend(report: ReportJson) -> tuple[tuple[str, str], ...]:
+    return tuple((kind, name) for kind, name, _ in _origins(report))
+
+
+def _names(report: ReportJson) -> list[str]:
+    return [name for _, name, _ in _origins(report)]
+
+
+def _answers(report: ReportJson, groups: list[dict[str, Any]]) -> list[drawing.Series]:
     """Where answers came from, in the order of the legend."""
     return [
-        drawing.Series(kind, [group[f"{column}_requests"] for group in groups])
-        for (kind, _), column in zip(LEGEND, ("local", "cloud", "cached"), strict=True)
+        drawing.Series(kind, [group[column] for group in groups])
+        for kind, _, column in _origins(report)
     ]
 
 
-def _counts(group: dict[str, Any]) -> list[str]:
-    names = ("requests", "local_requests", "cloud_requests", "cached_requests")
+def _counts(report: ReportJson, group: dict[str, Any]) -> list[str]:
+    names = ("requests", *(column for _, _, column in _origins(report)))
     return [number(group[name]) for name in names]
 
 

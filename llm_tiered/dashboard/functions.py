@@ -10,6 +10,7 @@ from ..costs.charges import LoggedUsage, cost_of_usage
 from ..costs.prices import is_local, same_model
 from ..costs.requests import without_numbers
 from ..log.database import has_requests, has_table
+from ..log.own_price import OwnPrice
 from .access import MIGRATIONS
 
 
@@ -24,6 +25,7 @@ def register(connection: sqlite3.Connection) -> None:
     for name, arguments, function in (
         ("tiered_cost", 7, cost),
         ("tiered_cloud_cost", 8, cloud_cost),
+        ("tiered_own_cost", 4, own_cost),
         ("tiered_reason", 1, reason),
     ):
         connection.create_function(name, arguments, function, deterministic=True)
@@ -50,6 +52,15 @@ def cloud_cost(
     if model and same_model(model, cloud_model):
         return cost(model, version, *usage)
     return _dollars(replace(_usage(cloud_model, None, *usage), counted_by=model))
+
+
+def own_cost(
+    price: str | None, input_tokens: int | None, output_tokens: int | None, ms: int | None
+) -> float | None:
+    """Return the dollars at a logged price of the config, or None if unknown."""
+    own = OwnPrice.from_text(price)
+    dollars = own.cost(input_tokens, output_tokens, ms) if own else None
+    return None if dollars is None else float(dollars)
 
 
 def reason(text: str | None) -> str | None:

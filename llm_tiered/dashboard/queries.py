@@ -33,7 +33,11 @@ requests as (
     json_extract(sound_json, '{json_path("attempts[0]", "reason")}') as fallback,
     json_extract(sound_json, '{json_path("cached_from")}') is not null as cached,
     coalesce({_VERSIONS}) as version,
-    {IS_LOCAL_SQL} as is_local
+    coalesce(
+      json_extract(sound_json, '{json_path("place")}'),
+      case when {IS_LOCAL_SQL} then 'here' else 'cloud' end
+    ) as place,
+    json_extract(sound_json, '{json_path("price")}') as price
   from (
     select *, case when json_valid(response_json) then response_json end as sound_json from logged
   )
@@ -45,14 +49,15 @@ requests as (
 """  # noqa: S608
 
 _ANSWERED = """
-  sum(cached = 0 and is_local is 1) as answered_here,
-  sum(cached = 0 and is_local is not 1) as answered_in_the_cloud,
+  sum(cached = 0 and place = 'here') as answered_here,
+  sum(cached = 0 and place = 'own') as answered_on_own_machines,
+  sum(cached = 0 and place = 'cloud') as answered_in_the_cloud,
   sum(cached) as answered_by_the_cache"""
 
 # An answer from the cache has no tokens of its own: those of the earlier answer are compared.
 _MONEY = """,
 counted as (
-  select day, utc_day, model, version, cached, details,
+  select day, utc_day, model, version, cached, details, place, price, duration_ms,
     case when repeats is null then input_tokens
       else (select input_tokens from logged where id = repeats) end as input_tokens,
     case when repeats is null then output_tokens
@@ -62,16 +67,22 @@ counted as (
 ),
 priced as (
   select day, count(*) as requests,
-    case when cached then 0.0 else tiered_cost(
-      model, version, utc_day, count(*), sum(input_tokens), sum(output_tokens), max(details)
-    ) end as spent,
+    case
+      when cached then 0.0
+      when price is not null
+        then tiered_own_cost(price, sum(input_tokens), sum(output_tokens), sum(duration_ms))
+      when place <> 'cloud' then 0.0
+      else tiered_cost(
+        model, version, utc_day, count(*), sum(input_tokens), sum(output_tokens), max(details)
+      )
+    end as spent,
     tiered_cloud_cost(
       :cloud_model, model, version, utc_day,
       count(*), sum(input_tokens), sum(output_tokens), max(details)
     ) as in_the_cloud
   from counted
-  group by day, utc_day, model, version, cached,
-    input_tokens is null or output_tokens is null, by_itself
+  group by day, utc_day, model, version, cached, place, price,
+    input_tokens is null or output_tokens is null, duration_ms is null, by_itself
 )
 select day, sum(requests) as requests, sum(spent) as spent, sum(in_the_cloud) as in_the_cloud,
   sum(in_the_cloud - spent) as saved,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..costs.charges import LoggedUsage, cost_of_usage
 from ..costs.periods import ALWAYS, WITHIN, Period
-from ..costs.prices import is_local, version_of
+from ..costs.prices import place_of, version_of
 from ..log import messages
 from ..log.database import TABLES, has_table, parse_time, reading, select_from
 from ..log.record import RECORD, Record, inner_response
@@ -117,10 +117,8 @@ class LoggedRequest:
 
     @property
     def answered_from(self) -> str:
-        """Where the answer came from: "here", "cloud" or "cache"."""
-        if self.record.cached_from:
-            return "cache"
-        return "here" if self.model and is_local(self.model) else "cloud"
+        """Where the answer came from: "here", "own", "cloud" or "cache"."""
+        return "cache" if self.record.cached_from else place_of(self.model, self.record.place)
 
     @property
     def inner_response(self) -> Any:
@@ -134,7 +132,8 @@ class LoggedRequest:
 
     def cost(self, energy: Energy | None) -> str:
         """Return the dollars, which include the power for local answers, or "unknown"."""
-        if self.answered_from == "cloud":
+        priced = self.answered_from in ("cloud", "own") or self.record.price
+        if self.answered_from != "cache" and priced:
             return dollars(
                 cost_of_usage(
                     LoggedUsage(
@@ -144,6 +143,9 @@ class LoggedRequest:
                         input_tokens=self.input_tokens,
                         output_tokens=self.output_tokens,
                         token_details=self.token_details,
+                        place=self.record.place,
+                        price=self.record.price,
+                        ms=self.duration_ms,
                     )
                 )
             )

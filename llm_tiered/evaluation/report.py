@@ -128,7 +128,7 @@ def _group(
         }
         for tier in tiers
     }
-    reference = next((tier for tier in reversed(tiers) if not tier.local), tiers[-1])
+    reference = next((tier for tier in reversed(tiers) if tier.place == "cloud"), tiers[-1])
     graded = any(case.expected.judge for case in cases)
     qualities = [
         _quality(

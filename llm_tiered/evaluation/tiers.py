@@ -106,7 +106,9 @@ def tier_answer(response: _BaseResponse, text: str, ms: int) -> TierAnswer:
 
 def broken_answer(tier: Tier, text: str, ms: int) -> TierAnswer:
     """Return an answer that its model broke off; llm has no token counts for it."""
-    return TierAnswer(tier.model_id, text, ms, None, None, None, Decimal(0) if tier.local else None)
+    priced = tier.place == "cloud" or tier.price or tier.price_per_hour
+    free = None if priced else Decimal(0)
+    return TierAnswer(tier.model_id, text, ms, None, None, None, free)
 
 
 def reason(error: Exception, model: _BaseModel | None = None) -> str:

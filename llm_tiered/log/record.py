@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
+from ..config.terms import PLACES
+from .own_price import OwnPrice
+
 if TYPE_CHECKING:
-    from ..config.terms import Kept
+    from ..config.terms import Kept, Place
 
 Outcome: TypeAlias = Literal["ok", "skipped", "failed"]
 Source: TypeAlias = Literal["tier", "option", "task", "conversation", "rule", "estimate", "default"]
@@ -78,7 +81,8 @@ class Record:
     `cache_key` is the key under which the cache finds this answer; an answer without one is never
     repeated. `escalates` is whether weak local answers were sent to the next tier up, `local_only`
     whether the request had to stay on this machine, `private` whether it had to stay on the user's
-    machines. `rules` are the names of the rules that had
+    machines. `place` is where the model of the answer runs, and `price` what the config says that
+    it costs, if it does. `rules` are the names of the rules that had
     a say: the one that chose the tier, if `source` is "rule", and those that restricted it. `stuck`
     is how the model of the tier below was stuck in a tool loop, if that raised the tier. `switch`
     is what it costs that the conversation changes its tier.
@@ -95,6 +99,8 @@ class Record:
     escalates: bool | None = None
     local_only: bool = False
     private: bool = False
+    place: Place | None = None
+    price: OwnPrice | None = None
     rollout: Rollout | None = None
     rules: tuple[str, ...] = ()
     stuck: str | None = None
@@ -132,6 +138,10 @@ class Record:
         }
         if self.private:
             record["private"] = True
+        if self.place:
+            record["place"] = self.place
+        if self.price:
+            record["price"] = self.price.to_json()
         if self.rollout:
             record["rollout"] = asdict(self.rollout)
         if self.rules:
@@ -164,6 +174,8 @@ class Record:
             escalates=None if escalates is None else bool(escalates),
             local_only=record.get("local_only") is True,
             private=record.get("private") is True,
+            place=_place(record.get("place")),
+            price=OwnPrice.from_json(record.get("price")),
             rollout=_rollout(record.get("rollout")),
             rules=_texts(record.get("rules")),
             stuck=_text(record.get("stuck")),
@@ -225,6 +237,10 @@ def _whole_number(value: Any) -> int | None:
 
 def _source(value: Any) -> Source | None:
     return cast("Source", value) if isinstance(value, str) and value in _SOURCES else None
+
+
+def _place(value: Any) -> Place | None:
+    return value if isinstance(value, str) and value in PLACES else None
 
 
 def _attempts(values: Any) -> tuple[Attempt, ...]:

@@ -45,7 +45,7 @@ order by coalesce(thread_id, id), id
 _TURNS = """
 select turns.rowid, turns.id, coalesce(thread_id, turns.id), model, resolved_model,
     parent_message_hash, options_json, {schema}, {tools}, {fragments}, datetime_utc, input_tokens,
-    output_tokens, token_details, case when model = 'tiered' then response_json end
+    output_tokens, token_details, duration_ms, case when model = 'tiered' then response_json end
 from json_each(?) as wanted join turns on turns.rowid = wanted.value order by wanted.key
 """
 
@@ -117,6 +117,7 @@ class TurnWithPrompt(NamedTuple):
     input_tokens: Any
     output_tokens: Any
     token_details: str | None
+    duration_ms: Any
     response_json: Any
     record: Record | None
     messages: Sequence[llm.Message] | None
@@ -139,6 +140,7 @@ class _Row(NamedTuple):
     input_tokens: Any
     output_tokens: Any
     token_details: str | None
+    duration_ms: Any
     response_json: str | None
 
 
@@ -268,6 +270,7 @@ class LoggedConversations:
             input_tokens=row.input_tokens,
             output_tokens=row.output_tokens,
             token_details=row.token_details,
+            duration_ms=row.duration_ms,
             response_json=response,
             record=Record.from_json(response),
             messages=whole if len(whole) == len(messages) else None,

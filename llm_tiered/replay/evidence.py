@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from ..costs.prices import is_local
+from ..costs.prices import place_of
 from ..errors import RequestError
 from ..log.database import has_table
 from ..log.record import ESCALATED, Record
@@ -105,7 +105,12 @@ class Known:
                 yield AnswerEvidence(float(mark.verdict == "up"), "marked", answer)
         checked = options.get("escalate") if record.escalates is None else record.escalates
         last = record.attempts[-1] if record.attempts else None
-        if checked and last and is_local(last.model) and not record.cached_from:
+        if (
+            checked
+            and last
+            and place_of(last.model, record.place) != "cloud"
+            and not record.cached_from
+        ):
             # A weak answer is shown only if no higher tier answered; then there is a reason.
             yield AnswerEvidence(float(not last.reason), "checked", answer)
 

@@ -118,6 +118,9 @@ def cost_before(replayed: Replayed) -> Decimal | None:
             turn.input_tokens,
             turn.output_tokens,
             turn.token_details,
+            place=replayed.record.place,
+            price=replayed.record.price,
+            ms=turn.duration_ms,
         )
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..config.sections import Budget
     from ..costs.ledger import Entry
+    from ..log.own_price import OwnPrice
 
 logger = logging.getLogger("llm_tiered")
 
@@ -32,11 +33,17 @@ _warned: set[str] = set()
 
 @dataclass
 class _Attempt:
-    """An attempt in the ledger, and the response that the model fills."""
+    """An attempt in the ledger, the response that the model fills, and the config's price."""
 
     entry: Entry
     response: _BaseResponse
+    price: OwnPrice | None = None
     is_open: bool = True
+
+    @property
+    def ms(self) -> int:
+        """The milliseconds since it was sent."""
+        return round((datetime.now(timezone.utc) - self.entry.at).total_seconds() * 1000)
 
 
 class Billing:
@@ -53,17 +60,20 @@ class Billing:
         """Whether anything was written down."""
         return bool(self._attempts)
 
-    def hold(self, inner: _BaseModel, response: _BaseResponse) -> None:
+    def hold(
+        self, inner: _BaseModel, response: _BaseResponse, price: OwnPrice | None = None
+    ) -> None:
         """Write down an attempt that is about to be sent. Raises TieredError if there is a budget.
 
-        That is OverBudget if others have spent the rest since it was checked.
+        That is OverBudget if others have spent the rest since it was checked. `price` is what the
+        config says that the model costs, if it does.
         """
         from ..costs.ledger import Entry, Ledger
         from ..costs.spending import period_starts
         from . import budget
 
         prompt = response.prompt
-        cost = budget.expected_cost(inner.model_id, prompt, prompt.options)
+        cost = budget.expected_cost(inner.model_id, prompt, prompt.options, price)
         now = datetime.now(timezone.utc)
         number = len(self._attempts) + 1
         entry = Entry(self._response_id, number, now, inner.model_id, cost, held=True)
@@ -77,7 +87,7 @@ class Billing:
             if budget.is_set(self._limits):
                 raise
             _warn(f"what this costs can't be counted: {error}")
-        attempt = _Attempt(entry, response)
+        attempt = _Attempt(entry, response, price)
         self._attempts.append(attempt)
         if self._is_closed:
             # The request was cancelled while another thread ran this: it will not be sent.
@@ -140,6 +150,8 @@ def _settled(attempt: _Attempt, *, unfinished: bool) -> Entry | None:
             input_tokens=response.input_tokens or 0,
             output_tokens=response.output_tokens or 0,
             token_details=json.dumps(details) if details else None,
+            price=attempt.price,
+            ms=attempt.ms,
         )
     )
     if charge is None:
@@ -157,7 +169,10 @@ def _estimate(attempt: _Attempt) -> Decimal | None:
 
     response, expected = attempt.response, attempt.entry.amount
     characters = sum(len(event.chunk or "") for event in response._stream_events)
-    cost = budget.cost_of_output(attempt.entry.model, response.prompt, characters)
+    price = attempt.price
+    if price and price.hour is not None:
+        return price.cost(None, None, attempt.ms)
+    cost = budget.cost_of_output(attempt.entry.model, response.prompt, characters, price)
     return expected if cost is None or expected is None else max(cost, expected)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..config.sections import Budget
     from ..costs.ledger import Spent
+    from ..log.own_price import OwnPrice
 
 logger = logging.getLogger("llm_tiered")
 
@@ -83,11 +84,20 @@ def _limits(budget: Budget, spent: Spent) -> list[Limit]:
     ]
 
 
-def check(budget: Budget, inner: _BaseModel, prompt: llm.Prompt, options: llm.Options) -> None:
-    """Raise OverBudget, with the numbers, if this request might cost more than is left."""
+def check(
+    budget: Budget,
+    inner: _BaseModel,
+    prompt: llm.Prompt,
+    options: llm.Options,
+    price: OwnPrice | None = None,
+) -> None:
+    """Raise OverBudget, with the numbers, if this request might cost more than is left.
+
+    `price` is what the config says that the model costs, if it does.
+    """
     if not is_set(budget):
         return
-    cost = expected_cost(inner.model_id, prompt, options)
+    cost = expected_cost(inner.model_id, prompt, options, price)
     if cost is None:
         if budget.unpriced == "allow":
             return
@@ -112,9 +122,17 @@ def check_limits(budget: Budget, spent: Spent, cost: Decimal | None) -> None:
             _warn(limit)
 
 
-def expected_cost(model_id: str, prompt: llm.Prompt, options: llm.Options) -> Decimal | None:
-    """The expected cost of a request in dollars, or None if the model's price is unknown."""
-    return _cost(model_id, prompt, options, _expected_output(options))
+def expected_cost(
+    model_id: str, prompt: llm.Prompt, options: llm.Options, price: OwnPrice | None = None
+) -> Decimal | None:
+    """The expected cost of a request in dollars, or None if the model's price is unknown.
+
+    How long an answer takes is not known beforehand: at an hourly price, nothing is expected.
+    """
+    output = _expected_output(options)
+    if price:
+        return price.cost(sum(_tokens(prompt)), output, 0)
+    return _cost(model_id, prompt, options, output)
 
 
 def _expected_output(options: llm.Options) -> int:
@@ -130,11 +148,15 @@ def _expected_output(options: llm.Options) -> int:
     return min(limit, max(answer, ANSWER_TOKENS)) if answer > 0 else limit
 
 
-def cost_of_output(model_id: str, prompt: llm.Prompt, characters: int) -> Decimal | None:
+def cost_of_output(
+    model_id: str, prompt: llm.Prompt, characters: int, price: OwnPrice | None = None
+) -> Decimal | None:
     """The cost of an answer of this length in dollars, or None if the model's price is unknown.
 
     It is rounded up: other scripts than English have fewer characters per token.
     """
+    if price:
+        return price.cost(sum(_tokens(prompt)), characters // 2, 0)
     return _cost(model_id, prompt, prompt.options, characters // 2)
 
 

@@ -5,26 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..log.own_price import OwnPrice
 from ..mlx.catalog import EMBEDDED, PREFIX
 from .decision import EMBEDDED_TIER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..config.settings import Settings
     from ..config.terms import Place
     from ..config.tiers import Tier
+    from ..log.record import Attempt
     from .decision import Decision
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may answer on behalf of a tier; `options` are the tier's."""
+    """A model that may answer on behalf of a tier; `options` are the tier's.
+
+    `price` is what the config says that it costs, if it does.
+    """
 
     tier: str
     model: str
     place: Place
     options: Mapping[str, Any] = field(default_factory=dict)
+    price: OwnPrice | None = None
 
     @property
     def in_engine(self) -> bool:
@@ -70,7 +76,8 @@ def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
 
 
 def _candidate(tier: Tier) -> Candidate:
-    return Candidate(tier.name, tier.model_id, tier.place, tier.options)
+    price = OwnPrice.of(tier.price, tier.price_per_hour)
+    return Candidate(tier.name, tier.model_id, tier.place, tier.options, price)
 
 
 def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:
@@ -88,3 +95,21 @@ def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Can
     for candidate in permitted:
         unique.setdefault(candidate.model, candidate)
     return tuple(unique.values())
+
+
+def origin(
+    candidates: Iterable[Candidate], attempts: Sequence[Attempt]
+) -> tuple[Place | None, OwnPrice | None]:
+    """Where the model of the latest attempt runs, and what the config says that it costs."""
+    model = attempts[-1].model if attempts else None
+    found = next((candidate for candidate in candidates if candidate.model == model), None)
+    if found is None:
+        return None, None
+    # The workers of a cluster are machines of the user's.
+    return "own" if found.in_engine and _is_elsewhere() else found.place, found.price
+
+
+def _is_elsewhere() -> bool:
+    from ..mlx.process import choice
+
+    return choice.elsewhere() is not None

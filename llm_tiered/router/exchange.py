@@ -24,6 +24,7 @@ from . import completeness, option_names
 from .attempts import Check, Recall, Step, Wait, run
 from .billing import Billing
 from .cached import RequestCache
+from .candidates import origin
 from .inner import finish, max_tokens, text_of
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ class Exchange:
         response = self._respond(inner, request.options(candidate, inner), more)
         option_names.warn(inner, candidate.options, request.requested)
         if candidate.place == "cloud":
-            yield Call(partial(self.billing.hold, inner, response))
+            yield Call(partial(self.billing.hold, inner, response, candidate.price))
         answer = InnerAnswer(response, (yield Open(response)))
         self._answers[candidate.model] = answer
         while (event := (yield from self._read(candidate, answer))) is not None:
@@ -334,6 +335,7 @@ class Exchange:
         self, ttft_ms: int | None, *, cache_key: str | None = None, cached_from: str | None = None
     ) -> Record:
         request, decision = self._request, self._request.decision
+        place, price = origin((*request.candidates, *request.ladder), request.attempts)
         return Record(
             tier=decision.tier,
             complexity=decision.complexity,
@@ -346,6 +348,8 @@ class Exchange:
             escalates=request.escalates,
             local_only=decision.keep_local,
             private=decision.kept == "own",
+            place=place,
+            price=price,
             rollout=decision.rollout,
             rules=decision.rules,
             stuck=decision.stuck,

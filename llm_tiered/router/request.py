@@ -104,7 +104,9 @@ class TieredRequest:
             if candidate.place == "cloud":
                 from . import budget
 
-                budget.check(self.settings.config.budget, inner, self.prompt, options)
+                budget.check(
+                    self.settings.config.budget, inner, self.prompt, options, candidate.price
+                )
         except (llm.ModelError, ValueError) as error:
             return self.explain(error, candidate)
         return None

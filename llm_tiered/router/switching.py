@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..costs import prices
+from ..log.own_price import OwnPrice
 from ..log.record import Switch
 from ..wording import dollars
 from .budget import ANSWER_TOKENS, tokens_of_messages
@@ -58,7 +59,7 @@ def switch_of(  # noqa: PLR0913, PLR0917 - all that the cost depends on
     if origin is None or target is None or origin.model_id == target.model_id:
         return None
     tokens = _tokens(messages)
-    cost = prices.cost_of_reading(target.model, fresh=tokens.earlier)
+    cost = _cost(target, fresh=tokens.earlier)
     voluntary = decision.source == "estimate" and not decision.stuck
     made = not (voluntary and _is_smaller(target, origin, settings)) or _saves(
         origin, target, tokens, cached=_is_cached(last_asked, now or datetime.now(timezone.utc))
@@ -89,13 +90,18 @@ def why_not(switch: Switch) -> str:
 def _saves(origin: Tier, target: Tier, tokens: _Tokens, *, cached: bool) -> bool:
     """Whether the next answer of the new tier costs less, or as much, as far as it is known."""
     fresh = tokens.new if cached else tokens.earlier + tokens.new
-    stay = prices.cost_of_reading(
-        origin.model, fresh=fresh, cached=tokens.earlier if cached else 0, output=ANSWER_TOKENS
-    )
-    move = prices.cost_of_reading(
-        target.model, fresh=tokens.earlier + tokens.new, output=ANSWER_TOKENS
-    )
+    stay = _cost(origin, fresh=fresh, cached=tokens.earlier if cached else 0, output=ANSWER_TOKENS)
+    move = _cost(target, fresh=tokens.earlier + tokens.new, output=ANSWER_TOKENS)
     return stay is None or move is None or move <= stay
+
+
+def _cost(tier: Tier, *, fresh: int, cached: int = 0, output: int = 0) -> Decimal | None:
+    """The dollars for a request to a tier; cached tokens of a server cost as much as others."""
+    if price := OwnPrice.of(tier.price, tier.price_per_hour):
+        return price.cost(fresh + cached, output, None)
+    if tier.place != "cloud":
+        return Decimal(0)
+    return prices.cost_of_reading(tier.model_id, fresh=fresh, cached=cached, output=output)
 
 
 def _is_smaller(one: Tier, other: Tier, settings: Settings) -> bool:

@@ -171,7 +171,7 @@ def test_json_has_exactly_these_keys() -> None:
     assert set(facts) == {"tier", "model", "complexity", "source", "task", "reason", "chain"}
     assert facts["chain"]
     for step in facts["chain"]:
-        assert set(step) == {"tier", "model", "outcome", "reason"}
+        assert set(step) == {"tier", "model", "place", "outcome", "reason"}
 
 
 @pytest.mark.usefixtures("tiny_tiers", "embedded_model")
@@ -190,12 +190,12 @@ def test_text_output() -> None:
     """Without --json the decision is one line and the chain is a table."""
     first, header, *rows = run("route", "Hello", *option("complexity", 3)).stdout.splitlines()
     assert first == "small: complexity 3, and small covers 1-4"
-    assert header.split() == ["tier", "model", "why"]
-    assert [row.split()[:3] for row in rows] == [
-        ["small", "mlx/tiny", "ready"],
-        ["medium", "mlx/larger", "ready"],
-        ["cloud", CLOUD, "skipped"],
-        ["embedded", EMBEDDED, "ready"],
+    assert header.split() == ["tier", "model", "place", "why"]
+    assert [row.split()[:4] for row in rows] == [
+        ["small", "mlx/tiny", "here", "ready"],
+        ["medium", "mlx/larger", "here", "ready"],
+        ["cloud", CLOUD, "cloud", "skipped"],
+        ["embedded", EMBEDDED, "here", "ready"],
     ]
     assert "no key" in rows[2]
 

@@ -177,6 +177,7 @@ def test_the_whole_json(log: Path) -> None:
     group = {
         "requests": 1,
         "local_requests": 1,
+        "own_requests": 0,
         "cloud_requests": 0,
         "cached_requests": 0,
         "local_share": 1.0,

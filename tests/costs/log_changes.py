@@ -51,6 +51,16 @@ DETAILS = (
 )
 
 
+# Where models ran, and what the config said that they cost; the last one is damaged.
+PLACES: list[dict[str, Any]] = [
+    {"place": "own"},
+    {"place": "own", "price": {"input": "0.1", "output": "0.40"}},
+    {"place": "cloud", "price": {"hour": "1.2"}},
+    {"place": "here"},
+    {"place": "moon", "price": {"input": "lots"}},
+]
+
+
 class Changes:
     """Makes random rows and random changes of a log."""
 
@@ -82,6 +92,7 @@ class Changes:
             else None,
             cached_from=self.some_id() if cached else None,
             response=gemini_response("gemini-2.5-flash") if rng.random() < 0.3 else None,
+            more=rng.choice(PLACES) if rng.random() < 0.3 else None,
         )
         if rng.random() < 0.1:
             record = json.loads(row["response_json"])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llm_tiered.costs.prices import Tokens, price_list, same_model, with_version
 from llm_tiered.costs.requests import LoggedTurn, Range, read_other_models, read_turns
 from llm_tiered.log.database import TABLES, as_logged, has_table, parse_time
+from llm_tiered.log.own_price import OwnPrice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,10 @@ def grouped(turns: list[LoggedTurn], by: By | None) -> dict[str | None, list[Log
 def tally(turns: list[LoggedTurn], money: dict[int, tuple[Any, ...]]) -> dict[str, Any]:
     """Return what `Tally.as_dict` has; `money` is what each request cost, by its identity."""
     spent, in_cloud, saved = zip(*(money[id(t)] for t in turns), strict=True) if turns else [()] * 3
-    local = sum(turn.route.local and not turn.route.cached for turn in turns)
+    local, own = (
+        sum(turn.route.place == place and not turn.route.cached for turn in turns)
+        for place in ("here", "own")
+    )
     cached = sum(turn.route.cached for turn in turns)
     timed = [
         (turn.output_tokens, turn.duration)
@@ -81,7 +85,8 @@ def tally(turns: list[LoggedTurn], money: dict[int, tuple[Any, ...]]) -> dict[st
     return {
         "requests": number,
         "local_requests": local,
-        "cloud_requests": number - local - cached,
+        "own_requests": own,
+        "cloud_requests": number - local - own - cached,
         "cached_requests": cached,
         "local_share": local / number if number else None,
         "cache_hit_rate": cached / number if number else None,
@@ -109,9 +114,16 @@ def costs(
     is_cloud_model = route.model and cloud_model and same_model(route.model, cloud_model)
     in_cloud = cost(turn, model if is_cloud_model else cloud_model)
     spent: Decimal | None = Decimal(0)
-    if not route.cached and not route.local:
+    price = OwnPrice.from_text(route.price)
+    if route.cached:
+        pass
+    elif price:
+        counted = None not in (turn.input_tokens, turn.output_tokens)
+        tokens = (turn.input_tokens, turn.output_tokens) if counted else (None, None)
+        spent = price.cost(*tokens, turn.duration)
+    elif route.place == "cloud":
         spent = cost(turn, model)
-    elif not route.cached and comparison.energy:
+    elif route.place == "here" and comparison.energy:
         spent = None if turn.duration is None else comparison.energy.cost(turn.duration)
     saved = None if spent is None or in_cloud is None else in_cloud - spent
     return spent, in_cloud, saved

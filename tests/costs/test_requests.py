@@ -66,7 +66,7 @@ def test_one_request(log: Path) -> None:
     with log_database.reading(log) as database:
         [one] = read_turns(database, Range("turns"))
     assert isinstance(one, LoggedTurn)
-    assert not one.route.local
+    assert one.route.place == "cloud"
 
 
 def test_requests_of_one_route(log: Path) -> None:

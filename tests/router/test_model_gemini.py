@@ -64,6 +64,7 @@ async def test_record(
             "cached_from": None,
             "escalates": False,
             "local_only": False,
+            "place": "cloud",
         },
         "response": {
             "candidates": [{"index": 0, "finishReason": "STOP"}],
