@@ -77,10 +77,18 @@ async def ask_async(
     command_line.end_soon()
     instructions.record(prompt)
     answer = AnswerStream(prompt, response)
-    # Where models are elsewhere, nothing here has to be read or downloaded for them.
-    call = _at_once if choice.elsewhere() else asyncio.to_thread
-    engine = await call(_engine_for, model)
-    request: GenerationRequest | None = await call(make_request, model, prompt, engine)
+    request: GenerationRequest | None
+    engine = choice.known_engine(_name(model.spec), model.limits())
+    options: Any = prompt.options
+    if engine is not None and _resident(model.spec, engine) and options.draft_model is None:
+        _check(model.spec)
+        # There is nothing to wait for, and a change of threads would take longer.
+        request = make_request(model, prompt, engine)
+    else:
+        # Where models are elsewhere, nothing here has to be read or downloaded for them.
+        call = _at_once if choice.elsewhere() else asyncio.to_thread
+        engine = await call(_engine_for, model)
+        request = await call(make_request, model, prompt, engine)
     while request is not None:
         async with aclosing(_generate_async(engine, request, answer)) as events:
             async for event in events:
@@ -162,11 +170,15 @@ def _draft(
 
 def _engine_for(model: PromptedModel) -> GenerationEngine:
     """Return the engine that answers. Raises ModelUnavailable if the model is left alone."""
-    try:
-        _check_crashes(model.spec)
-    except ModelUnavailable as error:
-        raise ModelUnavailable(f"{model.spec.model_id}: {error.message}", fix=error.fix) from None
+    _check(model.spec)
     return choice.engine_for(_name(model.spec), model.limits())
+
+
+def _check(spec: ModelSpec) -> None:
+    try:
+        _check_crashes(spec)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"{spec.model_id}: {error.message}", fix=error.fix) from None
 
 
 def _check_crashes(spec: ModelSpec) -> None:

@@ -109,14 +109,29 @@ class ChatRequest:
 
 
 async def ask(
-    read: Callable[[], Chat], headers: Iterable[tuple[str, str]], offers: Offers
+    read: Callable[[], Chat], headers: Iterable[tuple[str, str]], offers: Offers, *, is_short: bool
 ) -> ChatRequest:
-    """Return what a request asks, which is what `read` returns.
+    """Return what a request asks, which is what `read` returns; `is_short` says that it is quick.
 
     Raises ApiError, TieredError or pydantic.ValidationError.
     """
+    if is_short and _needs_no_look_up(chat := read(), offers):
+        # A change of threads would take longer.
+        request = _ask(chat, headers, offers)
+        # Those that came together go to the engine together, which reads them together.
+        await asyncio.sleep(0)
+        return request
     # A large body, the log and the config take their time, in which other answers go on.
     return await asyncio.to_thread(lambda: _ask(read(), headers, offers))
+
+
+def _needs_no_look_up(chat: Chat, offers: Offers) -> bool:
+    """Return whether a request begins a conversation with a local model that is known."""
+    name, messages = chat.body.get("model"), chat.body.get("messages")
+    offer = offers.known(name) if isinstance(name, str) else None
+    if offer is None or offer.is_tiered or chat.previous or not isinstance(messages, list):
+        return False
+    return all(isinstance(each, dict) and each.get("role") != "assistant" for each in messages)
 
 
 def _ask(chat: Chat, headers: Iterable[tuple[str, str]], offers: Offers) -> ChatRequest:

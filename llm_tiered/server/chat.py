@@ -36,6 +36,9 @@ logger = logging.getLogger("llm_tiered.server")
 # The largest body, in bytes: long conversations with a few images.
 LARGEST_BODY = 32 * 1024 * 1024
 
+# A body that is read faster, in bytes, than a thread is woken.
+SHORT_BODY = 32 * 1024
+
 # Seconds in which a client has to send its request, and to take each piece of the answer.
 PATIENCE = 30.0
 PATIENCE_FOR_READER = 60.0
@@ -160,7 +163,10 @@ class _Exchange:
             for name, value in self._scope["headers"]
         ]
         try:
-            self._request = await asking.ask(partial(self._chat, data), headers, offers)
+            # A response may continue another one, which is in the log.
+            is_short = self._api is COMPLETIONS and len(data) <= SHORT_BODY
+            read = partial(self._chat, data)
+            self._request = await asking.ask(read, headers, offers, is_short=is_short)
             async with aclosing(self._request.response.astream_events()) as events:
                 if self._request.asked.stream:
                     await self._stream(events, self._request)

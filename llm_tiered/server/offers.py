@@ -65,6 +65,12 @@ class Offers:
             raise ApiError(404, message, code="model_not_found", param="model")
         return offer
 
+    def known(self, name: str) -> Offer | None:
+        """Return the model of that name or alias if it has been looked up. Raises ConfigError."""
+        if load_settings() is not self._settings:
+            return None
+        return self._offers.get(name) or self._aliases.get(name)
+
     def _refresh(self) -> None:
         settings = load_settings()
         if settings is self._settings:

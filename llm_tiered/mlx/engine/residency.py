@@ -46,6 +46,11 @@ class ModelPool:
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._current: set[LoadedModel] = set()
+
+    def look_again(self) -> None:
+        """Compare models with their files again, once, when they are asked for from now on."""
+        self._current.clear()
 
     def models(self) -> list[ResidentModel]:
         """Return the models in memory, the least recently used first. Safe from any thread."""
@@ -95,7 +100,7 @@ class ModelPool:
         if model is None:
             files = inspect_folder(request.folder)
             _check_size(request, files, beside)
-            self._models.pop(name, None)
+            self._current.discard(self._models.pop(name, None))
             self._make_room(request.budget - files.memory, busy)
             on_load(Loading(name, files.size))
             model = self._models[name] = load_model(request, files)
@@ -110,8 +115,12 @@ class ModelPool:
     def _resident(self, request: GenerationRequest) -> LoadedModel | None:
         """Return the model if it is in memory as it is in the request's folder now."""
         model = self._models.get(request.name)
-        if model is None or model.files.path != request.folder or not model.is_current():
+        if model is None or model.files.path != request.folder:
             return None
+        if model not in self._current:
+            if not model.is_current():
+                return None
+            self._current.add(model)
         return model
 
     def _files(self, request: GenerationRequest) -> ModelFiles:
@@ -130,7 +139,9 @@ class ModelPool:
         """Unload a model."""
         import mlx.core as mx
 
-        self._models.pop(name).unload()
+        model = self._models.pop(name)
+        self._current.discard(model)
+        model.unload()
         mx.clear_cache()
 
 

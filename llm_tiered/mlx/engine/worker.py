@@ -71,6 +71,10 @@ class Worker(threading.Thread):
         self._on_step(works)
         self._receive(wait=not works)
         self._admit()
+        if not works:
+            # Requests that come together are read together, and the first has taken a moment.
+            self._receive(wait=False)
+            self._admit()
         for runner in self._runners:
             self._step(runner)
         for runner in [runner for runner in self._runners if not len(runner)]:
@@ -115,6 +119,7 @@ class Worker(threading.Thread):
 
     def _admit(self) -> None:
         """Start waiting jobs in order of arrival, as long as there is memory for them."""
+        self.pool.look_again()
         while self._waiting:
             job = self._waiting[0]
             if job.cancelled:

@@ -88,7 +88,7 @@ class Channel:
         if head.split(None, 2)[1] != b"200":
             raise Refused
         self._patience = float(self.stream.gettimeout() or 0)
-        self._wait_again()
+        self.deadline = time.monotonic() + self._patience
         self.stream.settimeout(0)
         return 1
 
@@ -103,6 +103,9 @@ class Channel:
             if not self._is_open:
                 return None
             line = frames.question(self._last + 1, request, keep_warm)
+            if not self._answers:
+                # While there is nothing to say, the engine is silent.
+                self.deadline = time.monotonic() + self._patience
             self._last += 1
             self._answers[self._last] = answer
             self._send(line)
@@ -117,6 +120,11 @@ class Channel:
             self._send(frames.nothing(number))
         answer.drop()
         return True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no answer is expected, so that the engine may be silent."""
+        return not self._answers
 
     def close_if_idle(self) -> bool:
         """Take no more requests if no answer is expected; return whether that is so."""
@@ -136,7 +144,7 @@ class Channel:
             return False
         except OSError:
             return True
-        self._wait_again()
+        self.deadline = time.monotonic() + self._patience
         return not data or self._take(data)
 
     def send_rest(self) -> None:
@@ -196,6 +204,3 @@ class Channel:
     def _remove(self, number: int) -> IncomingAnswer | None:
         with self._lock:
             return self._answers.pop(number, None)
-
-    def _wait_again(self) -> None:
-        self.deadline = time.monotonic() + self._patience

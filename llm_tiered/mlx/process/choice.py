@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 # Seconds for which the status of the engine is taken to be the same.
 FRESH = 1.0
 
+# Seconds for which it is taken to have a model in memory that it had. Nothing depends on it: an
+# engine that has ended is noticed, and one that has let the model go loads it again.
+LATELY = 10.0
+
 # Seconds in which an idle engine of another version leaves.
 _LEAVES_WITHIN = 3.0
 
@@ -88,6 +92,21 @@ def engine_for(model: str, limits: Limits) -> GenerationEngine:
     return RemoteEngine(lambda cancelled: _SHARED.find(limits.keep_warm, cancelled), limits, shared)
 
 
+def known_engine(model: str, limits: Limits) -> GenerationEngine | None:
+    """Return the engine for a prompt without waiting for anything, if it is known to be warm.
+
+    That is so if it had the model in memory a short time ago.
+    """
+    if elsewhere():
+        return None
+    if not _is_shared(model, limits):
+        return ENGINE
+    known = _SHARED.known(model)
+    if known is None:
+        return None
+    return RemoteEngine(lambda cancelled: _SHARED.find(limits.keep_warm, cancelled), limits, known)
+
+
 def running_engine(model: str, limits: Limits) -> GenerationEngine | RunningEngine:
     """Return the engine that has the model in memory, if any has; starts none."""
     if distant := _elsewhere.get():
@@ -126,6 +145,16 @@ class _SharedEngine:
         """Return the engine if one runs that this process can talk to."""
         with self._lock:
             return self._running()
+
+    def known(self, model: str) -> RunningEngine | None:
+        """Return the engine if it has been seen lately with the model in its memory."""
+        seen = self._seen
+        if seen is None or time.monotonic() - seen[0] > LATELY or model not in seen[2].resident():
+            return None
+        try:
+            return seen[2] if seen[1] == places() else None
+        except OSError:
+            return None
 
     def begin(self, keep_warm: float) -> bool:
         """Start an engine, and return whether that could be begun."""

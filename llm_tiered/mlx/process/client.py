@@ -227,11 +227,13 @@ def join(  # noqa: PLR0913, PLR0917 - as above
     if channel is None or channel.instance != _instance(engine):
         return False
     answer = IncomingAnswer(engine.place, channel.instance, request.name, emit, when_ended)
+    was_idle = channel.is_idle
     with _unwritable():
         number = channel.join(answer, request, keep_warm)
     if number is None:
         return False
-    if channel.has_unsent:
+    if was_idle or channel.has_unsent:
+        # Its thread waits for this answer from now on, or has something to send.
         READER.wake()
     _cancel_with(cancel_token, channel, number)
     return True

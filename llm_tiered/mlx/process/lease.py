@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .connection import SILENCE, EngineConnection
+from .reader import READER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ class Lease:
     def __enter__(self) -> Lease:
         """Let this process start engines. If none runs, start one, without waiting for it."""
         if self._is_wanted():
+            READER.keep_channels(keep=True)
             threading.Thread(target=self._begin, name="lease", daemon=True).start()
         return self
 
@@ -50,6 +52,7 @@ class Lease:
     ) -> None:
         """Let the engine go."""
         self._is_over = True
+        READER.keep_channels(keep=False)
         connection = self._connection
         if connection:
             connection.interrupt()

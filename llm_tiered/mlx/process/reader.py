@@ -28,6 +28,8 @@ class Reader:
         # Held by whoever opens a channel: one is enough for all who ask the same engine.
         self.opening = threading.Lock()
         self.latest: Channel | None = None
+        # Whether channels stay open without answers, as those of a server should.
+        self._keeps = False
         self._lock = threading.Lock()
         self._channels: set[Channel] = set()
         self._new: deque[Channel] = deque()
@@ -44,6 +46,11 @@ class Reader:
                 return
             wakes, self._waker = socket.socketpair()
         threading.Thread(target=self._run, args=(wakes,), name="answers", daemon=True).start()
+
+    def keep_channels(self, *, keep: bool) -> None:
+        """Keep channels open while no answer is expected, or do so no longer."""
+        self._keeps = keep
+        self.wake()
 
     def wake(self) -> None:
         """Let the thread look whether a channel has something to send, or nothing to wait for."""
@@ -63,8 +70,8 @@ class Reader:
                         self._advance(selector, key.data, events)
                 now = time.monotonic()
                 for channel in list(self._channels):
-                    channel.is_silent = channel.deadline < now
-                    if channel.close_if_idle() or channel.is_silent:
+                    channel.is_silent = channel.deadline < now and not channel.is_idle
+                    if channel.is_silent or self._is_done_with(channel):
                         self._drop(selector, channel)
                     else:
                         wanted = _READ | (_WRITE if channel.has_unsent else 0)
@@ -85,7 +92,7 @@ class Reader:
             channel = self._new.popleft()
             self._channels.add(channel)
             selector.register(channel.stream, _READ, channel)
-            if channel.begin() or channel.close_if_idle():
+            if channel.begin() or self._is_done_with(channel):
                 self._drop(selector, channel)
 
     def _advance(self, selector: selectors.BaseSelector, channel: Channel, events: int) -> None:
@@ -94,10 +101,17 @@ class Reader:
         if events & _READ and channel.read():
             self._drop(selector, channel)
 
-    def _patience(self) -> float:
+    def _is_done_with(self, channel: Channel) -> bool:
+        if self._keeps and channel is self.latest:
+            return False
+        return channel.close_if_idle()
+
+    def _patience(self) -> float | None:
         """Return the seconds until one of the channels has been silent for too long."""
-        earliest = min((each.deadline for each in self._channels), default=0.0)
-        return max(earliest - time.monotonic(), 0.0)
+        deadlines = [each.deadline for each in self._channels if not each.is_idle]
+        if self._channels and not deadlines:
+            return None
+        return max(min(deadlines, default=0.0) - time.monotonic(), 0.0)
 
     def _drop(self, selector: selectors.BaseSelector, channel: Channel) -> None:
         self._channels.remove(channel)

@@ -13,6 +13,7 @@ import pytest
 from llm_tiered.mlx.engine.requests import CancelToken, Done, Limits, Started
 from llm_tiered.mlx.process import client, frames
 from llm_tiered.mlx.process.connection import EngineConnection
+from llm_tiered.mlx.process.reader import READER
 from llm_tiered.mlx.process.remote import RemoteEngine
 from llm_tiered.mlx.tokens.decoding import Text
 from tests.mlx.engine.client import make_request
@@ -152,3 +153,19 @@ def test_all_break_off_together(conversations: Conversations) -> None:
     stream.shutdown(socket.SHUT_RDWR)
     for events in (first, second):
         assert "killed, or crashed" in str(events.get(timeout=PATIENCE))
+
+
+def test_server_keeps_its_connection(conversations: Conversations) -> None:
+    """A server's next request goes over the same connection, however long the engine is silent."""
+    READER.keep_channels(keep=True)
+    try:
+        first, _, stream = begin(conversations)
+        stream.sendall(frames.answer(1, DONE))
+        assert first.get(timeout=PATIENCE) == DONE
+        second, _ = ask(conversations)
+        assert line_of(stream)[0] == 2
+        stream.sendall(frames.answer(2, DONE))
+        assert second.get(timeout=PATIENCE) == DONE
+    finally:
+        READER.keep_channels(keep=False)
+    assert stream.recv(1) == b""
