@@ -9,12 +9,14 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from ..costs.charges import LoggedUsage, cost_of_usage
-from ..costs.prices import is_local, same_model, version_of
+from ..costs.prices import same_model, version_of
+from ..log.own_price import OwnPrice
 from ..log.record import inner_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..config.tiers import Tier
     from .again import Replayed
 
 # The fewest requests with known costs from which those of others are inferred: with fewer, the mean
@@ -125,16 +127,18 @@ def cost_before(replayed: Replayed) -> Decimal | None:
     )
 
 
-def cost_with(replayed: Replayed, model: str) -> Decimal | None:
-    """Return what the tokens of the answer in the log would cost with another model.
+def cost_with(replayed: Replayed, model: str, tier: Tier | None) -> Decimal | None:
+    """Return what the tokens of the answer in the log would cost with the model of another tier.
 
-    Models count and write differently, but by how much is not known. An answer from the cache
-    stays one: the request that it repeats goes the same way.
+    Models count and write differently, but by how much is not known, nor is how long they take: a
+    tier with a price per hour has no cost. An answer from the cache stays one: the request that it
+    repeats goes the same way. The embedded model has no tier.
     """
     turn = replayed.request.turn
-    if replayed.record.cached_from or is_local(model):
+    if replayed.record.cached_from:
         return Decimal(0)
-    if turn.resolved_model and same_model(turn.resolved_model, model):
+    price = OwnPrice.of(tier.price, tier.price_per_hour) if tier else None
+    if not price and turn.resolved_model and same_model(turn.resolved_model, model):
         return cost_before(replayed)
     return cost_of_usage(
         LoggedUsage(
@@ -145,5 +149,7 @@ def cost_with(replayed: Replayed, model: str) -> Decimal | None:
             turn.output_tokens,
             turn.token_details,
             counted_by=turn.resolved_model,
+            place=tier.place if tier else None,
+            price=price,
         )
     )

@@ -130,7 +130,7 @@ class ReplayReport:
         model = self._model_id(decision.model)
         example = None
         if replayed.moves:
-            then = cost_with(replayed, model)
+            then = cost_with(replayed, model, self.settings.tier(decision.tier))
             example = _example(replayed)
             key = self._key(replayed, model)
             move = self.moves[key]

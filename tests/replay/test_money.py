@@ -49,6 +49,19 @@ def test_the_same_tokens_at_other_prices(log: Path) -> None:
     assert [Decimal(each) for each in dollars(local)] == [price(FLASH), 0]
 
 
+def test_tiers_of_own_machines(log: Path) -> None:
+    """Another machine of the user's costs what the config says of tokens, or else nothing."""
+    add_request(log, "1", **said("cloud", 9), model=FLASH)
+    server = {"server": "http://gpu-box:8000/v1", "place": "own"}
+    big = tier("big", "8-10", "Qwen3-32B") | server
+    configure(tier("small", "1-7", MODELS["small"]), big)
+    assert dollars(run_json("replay"))[1] == "0"
+    configure(tier("small", "1-7", MODELS["small"]), big | {"price": {"input": 1, "output": 20}})
+    assert dollars(run_json("replay"))[1] == "0.003"
+    configure(tier("small", "1-7", MODELS["small"]), big | {"price_per_hour": 2})
+    assert dollars(run_json("replay"))[1] is None
+
+
 def test_answers_from_the_cache(log: Path) -> None:
     """They cost nothing, and would not either."""
     add_request(log, "1", **said("small", 2), record={"cached_from": "0"}, input=0, output=0)
