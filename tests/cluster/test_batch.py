@@ -74,11 +74,12 @@ def test_one_local_model(cluster: Any, rows: str, asked: list[str], tmp_path: Pa
 
 
 def test_log(cluster: Any, rows: str, logs: Path) -> None:
-    """Every answer is in llm's log once."""
+    """Every answer is in llm's log once, with the kind of machine that gave it."""
     batch(rows, "--dask", cluster.scheduler_address)
+    place = "json_extract(response_json, '$.tiered.place')"
+    query = f"select {place}, count(*) from turns where model = 'tiered' group by 1 order by 1"
     with closing(sqlite3.connect(logs)) as database:
-        [(turns,)] = database.execute("select count(*) from turns where model = 'tiered'")
-    assert turns == 10
+        assert database.execute(query).fetchall() == [("here", 2), ("own", 8)]
 
 
 def test_nothing_listens(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
