@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
+from llm_tiered.endpoints import clients
 from tests.endpoints.conftest import serve
 from tests.endpoints.scripted_server import ID, MODEL, chunk, endless, says, streamed, text, whole
 from tests.toys import SMALL
@@ -232,6 +233,17 @@ async def test_no_proxy_for_this_machine(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert (await ask("Go", tier="medium")).resolved_model == ID
     assert [address[1] for address in connections] == [server.port]
+
+
+async def test_no_proxy_for_a_name_that_is_not_known(
+    ask: Ask, toys: Toys, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name of this machine that its resolver does not know is not looked up by a proxy."""
+    monkeypatch.setenv("http_proxy", server.address.removesuffix("/v1"))
+    monkeypatch.setattr(clients, "_numbers", lambda _: [])
+    serve(toys, server, server="http://localhost:9", place="here")
+    response = await ask("Go", tier="medium", local_only=True)
+    assert (response.resolved_model, server.paths) == (SMALL, [])
 
 
 async def test_given_up(ask: Ask, server: ScriptedServer) -> None:
