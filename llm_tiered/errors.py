@@ -14,7 +14,7 @@ llm.ModelError
     ├── EngineError        MLX failed while loading a model or generating
     ├── IncompleteAnswer   a model's answer ended before it was whole
     │   └── EmptyAnswer    a model's answer ended before it began
-    ├── BusyServer         the servers of a tier have no time for now
+    ├── BusyServer         all servers of a tier are busy
     ├── LostServer         a server was lost in the middle of its answer
     ├── BrokenAnswer       a model failed in the middle of its answer
     └── AllTiersFailed     every model of the chain was skipped or failed
@@ -22,8 +22,13 @@ llm.ModelError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 import llm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class TieredError(llm.ModelError, click.ClickException):
@@ -95,9 +100,9 @@ class EmptyAnswer(IncompleteAnswer):
 
 
 class BusyServer(TieredError):
-    """The servers of a tier have no time for now.
+    """All servers of a tier are busy.
 
-    `retry_after` are the seconds until they have.
+    `retry_after` is the time in seconds until one is free, if it is known.
     """
 
     def __init__(
@@ -123,3 +128,12 @@ class AllTiersFailed(TieredError):
     """
 
     rejected: str | None = None
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and the errors that led to it, each once."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config.settings import load_settings
 from ..costs.charges import cost_of_response
 from ..endings import attentive
-from ..endpoints.pool import at_once
+from ..endpoints.pool import concurrency_of
 from ..errors import LostServer, TieredError
 from ..log import writer
 from ..log.record import Record
@@ -133,7 +133,7 @@ class RowAsker:
     def _slots(self, first: _First, *, on_workers: bool) -> Any:
         """Where a request waits for its turn."""
         if tier := first.served:
-            return self._servers.setdefault(tier.name, asyncio.Semaphore(at_once(tier)))
+            return self._servers.setdefault(tier.name, asyncio.Semaphore(concurrency_of(tier)))
         if not first.is_local:
             return self._cloud
         return self._workers if on_workers else self._here

@@ -20,7 +20,7 @@ from .. import openai_plugin
 from ..config.settings import load_settings
 from ..endings import attentive
 from ..endpoints.models import AsyncServerModel, ServerModel
-from ..endpoints.pool import at_once
+from ..endpoints.pool import concurrency_of
 from ..router.failures import explain
 from ..router.model import AsyncTieredModel
 from ..router.threads import ThreadedModel
@@ -105,7 +105,9 @@ def limit(  # noqa: PLR0913, PLR0917 - one for each limit
 
 def _limited_server(tier: Tier, wait: float, tell: Callable[[str], None]) -> AsyncModel:
     """The model of a tier's servers, which all rows wait for if it is at its limit."""
-    return _limited(AsyncServerModel(tier), Gate(at_once(tier)), Pause(tier.model_id, wait, tell))
+    return _limited(
+        AsyncServerModel(tier), Gate(concurrency_of(tier)), Pause(tier.model_id, wait, tell)
+    )
 
 
 def _as_in_a_chain(model: AsyncModel) -> AsyncModel:

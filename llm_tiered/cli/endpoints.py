@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..config.settings import load_settings
-from ..endpoints import looking
 from ..endpoints.pool import pool_of
 from ..endpoints.probe import MOST_TOKENS, probe
+from ..endpoints.state import states_of
 from ..paths import config_path
 from ..router.billing import Billing
 from ..router.failures import explain
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..config.tiers import Tier
-    from ..endpoints.looking import ServerState
     from ..endpoints.probe import Capability
+    from ..endpoints.state import ServerState
     from ..router.model import TieredModel
 
 
@@ -127,7 +127,7 @@ def _probe(model: TieredModel, tier: Tier) -> list[Capability]:
 def _look(tier: Tier) -> list[ServerState]:
     # A token from somebody else's server may cost money, so only one's own is asked for it.
     token = tier.place != "cloud" and not tier.price and not tier.price_per_hour
-    return looking.look(pool_of(tier).endpoints, _key(tier), tier.model, token=token)
+    return states_of(pool_of(tier).endpoints, _key(tier), tier.model, token=token)
 
 
 def _key(tier: Tier) -> str | None:

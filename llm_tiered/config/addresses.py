@@ -16,7 +16,7 @@ ADDRESSES = Words("an address such as http://gpu-box:8000/v1, or a list of them"
 
 UNIX = "unix://"
 
-# What servers print when they listen on all addresses. Connected to, it is mostly this machine.
+# What servers print when they listen on all addresses; as a destination, it is not portable.
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here
 
 
@@ -36,7 +36,7 @@ def parse_addresses(value: Any) -> tuple[str, ...] | None:
 def is_here(address: str) -> bool:
     """Return whether an address is known to be on this machine: a Unix socket or loopback.
 
-    Names are not looked up, so that of any other than localhost it is not known.
+    Names are not looked up: any name other than localhost counts as elsewhere.
     """
     if address.startswith(UNIX):
         return True
@@ -44,17 +44,21 @@ def is_here(address: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        number = ipaddress.ip_address(host)
+        return is_loopback(host)
     except ValueError:
         return False
-    mapped = getattr(number, "ipv4_mapped", None)
-    return (mapped or number).is_loopback
+
+
+def is_loopback(number: str) -> bool:
+    """Return whether an IP address is loopback, also as IPv4 in IPv6. Raises ValueError."""
+    address = ipaddress.ip_address(number.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def runs_in_ollamas_cloud(model: str) -> bool:
-    """Return whether Ollama, by a model's name, passes its prompts on to its own cloud.
+    """Return whether a model's name says that Ollama sends its prompts to its own cloud.
 
-    Such as gpt-oss:120b-cloud and glm-4.6:cloud: https://docs.ollama.com/cloud
+    Examples are gpt-oss:120b-cloud and glm-4.6:cloud (https://docs.ollama.com/cloud).
     """
     return re.search(r"[:-]cloud$", model, re.IGNORECASE) is not None
 

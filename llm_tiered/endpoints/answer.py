@@ -1,4 +1,4 @@
-"""A server's answer as it arrives: the chunks of a chat completion become llm's events."""
+"""A server's answer: the chunks of a chat completion become llm's events as they arrive."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 # Servers use either name; some use both for the same text.
 _THOUGHTS = ("reasoning", "reasoning_content")
 
-# What else the log keeps of a reply.
-_KEPT = ("id", "model", "system_fingerprint")
+# Fields of a reply that are logged.
+_LOGGED = ("id", "model", "system_fingerprint")
 
 
 class ServerAnswer:
-    """Turns the chunks of an answer into llm's events, and records what is known in the response.
+    """Turns the chunks of an answer into llm's events, and records facts about it in the response.
 
-    `address` is that of the server. `failed` says why others of the tier did not answer.
+    `address` is the server's. `failed` are the reasons why others of the tier did not answer.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class ServerAnswer:
         self._calls = ToolCallDeltas()
         self._tokens: list[dict[str, Any]] = []
         self._thinks = False
-        # Until the end says otherwise, this is half an answer.
+        # Without a finish reason in it, the answer counts as incomplete.
         response.response_json = self._facts
 
     def take(self, chunk: Any) -> list[StreamEvent]:
         """Return llm's events for a chunk, or for a whole completion.
 
-        Raises FailedReply for an error in its place, or IncompleteAnswer for anything else.
+        Raises FailedReply if it is an error instead, or IncompleteAnswer if it is not an object.
         """
         if not isinstance(chunk, dict):
-            raise IncompleteAnswer(f"the stream holds {_short(chunk)} in place of an object")
+            raise IncompleteAnswer(f"the stream holds {_short(chunk)} instead of an object")
         if error := chunk.get("error"):
             raise FailedReply(error if isinstance(error, dict) else {"message": str(error)})
         if chunk.get("usage"):
@@ -69,7 +69,7 @@ class ServerAnswer:
             return []
         if not self._has_begun:
             self._has_begun = True
-            self._facts |= {name: chunk[name] for name in _KEPT if chunk.get(name)}
+            self._facts |= {name: chunk[name] for name in _LOGGED if chunk.get(name)}
         choice = choices[0]
         if reason := choice.get("finish_reason"):
             self._finish_reason = str(reason)
@@ -95,7 +95,7 @@ class ServerAnswer:
     def finish(self) -> Iterator[StreamEvent]:
         """Yield the last events, once the stream has ended.
 
-        Raises IncompleteAnswer if it ended early, or RequestError if the prompt was not read whole.
+        Raises IncompleteAnswer if it ended early, or RequestError if the prompt was clipped.
         """
         tokens = usage.read(self._usage)
         self._response.set_usage(input=tokens.input, output=tokens.output, details=tokens.details)
@@ -127,7 +127,7 @@ class ServerAnswer:
             raise RequestError("its tool calls were cut off at max_tokens", fix="raise max_tokens")
         for call in self._calls.whole():
             self._response.add_tool_call(call)
-            # The response's own copy, because llm has given it an id if the server did not.
+            # The response's own copy: llm gives it an id if the server did not.
             made = self._response._tool_calls[-1]
             yield StreamEvent("tool_call_name", made.name, tool_call_id=made.tool_call_id)
             arguments = json.dumps(made.arguments, ensure_ascii=False)

@@ -28,25 +28,24 @@ if TYPE_CHECKING:
 # tool call only once it is whole.
 SILENCE = 120.0
 
-# Seconds for the list of a server's models, which only makes a message better.
+# Seconds for the list of a server's models, which only improves a message.
 _LIST_WITHIN = 3.0
 
 _CHAT, _MODELS = "/chat/completions", "/models"
 
 
-def ask(  # noqa: PLR0913 - what llm passes to a model's execute
+def ask(
     tier: Tier,
     prompt: llm.Prompt,
     response: llm.Response,
-    conversation: llm.Conversation | None,
     key: str | None,
     *,
     stream: bool,
 ) -> Iterator[StreamEvent]:
     """Yield the answer of a tier's server.
 
-    If it need not be streamed, nothing is yielded before it is known to be whole. Raises
-    TieredError or, for what the server itself says, an error of OpenAI's library or FailedReply.
+    Without `stream`, nothing is yielded before the answer is known to be complete. Raises
+    TieredError or, for an error that the server reports, one of OpenAI's library or FailedReply.
     """
     body = chat_request.body(tier.model, prompt)
     failover = Failover(pool_of(tier), chat_request.prefix(prompt))
@@ -74,11 +73,10 @@ def _answer(
     yield from held
 
 
-async def ask_async(  # noqa: PLR0913 - as above
+async def ask_async(
     tier: Tier,
     prompt: llm.Prompt,
     response: llm.AsyncResponse,
-    conversation: llm.AsyncConversation | None,
     key: str | None,
     *,
     stream: bool,
@@ -128,15 +126,15 @@ def _has_files(prompt: llm.Prompt) -> bool:
 
 @dataclass(frozen=True)
 class _Request:
-    """A request to a server that may be silent for so many seconds."""
+    """A request to a server, which may be silent for `silence` seconds."""
 
     endpoint: Endpoint
     key: str | None
     body: dict[str, Any]
     silence: float
 
-    def sent(self, stream_class: Any) -> dict[str, Any]:
-        """The arguments of the library's `post`: with plain objects, no chunk is validated."""
+    def post_arguments(self, stream_class: Any) -> dict[str, Any]:
+        """The arguments of the library's `post`; `object` keeps it from validating each chunk."""
         return {
             "body": self.body,
             "cast_to": object,
@@ -145,12 +143,12 @@ class _Request:
             "options": clients.options(self.key, self.silence),
         }
 
-    def listed(self) -> dict[str, Any]:
+    def list_arguments(self) -> dict[str, Any]:
         """The arguments of the library's `get` for the list of models."""
         return {"cast_to": object, "options": clients.options(self.key, _LIST_WITHIN)}
 
     def explained(self, error: Exception) -> Exception | None:
-        """The error to raise for one of the library, or None if it says enough itself."""
+        """The error to raise for one of the library, or None if that is clear by itself."""
         where = self.endpoint.address
         if isinstance(error, json.JSONDecodeError):
             return problems.not_json(error)
@@ -164,14 +162,14 @@ class _Request:
         return problems.redirect_error(status, location, where)
 
     def not_found(self, error: Exception, listed: Any) -> Exception | None:
-        """The same for a 404, when `listed` are the models that the server has."""
+        """The same for a 404; `listed` is the server's list of models, if there is one."""
         data = listed.get("data") if isinstance(listed, dict) else None
         models = None
         if isinstance(data, list):
             models = [str(each["id"]) for each in data if isinstance(each, dict) and "id" in each]
-        said = problems.message_of(error)
+        message = problems.message_of(error)
         where = self.endpoint.address
-        return problems.not_found_error(said, self.body["model"], models, where)
+        return problems.not_found_error(message, self.body["model"], models, where)
 
 
 def _chunks(request: _Request) -> Generator[Any, None, None]:
@@ -180,7 +178,7 @@ def _chunks(request: _Request) -> Generator[Any, None, None]:
 
     client = clients.client_for(request.endpoint, request.key)
     try:
-        with client.post(_CHAT, **request.sent(openai.Stream)) as stream:
+        with client.post(_CHAT, **request.post_arguments(openai.Stream)) as stream:
             if kind := problems.not_streamed(stream.response.headers):
                 text = stream.response.read().decode("utf-8", "replace")
                 yield problems.whole_reply(kind, text, request.endpoint.address)
@@ -188,7 +186,7 @@ def _chunks(request: _Request) -> Generator[Any, None, None]:
                 yield from stream
     except openai.NotFoundError as error:
         try:
-            listed: Any = client.get(_MODELS, **request.listed())
+            listed: Any = client.get(_MODELS, **request.list_arguments())
         except openai.OpenAIError:
             listed = None
         if explained := request.not_found(error, listed):
@@ -206,7 +204,7 @@ async def _chunks_async(request: _Request) -> AsyncGenerator[Any, None]:
 
     client = await clients.async_client_for(request.endpoint, request.key)
     try:
-        async with await client.post(_CHAT, **request.sent(openai.AsyncStream)) as stream:
+        async with await client.post(_CHAT, **request.post_arguments(openai.AsyncStream)) as stream:
             if kind := problems.not_streamed(stream.response.headers):
                 text = (await stream.response.aread()).decode("utf-8", "replace")
                 yield problems.whole_reply(kind, text, request.endpoint.address)
@@ -215,7 +213,7 @@ async def _chunks_async(request: _Request) -> AsyncGenerator[Any, None]:
                     yield chunk
     except openai.NotFoundError as error:
         try:
-            listed: Any = await client.get(_MODELS, **request.listed())
+            listed: Any = await client.get(_MODELS, **request.list_arguments())
         except openai.OpenAIError:
             listed = None
         if explained := request.not_found(error, listed):

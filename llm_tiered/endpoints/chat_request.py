@@ -1,7 +1,7 @@
-"""llm's prompt → the body of a request for a chat completion.
+"""The body of a request for a chat completion, made from llm's prompt.
 
-Only fields that all servers take, or ignore alike: `max_tokens` and not `max_completion_tokens`,
-`response_format` and not a server's own field.
+It has only fields that all servers know or ignore, such as `max_tokens`, which more of them know
+than `max_completion_tokens`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _FIELDS = ("temperature", "max_tokens", "top_p", "seed", "stop", "reasoning_effo
 def body(model: str, prompt: llm.Prompt) -> dict[str, Any]:
     """Return the body of the request; `model` is the server's name for the model.
 
-    The answer is always streamed: so a silent server can be told from a slow one, and a request
-    that nobody waits for any more ends on the server, too.
+    The answer is always streamed: that tells a silent server from a slow one, and when the client
+    leaves, the server stops as well.
     """
     options: Any = prompt.options
     sent: dict[str, Any] = {
@@ -45,7 +45,7 @@ def body(model: str, prompt: llm.Prompt) -> dict[str, Any]:
 
 
 def _logprobs(prompt: llm.Prompt, options: Any) -> dict[str, Any]:
-    # Some servers refuse them with tools, and what a schema forces on a model says nothing of it.
+    # Some servers refuse them with tools, and those of a schema say little.
     judged = options.judged and not prompt.tools and not prompt.schema
     if options.logprobs is None and not judged:
         return {}
@@ -61,10 +61,9 @@ def _tool(tool: Any) -> dict[str, Any]:
 
 
 def prefix(prompt: llm.Prompt) -> str:
-    """Return what stands for the part of the prompt that a server may have read before.
+    """Return a hash of how the conversation began, which a server may have read before.
 
-    It is how the conversation began, which is the same at all its turns and for all processes;
-    the first turn has no id yet.
+    It is the same for all turns and processes, unlike the id, which the first turn does not have.
     """
     opening: list[Any] = []
     for message in prompt.messages:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 from weakref import WeakKeyDictionary
 
+from ..config.addresses import is_loopback
 from ..errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
     from .endpoint import Endpoint
 
-# Seconds in which a server has to accept a connection, and then to take the request.
+# Seconds that a server has to accept a connection, and to receive the request.
 CONNECT_WITHIN, SEND_WITHIN = 5.0, 60.0
 
-# Connections that are kept for the next request, to each server.
+# Idle connections that are kept for each server.
 KEPT = 32
 
 _clients: dict[tuple[Endpoint, str | None], openai.OpenAI] = {}
@@ -60,7 +61,7 @@ def client_for(endpoint: Endpoint, key: str | None) -> openai.OpenAI:
     if client is None:
         http = openai.DefaultHttpxClient(**http_settings(endpoint))
         client = openai.OpenAI(**_settings(endpoint, key), http_client=http)
-        _strip(client)
+        _without_environment(client)
         atexit.register(client.close)
         _clients[endpoint, key] = client
     return client
@@ -76,16 +77,16 @@ async def async_client_for(endpoint: Endpoint, key: str | None) -> openai.AsyncO
     if kept is None:
         http = openai.DefaultAsyncHttpxClient(**http_settings(endpoint, asynchronous=True))
         client = openai.AsyncOpenAI(**_settings(endpoint, key), http_client=http)
-        _strip(client)
+        _without_environment(client)
         kept = clients[endpoint, key] = _Kept(client)
         await kept.begin()
     return kept.client
 
 
 def options(key: str | None, silence: float) -> dict[str, Any]:
-    """Return the library's options of a request to a server that may be silent for so long.
+    """Return the library's options for a request to a server that may be silent for so long.
 
-    `silence` is in seconds. Without a key none is sent, though the library wants to have one.
+    `silence` is in seconds. Without a key, the header that the library insists on is left out.
     """
     import openai
 
@@ -96,12 +97,12 @@ def options(key: str | None, silence: float) -> dict[str, Any]:
 def check_here(endpoint: Endpoint) -> None:
     """Raise ModelUnavailable if a server that has to be on this machine is not.
 
-    A name may mean something else tomorrow, so it is looked up each time.
+    A name is resolved each time, because its addresses may change.
     """
     if not endpoint.here or endpoint.socket:
         return
     host = urlsplit(endpoint.base_url).hostname or ""
-    elsewhere = [number for number in _numbers(host) if not _is_loopback(number)]
+    elsewhere = [number for number in _numbers(host) if not is_loopback(number)]
     if elsewhere:
         raise ModelUnavailable(
             f"{host} is {elsewhere[0]}, which is not this machine",
@@ -115,24 +116,19 @@ def _numbers(host: str) -> list[str]:
     except ValueError:
         pass
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        # The connection fails, too.
+        # Connecting will fail and say so.
         return []
-    return [str(address[0]) for *_, address in found]
-
-
-def _is_loopback(number: str) -> bool:
-    address = ipaddress.ip_address(number.partition("%")[0])
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return [str(address[0]) for *_, address in entries]
 
 
 def _settings(endpoint: Endpoint, key: str | None) -> dict[str, Any]:
     return {"base_url": endpoint.base_url, "api_key": key or "none", "max_retries": 0}
 
 
-def _strip(client: Any) -> None:
-    """Take away what the library finds in its own variables, which is for OpenAI's servers."""
+def _without_environment(client: Any) -> None:
+    """Remove what the library takes from OPENAI_* variables, which is meant for OpenAI alone."""
     client.organization = client.project = None
     client._custom_headers = {}
 
@@ -149,10 +145,10 @@ def http_settings(endpoint: Endpoint, *, asynchronous: bool = False) -> dict[str
     # Where the name means nothing here, a proxy might know it, and that is another machine.
     direct = endpoint.here or endpoint.socket is not None or _is_loopback_name(endpoint)
     if endpoint.base_url.startswith("http:") and (direct or not getproxies()):
-        # Nothing is encrypted there, and to read the machine's certificates takes 40 ms.
+        # Nothing is encrypted there, and reading the machine's certificates takes 40 ms.
         settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if direct:
-        # With a transport of its own, a client asks no proxy: that would connect to itself.
+        # A transport of its own keeps a client from a proxy, which would connect to itself.
         kind = httpx2.AsyncHTTPTransport if asynchronous else httpx2.HTTPTransport
         verify = settings.pop("verify", True)
         limits = settings.pop("limits")
@@ -162,4 +158,4 @@ def http_settings(endpoint: Endpoint, *, asynchronous: bool = False) -> dict[str
 
 def _is_loopback_name(endpoint: Endpoint) -> bool:
     numbers = _numbers(urlsplit(endpoint.base_url).hostname or "")
-    return bool(numbers) and all(map(_is_loopback, numbers))
+    return bool(numbers) and all(map(is_loopback, numbers))

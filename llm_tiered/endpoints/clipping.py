@@ -1,4 +1,4 @@
-"""A prompt that a server has cut to fit its context: found by the number of tokens it has read."""
+"""Detects prompts that a server has clipped to its context, by the number of tokens it read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 
     from llm.parts import Message
 
-# Tokens for each word of the prompt below which something is missing. Tokenisers split a text at
-# spaces before anything else, so a word has one token at least: English has 1.3, code and other
-# languages more. Those few with tokens of several words ("superwords") need a quarter less, and
-# chat templates only add to what they are given.
+# Tokens per word of the prompt below which something is missing. Most tokenisers split a text at
+# spaces first, so a word has at least one token: 1.3 in English, more in code and other languages.
+# The few with tokens of several words ("superwords") need a quarter fewer, and chat templates only
+# add tokens.
 TOKENS_PER_WORD = 0.75
 
-# Words from which on a prompt is checked. No server has a context that is too small for less, and
-# a word more or less does not count.
+# Shorter prompts are not checked: they fit into the context of any server.
 FEWEST_WORDS = 400
 
 

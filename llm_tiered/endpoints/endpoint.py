@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The path of the API where an address has none, as on all servers that are known.
+from ..config.addresses import UNIX
+
+# The path of the API where an address has none: that of all common servers.
 _PATH = "/v1"
-_UNIX = "unix://"
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """A server: its `address` as in the config, and the URL of its API.
 
-    `here` is whether it has to be on this machine.
+    With `here`, it has to be on this machine.
     """
 
     address: str
@@ -22,11 +23,11 @@ class Endpoint:
     @property
     def socket(self) -> str | None:
         """The path of the server's Unix socket, if it listens on one."""
-        return self.address.removeprefix(_UNIX) if self.address.startswith(_UNIX) else None
+        return self.address.removeprefix(UNIX) if self.address.startswith(UNIX) else None
 
     @property
     def base_url(self) -> str:
-        """The URL that the paths of the API come after."""
+        """The URL that the paths of the API are appended to."""
         if self.socket:
             return f"http://localhost{_PATH}"
         address = self.address.rstrip("/")

@@ -1,4 +1,4 @@
-"""A request that is made to a tier's servers, one after the other, until one of them answers."""
+"""A request to a tier's servers, one after the other, until one of them answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AskAsync: TypeAlias = "Callable[[Endpoint], AsyncGenerator[Event, None]]"
 class Failover:
     """One request to the servers of a pool.
 
-    `prefix` is as in the pool. `failed` are the servers that did not answer, with what they did.
+    `prefix` is that of `Pool.lease`. `failed` are the servers that did not answer, and why.
     """
 
     def __init__(self, pool: Pool, prefix: str) -> None:
@@ -33,9 +33,9 @@ class Failover:
         self._endpoint: Endpoint | None = None
 
     def events(self, ask: Ask[Event]) -> Generator[Event, None, None]:
-        """Yield what the first server says that says anything.
+        """Yield the answer of the first server that begins one.
 
-        Raises what the servers raised, or LostServer if one did so in the middle of its answer.
+        Raises an error of a server, or LostServer if one failed in the middle of its answer.
         """
         ended = False
         while not ended:
@@ -68,7 +68,7 @@ class Failover:
                 self._go_on_after(error, begun=begun)
 
     def _go_on_after(self, error: Exception, *, begun: bool) -> None:
-        """Return if another server may answer in place of one that failed, else raise."""
+        """Return if another server may answer in place of the one that failed, else raise."""
         self._errors.append(error)
         fault = fault_of(error)
         if begun and fault:
@@ -86,7 +86,7 @@ class Failover:
         raise summary from error
 
     def _summary(self) -> Exception:
-        """The error for all that failed: one that a retry may help, if there is one."""
+        """The error for all that failed: one that a retry may help, if there is any."""
         first, *others = self._errors
         if not others:
             return first

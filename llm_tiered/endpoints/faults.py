@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from ..errors import TieredError
+from ..errors import TieredError, causes_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-# down: it can't be asked, or is not what it should be. silent: it took the request, and then
-# nothing came. busy: it says when it has time. passing: the next request may well be answered.
+# down: it can't be reached, or is not such a server. silent: it took the request and sent nothing
+# more. busy: it says when to ask again. passing: the next request may well be answered.
 FaultKind: TypeAlias = Literal["down", "silent", "busy", "passing"]
 
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-_WRONG_PLACE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE}
-_OF_THE_REQUEST = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+_NO_SUCH_API = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE}
+_UNSUPPORTED = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,8 @@ class Fault:
     retry_after: float | None = None
 
 
-# The names of errors, also of those behind them, the clearest first; no reason stands for their
-# own words. Of HTTP libraries there are several, and none is imported for this.
+# By the class names of an error and its causes, the most specific first; an empty reason means the
+# error's own words. Names, because there are several HTTP libraries and importing them is slow.
 _FAULTS: tuple[tuple[set[str], Fault | None], ...] = (
     ({"PoolTimeout"}, None),
     ({"ReadTimeout", "WriteTimeout"}, Fault("silent", "gave no answer in time")),
@@ -46,7 +43,7 @@ _FAULTS: tuple[tuple[set[str], Fault | None], ...] = (
 
 def fault_of(error: BaseException) -> Fault | None:
     """Return what is wrong with the server, or None if another one would say the same."""
-    causes = [*_causes(error)]
+    causes = [*causes_of(error)]
     for cause in causes:
         status = _status(cause)
         if status >= HTTPStatus.MULTIPLE_CHOICES:
@@ -73,9 +70,9 @@ def _fault_of_status(status: int, error: BaseException) -> Fault | None:
     if status in _BUSY:
         wait = _retry_after(error)
         return Fault("passing" if wait is None else "busy", reason, wait)
-    if status in _WRONG_PLACE or status < HTTPStatus.BAD_REQUEST:
+    if status in _NO_SUCH_API or status < HTTPStatus.BAD_REQUEST:
         return Fault("down", reason)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _OF_THE_REQUEST:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _UNSUPPORTED:
         return Fault("passing", reason)
     return None
 
@@ -86,11 +83,3 @@ def _retry_after(error: BaseException) -> float | None:
         return max(0.0, float(headers.get("retry-after", "")))
     except ValueError:
         return None
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__

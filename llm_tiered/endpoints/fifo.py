@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class FifoSemaphore:
     """At most `most` holders at the same time; None means no limit.
 
-    The waiting ones get their turn in the order in which they came, threads and tasks alike.
+    Those that wait get their turn in the order in which they came, threads and tasks alike.
     """
 
     def __init__(self, most: int | None) -> None:
@@ -41,7 +41,7 @@ class FifoSemaphore:
         turn = self._line_up()
         try:
             if not turn.done():
-                # A task that is cancelled must not cancel a turn that comes at the same time.
+                # Cancelling the task must not cancel a turn that comes at the same moment.
                 await asyncio.shield(asyncio.wrap_future(turn))
             yield
         finally:

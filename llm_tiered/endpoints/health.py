@@ -1,6 +1,6 @@
-"""What a server says about itself: whether it is healthy, its models, how many requests it has.
+"""What a server reports: whether it is healthy, its models, how many requests it has.
 
-Each question waits for a second or so at most, and costs no tokens; `answers` alone asks the model.
+Each request takes at most a second or so and costs no tokens; only `answers` asks the model.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .endpoint import Endpoint
     from .outages import Proof
 
-# Seconds for a connection, for an answer about the server, and for a token of the model.
-CONNECT_WITHIN, TOLD_WITHIN, TOKEN_WITHIN = 0.5, 1.0, 5.0
+# Seconds for a connection, for a report, and for a token of the model.
+CONNECT_WITHIN, REPORT_WITHIN, TOKEN_WITHIN = 0.5, 1.0, 5.0
 
 # The metrics that count requests, of vLLM, SGLang, llama.cpp and `llm tiered serve`.
 _RUNNING = (
@@ -34,7 +34,7 @@ _METRIC = re.compile(r"^([\w:]+)(?:\{[^}]*\})?\s+([\d.eE+-]+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Health:
-    """Whether a server can be asked: what is wrong, or None, and how long it took to say so."""
+    """The problem of a server, or None if it is healthy, and how long the check took in ms."""
 
     problem: str | None
     ms: float
@@ -42,7 +42,7 @@ class Health:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model by the server's own name; `context` is its length in tokens, if that is told."""
+    """A model by the server's name for it; `context` is its length in tokens, if known."""
 
     id: str
     context: int | None
@@ -50,14 +50,14 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ServerQueue:
-    """The requests of all clients of a server, as it counts them itself; None is unknown."""
+    """The number of requests of all the server's clients; None is unknown."""
 
     running: int | None
     waiting: int | None
 
 
 def health(endpoint: Endpoint, key: str | None) -> Health:
-    """Return whether a server says that it can answer. Nothing is raised."""
+    """Return whether a server reports that it can answer. Raises nothing."""
     began = time.perf_counter()
     try:
         problem = _problem(endpoint, key)
@@ -67,7 +67,7 @@ def health(endpoint: Endpoint, key: str | None) -> Health:
 
 
 def models(endpoint: Endpoint, key: str | None) -> list[ServedModel] | None:
-    """Return the models that a server has, or None if it does not say."""
+    """Return the models that a server has, or None if it does not report them."""
     try:
         listed = _get(endpoint, f"{endpoint.base_url}/models", key).json()["data"]
         return [ServedModel(str(each["id"]), _context(each)) for each in listed]
@@ -76,7 +76,7 @@ def models(endpoint: Endpoint, key: str | None) -> list[ServedModel] | None:
 
 
 def queue(endpoint: Endpoint, key: str | None) -> ServerQueue | None:
-    """Return how many requests a server has, or None if it does not say."""
+    """Return how many requests a server has, or None if it does not report that."""
     try:
         response = _get(endpoint, f"{_root(endpoint)}/metrics", key)
     except Exception:
@@ -85,14 +85,14 @@ def queue(endpoint: Endpoint, key: str | None) -> ServerQueue | None:
         return None
     counts: dict[str, float] = {}
     for name, value in _METRIC.findall(response.text):
-        # One of several engines in the same server counts apart, with a label.
+        # Several engines in one server have a count each, with labels.
         counts[name] = counts.get(name, 0.0) + float(value)
     running, waiting = (_first(counts, names) for names in (_RUNNING, _WAITING))
     return ServerQueue(running, waiting) if running is not None else None
 
 
 def has_loaded(endpoint: Endpoint, key: str | None, model: str) -> bool:
-    """Return whether a request finds the model in memory. Only Ollama says that it would not."""
+    """Return whether the model is in memory, as it is if the server is not Ollama."""
     try:
         loaded = _get(endpoint, f"{_root(endpoint)}/api/ps", key).json()["models"]
         names = {str(each["name"]) for each in loaded}
@@ -102,13 +102,13 @@ def has_loaded(endpoint: Endpoint, key: str | None, model: str) -> bool:
 
 
 def answers(endpoint: Endpoint, key: str | None, model: str) -> Health:
-    """Return whether the model writes a token in time, which costs one. Nothing is raised."""
+    """Return whether the model writes a token in time. Raises nothing."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     began = time.perf_counter()
     try:
         url = f"{endpoint.base_url}/chat/completions"
         response = _send(endpoint, key, TOKEN_WITHIN, "POST", url, json=body)
-        problem = None if response.is_success else _said(response)
+        problem = None if response.is_success else _message(response)
     except Exception as error:
         problem = _reason(error)
     return Health(problem, (time.perf_counter() - began) * 1000)
@@ -117,8 +117,8 @@ def answers(endpoint: Endpoint, key: str | None, model: str) -> Health:
 def is_back(endpoint: Endpoint, proof: Proof, *, key_name: str | None, model: str) -> str | None:
     """Return why a server that was left alone is not back yet, or None if it is."""
     key = llm.get_key(key_alias=key_name) if key_name else None
-    found = answers(endpoint, key, model) if proof == "answer" else health(endpoint, key)
-    return found.problem
+    check = answers(endpoint, key, model) if proof == "answer" else health(endpoint, key)
+    return check.problem
 
 
 def _problem(endpoint: Endpoint, key: str | None) -> str | None:
@@ -126,17 +126,17 @@ def _problem(endpoint: Endpoint, key: str | None) -> str | None:
     if response.is_success:
         return None
     if response.status_code == 503:
-        return f"not ready: {_said(response)}"
-    # Ollama and most services have no such page, but all have a list of their models.
+        return f"not ready: {_message(response)}"
+    # Ollama and most services have no /health, but all list their models.
     listed = _get(endpoint, f"{endpoint.base_url}/models", key)
-    return _said(listed) if listed.status_code >= 500 or listed.is_redirect else None
+    return _message(listed) if listed.status_code >= 500 or listed.is_redirect else None
 
 
 def _context(model: dict[str, Any]) -> int | None:
-    """The length of the context, as vLLM and SGLang or as llama.cpp tell it."""
+    """The length of the context, as vLLM and SGLang or as llama.cpp report it."""
     meta = model.get("meta")
-    told = model.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
-    return told if isinstance(told, int) else None
+    length = model.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+    return length if isinstance(length, int) else None
 
 
 def _first(counts: dict[str, float], names: tuple[str, ...]) -> int | None:
@@ -148,7 +148,7 @@ def _root(endpoint: Endpoint) -> str:
 
 
 def _get(endpoint: Endpoint, url: str, key: str | None) -> Any:
-    return _send(endpoint, key, TOLD_WITHIN, "GET", url)
+    return _send(endpoint, key, REPORT_WITHIN, "GET", url)
 
 
 def _send(
@@ -164,7 +164,7 @@ def _send(
         return client.request(method, url, headers=headers, **content)
 
 
-def _said(response: Any) -> str:
+def _message(response: Any) -> str:
     """The status, and the server's message if there is one."""
     try:
         error = response.json()["error"]

@@ -1,4 +1,4 @@
-"""llm's messages → those of OpenAI's API."""
+"""Messages for OpenAI's API, made from llm's."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def as_sent(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return the messages as a server gets them.
 
-    Thoughts of earlier turns are left out, as are tools that a service ran itself. Files are read,
-    and images are sent as data URLs, so that no server fetches anything.
+    Thoughts of earlier turns and calls of tools that a service ran itself are left out. Files are
+    read and sent as data URLs, so that the server fetches nothing.
     """
     without_id: deque[str] = deque()
     sent: list[dict[str, Any]] = []
@@ -30,16 +30,16 @@ def as_sent(messages: Sequence[Message]) -> list[dict[str, Any]]:
         elif message.role == "assistant":
             sent += _answer(message, without_id)
         else:
-            sent += _said(message.role, _text(message), _attachments(message))
+            sent += _plain(message.role, _text(message), _attachments(message))
     return sent
 
 
-def _said(role: str, text: str, attachments: Sequence[Attachment]) -> Iterator[dict[str, Any]]:
+def _plain(role: str, text: str, attachments: Sequence[Attachment]) -> Iterator[dict[str, Any]]:
     if attachments:
         parts: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
         yield {"role": role, "content": [*parts, *map(_image, attachments)]}
     elif text:
-        # Some servers read nothing but text here.
+        # Some servers accept only text here.
         yield {"role": role, "content": text}
 
 
@@ -49,7 +49,7 @@ def _answer(message: Message, without_id: deque[str]) -> Iterator[dict[str, Any]
         if isinstance(part, ToolCallPart) and not part.server_executed:
             id_ = part.tool_call_id
             if id_ is None:
-                # Gemini's calls have none, but every server wants to know which result is whose.
+                # Gemini's calls have none, but servers need one to match results to calls.
                 id_ = f"call_{len(without_id)}_{part.name}"
                 without_id.append(id_)
             arguments = json.dumps(part.arguments, ensure_ascii=False)
@@ -64,14 +64,14 @@ def _answer(message: Message, without_id: deque[str]) -> Iterator[dict[str, Any]
 
 
 def _results(message: Message, without_id: deque[str]) -> Iterator[dict[str, Any]]:
-    """The results of tools, and what is attached to them, which only a user's message can hold."""
+    """The results of tools, and their attachments, which only a user's message can hold."""
     attached: list[Attachment] = []
     for part in message.parts:
         if isinstance(part, ToolResultPart) and not part.server_executed:
             id_ = part.tool_call_id or (without_id.popleft() if without_id else part.name)
             yield {"role": "tool", "tool_call_id": id_, "content": part.output}
             attached += part.attachments
-    yield from _said("user", "", attached)
+    yield from _plain("user", "", attached)
 
 
 def _text(message: Message) -> str:

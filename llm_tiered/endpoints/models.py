@@ -40,13 +40,13 @@ class _Served:
         self.runs_here = tier.place == "here"
 
     def left_alone(self) -> NotRunning | BusyServer | None:
-        """Return why no server of the tier is asked now, if that is known; nothing is asked."""
+        """Return why all servers of the tier are left alone now, or None; none of them is asked."""
         from .pool import pool_of
 
         return pool_of(self.tier).left_alone()
 
     def check(self) -> None:
-        """Raise NotRunning if no server is asked now; one that is busy can be waited for."""
+        """Raise NotRunning if all servers are left alone; a busy one can be waited for."""
         error = self.left_alone()
         if isinstance(error, NotRunning):
             raise error
@@ -75,7 +75,7 @@ class ServerModel(_Served, llm.KeyModel):  # type: ignore[misc]  # llm declares 
         """Return the answer in pieces. Iterating over them raises an error of the server."""
         from . import asking
 
-        return asking.ask(self.tier, prompt, response, conversation, key, stream=stream)
+        return asking.ask(self.tier, prompt, response, key, stream=stream)
 
 
 class AsyncServerModel(_Served, llm.AsyncKeyModel):  # type: ignore[misc]  # as above
@@ -94,4 +94,4 @@ class AsyncServerModel(_Served, llm.AsyncKeyModel):  # type: ignore[misc]  # as 
         """Return the answer in pieces. Iterating over them raises an error of the server."""
         from . import asking
 
-        return asking.ask_async(self.tier, prompt, response, conversation, key, stream=stream)
+        return asking.ask_async(self.tier, prompt, response, key, stream=stream)

@@ -1,7 +1,7 @@
-"""The servers that failed, for all processes: why, and until when they are left alone.
+"""Servers that failed, known to all processes: why, and until when they are left alone.
 
-`llm -m tiered` is a process for each prompt, so what one has found out is kept in a small file for
-each such server. A server that answers has none, and to look for it costs a few microseconds.
+`llm -m tiered` is a process for each prompt, so each such server has a small file. A server that
+answers has none, and looking for it takes microseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from .. import atomic
 from ..paths import endpoints_folder
@@ -21,14 +21,15 @@ from ..paths import endpoints_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What shows that a server is back: that its time is over, that it says it is healthy, or an answer.
+# What shows that a server is back: the end of the time, its health check, or an answer.
 Proof: TypeAlias = Literal["time", "health", "answer"]
+_PROOFS = get_args(Proof)
 
 # Seconds for which a server is left alone after its first failure, and at most. They double with
 # each failure in a row, so that one that is started again is noticed soon.
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 
-# The longest time that is believed, in seconds, whatever a server asks for.
+# The longest outage in seconds, whatever a server asks for.
 LONGEST_OUTAGE = 25 * 3600.0
 
 
@@ -36,7 +37,7 @@ LONGEST_OUTAGE = 25 * 3600.0
 class Outage:
     """Why a server is left alone, and until when, in seconds since 1970.
 
-    After that it is asked again, if the `proof` is there. `failures` are those in a row.
+    After that it is asked again once the `proof` is given. `failures` counts those in a row.
     """
 
     reason: str
@@ -47,13 +48,13 @@ class Outage:
     def left(self, now: float) -> float:
         """Return for how many more seconds the server is left alone: 0 if it may be tried.
 
-        A time that can't be, because the clock was wrong then or is now, is over.
+        An impossible time, because the clock was wrong then or is now, counts as over.
         """
         left = self.until - now
         return left if 0 < left <= LONGEST_OUTAGE else 0.0
 
     def is_over(self, now: float) -> bool:
-        """Whether the server may be asked again without any other proof."""
+        """Whether the time is over and no other proof is needed."""
         return self.proof == "time" and not self.left(now)
 
 
@@ -65,21 +66,21 @@ def outage_after(
     proof: Proof = "health",
     wait: float | None = None,
 ) -> Outage:
-    """Return the outage after a failure; `wait` are the seconds that it asks for."""
+    """Return the outage after a failure; `wait` is the time in seconds that the server asks for."""
     failures = earlier.failures + 1 if earlier else 1
     if wait is not None:
         return Outage(reason, now + min(wait, LONGEST_OUTAGE), "time", failures)
     if earlier and earlier.proof == "answer":
-        proof = "answer"  # it hung, and that it can be reached again does not show the contrary
+        proof = "answer"  # it hung, and a health check does not show that it no longer does
     pause = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
-    # To ask for an answer takes seconds if there is none.
+    # Asking for an answer takes seconds if none comes, so it is done seldom.
     return Outage(reason, now + (LONGEST_PAUSE if proof == "answer" else pause), proof, failures)
 
 
 class Outages:
     """The known outages, by the address of the server.
 
-    They are files in llm's user directory. Where it can't be written to, this process keeps them.
+    They are files in llm's user directory. Where that is read-only, this process remembers them.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Outages:
         self._lock = threading.Lock()
 
     def find(self, address: str) -> Outage | None:
-        """Return the outage of a server, also one whose time is over, or None."""
+        """Return the outage of a server, even if its time is over, or None."""
         try:
             return _parse(_path(address).read_bytes())
         except OSError:
@@ -127,12 +128,12 @@ def _path(address: str) -> Path:
 
 
 def _parse(content: bytes) -> Outage | None:
-    """The outage in a file; None if it is not one, or of a version that wrote it differently."""
+    """The outage in a file, or None if it is damaged or of another version."""
     try:
         facts = json.loads(content)
         until = float(facts["until"])
         outage = Outage(str(facts["reason"]), until, facts["proof"], int(facts["failures"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    known = outage.proof in ("time", "health", "answer") and outage.failures > 0
-    return outage if known and math.isfinite(until) else None
+    valid = outage.proof in _PROOFS and outage.failures > 0 and math.isfinite(until)
+    return outage if valid else None

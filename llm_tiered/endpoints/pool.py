@@ -33,31 +33,34 @@ if TYPE_CHECKING:
     from .faults import Fault
     from .outages import Outage, Proof
 
-    # Finds out whether a server is back, as the proof says: what is wrong, or None.
+    # Checks in the way of the proof whether a server is back: the problem, or None.
     IsBack: TypeAlias = Callable[[Endpoint, Proof], str | None]
 
 logger = logging.getLogger("llm_tiered")
 
-# Requests at a time to each server of a tier, where the config does not say how many.
+# Requests at a time to each server of a tier without `concurrency` in the config.
 DEFAULT_CONCURRENCY = 8
 
-# The most conversations for which it is known who has read them.
+# Conversations whose server is remembered.
 REMEMBERED = 10_000
 
-# A conversation leaves its server if that has this many more requests than the least busy one: it
-# would wait there for longer than it takes another one to read it again.
+# A conversation leaves its server once that has more than this many requests beyond the least busy
+# one: waiting there would take longer than another server needs to read it again.
 STAYS_UP_TO = 8
 
-# Passing failures in a row after which a server is left alone. Until then it only comes last.
+# Passing failures in a row after which a server is left alone; before that, others are preferred.
 PASSING_FAILURES = 3
 
-# Seconds for which others leave a server alone while it is found out whether it is back.
+# Seconds for which other requests leave a server alone while one checks whether it is back.
 _CLAIM = 5.0
+
+# Name of the threads that check servers while requests go ahead.
+CHECKS = "llm-tiered server check"
 
 
 @dataclass
 class _Load:
-    """What this process knows of its requests to one server, whichever tier they are for."""
+    """This process's requests to one server, for all tiers."""
 
     running: int = 0
     failures: int = 0
@@ -65,7 +68,7 @@ class _Load:
 
     @property
     def is_shaky(self) -> bool:
-        """Whether a request has failed just now, so that another server is better."""
+        """Whether a request has failed within the last seconds."""
         return self.failures > 0 and monotonic() - self.failed_at < FIRST_PAUSE
 
 
@@ -83,8 +86,8 @@ def running(endpoint: Endpoint) -> int:
 class Pool:
     """The servers of one tier.
 
-    At most `concurrency` requests are made at the same time; others wait here, in line. `is_back`
-    finds out whether a server that was left alone is there again, which may take a second or so.
+    At most `concurrency` requests run at the same time; others wait in line. `is_back` checks
+    whether a server that was left alone is available again, which may take some seconds.
     """
 
     def __init__(
@@ -96,27 +99,27 @@ class Pool:
         self._readers: OrderedDict[str, Endpoint] = OrderedDict()
 
     def left_alone(self) -> NotRunning | BusyServer | None:
-        """Return the error if all servers are left alone now. Nothing is asked, nothing waits."""
-        now, known = outages.now(), []
+        """Return the error if all servers are left alone now, or None; none of them is asked."""
+        now, down = outages.now(), []
         for endpoint in self.endpoints:
             outage = OUTAGES.find(endpoint.address)
             if outage is None or not outage.left(now):
                 return None
-            known.append((endpoint, outage))
-        return _all_out(known)
+            down.append((endpoint, outage))
+        return _unavailable(down)
 
     @contextmanager
     def lease(self, prefix: str, *, without: Collection[Endpoint] = ()) -> Iterator[Endpoint]:
         """Wait for a turn, and give the best server for the block.
 
-        What the block raises is what became of the request. `prefix` stands for what the server
-        may have read before. The servers `without` which it has to do have failed for this request.
-        Raises NotRunning or BusyServer if there is no other.
+        An error that the block raises counts as the server's answer. `prefix` identifies what a
+        server may have read before. The servers in `without` have failed for this request already.
+        Raises NotRunning or BusyServer if no other is left.
         """
         with self._room.hold():
             if due := self._due(without):
-                self._find_out(due)
-            with self._place(prefix, without) as endpoint:
+                self._check(due)
+            with self._use(prefix, without) as endpoint:
                 yield endpoint
 
     @asynccontextmanager
@@ -126,14 +129,14 @@ class Pool:
         """Async counterpart of `lease`."""
         async with self._room.hold_async():
             if due := self._due(without):
-                await asyncio.to_thread(self._find_out, due)
-            with self._place(prefix, without) as endpoint:
+                await asyncio.to_thread(self._check, due)
+            with self._use(prefix, without) as endpoint:
                 yield endpoint
 
     def _due(self, without: Collection[Endpoint]) -> list[tuple[Endpoint, Outage]]:
-        """The servers that may be back, if the request has to wait until that is known.
+        """The servers that the request has to wait for: those that may be back, if no other is up.
 
-        If there is another server, it is found out beside the request.
+        If one is, those that may be back are checked in a thread, while the request goes ahead.
         """
         now, due, is_any_up = outages.now(), [], False
         for endpoint in self.endpoints:
@@ -144,20 +147,20 @@ class Pool:
                 OUTAGES.note(endpoint.address, replace(outage, until=now + _CLAIM))
                 due.append((endpoint, outage))
         if due and is_any_up:
-            threading.Thread(target=self._find_out, args=(due,), daemon=True).start()
+            threading.Thread(target=self._check, args=(due,), name=CHECKS, daemon=True).start()
             return []
         return due
 
-    def _find_out(self, due: Sequence[tuple[Endpoint, Outage]]) -> None:
-        """Let the servers that are back be asked again; all are checked at the same time."""
-        others = [threading.Thread(target=self._try_again, args=each) for each in due[1:]]
+    def _check(self, due: Sequence[tuple[Endpoint, Outage]]) -> None:
+        """Check all at once whether servers are back, and end the outages of those that are."""
+        others = [threading.Thread(target=self._check_one, args=each) for each in due[1:]]
         for thread in others:
             thread.start()
-        self._try_again(*due[0])
+        self._check_one(*due[0])
         for thread in others:
             thread.join()
 
-    def _try_again(self, endpoint: Endpoint, outage: Outage) -> None:
+    def _check_one(self, endpoint: Endpoint, outage: Outage) -> None:
         problem = self._is_back(endpoint, outage.proof)
         if problem is None:
             with _LOCK:
@@ -167,7 +170,7 @@ class Pool:
             OUTAGES.note(endpoint.address, outage_after(problem, outage, outages.now()))
 
     @contextmanager
-    def _place(self, prefix: str, without: Collection[Endpoint]) -> Iterator[Endpoint]:
+    def _use(self, prefix: str, without: Collection[Endpoint]) -> Iterator[Endpoint]:
         with _LOCK:
             endpoint = self._choose(prefix, without)
             load = _LOADS[endpoint.address]
@@ -188,15 +191,15 @@ class Pool:
                 load.running -= 1
 
     def _choose(self, prefix: str, without: Collection[Endpoint]) -> Endpoint:
-        now, up, known = outages.now(), [], []
+        now, up, down = outages.now(), [], []
         for endpoint in self.endpoints:
             outage = OUTAGES.find(endpoint.address)
             if outage and not outage.is_over(now):
-                known.append((endpoint, outage))
+                down.append((endpoint, outage))
             elif endpoint not in without:
                 up.append(endpoint)
         if not up:
-            raise _all_out(known)
+            raise _unavailable(down)
         loads = {each: _LOADS[each.address] for each in up}
         sound = {each: load.running for each, load in loads.items() if not load.is_shaky}
         sound = sound or {each: load.running for each, load in loads.items()}
@@ -237,30 +240,30 @@ class Pool:
         outage = outage_after(fault.reason, earlier, now, proof=proof, wait=wait)
         OUTAGES.note(endpoint.address, outage)
         if len(self.endpoints) > 1:
-            # Of a single server, the warning about the fallback tells it.
+            # For a single server, the warning about the fallback says it.
             left = span(outage.left(now))
-            logger.warning("%s (left alone for %s)", _told(endpoint, outage), left)
+            logger.warning("%s (left alone for %s)", _with_address(endpoint, outage), left)
 
 
 def _rank(prefix: str, endpoint: Endpoint) -> bytes:
-    """What orders the servers for a prefix, differently for each (rendezvous hashing)."""
+    """The rank of a server for a prefix (rendezvous hashing); the highest is preferred."""
     return hashlib.sha256(f"{prefix} {endpoint.address}".encode()).digest()
 
 
-def _all_out(known: Sequence[tuple[Endpoint, Outage]]) -> NotRunning | BusyServer:
-    """The error if no server is left: why, and when the first is asked again."""
-    if not known:
+def _unavailable(down: Sequence[tuple[Endpoint, Outage]]) -> NotRunning | BusyServer:
+    """The error if no server is left, with the reasons and when the first is asked again."""
+    if not down:
         return NotRunning("no other server of the tier is left")
     now = outages.now()
-    reasons = [_told(endpoint, outage) for endpoint, outage in known]
-    left = min(outage.left(now) for _, outage in known)
+    reasons = [_with_address(endpoint, outage) for endpoint, outage in down]
+    left = min(outage.left(now) for _, outage in down)
     message = f"left alone for {span(left)} more after: {'; '.join(reasons)}"
-    busy = [outage.left(now) for _, outage in known if outage.proof == "time"]
+    busy = [outage.left(now) for _, outage in down if outage.proof == "time"]
     return BusyServer(message, retry_after=min(busy)) if busy else NotRunning(message)
 
 
-def _told(endpoint: Endpoint, outage: Outage) -> str:
-    """The reason of an outage, with the address of the server."""
+def _with_address(endpoint: Endpoint, outage: Outage) -> str:
+    """The reason of an outage, with the server's address."""
     reason = outage.reason
     return reason if endpoint.address in reason else f"{endpoint.address}: {reason}"
 
@@ -279,6 +282,6 @@ def pool_of(tier: Tier) -> Pool:
     return pool
 
 
-def at_once(tier: Tier) -> int:
-    """Return how many requests of one program the servers of a tier should have at a time."""
+def concurrency_of(tier: Tier) -> int:
+    """Return how many requests a program should make to the servers of a tier at a time."""
     return tier.concurrency or DEFAULT_CONCURRENCY * len(tier.server or ())

@@ -1,6 +1,6 @@
-"""What goes wrong between this machine and a server → errors that say so.
+"""Failures between this machine and a server, as errors that explain them.
 
-What a server says itself, such as a status with a message, is left to the router.
+An error that the server reports itself, such as a status with a message, is left to the router.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from ..errors import IncompleteAnswer, ModelUnavailable, NotRunning
+from ..errors import IncompleteAnswer, ModelUnavailable, NotRunning, causes_of
 from ..openai_plugin import FailedReply
 from ..paths import config_path
 from ..wording import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .endpoint import Endpoint
 
-# How much of a page is looked at, in characters.
-_LOOKED_AT = 4000
+# Characters of a web page that are searched for its title.
+_SEARCHED = 4000
+
+# What servers send with a 404 in place of a message.
+_STATUS_ONLY = ("not found", "404 not found", "404 page not found")
+
+_START = "start the server, or correct its address in the config"
 
 
 def connection_error(error: Exception, endpoint: Endpoint) -> Exception | None:
@@ -30,7 +35,7 @@ def connection_error(error: Exception, endpoint: Endpoint) -> Exception | None:
 
     A server that can't be reached is not worth a retry: it has to be started first.
     """
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     kinds = {kind.__name__ for each in causes for kind in type(each).__mro__}
     where = endpoint.address
     if wrong := next((each for each in causes if isinstance(each, ssl.SSLError)), None):
@@ -46,9 +51,6 @@ def connection_error(error: Exception, endpoint: Endpoint) -> Exception | None:
     if any(isinstance(each, socket.gaierror) for each in causes):
         return NotRunning(f"{where} can't be reached: the name is not known", fix=_correct())
     return NotRunning(f"{where} can't be reached: {error.__cause__ or error}", fix=_START)
-
-
-_START = "start the server, or correct its address in the config"
 
 
 def _correct() -> str:
@@ -68,7 +70,7 @@ def _tls_error(error: ssl.SSLError, where: str) -> Exception:
 
 
 def silence_error(seconds: float, where: str) -> Exception:
-    """Return the error for a server that says nothing any more."""
+    """Return the error for a server that has sent nothing for so long."""
     return ModelUnavailable(
         f"{where} was silent for {seconds:g} s", fix="timeout in the tier's options"
     )
@@ -80,14 +82,17 @@ def redirect_error(status: int, location: str | None, where: str) -> Exception |
         return None
     to = f" to {location}" if location else ""
     return ModelUnavailable(
-        f"{where} redirects{to} (HTTP {status}); prompts are not sent on", fix=_correct()
+        f"{where} redirects{to} (HTTP {status}), which is not followed", fix=_correct()
     )
 
 
 def not_found_error(
     message: str, model: str, models: Sequence[str] | None, where: str
 ) -> Exception | None:
-    """Return the error for a 404; `models` are those that the server has, if it says so."""
+    """Return the error for a 404, or None if the server's own `message` explains it.
+
+    `models` are those that the server lists, or None if it lists none.
+    """
     if message and not re.search("model", message, re.I):
         return None
     if models is None:
@@ -102,13 +107,12 @@ def not_found_error(
 
 
 def message_of(error: Exception) -> str:
-    """Return what a server says in an error; nothing if it only names the status."""
+    """Return the message of a server's error, or "" if that only repeats the status."""
     body = getattr(error, "body", None)
-    said = body.get("message") or body.get("detail") if isinstance(body, dict) else body
-    text = said if isinstance(said, str) else ""
-    return (
-        "" if text.strip().lower() in ("not found", "404 not found", "404 page not found") else text
-    )
+    message = body.get("message") or body.get("detail") if isinstance(body, dict) else body
+    if not isinstance(message, str) or message.strip().lower() in _STATUS_ONLY:
+        return ""
+    return message
 
 
 def not_streamed(headers: Mapping[str, str]) -> str | None:
@@ -124,7 +128,7 @@ def whole_reply(kind: str, text: str, where: str) -> dict[str, Any]:
     IncompleteAnswer.
     """
     if kind == "text/html":
-        title = re.search(r"<title[^>]*>(.*?)</title>", text[:_LOOKED_AT], re.I | re.S)
+        title = re.search(r"<title[^>]*>(.*?)</title>", text[:_SEARCHED], re.I | re.S)
         page = _beginning(title[1] if title else text)
         raise ModelUnavailable(f"{where} answers with a web page: {page}", fix=_correct())
     try:
@@ -135,24 +139,16 @@ def whole_reply(kind: str, text: str, where: str) -> dict[str, Any]:
         raise FailedReply(error if isinstance(error, dict) else {"message": str(error)})
     if isinstance(value, dict) and value.get("choices"):
         return value
-    what = "JSON that is no chat completion" if value is not None else "what is not JSON"
-    raise IncompleteAnswer(f"{where} sent {what}: {_beginning(text)}")
+    what = "not JSON" if value is None else "JSON, but not a chat completion"
+    raise IncompleteAnswer(f"{where} sent a reply that is {what}: {_beginning(text)}")
 
 
 def not_json(error: Exception) -> IncompleteAnswer:
     """Return the error for an event of a stream that is not JSON."""
-    said = getattr(error, "doc", "")
-    return IncompleteAnswer(f"the stream holds what is not JSON: {_beginning(said)}")
+    event = getattr(error, "doc", "")
+    return IncompleteAnswer(f"the stream holds an event that is not JSON: {_beginning(event)}")
 
 
 def _beginning(text: str) -> str:
-    line = " ".join(re.sub(r"<[^>]*>", " ", text[:_LOOKED_AT]).split())
+    line = " ".join(re.sub(r"<[^>]*>", " ", text[:_SEARCHED]).split())
     return repr(line if len(line) <= 80 else f"{line[:80]}…")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        yield error
-        seen.append(error)
-        error = error.__cause__ or error.__context__

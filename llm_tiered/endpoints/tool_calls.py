@@ -1,4 +1,4 @@
-"""The pieces of tool calls in a stream → the calls."""
+"""Tool calls, put together from their pieces in a stream."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class ToolCallDeltas:
     def take(self, deltas: Sequence[dict[str, Any]]) -> None:
         """Take the pieces in one chunk.
 
-        They belong to the call of their index. Some servers number all calls 0, and send each of
-        them whole, with a name; others number none.
+        Each belongs to the call with its index. Some servers number all calls 0 and send each as
+        one piece with a name; others leave the index out.
         """
         for delta in deltas:
             function = delta.get("function") or {}

@@ -1,4 +1,4 @@
-"""What a server says of the tokens of a request."""
+"""The tokens of a request, as a server counts them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 
 class Usage(NamedTuple):
-    """The tokens of a request: of the prompt, of the answer, and of the thoughts in that.
+    """The tokens of the prompt, of the answer, and of the thoughts in the answer.
 
-    What a server does not say, or what can't be, is None. `details` are as llm keeps them.
+    A number that is missing or impossible is None. `details` have the form of llm's log.
     """
 
     input: int | None = None
@@ -18,10 +18,10 @@ class Usage(NamedTuple):
 
 
 def read(usage: Any) -> Usage:
-    """Return what the `usage` of a chat completion says."""
+    """Return the numbers in the `usage` of a chat completion."""
     if not isinstance(usage, dict):
         return Usage()
-    # Servers that do not count say 0, but there is no prompt without tokens.
+    # Servers that do not count report 0, but every prompt has tokens.
     prompt = _count(usage, "prompt_tokens") or None
     answer = _count(usage, "completion_tokens")
     cached = _part(usage, "prompt_tokens_details", "cached_tokens", prompt)
@@ -41,7 +41,7 @@ def _count(counts: dict[str, Any], name: str) -> int | None:
 
 
 def _part(usage: dict[str, Any], details: str, name: str, whole: int | None) -> int:
-    """A part of a number of tokens, or 0 if it is not known, or more than the whole."""
+    """A part of a number of tokens, or 0 if it is missing or more than the whole."""
     counts = usage.get(details)
     part = _count(counts, name) if isinstance(counts, dict) else None
     return part if part and whole and part <= whole else 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.asking import needs_logging, start
 from ..batch.limits import is_local
-from ..endpoints.pool import at_once
+from ..endpoints.pool import concurrency_of
 from ..errors import AllTiersFailed, BrokenAnswer, RequestError, TieredError
 from ..log import writer
 from .tiers import TierAnswer, broken_answer, check_route, reason, tier_answer
@@ -73,7 +73,7 @@ def _room(rooms: dict[object, asyncio.Semaphore], question: Question) -> asyncio
     """Where a question waits for its turn: before it is timed, and not at a server."""
     tier = question.tier
     if tier and tier.server and not question.local:
-        return rooms.setdefault(tier.name, asyncio.Semaphore(at_once(tier)))
+        return rooms.setdefault(tier.name, asyncio.Semaphore(concurrency_of(tier)))
     return rooms[question.local]
 
 

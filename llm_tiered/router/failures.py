@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from .. import gemini, openai_plugin
 from ..endpoints.models import ServerModel
-from ..errors import BusyServer, EngineError, LostServer, ModelUnavailable, TieredError
+from ..errors import BusyServer, EngineError, LostServer, ModelUnavailable, TieredError, causes_of
 from ..wording import span
 from . import refusals
 from .keys import key_fix
@@ -241,15 +241,9 @@ def _connection_problem(error: Exception, model: _BaseModel | None) -> Problem |
     return None
 
 
-def _is_refused(error: BaseException | None) -> bool:
+def _is_refused(error: BaseException) -> bool:
     """Whether the machine at the other end refused the connection, as one of the causes says."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, ConnectionRefusedError):
-            return True
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(each, ConnectionRefusedError) for each in causes_of(error))
 
 
 def _broken(error: Exception, model: _BaseModel | None) -> Problem:

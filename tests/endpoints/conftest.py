@@ -54,6 +54,14 @@ def server(toys: Toys, openai: ModuleType) -> Iterator[ScriptedServer]:
         yield scripted
 
 
+@pytest.fixture
+def two(toys: Toys, openai: ModuleType) -> Iterator[list[ScriptedServer]]:
+    """Two servers of the medium tier."""
+    with ScriptedServer() as first, ScriptedServer() as second:
+        serve(toys, first, server=[first.address, second.address])
+        yield [first, second]
+
+
 def serve(toys: Toys, scripted: ScriptedServer, **keys: Any) -> None:
     """Make a server the medium tier, with these keys of the tier."""
     medium = {"name": "medium", "complexity": "5-7", "model": MODEL, "server": scripted.address}

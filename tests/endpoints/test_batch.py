@@ -16,8 +16,6 @@ from tests.endpoints.conftest import serve
 from tests.endpoints.scripted_server import ScriptedServer, cut, hello, refused, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.endpoints.scripted_server import Handler, Reply
     from tests.toys import Toys
 
@@ -26,29 +24,32 @@ pytestmark = pytest.mark.usefixtures("openai", "new_process")
 ROWS = 50
 
 
-@pytest.fixture
-def two(toys: Toys) -> Iterator[list[ScriptedServer]]:
-    """Two servers of the medium tier."""
-    with ScriptedServer() as first, ScriptedServer() as second:
-        serve(toys, first, server=[first.address, second.address])
-        toys.configure(fallback="none")
-        yield [first, second]
+@pytest.fixture(autouse=True)
+def _no_fallback(toys: Toys) -> None:
+    toys.configure(fallback="none")
 
 
 class Meter:
-    """A reply that notes how many requests run at the same time."""
+    """A reply that counts the requests that run at the same time.
 
-    def __init__(self) -> None:
+    It waits until there have been as many as `expected`, and then for a moment, in which more of
+    them would be noticed.
+    """
+
+    def __init__(self, expected: int) -> None:
         self.running = self.most = 0
-        self._lock = threading.Lock()
+        self._expected = expected
+        self._changed = threading.Condition()
 
     def __call__(self, handler: Handler) -> None:
-        """Reply, after a moment."""
-        with self._lock:
+        """Reply."""
+        with self._changed:
             self.running += 1
             self.most = max(self.most, self.running)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.most >= self._expected, timeout=10)
         handler.scripted.release.wait(0.01)
-        with self._lock:
+        with self._changed:
             self.running -= 1
         hello(handler)
 
@@ -63,8 +64,8 @@ def batch(number: int = ROWS) -> Run:
 
 
 async def test_rows_are_spread(two: list[ScriptedServer]) -> None:
-    """Both servers get about as many rows, and each as many at a time as is usual."""
-    meters = [Meter(), Meter()]
+    """Both servers get about as many rows, and each up to the default number at a time."""
+    meters = [Meter(2), Meter(2)]
     for server, meter in zip(two, meters, strict=True):
         server.say(*[meter] * ROWS)
     run = batch()
@@ -78,7 +79,7 @@ async def test_rows_are_spread(two: list[ScriptedServer]) -> None:
 async def test_concurrency(two: list[ScriptedServer], toys: Toys, concurrency: int) -> None:
     """The servers of a tier get no more rows at a time than the config says."""
     serve(toys, two[0], server=[each.address for each in two], concurrency=concurrency)
-    meter = Meter()
+    meter = Meter(concurrency)
     for server in two:
         server.say(*[meter] * ROWS)
     await batch(20)()
@@ -87,10 +88,7 @@ async def test_concurrency(two: list[ScriptedServer], toys: Toys, concurrency: i
 
 @pytest.mark.parametrize("broken", [refused(500, "out of order"), cut(*text("Hel"))])
 async def test_no_row_is_lost(two: list[ScriptedServer], broken: Reply) -> None:
-    """If one of two servers breaks off, before or in the middle of answers, all rows are answered.
-
-    Nobody has seen half of an answer, so the other server may begin again.
-    """
+    """If one server fails, before or in the middle of answers, the other one answers its rows."""
     two[0].say(*[hello] * 5, *[broken] * ROWS)
     run = batch()
     await run()
@@ -99,7 +97,7 @@ async def test_no_row_is_lost(two: list[ScriptedServer], broken: Reply) -> None:
 
 
 async def test_busy_server_is_waited_for(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows wait for the only server if it asks for that, and go to no other tier."""
+    """Rows wait for a busy server as long as it asks, and go to no other tier."""
     monkeypatch.setattr("llm_tiered.batch.waiting.DELAYS", (0.0,))
     with ScriptedServer() as server:
         serve(toys, server)

@@ -1,4 +1,4 @@
-"""What a server can do wrong, and what is said of it."""
+"""What a server can do wrong, and the message about it."""
 
 from __future__ import annotations
 
@@ -48,11 +48,19 @@ FAULTS: list[tuple[str, Reply, str]] = [
     ("a cut", cut(chunk({"role": "assistant"})), "the connection broke: peer closed"),
     ("HTML", whole(200, PAGE, "text/html"), "* answers with a web page: 'Sign in'"),
     ("an error with 200", whole(200, {"error": {"message": "no GPU left"}}), "no GPU left"),
-    ("other JSON", whole(200, {"hello": 1}), "* sent JSON that is no chat completion: '{\"hello"),
-    ("no JSON", whole(200, "oh"), "* sent what is not JSON: 'oh'"),
+    (
+        "other JSON",
+        whole(200, {"hello": 1}),
+        "* sent a reply that is JSON, but not",
+    ),
+    ("no JSON", whole(200, "oh"), "* sent a reply that is not JSON: 'oh'"),
     ("an error in the stream", streamed({"error": {"message": "no GPU left"}}), "no GPU left"),
-    ("an event of no JSON", raw(b"data: oh no\n\n"), "the stream holds what is not JSON: 'oh no'"),
-    ("an event of a list", streamed([1]), "the stream holds [1] in place of an object"),
+    (
+        "an event of no JSON",
+        raw(b"data: oh no\n\n"),
+        "the stream holds an event that is not JSON",
+    ),
+    ("an event of a list", streamed([1]), "the stream holds [1] instead of an object"),
     ("a redirect", whole(307, "", location="http://x.test/v1"), "* redirects to http://x.test/v1"),
     ("a filter", says("", finish="content_filter"), "answered with nothing (content_filter)"),
     ("nothing", says(""), "answered with nothing"),
@@ -84,7 +92,7 @@ def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("openai", "_calm")
 async def test_faults(ask: Ask, toys: Toys) -> None:
-    """Each is told in one line, and another model answers; no piece of it is left over."""
+    """Each fault has a reason of one line, and another model answers in full."""
     wrong = {}
     for name, reply, expected in FAULTS:
         with ScriptedServer() as server:
@@ -112,7 +120,7 @@ async def test_words_are_not_followed_by_others(ask: Ask, server: ScriptedServer
 
 
 async def test_without_a_stream_another_model_answers(ask: Ask, server: ScriptedServer) -> None:
-    """Where nothing is shown before the end, half an answer is none."""
+    """Without a stream, an incomplete answer is discarded, and another model answers."""
     server.say(says("Once upon", finish=None))
     response = await ask("Go", tier="medium", stream=False)
     assert reason(response) == "the stream ended without a finish reason"
@@ -131,7 +139,7 @@ async def test_a_clipped_prompt(ask: Ask, server: ScriptedServer) -> None:
 
 
 async def test_a_server_that_is_not_there(ask: Ask, toys: Toys, server: ScriptedServer) -> None:
-    """It is told once; the next prompt does not look for it."""
+    """A server that refuses connections is tried once; the next prompt skips it."""
     gone = refused_address()
     serve(toys, server)
     toys.configure(tiers=[each | _at(each, gone) for each in toys.keys["tiers"]])
@@ -170,7 +178,7 @@ async def test_a_model_that_it_does_not_have(
 async def test_a_busy_server(
     ask: Ask, toys: Toys, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked again when it says, if that is soon; if not, another model answers at once."""
+    """A busy server is asked again after `retry-after`; if that is long, another model answers."""
     began = outages.now()
     monkeypatch.setattr(outages, "now", lambda: began + sum(toys.delays))
     server.say(refused(429, "slow down", retry_after="3"))
@@ -182,7 +190,7 @@ async def test_a_busy_server(
 
 
 async def test_no_tls_there(ask: Ask, toys: Toys, server: ScriptedServer) -> None:
-    """An address with https whose server speaks none is told as such."""
+    """An https address whose server does not speak TLS is explained."""
     toys.configure(
         tiers=[
             each | _at(each, server.address.replace("http:", "https:"))
@@ -195,7 +203,7 @@ async def test_no_tls_there(ask: Ask, toys: Toys, server: ScriptedServer) -> Non
 async def test_a_certificate_that_is_not_trusted(
     ask: Ask, toys: Toys, server: ScriptedServer
 ) -> None:
-    """TLS that does not verify is an error, which says how to trust the certificate."""
+    """A certificate that can't be verified is explained."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Path(__file__).with_name("certificate.pem"))
     with socket.create_server(("127.0.0.1", 0)) as listener:

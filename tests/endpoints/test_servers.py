@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("openai", "new_process")
 
 
-@pytest.fixture
-def two(toys: Toys) -> Iterator[list[ScriptedServer]]:
-    """Two servers of the medium tier."""
-    with ScriptedServer() as first, ScriptedServer() as second:
-        serve(toys, first, server=[first.address, second.address])
-        yield [first, second]
-
-
 @contextmanager
 def gone(toys: Toys) -> Iterator[ScriptedServer]:
     """The only server of the medium tier, which has ended."""
@@ -57,13 +49,13 @@ def attempts(response: Any) -> list[tuple[str, str, str | None]]:
 
 
 async def test_next_server_answers(ask: Ask, two: list[ScriptedServer], toys: Toys) -> None:
-    """A server that fails is not waited for: another one answers, and the reason is kept."""
+    """If a server fails, another one answers at once, and the reason is logged."""
     replies = iter([refused(500, "out of order"), hello])
     for server in two:
         server.say(in_turn(replies))
     response = await ask("Say hello.", tier="medium")
     assert response.text_or_raise() == "Hello"
-    # An attempt with a reason counts as one that fell back.
+    # The attempt has no reason, or it would count as a fallback.
     assert attempts(response) == [(ID, "ok", None)]
     assert toys.delays == []
     [reason] = response.response_json["response"]["failed_servers"]
@@ -71,7 +63,7 @@ async def test_next_server_answers(ask: Ask, two: list[ScriptedServer], toys: To
 
 
 async def test_one_is_gone(ask: Ask, toys: Toys, caplog: pytest.LogCaptureFixture) -> None:
-    """If one of two servers is gone, no answer is lost, one line tells it, and it has no more."""
+    """If one of two servers is gone, all prompts are answered, and one line says so."""
     with ScriptedServer() as there:
         with ScriptedServer() as ended:
             pass
@@ -96,7 +88,7 @@ async def test_conversation_stays(ask: Ask, two: list[ScriptedServer], toys: Toy
 async def test_dead_server_costs_the_next_process_nothing(
     ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one process has found out, the next one knows, and asks another tier at once."""
+    """A server that failed in one process is skipped by the next, where another tier answers."""
     moment = outages.now()
     monkeypatch.setattr(outages, "now", lambda: moment)
     with gone(toys) as server:
@@ -111,7 +103,7 @@ async def test_dead_server_costs_the_next_process_nothing(
 
 
 async def test_back_again(ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that was started again is noticed in the same process, within seconds."""
+    """A server that was restarted is asked again once its pause is over."""
     with ScriptedServer() as server:
         serve(toys, server)
         OUTAGES.note(server.address, Outage("connection refused", outages.now() + FIRST_PAUSE))
@@ -124,22 +116,8 @@ async def test_back_again(ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatch)
         assert server.paths == ["/health", "/v1/models", "/v1/chat/completions"]
 
 
-async def test_server_that_asks_to_wait(
-    ask: Ask, toys: Toys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The only server is waited for, if that takes some seconds, as a service in the cloud is."""
-    began = outages.now()
-    monkeypatch.setattr(outages, "now", lambda: began + sum(toys.delays))
-    with ScriptedServer() as server:
-        serve(toys, server)
-        server.say(refused(429, "too many", retry_after="5"), hello)
-        response = await ask("Say hello.", tier="medium")
-    assert toys.delays == [5.0]
-    assert [outcome for _, outcome, _ in attempts(response)] == ["ok"]
-
-
 async def test_lost_in_the_middle(ask: Ask, two: list[ScriptedServer]) -> None:
-    """After its first words, no other server completes the answer of one that breaks off."""
+    """No other server completes an answer that breaks off after its first words."""
     for server in two:
         server.say(cut(*text("Hel")))
     with pytest.raises(BrokenAnswer, match="broke off its answer"):

@@ -1,4 +1,4 @@
-"""The state of a tier's servers, each asked for a second or so, all at the same time."""
+"""The state of a tier's servers, which are asked at the same time, for a second or so each."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class ServerState:
     """What is known of one server.
 
-    `problem` is why it can't answer, or None. `ms` is how long it took to say that it is healthy,
-    `token_ms` to write a token, if it was asked for one. `models` are those that it has, if it says
-    so, and `queue` the requests of all its clients. `outage` is why prompts are not sent to it now.
+    `problem` is why it can't answer, or None. `ms` is the time of the health check, `token_ms` that
+    of a token, if it was asked for one, in milliseconds. `models` and `queue` (the requests of all
+    its clients) are None if it does not report them. `outage` is why it gets no prompts now.
     """
 
     address: str
@@ -36,19 +36,19 @@ class ServerState:
     outage: Outage | None
 
 
-def look(
+def states_of(
     endpoints: Sequence[Endpoint], key: str | None, model: str, *, token: bool
 ) -> list[ServerState]:
     """Return the state of each server, in order.
 
-    With `token`, a healthy one is asked for a token: a server whose machines have lost each other
-    still says that it is healthy, and then never answers.
+    With `token`, a healthy one is asked for a token: a server that has lost some of its machines
+    may still report that it is healthy, but never answers.
     """
     with ThreadPoolExecutor(max_workers=len(endpoints) or 1) as threads:
-        return [*threads.map(partial(_look, key=key, model=model, token=token), endpoints)]
+        return [*threads.map(partial(_state_of, key=key, model=model, token=token), endpoints)]
 
 
-def _look(endpoint: Endpoint, *, key: str | None, model: str, token: bool) -> ServerState:
+def _state_of(endpoint: Endpoint, *, key: str | None, model: str, token: bool) -> ServerState:
     healthy = health.health(endpoint, key)
     problem, token_ms, models, queue = healthy.problem, None, None, None
     if problem is None:
