@@ -106,16 +106,22 @@ def embedded_models_folder() -> Path:
 
 
 def _user_file(*names: str) -> Path:
-    return Path(_user_dir(), *names)
+    files = _user_files()
+    if names not in files:
+        files[names] = files[()].joinpath(*names)
+    return files[names]
 
 
-def _user_dir() -> str:
-    """The user directory. Llm would try to make it each time, and a prompt asks many times."""
+def _user_files() -> dict[tuple[str, ...], Path]:
+    """The files that were asked for by their names; without a name it is the user directory.
+
+    Llm would try to make that each time, and a prompt asks many times.
+    """
     values = tuple(map(os.environ.get, _VARIABLES))
-    if _known.get("values") != values or not os.path.isdir(_known["folder"]):
-        _known.update(values=values, folder=str(llm.user_dir()))
-    folder: str = _known["folder"]
-    return folder
+    if _known.get("values") != values or not os.path.isdir(_known["files"][()]):
+        _known.update(values=values, files={(): Path(llm.user_dir())})
+    files: dict[tuple[str, ...], Path] = _known["files"]
+    return files
 
 
 _known: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config.settings import load_settings
+from ..config.settings import held_settings, load_settings
 from ..costs.charges import cost_of_response
 from ..endings import attentive
 from ..endpoints.pool import concurrency_of
@@ -102,7 +102,9 @@ class RowAsker:
         self, row: Row, keep: Callable[[dict[str, Any]], None]
     ) -> tuple[dict[str, Any], Decimal | None]:
         answers: list[dict[str, Any]] = []
-        response = start(self._model, row)
+        with held_settings():
+            response = start(self._model, row)
+            first = self._first(response)
 
         async def when_complete(_: llm.AsyncResponse) -> None:
             check_whole(response)
@@ -113,16 +115,16 @@ class RowAsker:
                 response.done_callbacks.clear()
 
         await response.on_done(when_complete)
-        async with self._place(response):
-            await response
+        async with self._place(first):
+            with held_settings():
+                await response
         if self._log_here:
             await writer.write_async(response)
         return answers[0], cost_of_response(response)
 
     @asynccontextmanager
-    async def _place(self, response: llm.AsyncResponse) -> AsyncIterator[None]:
+    async def _place(self, first: _First) -> AsyncIterator[None]:
         """Wait where the first model for the prompt runs, and use the cluster if that is there."""
-        first = self._first(response)
         may_leave = self._cluster is not None and not first.must_stay
         if self._cluster and may_leave:
             # A fallback of a request to the cloud may be local, too.

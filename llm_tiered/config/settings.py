@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +23,7 @@ from .user_models import valid_models
 from .values import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -84,6 +86,8 @@ def load_settings() -> Settings:
     That is the file, the environment, or what names mean in llm. Raises ConfigError with the file
     or variable, the key, its value and the allowed values.
     """
+    if held := _held.get():
+        return held
     path = config_path()
     stamp = _stamp(path)
     environment = tuple(os.environ.get(name) for name in ENVIRONMENT)
@@ -109,6 +113,22 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 _cached: dict[str, Any] = {}
+_held: ContextVar[Settings | None] = ContextVar("settings", default=None)
+
+
+@contextmanager
+def held_settings() -> Iterator[Settings]:
+    """Keep the settings that are in force now for all that this task does meanwhile.
+
+    Where there are many requests, to look for changes many times in each of them takes longer than
+    the rest. Raises ConfigError as `load_settings` does.
+    """
+    settings = load_settings()
+    token = _held.set(settings)
+    try:
+        yield settings
+    finally:
+        _held.reset(token)
 
 
 def settings_of(document: Mapping[str, Any], where: str) -> Settings:

@@ -22,6 +22,7 @@ from . import callers, creation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llm.logs import LogStore
     from llm.models import _BaseResponse
 
 logger = logging.getLogger("llm_tiered")
@@ -208,7 +209,10 @@ def _write(responses: Sequence[_BaseResponse], path: Path) -> list[Exception]:
     """Write responses in one transaction, and return the errors of those that can't be written."""
     import filelock
     import sqlite_utils
+    from llm.logs import LogStore
     from llm.migrations import migrate
+
+    from .transaction import locked_database
 
     # llm migrates a log when it opens it; two processes doing so at the same time would damage it.
     # Nobody keeps this lock for long, not even while SQLite's own is taken.
@@ -216,15 +220,15 @@ def _write(responses: Sequence[_BaseResponse], path: Path) -> list[Exception]:
         if not path.exists():
             creation.create(path)
         with closing(sqlite3.connect(path, timeout=0)) as connection:
-            database = sqlite_utils.Database(connection)
-            migrate(database)
+            migrate(sqlite_utils.Database(connection))
             # A transaction that has begun by reading fails where it meets another writer, and so
             # might that of the caller: this one begins when nobody else has begun.
             connection.execute("begin exclusive")
+            store = LogStore(locked_database(connection))
             problems = []
             for response in responses:
                 try:
-                    _insert(response, database)
+                    _insert(response, store)
                 except Exception as error:
                     if len(responses) == 1:
                         raise
@@ -233,11 +237,11 @@ def _write(responses: Sequence[_BaseResponse], path: Path) -> list[Exception]:
             return problems
 
 
-def _insert(response: _BaseResponse, database: Any) -> None:
+def _insert(response: _BaseResponse, store: LogStore) -> None:
     if response.conversation is None:
-        response.conversation = _conversation(response, _thread(database.conn, response.id))
-    with database.atomic():
-        response.log_to_db(database)
+        response.conversation = _conversation(response, _thread(store.db.conn, response.id))
+    # This is what `log_to_db` does, but it would look at llm's migrations for each response.
+    store.log(response._to_sync_response() if isinstance(response, llm.AsyncResponse) else response)
 
 
 def _thread(connection: sqlite3.Connection, turn_id: str) -> str | None:

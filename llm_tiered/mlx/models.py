@@ -54,6 +54,12 @@ class LocalModel:
 
         return store.supports_tools(self.spec)
 
+    def check_may_block(self) -> bool:
+        """Return whether `check` may take a while."""
+        from . import prompt
+
+        return prompt.check_may_block(self)
+
     def check(self, *, allow_cpu: bool) -> None:
         """Raise ModelUnavailable if the model is known not to work on this machine right now."""
         from . import prompt

@@ -102,6 +102,14 @@ async def _at_once(function: Callable[..., T], *arguments: Any) -> T:
     return function(*arguments)
 
 
+def check_may_block(model: PromptedModel) -> bool:
+    """Return whether `check` may read files or ask another process, so that it takes a while."""
+    if choice.elsewhere():
+        return False
+    engine = choice.fresh_engine(_name(model.spec), model.limits())
+    return engine is None or not _resident(model.spec, engine)
+
+
 def check(model: PromptedModel, *, allow_cpu: bool) -> None:
     """Raise ModelUnavailable if the model is known not to work where it would run right now."""
     spec, limits = model.spec, model.limits()
@@ -129,12 +137,13 @@ def make_request(
     options: Any = prompt.options
     schema: Any = prompt.schema
     limits = model.limits()
+    sent = instructions.as_sent(prompt)
     functions = [tool for tool in prompt.tools if isinstance(tool, llm.Tool)]
     return GenerationRequest(
         model=model.spec.model_id,
         folder=_folder(model.spec, limits.memory, engine),
         budget=limits.memory or engine.budget or device.detect().budget,
-        chat=messages.to_chat(instructions.as_sent(prompt), tools=model.supports_tools),
+        chat=messages.to_chat(sent, tools=not messages.are_texts(sent) and model.supports_tools),
         max_tokens=options.max_tokens or model.spec.max_tokens,
         sampling={
             name: value for name in SAMPLING if (value := getattr(options, name)) is not None

@@ -39,6 +39,11 @@ def check(inner: _BaseModel, prompt: llm.Prompt, settings: Config, key: str | No
         inner.check()
 
 
+def may_block(inner: _BaseModel | None) -> bool:
+    """Return whether the check of a local model may take a while."""
+    return not isinstance(inner, LocalModel) or inner.check_may_block()
+
+
 def check_place(inner: _BaseModel, place: Place) -> None:
     """Raise ModelUnavailable if a model is known to run farther away than the config says."""
     if place != "cloud" and runs_in_ollamas_cloud(inner.model_id):

@@ -25,6 +25,9 @@ OURS = "llm-tiered"
 # The warnings that this process has given.
 _given: set[str] = set()
 
+# The models and the settings that were looked at last.
+_seen: tuple[Registry, Settings] | None = None
+
 
 class Conflict(NamedTuple):
     """A name that means one model, and would mean another one if its plugin were alone."""
@@ -49,6 +52,10 @@ def conflicts(registry: Registry, settings: Settings) -> list[Conflict]:
 
 def warn(registry: Registry, settings: Settings) -> None:
     """Warn of the conflicts about the models of the tiers, of each once in this process."""
+    global _seen  # noqa: PLW0603 - llm has one list of models
+    if _seen and _seen[0] == registry and _seen[1] is settings:
+        return
+    _seen = registry, settings
     for conflict in map(str, _conflicts(registry, _used(settings), {})):
         if conflict not in _given:
             _given.add(conflict)

@@ -36,6 +36,15 @@ class Registry:
 
     def __init__(self, models: list[ModelWithAliases]) -> None:
         self._models = models
+        self._number = len(models)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one has the same models: llm's list only grows."""
+        if not isinstance(other, Registry):
+            return NotImplemented
+        return self._models is other._models and self._number == other._number
+
+    __hash__ = None  # type: ignore[assignment]  # the list may grow
 
     def __contains__(self, name: str) -> bool:
         return _tier_of(name) is not None or self._entry(name) is not None

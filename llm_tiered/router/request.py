@@ -115,8 +115,9 @@ class TieredRequest:
         """Whether the check of a candidate may take a while, for files, a server or a plugin."""
         from .. import hooks
 
-        quick = not candidate.in_engine and candidate.place != "cloud"
-        return not quick or checks.has_attachments(self.prompt) or hooks.may_veto()
+        if candidate.place == "cloud" or checks.has_attachments(self.prompt) or hooks.may_veto():
+            return True
+        return candidate.in_engine and checks.may_block(self._model(candidate.model))
 
     def judges(self, candidate: Candidate) -> bool:
         """Whether the candidate's whole answer is checked before any of it is shown."""

@@ -16,7 +16,7 @@ import yaml
 
 from llm_tiered.config import local_models
 from llm_tiered.config.sections import DEFAULT_TASKS, Budget, Cache, Config, Task
-from llm_tiered.config.settings import Settings, load_settings
+from llm_tiered.config.settings import Settings, held_settings, load_settings
 from llm_tiered.config.tiers import Tier
 from llm_tiered.config.user_models import declared_models
 from llm_tiered.config.values import Span
@@ -314,3 +314,13 @@ def test_alias_of_another_plugin(config_file: Path, monkeypatch: pytest.MonkeyPa
     local_models.note_taken(["qwen"])
     assert load_settings().tiers[0].model == "qwen"
     assert not load_settings().tiers[0].local
+
+
+def test_held_settings(config_file: Path) -> None:
+    """What holds the settings does not notice a change; what comes after it does."""
+    config_file.write_text("local_only: true")
+    with held_settings() as held:
+        config_file.write_text("local_only: false # changed")
+        assert load_settings() is held
+        assert load_settings().local_only
+    assert not load_settings().local_only

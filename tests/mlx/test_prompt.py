@@ -94,3 +94,11 @@ def test_missing_model_costs_one_question(
     assert model.prompt("Hello", **OPTIONS).text()
     assert server.questions == [f"/api/models/{REPO}"]
     assert inspections == ["model.safetensors"]
+
+
+def test_check_of_a_resident_model_does_not_block(original: Path) -> None:
+    """A model in the memory of this process is checked without files, and others are not."""
+    model = local_model(ModelSpec("mlx/resident", path=original))
+    assert model.check_may_block()
+    assert model.prompt("Hello", **OPTIONS).text()
+    assert not model.check_may_block()

@@ -29,6 +29,7 @@ PHI = "mlx/Phi-3.5-mini-instruct-4bit"
 def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No warning has been given."""
     monkeypatch.setattr(names, "_given", set())
+    monkeypatch.setattr(names, "_seen", None)
 
 
 class Theirs(StandIn):

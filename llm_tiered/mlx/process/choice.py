@@ -107,6 +107,11 @@ def known_engine(model: str, limits: Limits) -> GenerationEngine | None:
     return RemoteEngine(lambda cancelled: _SHARED.find(limits.keep_warm, cancelled), limits, known)
 
 
+def fresh_engine(model: str, limits: Limits) -> GenerationEngine | RunningEngine | None:
+    """Return what `running_engine` does, or None if it would ask an engine for that."""
+    return _SHARED.fresh() if _is_shared(model, limits) else ENGINE
+
+
 def running_engine(model: str, limits: Limits) -> GenerationEngine | RunningEngine:
     """Return the engine that has the model in memory, if any has; starts none."""
     if distant := _elsewhere.get():
@@ -155,6 +160,11 @@ class _SharedEngine:
             return seen[2] if seen[1] == places() else None
         except OSError:
             return None
+
+    def fresh(self) -> RunningEngine | None:
+        """Return the engine if its status was asked for just now."""
+        seen = self._seen
+        return seen[2] if seen and time.monotonic() - seen[0] < FRESH else None
 
     def begin(self, keep_warm: float) -> bool:
         """Start an engine, and return whether that could be begun."""

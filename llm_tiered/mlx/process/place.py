@@ -10,6 +10,7 @@ import stat
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ...paths import engine_folder
@@ -25,22 +26,22 @@ class EngineFiles:
     folder: Path
     name: str
 
-    @property
+    @cached_property
     def socket(self) -> Path:
         """The socket on which the engine listens."""
         return self.folder / f"{self.name}.sock"
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         """The file that the engine holds a lock on for as long as it lives."""
         return self.folder / f"{self.name}.lock"
 
-    @property
+    @cached_property
     def log(self) -> Path:
         """What the engine, and the libraries in it, write to stdout and stderr."""
         return self.folder / f"{self.name}.log"
 
-    @property
+    @cached_property
     def crashes(self) -> Path:
         """The list of models that an engine was working on when it died."""
         return self.folder / f"{self.name}.crashes.jsonl"
@@ -71,16 +72,21 @@ def places() -> tuple[EngineFiles, ...]:
     if sys.platform == "win32":
         # Where MLX does not run either.
         return ()
-    folder = engine_folder().absolute()
-    host = _host()
     temporary = Path(tempfile.gettempdir()).absolute() / f"llm-tiered-{os.geteuid()}"
+    return _places(engine_folder().absolute(), temporary, socket.gethostname())
+
+
+# A batch asks for them with each row.
+@lru_cache(maxsize=16)
+def _places(folder: Path, temporary: Path, machine: str) -> tuple[EngineFiles, ...]:
+    host = _host(machine)
     both = (EngineFiles(folder, host), EngineFiles(temporary, _digest(f"{host} {folder}")))
     return tuple(place for place in both if len(os.fsencode(place.socket)) <= LONGEST)
 
 
-def _host() -> str:
-    """Return a short form of this machine's name: home folders may be shared by several."""
-    name = socket.gethostname().partition(".")[0]
+def _host(machine: str) -> str:
+    """Return a short form of a machine's name: home folders may be shared by several."""
+    name = machine.partition(".")[0]
     if re.fullmatch(r"[A-Za-z0-9-]{1,16}", name):
         return name
     return f"{re.sub('[^A-Za-z0-9]', '', name)[:9]}-{_digest(name)[:6]}"

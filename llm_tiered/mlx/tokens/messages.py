@@ -41,6 +41,13 @@ def to_chat(messages: Sequence[Message], *, tools: bool = False) -> tuple[ChatMe
     return tuple(chat)
 
 
+def are_texts(messages: Sequence[Message]) -> bool:
+    """Return whether each message is a text and nothing else, so that `tools` doesn't matter."""
+    return all(
+        len(message.parts) == 1 and isinstance(message.parts[0], TextPart) for message in messages
+    )
+
+
 def _append(chat: list[ChatMessage], entry: ChatMessage) -> None:
     """Append a message, or merge it into the last one if both are plain text of the same role."""
     plain = entry.keys() == {"role", "content"} and entry["role"] != "tool"

@@ -18,7 +18,7 @@ from llm.parts import (
 )
 
 from llm_tiered.errors import RequestError
-from llm_tiered.mlx.tokens.messages import encode, to_chat
+from llm_tiered.mlx.tokens.messages import are_texts, encode, to_chat
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -201,3 +201,12 @@ def test_lone_surrogates_are_refused(invalid: Message) -> None:
     """Text that is not valid Unicode, as after reading another encoding, is refused."""
     with pytest.raises(RequestError, match=r"not valid Unicode: character \d of \d is '.ud"):
         to_chat([user("Hello"), assistant("Hi"), invalid], tools=True)
+
+
+def test_texts_are_the_same_for_all_templates() -> None:
+    """Whether a template supports tools matters only where there is more than texts."""
+    texts = [system("Be brief"), user("Hello"), assistant(""), user("Again")]
+    assert are_texts(texts)
+    assert to_chat(texts, tools=True) == to_chat(texts, tools=False)
+    call = Message(role="assistant", parts=[ToolCallPart(name="look", arguments={})])
+    assert not are_texts([*texts, call])
