@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm.parts import AttachmentPart
 
+from ..errors import TieredError
+from ..redaction import redact
 from . import chat_request, clients, problems
 from .answer import ServerAnswer
 from .failover import Failover
@@ -62,15 +64,15 @@ def _answer(
     request: _Request, answer: ServerAnswer, *, stream: bool
 ) -> Generator[StreamEvent, None, None]:
     held: list[StreamEvent] = []
-    with closing(_chunks(request)) as chunks:
+    with request.key_hidden(), closing(_chunks(request)) as chunks:
         for chunk in chunks:
             events = answer.take(chunk)
             if stream:
                 yield from events
             else:
                 held += events
-    held += answer.finish()
-    yield from held
+        held += answer.finish()
+        yield from held
 
 
 async def ask_async(
@@ -102,17 +104,18 @@ async def _answer_async(
     request: _Request, answer: ServerAnswer, *, stream: bool
 ) -> AsyncGenerator[StreamEvent, None]:
     held: list[StreamEvent] = []
-    async with aclosing(_chunks_async(request)) as chunks:
-        async for chunk in chunks:
-            events = answer.take(chunk)
-            if stream:
-                for event in events:
-                    yield event
-            else:
-                held += events
-    held += answer.finish()
-    for event in held:
-        yield event
+    with request.key_hidden():
+        async with aclosing(_chunks_async(request)) as chunks:
+            async for chunk in chunks:
+                events = answer.take(chunk)
+                if stream:
+                    for event in events:
+                        yield event
+                else:
+                    held += events
+        held += answer.finish()
+        for event in held:
+            yield event
 
 
 def _silence(prompt: llm.Prompt) -> float:
@@ -132,6 +135,14 @@ class _Request:
     key: str | None
     body: dict[str, Any]
     silence: float
+
+    @contextmanager
+    def key_hidden(self) -> Iterator[None]:
+        """Take the key out of errors that quote the server, since what it did is remembered."""
+        try:
+            yield
+        except TieredError as error:
+            raise type(error)(redact(error.message, [self.key]), fix=error.fix) from error.__cause__
 
     def post_arguments(self, stream_class: Any) -> dict[str, Any]:
         """The arguments of the library's `post`; `object` keeps it from validating each chunk."""

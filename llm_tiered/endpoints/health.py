@@ -8,14 +8,18 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import llm
 
+from ..redaction import redact
 from . import clients
 from .faults import fault_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .endpoint import Endpoint
     from .outages import Proof
 
@@ -58,12 +62,7 @@ class ServerQueue:
 
 def health(endpoint: Endpoint, key: str | None) -> Health:
     """Return whether a server reports that it can answer. Raises nothing."""
-    began = time.perf_counter()
-    try:
-        problem = _problem(endpoint, key)
-    except Exception as error:
-        problem = _reason(error)
-    return Health(problem, (time.perf_counter() - began) * 1000)
+    return _health(partial(_problem, endpoint, key), key)
 
 
 def models(endpoint: Endpoint, key: str | None) -> list[ServedModel] | None:
@@ -103,15 +102,7 @@ def has_loaded(endpoint: Endpoint, key: str | None, model: str) -> bool:
 
 def answers(endpoint: Endpoint, key: str | None, model: str) -> Health:
     """Return whether the model writes a token in time. Raises nothing."""
-    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    began = time.perf_counter()
-    try:
-        url = f"{endpoint.base_url}/chat/completions"
-        response = _send(endpoint, key, TOKEN_WITHIN, "POST", url, json=body)
-        problem = None if response.is_success else _message(response)
-    except Exception as error:
-        problem = _reason(error)
-    return Health(problem, (time.perf_counter() - began) * 1000)
+    return _health(partial(_silence, endpoint, key, model), key)
 
 
 def is_back(endpoint: Endpoint, proof: Proof, *, key_name: str | None, model: str) -> str | None:
@@ -119,6 +110,24 @@ def is_back(endpoint: Endpoint, proof: Proof, *, key_name: str | None, model: st
     key = llm.get_key(key_alias=key_name) if key_name else None
     check = answers(endpoint, key, model) if proof == "answer" else health(endpoint, key)
     return check.problem
+
+
+def _health(find_problem: Callable[[], str | None], key: str | None) -> Health:
+    """What was found, with the key taken out of what the server says."""
+    began = time.perf_counter()
+    try:
+        problem = find_problem()
+    except Exception as error:
+        problem = _reason(error)
+    return Health(problem and redact(problem, [key]), (time.perf_counter() - began) * 1000)
+
+
+def _silence(endpoint: Endpoint, key: str | None, model: str) -> str | None:
+    """Why no token comes, or None if one does."""
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    url = f"{endpoint.base_url}/chat/completions"
+    response = _send(endpoint, key, TOKEN_WITHIN, "POST", url, json=body)
+    return None if response.is_success else _message(response)
 
 
 def _problem(endpoint: Endpoint, key: str | None) -> str | None:

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from .. import gemini, openai_plugin
 from ..endpoints.models import ServerModel
 from ..errors import BusyServer, EngineError, LostServer, ModelUnavailable, TieredError, causes_of
+from ..redaction import redact
 from ..wording import span
 from . import refusals
-from .keys import key_fix
+from .keys import key_fix, known_keys
 from .plugins import plugin_of, start_fix
 from .problem import Problem
-from .redaction import known_keys, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

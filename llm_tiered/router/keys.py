@@ -1,8 +1,10 @@
-"""Whose key it is: which models get the key of a request, and where another one is set."""
+"""Whose key it is: which models get the key of a request, which are known, and where to set one."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,11 @@ import llm
 from ..endpoints.models import ServerModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from llm.models import _BaseModel
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,27 @@ def stored_keys() -> dict[str, str]:
     if not isinstance(keys, dict):
         return {}
     return {name: key for name, key in keys.items() if not name.startswith("//")}
+
+
+def known_keys(models: Iterable[_BaseModel] = (), explicit: str | None = None) -> list[str]:
+    """Return the explicit key, all of llm's stored keys, and those in the models' variables."""
+    stored = stored_keys()
+    # `--key` also takes the name of a stored key, and a name is not a secret.
+    keys = [explicit if explicit not in stored else None, *stored.values()]
+    # `key` is what a program has set on the model itself.
+    keys += [os.environ.get(model.key_env_var or "") for model in models]
+    for model in models:
+        keys += [model.key, *_headers(model)]
+    return [key for key in dict.fromkeys(keys) if key and isinstance(key, str)]
+
+
+def _headers(model: _BaseModel) -> Iterator[str]:
+    """The secrets that the user's `extra-openai-models.yaml` sends in the headers of requests."""
+    headers = getattr(model, "headers", None)
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if _SECRET_HEADER.search(str(name)):
+            # What follows "Bearer" or "Basic".
+            yield from str(value).split()[-1:]
 
 
 def key_fix(model: _BaseModel | None) -> str | None:

@@ -161,7 +161,7 @@ class TieredRequest:
 
     @property
     def _secrets(self) -> list[str]:
-        from .redaction import known_keys
+        from .keys import known_keys
 
         return known_keys(self._registry.models() if self._registry else (), self.api_key)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.endpoints import outages
+from llm_tiered.endpoints import health, outages
+from llm_tiered.endpoints.endpoint import Endpoint
 from llm_tiered.errors import AllTiersFailed, BrokenAnswer
 from llm_tiered.router.cooldowns import Cooldowns
 from tests.endpoints.conftest import serve
@@ -220,3 +221,19 @@ def _shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
     connection, _ = listener.accept()
     with connection, suppress(ssl.SSLError):
         context.wrap_socket(connection, server_side=True).close()
+
+
+@pytest.mark.usefixtures("new_process")
+async def test_keys_are_not_remembered(
+    ask: Ask, toys: Toys, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that a server repeats is not in what is kept of its failure, nor in its health."""
+    key = "sk-" + "0123456789abcdef"
+    monkeypatch.setattr("llm.load_keys", lambda: {"box": key})
+    serve(toys, server, key="box")
+    server.say(whole(200, f"<title>{key} is no key</title>", "text/html"), refused(400, key))
+    await ask("Go", tier="medium")
+    outage = outages.OUTAGES.find(server.address)
+    assert outage is not None
+    assert "answers with a web page: '[key] is no key'" in outage.reason
+    assert health.answers(Endpoint(server.address), key, "big").problem == "HTTP 400: [key]"

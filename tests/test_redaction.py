@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from llm_tiered.router.redaction import HIDDEN, known_keys, redact
+from llm_tiered.redaction import HIDDEN, redact
+from llm_tiered.router.keys import known_keys
 from tests.cli.commands import invoke
 from tests.router.services import CLAUDE, FLASH, GPT, LOCAL, SERVER, model
 

@@ -1,19 +1,14 @@
-"""API keys that must never be shown: which ones are known, and a text without them."""
+"""A text without the API keys in it, which must never be shown."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from .keys import stored_keys
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from llm.models import _BaseModel
 
 HIDDEN = "[key]"
 """What a message shows in place of a key."""
@@ -42,7 +37,6 @@ _FORMS = re.compile(
     r"|(?<=://)[^\s/@:?#]{0,100}:[^\s/@?#]{1,300}(?=@)"
     r"|(?i:(?<=bearer ))(?:(?=\S*\d)[\w.~+/=-]{12,}|[\w-]*\*{3,}[\w*-]*)"
 )
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 _NAMED = re.compile(
     r"""(?P<name>[?&](?:api[-_]?|access[-_]?)?(?:key|token)="""
     r"""|\b(?:x-(?:goog-)?api-key|api[-_]key)\b['"]?\s*[:=,]\s*b?['"]?(?=\S*\d))"""
@@ -50,27 +44,6 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _MASKED = re.compile(r"[\w.~+/=-]{0,100}(?:\*{3,}|…|\.{3})(?:[\w.~+/=-]*[\w~+/=-])?")
-
-
-def known_keys(models: Iterable[_BaseModel] = (), explicit: str | None = None) -> list[str]:
-    """Return the explicit key, all of llm's stored keys, and those in the models' variables."""
-    stored = stored_keys()
-    # `--key` also takes the name of a stored key, and a name is not a secret.
-    keys = [explicit if explicit not in stored else None, *stored.values()]
-    # `key` is what a program has set on the model itself.
-    keys += [os.environ.get(model.key_env_var or "") for model in models]
-    for model in models:
-        keys += [model.key, *_headers(model)]
-    return [key for key in dict.fromkeys(keys) if key and isinstance(key, str)]
-
-
-def _headers(model: _BaseModel) -> Iterator[str]:
-    """The secrets that the user's `extra-openai-models.yaml` sends in the headers of requests."""
-    headers = getattr(model, "headers", None)
-    for name, value in headers.items() if isinstance(headers, dict) else ():
-        if _SECRET_HEADER.search(str(name)):
-            # What follows "Bearer" or "Basic".
-            yield from str(value).split()[-1:]
 
 
 def redact(text: str, keys: Iterable[str | None] = ()) -> str:
