@@ -54,7 +54,7 @@ def ask(
 
     def ask_one(endpoint: Endpoint) -> Generator[StreamEvent, None, None]:
         answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
-        request = _Request(endpoint, key, body, _silence(prompt))
+        request = _Request(endpoint, key, body, _silence(prompt), _kept_to(tier))
         return _answer(request, answer, stream=stream)
 
     return failover.events(ask_one)
@@ -92,7 +92,7 @@ async def ask_async(
 
     def ask_one(endpoint: Endpoint) -> AsyncGenerator[StreamEvent, None]:
         answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
-        request = _Request(endpoint, key, body, _silence(prompt))
+        request = _Request(endpoint, key, body, _silence(prompt), _kept_to(tier))
         return _answer_async(request, answer, stream=stream)
 
     async with aclosing(failover.events_async(ask_one)) as events:
@@ -123,6 +123,16 @@ def _silence(prompt: llm.Prompt) -> float:
     return SILENCE if options.timeout is None else float(options.timeout)
 
 
+def _kept_to(tier: Tier) -> dict[str, str]:
+    """The headers by which another `llm tiered serve` keeps a prompt to the place of the tier.
+
+    What its `tiered` models are asked could otherwise go to its cloud.
+    """
+    if not tier.model.startswith("tiered/") or tier.place == "cloud":
+        return {}
+    return {"x-tiered-local-only" if tier.place == "here" else "x-tiered-private": "true"}
+
+
 def _has_files(prompt: llm.Prompt) -> bool:
     return any(isinstance(part, AttachmentPart) for each in prompt.messages for part in each.parts)
 
@@ -135,6 +145,7 @@ class _Request:
     key: str | None
     body: dict[str, Any]
     silence: float
+    headers: dict[str, str]
 
     @contextmanager
     def key_hidden(self) -> Iterator[None]:
@@ -151,12 +162,12 @@ class _Request:
             "cast_to": object,
             "stream": True,
             "stream_cls": stream_class[object],
-            "options": clients.options(self.key, self.silence),
+            "options": clients.options(self.key, self.silence, self.headers),
         }
 
     def list_arguments(self) -> dict[str, Any]:
         """The arguments of the library's `get` for the list of models."""
-        return {"cast_to": object, "options": clients.options(self.key, _LIST_WITHIN)}
+        return {"cast_to": object, "options": clients.options(self.key, _LIST_WITHIN, {})}
 
     def explained(self, error: Exception) -> Exception | None:
         """The error to raise for one of the library, or None if that is clear by itself."""

@@ -83,7 +83,7 @@ async def async_client_for(endpoint: Endpoint, key: str | None) -> openai.AsyncO
     return kept.client
 
 
-def options(key: str | None, silence: float) -> dict[str, Any]:
+def options(key: str | None, silence: float, headers: dict[str, str]) -> dict[str, Any]:
     """Return the library's options for a request to a server that may be silent for so long.
 
     `silence` is in seconds. Without a key, the header that the library insists on is left out.
@@ -91,7 +91,8 @@ def options(key: str | None, silence: float) -> dict[str, Any]:
     import openai
 
     limits = openai.Timeout(None, connect=CONNECT_WITHIN, read=silence, write=SEND_WITHIN)
-    return {"timeout": limits} | ({} if key else {"headers": {"Authorization": openai.Omit()}})
+    without = {} if key else {"Authorization": openai.Omit()}
+    return {"timeout": limits, "headers": headers | without}
 
 
 def check_here(endpoint: Endpoint) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.errors import AllTiersFailed
+from tests.endpoints.scripted_server import ScriptedServer
 from tests.server.conftest import running, toys
 from tests.server.scripted import act
 from tests.toys import TIERS, Ask
@@ -60,3 +63,17 @@ async def test_what_breaks_there(ask: Ask) -> None:
     """An answer that breaks off there has broken off here."""
     with pytest.raises(Exception, match=f"{ID} broke off its answer"):
         await ask("break", tier="medium", fallback="none")
+
+
+@pytest.mark.parametrize(("place", "passed_on"), [("here", 0), ("own", 0), ("cloud", 1)])
+async def test_the_place_holds_there(
+    ask: Ask, toys: Toys, running: Running, place: str, passed_on: int
+) -> None:
+    """A server that routes prompts itself sends none to the cloud, unless the tier is there."""
+    with ScriptedServer() as cloud:
+        small = TIERS[0] | {"model": "big", "server": cloud.address, "place": "cloud"}
+        medium = TIERS[1] | {"model": "tiered/small", "server": running.url, "place": place}
+        toys.configure(tiers=[small, medium, TIERS[2]], log_api=False)
+        with suppress(AllTiersFailed):
+            await ask("My diary", tier="medium", fallback="none")
+        assert len(cloud.bodies) == passed_on
