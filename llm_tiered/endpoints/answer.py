@@ -11,10 +11,11 @@ from .. import logprobs
 from ..errors import IncompleteAnswer, RequestError
 from ..openai_plugin import FailedReply
 from . import clipping, usage
+from .characters import WholeCharacters, short
 from .tool_calls import ToolCallDeltas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import llm
     from llm.models import _BaseResponse
@@ -47,6 +48,7 @@ class ServerAnswer:
         self._has_begun = False
         self._finish_reason: str | None = None
         self._usage: Any = None
+        self._text, self._thoughts = WholeCharacters(), WholeCharacters()
         self._calls = ToolCallDeltas()
         self._tokens: list[dict[str, Any]] = []
         self._thinks = False
@@ -58,8 +60,7 @@ class ServerAnswer:
 
         Raises FailedReply if it is an error instead, or IncompleteAnswer if it is not an object.
         """
-        if not isinstance(chunk, dict):
-            raise IncompleteAnswer(f"the stream holds {_short(chunk)} instead of an object")
+        chunk = _object(chunk, "an object")
         if error := chunk.get("error"):
             raise FailedReply(error if isinstance(error, dict) else {"message": str(error)})
         if chunk.get("usage"):
@@ -70,21 +71,23 @@ class ServerAnswer:
         if not self._has_begun:
             self._has_begun = True
             self._facts |= {name: chunk[name] for name in _LOGGED if chunk.get(name)}
-        choice = choices[0]
+        choice = _object(choices[0] if isinstance(choices, list) else choices, "a choice")
         if reason := choice.get("finish_reason"):
             self._finish_reason = str(reason)
         delta = choice.get("delta") or choice.get("message")
         return list(self._events(delta, choice.get("logprobs"))) if delta else []
 
-    def _events(self, delta: Mapping[str, Any], likely: Any) -> Iterator[StreamEvent]:
+    def _events(self, delta: Any, likely: Any) -> Iterator[StreamEvent]:
+        delta = _object(delta, "a piece of the answer")
         thoughts = next((text for name in _THOUGHTS if (text := delta.get(name))), None)
-        if thoughts:
+        if thoughts and isinstance(thoughts, str):
             self._thinks = True
-            if not self._prompt.hide_reasoning:
+            thoughts = self._thoughts.take(thoughts)
+            if thoughts and not self._prompt.hide_reasoning:
                 yield StreamEvent(type="reasoning", chunk=thoughts)
-        tokens = likely.get("content") or [] if isinstance(likely, dict) else []
+        tokens = _tokens(likely)
         self._tokens += tokens
-        if text := delta.get("content"):
+        if text := self._text.take(_text(delta.get("content"))):
             if tokens:
                 yield logprobs.TextEvent(type="text", chunk=text, logprobs=tokens)
             else:
@@ -138,6 +141,21 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise IncompleteAnswer(f"the stream holds {short(value)} instead of {what}")
+    return value
+
+
+def _text(content: Any) -> str:
+    """The text of a piece, which some services send in parts."""
+    parts = content if isinstance(content, list) else [content or ""]
+    texts = [part.get("text", "") if isinstance(part, dict) else part for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise IncompleteAnswer(f"the stream holds {short(content)} instead of a text")
+    return "".join(texts)
+
+
+def _tokens(likely: Any) -> list[dict[str, Any]]:
+    tokens = likely.get("content") if isinstance(likely, dict) else None
+    return [each for each in tokens or () if isinstance(each, dict)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm.parts import AttachmentPart
 
-from ..errors import TieredError
+from ..errors import IncompleteAnswer, TieredError
 from ..redaction import redact
 from . import chat_request, clients, problems
 from .answer import ServerAnswer
@@ -172,6 +172,8 @@ class _Request:
     def explained(self, error: Exception) -> Exception | None:
         """The error to raise for one of the library, or None if that is clear by itself."""
         where = self.endpoint.address
+        if isinstance(error, UnicodeDecodeError):
+            return IncompleteAnswer("the stream holds bytes that are no text")
         if isinstance(error, json.JSONDecodeError):
             return problems.not_json(error)
         if connection := problems.connection_error(error, self.endpoint):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+# More tokens than any request has. What a log can't hold would lose the answer.
+_MOST = 10**9
+
 
 class Usage(NamedTuple):
     """The tokens of the prompt, of the answer, and of the thoughts in the answer.
@@ -36,7 +39,7 @@ def read(usage: Any) -> Usage:
 
 def _count(counts: dict[str, Any], name: str) -> int | None:
     value = counts.get(name)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
     return value if is_count else None
 
 

@@ -10,13 +10,25 @@ import pytest
 
 from llm_tiered.endpoints import clients
 from tests.endpoints.conftest import serve
-from tests.endpoints.scripted_server import ID, MODEL, chunk, endless, says, streamed, text, whole
+from tests.endpoints.scripted_server import (
+    ID,
+    MODEL,
+    chunk,
+    endless,
+    event,
+    raw,
+    says,
+    streamed,
+    text,
+    whole,
+)
 from tests.toys import SMALL
 
 if TYPE_CHECKING:
     from tests.endpoints.scripted_server import ScriptedServer
     from tests.toys import Ask, Toys
 
+HALVES = (b"a\\ud83d", b"\\ude00b", b"\\ud83dc")
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 
 
@@ -74,6 +86,15 @@ async def test_thoughts(ask: Ask, server: ScriptedServer) -> None:
     assert server.bodies[-1]["messages"] == [*turn, *turn, turn[0]]
 
 
+async def test_text_in_parts(ask: Ask, server: ScriptedServer) -> None:
+    """Text may come in parts, and its characters in halves, whose other half may be missing."""
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo "}]
+    halves = [b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % each for each in HALVES]
+    server.say(streamed(chunk({"content": parts})), raw(*halves, event(chunk(finish="stop"))))
+    assert (await ask("Go", tier="medium")).text_or_raise() == "Hello "
+    assert (await ask("Go", tier="medium")).text_or_raise() == "a😀b\ufffdc"
+
+
 async def test_usage(ask: Ask, server: ScriptedServer) -> None:
     """Cached tokens and thoughts are known; nonsense is as good as nothing."""
     details = {
@@ -84,6 +105,7 @@ async def test_usage(ask: Ask, server: ScriptedServer) -> None:
         ({"prompt_tokens": 7, "completion_tokens": 3} | details, (7, 3, details)),
         ({"prompt_tokens": 0, "completion_tokens": "3"}, (None, None, None)),
         ({"prompt_tokens": -1, "completion_tokens": True}, (None, None, None)),
+        ({"prompt_tokens": 10**30, "completion_tokens": 2**62}, (None, None, None)),
         (
             {"prompt_tokens": 4, "prompt_tokens_details": {"cached_tokens": 9}},
             (4, None, None),

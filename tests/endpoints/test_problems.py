@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body>…</body></html>"
 CALL = {"index": 0, "id": "call_1", "function": {"name": "clock", "arguments": '{"zone": '}}
+LISTED = {"index": 0, "id": "call_1", "function": {"name": "clock", "arguments": [1]}}
 LONG = "word " * 500
 SHORT = {"prompt_tokens": 256, "completion_tokens": 3}
 
@@ -62,6 +63,22 @@ FAULTS: list[tuple[str, Reply, str]] = [
         "the stream holds an event that is not JSON",
     ),
     ("an event of a list", streamed([1]), "the stream holds [1] instead of an object"),
+    (
+        "choices of a text",
+        streamed({"choices": "ab"}),
+        'the stream holds "ab" instead',
+    ),
+    ("no choice", streamed({"choices": [None]}), "the stream holds null instead of a choice"),
+    (
+        "a text as a piece",
+        streamed({"choices": [{"delta": "hi"}]}),
+        'the stream holds "hi"',
+    ),
+    ("a number as text", streamed(chunk({"content": 5})), "the stream holds 5 instead of a text"),
+    ("a call that is text", streamed(chunk({"tool_calls": ["go"]})), 'the stream holds "go" in'),
+    ("a nameless call", streamed(chunk({"tool_calls": [{"index": 0}]})), "one of its tool calls"),
+    ("arguments of a list", streamed(chunk({"tool_calls": [LISTED]})), "the arguments of its call"),
+    ("bytes", raw(b'data: "\xff"\n\n'), "the stream holds bytes that are no text"),
     ("a redirect", whole(307, "", location="http://x.test/v1"), "* redirects to http://x.test/v1"),
     ("a filter", says("", finish="content_filter"), "answered with nothing (content_filter)"),
     ("nothing", says(""), "answered with nothing"),
