@@ -1,4 +1,4 @@
-"""The servers of tiers, as `llm tiered status` and `verify` show them."""
+"""The servers of tiers in `llm tiered status` and `verify`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import llm
 from ..config.settings import load_settings
 from ..endpoints.pool import pool_of
 from ..endpoints.probe import MOST_TOKENS, probe
+from ..endpoints.problems import missing_model
 from ..endpoints.state import states_of
 from ..paths import config_path
-from ..router.billing import Billing
 from ..router.failures import explain
-from ..router.inner import inner_options, inner_response
-from ..wording import counted, did_you_mean, moment
+from ..router.inner import inner_options
+from ..wording import counted, moment
+from . import questions
 from .findings import Finding
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from ..config.tiers import Tier
     from ..endpoints.probe import Capability
     from ..endpoints.state import ServerState
+    from ..router.candidates import Candidate
     from ..router.model import TieredModel
+
+# What prompts need; the other capabilities only add something.
+_NEEDED = {"answers", "schemas", "tools", "usage"}
 
 
 def server_facts() -> list[dict[str, Any]]:
@@ -35,16 +40,16 @@ def server_facts() -> list[dict[str, Any]]:
     if not tiers:
         return []
     with ThreadPoolExecutor(max_workers=len(tiers)) as threads:
-        looked = threads.map(_look, tiers)
+        states_by_tier = threads.map(_look, tiers)
     return [
         {"tier": tier.name} | _facts(tier, state)
-        for tier, states in zip(tiers, looked, strict=True)
+        for tier, states in zip(tiers, states_by_tier, strict=True)
         for state in states
     ]
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """Return the state of a server in a line."""
+    """Return the state of a server as a line of text."""
     healthy = f"answers in {facts['ms']:.0f} ms"
     if facts["token_ms"]:
         healthy = f"wrote a token in {facts['token_ms']:.0f} ms"
@@ -60,7 +65,7 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def reached(tier: Tier) -> Iterator[Finding]:
-    """Yield whether each server of a tier can be reached, and has its model."""
+    """Yield for each server of a tier whether it can be reached and has the model."""
     for state in _look(tier):
         facts = _facts(tier, state)
         part = f"{tier.name} at {state.address}"
@@ -72,60 +77,40 @@ def reached(tier: Tier) -> Iterator[Finding]:
             yield Finding(part, "ok", describe(facts))
 
 
-def abilities(model: TieredModel, tier: Tier) -> Iterator[Finding]:
-    """Yield what each server of a tier can do, found out by asking it."""
-    copies = [tier.model_copy(update={"server": (address,)}) for address in tier.server or ()]
-    with ThreadPoolExecutor(max_workers=len(copies)) as threads:
-        probed = [*threads.map(partial(_probe, model), copies)]
-    for copy, capabilities in zip(copies, probed, strict=True):
-        where = f"{tier.name} at {copy.server[0]}" if len(copies) > 1 and copy.server else tier.name
+def abilities(model: TieredModel, candidate: Candidate, tier: Tier) -> Iterator[Finding]:
+    """Yield what each server of a candidate's tier can do, found out by asking it."""
+    addresses = tier.server or ()
+    with ThreadPoolExecutor(max_workers=len(addresses)) as threads:
+        probed = [*threads.map(partial(_probe, model, candidate, tier), addresses)]
+    for address, capabilities in zip(addresses, probed, strict=True):
+        where = f"{tier.name} at {address}" if len(addresses) > 1 else tier.name
         for each in capabilities:
-            missed = each.verdict == "no" and each.name in _MISSED
-            yield Finding(f"{where}: {each.name}", "warn" if missed else "ok", _detail(each))
-
-
-# A service may have hundreds of models.
-_MOST_NAMES = 5
-
-# What prompts need; without the rest, less is known or done.
-_MISSED = {"answers", "schemas", "tools", "usage"}
+            lacks = each.verdict == "no" and each.name in _NEEDED
+            yield Finding(f"{where}: {each.name}", "warn" if lacks else "ok", _detail(each))
 
 
 def _detail(capability: Capability) -> str:
     if capability.name == "schemas" and capability.verdict == "no":
-        return f"{capability.detail}; answers are checked, and another tier is asked after a miss"
+        return f"{capability.detail}; answers are checked, and a second miss goes to another tier"
     return capability.detail
 
 
-def _probe(model: TieredModel, tier: Tier) -> list[Capability]:
+def _probe(model: TieredModel, candidate: Candidate, tier: Tier, address: str) -> list[Capability]:
     from ..endpoints.models import ServerModel
 
-    inner = ServerModel(tier)
+    inner = ServerModel(tier.model_copy(update={"server": (address,)}))
 
     def ask(prompt: str, *, options: dict[str, Any], **settings: Any) -> llm.Response:
         values = inner_options(inner, tier.options, {"max_tokens": MOST_TOKENS} | options)
-        response: llm.Response = inner_response(
-            inner,
-            values,
-            prompt=llm.Prompt(prompt, model=model, **settings),
-            stream=True,
-            conversation=None,
-            key=None,
+        return questions.answer(
+            candidate, inner, llm.Prompt(prompt, model=model, **settings), values
         )
-        billing = Billing(response.id, load_settings().config.budget)
-        if tier.place == "cloud":
-            billing.hold(inner, response)
-        try:
-            response.text()
-        finally:
-            billing.close()
-        return response
 
     return [*probe(ask, lambda error: explain(error, model=inner).reason)]
 
 
 def _look(tier: Tier) -> list[ServerState]:
-    # A token from somebody else's server may cost money, so only one's own is asked for it.
+    # A token from a cloud server may cost money.
     token = tier.place != "cloud" and not tier.price and not tier.price_per_hour
     return states_of(pool_of(tier).endpoints, _key(tier), tier.model, token=token)
 
@@ -134,27 +119,30 @@ def _key(tier: Tier) -> str | None:
     try:
         return llm.get_key(alias=tier.key) if tier.key else None
     except ValueError:
-        # `_candidate` tells that the stored keys can't be read.
+        # `verify` reports elsewhere that the stored keys can't be read.
         return None
 
 
 def _facts(tier: Tier, state: ServerState) -> dict[str, Any]:
-    contexts = {model.id: model.context for model in state.models or ()}
-    context = contexts.get(tier.model) or (*contexts.values(), None)[0] if contexts else None
     missing = None if state.token_ms else _missing(tier, state)
-    return asdict(state) | {"missing": missing, "context": context}
+    return asdict(state) | {"missing": missing, "context": _context(tier, state)}
+
+
+def _context(tier: Tier, state: ServerState) -> int | None:
+    """The context of the tier's model, or of the only one: llama.cpp answers to any name."""
+    models = state.models or ()
+    own = [model.context for model in models if model.id in _names(tier)]
+    return next(iter(own or [model.context for model in models if len(models) == 1]), None)
+
+
+def _names(tier: Tier) -> tuple[str, str]:
+    """The names under which a server may list the tier's model; Ollama adds a tag."""
+    return tier.model, f"{tier.model}:latest"
 
 
 def _missing(tier: Tier, state: ServerState) -> str | None:
-    """Why a server does not have the tier's model, if it says which models it has."""
+    """Why a server does not have the tier's model, if it lists its models and not that one."""
     if state.models is None:
         return None
-    names = [model.id for model in state.models]
-    if tier.model in names or f"{tier.model}:latest" in names:
-        return None
-    if not names:
-        return "it has no models"
-    if near := did_you_mean(tier.model, names):
-        return f"unknown model {tier.model!r}: {near}"
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"unknown model {tier.model!r}: known are {', '.join(names[:_MOST_NAMES])}{more}"
+    models = [model.id for model in state.models]
+    return None if {*models} & {*_names(tier)} else missing_model(tier.model, models)

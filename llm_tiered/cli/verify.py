@@ -23,15 +23,14 @@ from ..mlx.process.start import StartError, Starting
 from ..mlx.weights import store
 from ..paths import config_path, engine_folder, log_path
 from ..router import names, stored_options
-from ..router.billing import Billing
 from ..router.candidates import order
 from ..router.decision import DecisionInput, decide
 from ..router.failures import explain
-from ..router.inner import inner_options, inner_response, left_out
+from ..router.inner import inner_options, left_out
 from ..router.options import TieredOptions
 from ..router.request import TieredRequest
 from ..wording import moment
-from . import endpoints
+from . import endpoints, questions
 from .findings import Finding
 from .lookup import gemini_key_source, tiered_model
 from .output import echo_json, json_option
@@ -103,7 +102,7 @@ def check(*, generate: bool) -> Iterator[Finding]:
         if generate and finding.state == "ok" and finding.fix is None:
             yield _generate(model, candidate)
             if served:
-                yield from endpoints.abilities(model, served)
+                yield from endpoints.abilities(model, candidate, served)
     if not ready:
         yield Finding("chain", "fail", "no model can answer a prompt")
 
@@ -250,14 +249,8 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
         asked = {"max_tokens": 16, "thinking": False}
         options = inner_options(inner, candidate.options, asked)
         prompt = llm.Prompt(QUESTION, model=model)
-        response = inner_response(
-            inner, options, prompt=prompt, stream=True, conversation=None, key=None
-        )
-        billing = Billing(response.id, load_settings().config.budget)
-        if candidate.place == "cloud":
-            billing.hold(inner, response, candidate.price)
-        with closing(billing):
-            return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
+        response = questions.answer(candidate, inner, prompt, options)
+        return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
     except EmptyAnswer as error:
         # It works, but needs more than these few tokens.
         return Finding(part, "ok", error.message)

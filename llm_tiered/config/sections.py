@@ -266,19 +266,19 @@ class Config(_Section):
     def _rules_have_names(self) -> Config:
         known = {"task": list(self.tasks), "tier": [tier.name for tier in self.tiers]}
         places = {tier.name: tier.place for tier in self.tiers}
-        for place, rule in enumerate(self.rules):
+        for number, rule in enumerate(self.rules):
             named = [("task", "task", rule.task), ("tier", "tier", rule.tier)]
             named += [("forbid", "tier", name) for name in rule.forbid]
             for key, kind, name in named:
                 if name is not None and name not in known[kind]:
                     hint = did_you_mean(name, known[kind]) or f"known are {', '.join(known[kind])}"
                     raise ValueError(
-                        f"rules[{place}].{key}: found {name!r}, but there is no {kind} of that "
+                        f"rules[{number}].{key}: found {name!r}, but there is no {kind} of that "
                         f"name; {hint}"
                     )
             if rule.place and rule.tier and places[rule.tier] not in WITHIN[rule.place]:
                 raise ValueError(
-                    f"rules[{place}].tier: {rule.tier} is not on "
+                    f"rules[{number}].tier: {rule.tier} is not on "
                     f"{WHOSE[rule.place]}, which contradicts place: {rule.place}"
                 )
         return self

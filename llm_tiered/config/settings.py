@@ -69,7 +69,7 @@ class Settings:
         return "here" if self.local_only else "own" if self.config.private else None
 
     def place_of(self, model_id: str) -> Place:
-        """Return where a model runs that is asked by its id; if tiers differ, what is farthest."""
+        """Return where the model with this id runs; if tiers differ, their farthest place."""
         places = {tier.place for tier in self.tiers if tier.model_id == model_id}
         if not places:
             return "here" if model_id.startswith(PREFIX) else "cloud"
@@ -159,27 +159,29 @@ def _with_ids(document: Mapping[str, Any]) -> Mapping[str, Any]:
         tiers = [tier.model_dump(mode="json") for tier in default_tiers()]
     if not isinstance(tiers, (list, tuple)):
         return document
-    # What a server calls its models is not for llm's aliases.
-    in_llm = [tier for tier in tiers if isinstance(tier, dict) and not tier.get("server")]
-    asked = {tier["model"] for tier in in_llm if isinstance(tier.get("model"), str)}
+    used = {name for tier in tiers if (name := _name_in_llm(tier))}
     models = valid_models(document)
     names = {alias: spec.model_id for spec in CATALOG for alias in spec.aliases}
     names |= {model.id.removeprefix(PREFIX): model.id for model in models}
     names |= {alias: model.id for model in models for alias in model.aliases}
     # As in llm, what a name means to another plugin comes first, and before that what it means to
     # the user (`llm aliases set`).
-    if asked & names.keys():
+    if used & names.keys():
         names = {name: model for name, model in names.items() if name not in taken_aliases()}
     names |= user_aliases()
-    if not asked & names.keys():
+    if not used & names.keys():
         return document
     renamed = [
-        tier | {"model": names[tier["model"]]}
-        if any(tier is each for each in in_llm) and tier.get("model") in names
-        else tier
+        tier | {"model": names[name]} if (name := _name_in_llm(tier)) and name in names else tier
         for tier in tiers
     ]
     return {**document, "tiers": renamed}
+
+
+def _name_in_llm(tier: Any) -> str | None:
+    """The name of a tier's model in llm, or None for a server's, which has no aliases there."""
+    name = tier.get("model") if isinstance(tier, dict) and not tier.get("server") else None
+    return name if isinstance(name, str) else None
 
 
 def _describe(error: Any) -> str:

@@ -7,6 +7,9 @@ from typing import Literal, get_args
 # The scale of complexity.
 LOWEST, HIGHEST = 1, 10
 
+# How the ids of servers' models begin.
+SERVER_PREFIX = "server/"
+
 # Which other models may answer if the tier's own can't.
 Fallback = Literal["any", "local", "none"]
 
@@ -14,7 +17,7 @@ Fallback = Literal["any", "local", "none"]
 Place = Literal["here", "own", "cloud"]
 PLACES: frozenset[Place] = frozenset(get_args(Place))
 
-# What a prompt may be kept to, with the places that are then left, and in words.
+# Where a prompt must stay, the places that this allows, and how messages call them.
 Kept = Literal["here", "own"]
 WITHIN: dict[Kept, frozenset[Place]] = {
     "here": frozenset(["here"]),
@@ -24,5 +27,5 @@ WHOSE: dict[Kept, str] = {"here": "this machine", "own": "your machines"}
 
 
 def strictest(*kept: Kept | None) -> Kept | None:
-    """Return what holds of several: each of them is enough, and none undoes another."""
+    """Return the strictest of several restrictions, or None if there are none."""
     return "here" if "here" in kept else "own" if "own" in kept else None

@@ -15,16 +15,13 @@ from pydantic import (
 
 from ..mlx.catalog import PREFIX
 from .addresses import ADDRESSES, is_here, parse_addresses, runs_in_ollamas_cloud
-from .terms import Place
+from .terms import SERVER_PREFIX, Place
 from .user_models import STRICT
 from .values import DollarsAnHour, PricePerMillion, Range, Span, Words
 
 Addresses = Annotated[tuple[str, ...] | None, BeforeValidator(parse_addresses), ADDRESSES]
 
-# How the ids of servers' models begin.
-SERVED = "server/"
-
-# The keys that say something about a server.
+# Keys that need a server.
 _OF_SERVERS = ("key", "concurrency", "images")
 
 
@@ -55,16 +52,19 @@ class Tier(BaseModel):
         default=None, min_length=1, description="Name of the server's key in `llm keys`"
     )
     price: PricePerMillion = Field(
-        default=None, description="What the model costs; empty: nothing here, else what is known"
+        default=None,
+        description="What the model costs; empty: nothing on your machines, else its known price",
     )
     price_per_hour: DollarsAnHour = Field(
-        default=None, description="What an hour of its answers costs, in place of `price`"
+        default=None, description="What an hour of answering costs, instead of `price`"
     )
     concurrency: Annotated[int | None, Words("a whole number from 1")] = Field(
-        default=None, ge=1, description="Requests that the servers get at a time, in all"
+        default=None,
+        ge=1,
+        description="Requests to all servers together at a time, from one process",
     )
     images: bool | None = Field(
-        default=None, description="Whether the server's model reads images; empty: it does not"
+        default=None, description="Whether the server's model reads images; empty: no"
     )
     options: Annotated[dict[str, Any], Words("names and values")] = Field(
         default={},
@@ -78,12 +78,7 @@ class Tier(BaseModel):
     @property
     def model_id(self) -> str:
         """The id under which the model is asked, logged and priced."""
-        return f"{SERVED}{self.name}/{self.model}" if self.server else self.model
-
-    @property
-    def local(self) -> bool:
-        """Whether the tier's model runs on this machine."""
-        return self.place == "here"
+        return f"{SERVER_PREFIX}{self.name}/{self.model}" if self.server else self.model
 
     def covers(self, complexity: int) -> bool:
         """Whether requests of this complexity belong to the tier."""
@@ -97,7 +92,7 @@ class Tier(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _about_the_server(self) -> Tier:
+    def _consistent(self) -> Tier:
         if self.server and self.model == "tiered":
             raise ValueError("a tier can't be tiered itself, not even that of a server")
         for name in () if self.server else _OF_SERVERS:
@@ -111,14 +106,14 @@ class Tier(BaseModel):
     def _placed(self) -> Tier:
         place, why = self._usual_place()
         if "place" not in self.model_fields_set:
-            # Not an assignment: what the config does not say must not look as if it did.
+            # An assignment would mark it as a key that the config has.
             object.__setattr__(self, "place", place)
         elif why and self.place != place:
             raise ValueError(f"found place: {self.place}, but {why}")
         return self
 
     def _usual_place(self) -> tuple[Place, str | None]:
-        """Where the model runs, and why the config can't say otherwise, if it can't."""
+        """Where the model runs by default, and why the config can't say otherwise, if it can't."""
         if self.model.startswith(PREFIX) and not self.server:
             return "here", f"{self.model} runs on this machine"
         if runs_in_ollamas_cloud(self.model):

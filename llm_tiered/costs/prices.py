@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from .. import gemini
-from ..config.terms import PLACES
+from ..config.terms import PLACES, SERVER_PREFIX
 from ..log.record import RESPONSE
 from .usage import CACHE_READ, INPUT, OUTPUT, Units, count_units, parse_details
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 # How the ids of the models that run on this machine begin.
 LOCAL_PREFIX = "mlx/"
-
-# How the ids of the models of the tiers' servers begin. Only the config knows what they cost.
-SERVED_PREFIX = "server/"
 
 # An SQL expression for whether the model that answered a logged request runs on this machine, as
 # far as its name tells.
@@ -287,7 +284,8 @@ class _PricedModel:
 def _priced_model(model: str) -> _PricedModel | None:
     from genai_prices import Usage, calc_price
 
-    if model.startswith(SERVED_PREFIX):
+    if model.startswith(SERVER_PREFIX):
+        # Only the config knows what it costs, whatever its name.
         return None
     provider, name = _split(model)
     for reference, provider_id in ((name, provider), (model, None)):

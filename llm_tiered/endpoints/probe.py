@@ -1,13 +1,12 @@
 """What a server can do with its model, found out by asking it.
 
-Each question is one that only a server which can do it answers as wanted: nothing in the prompt
-hints at the schema, for example.
+No question can be answered well by chance: nothing in the prompt hints at the schema, for example.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import llm
 
@@ -17,8 +16,11 @@ from ..errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# `unknown` is what this model can't show, though the server may well be able to do it.
+# `unknown` means that this model does not show it, though the server may be able to do it.
 Verdict: TypeAlias = Literal["yes", "no", "unknown"]
+
+# Sends a prompt with options and other settings; returns the finished response, or raises.
+Ask: TypeAlias = "Callable[..., llm.Response]"
 
 # Room for the thoughts of a model that thinks although it was told not to.
 MOST_TOKENS = 512
@@ -39,16 +41,9 @@ _COLOUR = {
 _WEATHER = "What is the temperature in Paris? Use the tool that you have."
 
 
-class Ask(Protocol):
-    """Asks the server."""
-
-    def __call__(self, prompt: str, *, options: dict[str, Any], **settings: Any) -> llm.Response:
-        """Return the finished response. Raises what the model raises."""
-
-
 @dataclass(frozen=True)
 class Capability:
-    """Whether a server can do something, and what was seen."""
+    """Whether a server can do something, and how that showed."""
 
     name: str
     verdict: Verdict
@@ -56,7 +51,7 @@ class Capability:
 
 
 def probe(ask: Ask, why: Callable[[Exception], str]) -> Iterator[Capability]:
-    """Yield what a server can do, each as soon as it is known; `why` puts an error into words."""
+    """Yield what a server can do, each as soon as it is known; `why` explains an error."""
     yield _schemas(ask, why)
     yield _tools(ask, why)
     try:
@@ -78,7 +73,7 @@ def _schemas(ask: Ask, why: Callable[[Exception], str]) -> Capability:
         return Capability("schemas", "no", "ignored")
     except Exception as error:
         return Capability("schemas", "no", why(error))
-    return Capability("schemas", "yes", "held")
+    return Capability("schemas", "yes", "enforced")
 
 
 def _tools(ask: Ask, why: Callable[[Exception], str]) -> Capability:
@@ -89,8 +84,8 @@ def _tools(ask: Ask, why: Callable[[Exception], str]) -> Capability:
         return Capability("tools", "no", why(error))
     if any(call.name == tool.name for call in calls):
         return Capability("tools", "yes", "called")
-    # A small model often ignores them, which says nothing about the server.
-    return Capability("tools", "unknown", "taken, but the model did not call the one it was to")
+    # Small models often ignore tools, which says nothing about the server.
+    return Capability("tools", "unknown", "accepted, but the model did not call the tool")
 
 
 def _temperature(city: str) -> str:
@@ -105,11 +100,11 @@ def _plain(ask: Ask, **options: Any) -> llm.Response:
 def _reasoning(response: llm.Response) -> Capability:
     thoughts = any(event.type == "reasoning" for event in response._stream_events)
     if thoughts:
-        return Capability("reasoning", "yes", "thoughts come apart from the answer")
+        return Capability("reasoning", "yes", "separate from the answer")
     if "<think>" in response.text():
-        detail = "thoughts are part of the answer: its server needs the parser for this model"
+        detail = "part of the answer: the server needs a reasoning parser for this model"
         return Capability("reasoning", "no", detail)
-    return Capability("reasoning", "unknown", "no thoughts came")
+    return Capability("reasoning", "unknown", "the model did not think")
 
 
 def _usage(response: llm.Response) -> Capability:
@@ -128,7 +123,7 @@ def _cached_tokens(ask: Ask, first: llm.Response) -> Capability:
         details = (response.token_details or {}).get("prompt_tokens_details", {})
         if cached := details.get("cached_tokens"):
             return Capability("cached tokens", "yes", f"{cached} of {response.input_tokens}")
-    return Capability("cached tokens", "unknown", "none were told when a prompt came again")
+    return Capability("cached tokens", "unknown", "none reported for a repeated prompt")
 
 
 def _logprobs(ask: Ask, why: Callable[[Exception], str]) -> Capability:
@@ -137,5 +132,5 @@ def _logprobs(ask: Ask, why: Callable[[Exception], str]) -> Capability:
     except Exception as error:
         return Capability("logprobs", "no", why(error))
     if isinstance(facts, dict) and facts.get("logprobs"):
-        return Capability("logprobs", "yes", "told")
-    return Capability("logprobs", "no", "not told, so that `escalate` sees the text alone")
+        return Capability("logprobs", "yes", "reported")
+    return Capability("logprobs", "no", "not reported, so `escalate` judges the text alone")

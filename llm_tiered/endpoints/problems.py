@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Characters of a web page that are searched for its title.
 _SEARCHED = 4000
 
+# Models that a message lists: a service may have hundreds.
+_MOST_MODELS = 5
+
 # What servers send with a 404 in place of a message.
 _STATUS_ONLY = ("not found", "404 not found", "404 page not found")
 
@@ -103,7 +106,12 @@ def not_found_error(
         )
     if model in models:
         return None
-    return ModelUnavailable(f"{where} has {unknown('model', model, models)}", fix=_correct())
+    return ModelUnavailable(f"{where} has {missing_model(model, models)}", fix=_correct())
+
+
+def missing_model(model: str, models: Sequence[str]) -> str:
+    """Return the message that a server has other models than this one."""
+    return unknown("model", model, models, most=_MOST_MODELS) if models else "no models"
 
 
 def message_of(error: Exception) -> str:

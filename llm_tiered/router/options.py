@@ -31,16 +31,6 @@ class TieredOptions(llm.Options):
     complexity: int | None = Field(
         default=None, ge=LOWEST, le=HIGHEST, description="How hard the task is, from 1 to 10."
     )
-
-    @field_validator("complexity", mode="wrap")
-    @classmethod
-    def _in_words(cls, value: Any, check: Any) -> Any:
-        try:
-            return check(value)
-        except ValidationError:
-            words = f"Must be a whole number from {LOWEST} to {HIGHEST}"
-            raise PydanticCustomError("complexity", "{words}", {"words": words}) from None
-
     task: str | None = Field(
         default=None, description="A named kind of work with its own complexity."
     )
@@ -89,3 +79,12 @@ class TieredOptions(llm.Options):
         lt=1 << 64,
         description="Seed for sampling; local models repeat their answer for the same seed.",
     )
+
+    @field_validator("complexity", mode="wrap")
+    @classmethod
+    def _in_words(cls, value: Any, check: Any) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            words = f"Must be a whole number from {LOWEST} to {HIGHEST}"
+            raise PydanticCustomError("complexity", "{words}", {"words": words}) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..config.settings import load_settings
-from ..config.tiers import SERVED
+from ..config.terms import SERVER_PREFIX
 from ..endpoints.models import AsyncServerModel, ServerModel
 from ..errors import ModelUnavailable
 from ..paths import config_path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def _tier_of(name: str) -> Tier | None:
     """The tier whose server's model has this id, or None. Raises ConfigError."""
-    if not name.startswith(SERVED):
+    if not name.startswith(SERVER_PREFIX):
         return None
     return next(
         (tier for tier in load_settings().tiers if tier.server and tier.model_id == name), None

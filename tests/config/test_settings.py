@@ -49,11 +49,11 @@ def test_defaults_pass_the_checks() -> None:
 def test_default_tiers() -> None:
     """By default there is a small, a medium and a cloud tier."""
     assert [
-        (tier.name, str(tier.complexity), tier.model, tier.local) for tier in Config().tiers
+        (tier.name, str(tier.complexity), tier.model, tier.place) for tier in Config().tiers
     ] == [
-        ("small", "1-4", "mlx/Phi-3.5-mini-instruct-4bit", True),
-        ("medium", "5-7", "mlx/Qwen2.5-7B-Instruct-4bit", True),
-        ("cloud", "8-10", "gemini/gemini-flash-latest", False),
+        ("small", "1-4", "mlx/Phi-3.5-mini-instruct-4bit", "here"),
+        ("medium", "5-7", "mlx/Qwen2.5-7B-Instruct-4bit", "here"),
+        ("cloud", "8-10", "gemini/gemini-flash-latest", "cloud"),
     ]
 
 
@@ -212,7 +212,7 @@ def test_alias_of_the_user_in_a_tier(config_file: Path, user_path: Path, name: s
     (user_path / "aliases.json").write_text(json.dumps(aliases))
     tier = load_settings().tiers[1]
     assert tier.model == llm.get_model(name).model_id
-    assert tier.local is (name == "big")
+    assert (tier.place == "here") is (name == "big")
 
 
 def test_tier_and_llm_agree_on_an_alias(config_file: Path) -> None:
@@ -313,7 +313,7 @@ def test_alias_of_another_plugin(config_file: Path, monkeypatch: pytest.MonkeyPa
     assert load_settings().tiers[0].model == "mlx/Qwen2.5-7B-Instruct-4bit"
     local_models.note_taken(["qwen"])
     assert load_settings().tiers[0].model == "qwen"
-    assert not load_settings().tiers[0].local
+    assert load_settings().tiers[0].place == "cloud"
 
 
 def test_held_settings(config_file: Path) -> None:

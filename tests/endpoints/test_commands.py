@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.costs.ledger import Ledger
 from llm_tiered.endpoints import outages
 from llm_tiered.endpoints.outages import OUTAGES, Outage
+from llm_tiered.paths import ledger_path
 from tests.cli.commands import run, run_json
 from tests.endpoints.conftest import serve
 from tests.endpoints.scripted_server import ID, ScriptedServer, refused, says
@@ -35,7 +38,7 @@ def left_alone(address: str, seconds: float = 50.0) -> None:
 
 
 def test_status(server: ScriptedServer) -> None:
-    """Each server is looked at: whether its model answers, and why prompts are not sent to it."""
+    """Each server has a line: whether its model answers, and why it gets no prompts."""
     [facts] = run_json("status")["endpoints"]
     assert (facts["tier"], facts["address"], facts["problem"]) == ("medium", server.address, None)
     assert facts["token_ms"] > 0
@@ -47,7 +50,7 @@ def test_status(server: ScriptedServer) -> None:
 
 
 def test_no_token_from_somebody_else(toys: Toys) -> None:
-    """A server that is not one's own, or has a price, is not asked for a token."""
+    """A server in the cloud, or with a price, is not asked for a token."""
     with ScriptedServer() as server:
         for keys in ({"place": "cloud"}, {"price": {"input": 1, "output": 1}}):
             serve(toys, server, **keys)
@@ -57,7 +60,7 @@ def test_no_token_from_somebody_else(toys: Toys) -> None:
 
 
 def test_verify(server: ScriptedServer) -> None:
-    """A server that answers is there, and so is its tier."""
+    """A server that answers is ok, and so is its tier."""
     found = findings()
     assert {part: each["state"] for part, each in found.items()} == {
         f"medium at {server.address}": "ok",
@@ -66,7 +69,7 @@ def test_verify(server: ScriptedServer) -> None:
 
 
 def test_verify_without_the_model(server: ScriptedServer) -> None:
-    """A server without the tier's model tells which ones it has."""
+    """For a server without the tier's model, the nearest name that it has is shown."""
     server.models = ["bigger", "small"]
     server.say(refused(404, "model not found"))
     [found] = findings().values()
@@ -84,7 +87,7 @@ def test_verify_of_a_server_that_is_gone(toys: Toys) -> None:
 
 
 def test_route_asks_nobody(server: ScriptedServer) -> None:
-    """`route` shows what is known of the servers, and asks none of them."""
+    """`route` shows known outages without asking a server."""
     chain = run_json("route", "-o", "complexity", "6", "Hello")["chain"]
     assert (chain[0]["model"], chain[0]["outcome"]) == (ID, "ready")
     for outage in (
@@ -99,7 +102,7 @@ def test_route_asks_nobody(server: ScriptedServer) -> None:
 
 
 def test_what_it_can_do(server: ScriptedServer) -> None:
-    """`verify --generate` asks for a schema, a tool and so on, and says what became of it."""
+    """`verify --generate` asks for a schema, a tool and so on, and shows the results."""
     # Gemini is beyond the tests' network.
     found = findings("--generate", code=1)
     said: dict[str, Any] = {
@@ -108,17 +111,30 @@ def test_what_it_can_do(server: ScriptedServer) -> None:
         if part.startswith("medium: ")
     }
     assert said == {
-        "schemas": ("warn", "ignored; answers are checked, and another tier is asked after a miss"),
-        "tools": ("ok", "taken, but the model did not call the one it was to"),
-        "reasoning": ("ok", "no thoughts came"),
+        "schemas": ("warn", "ignored; answers are checked, and a second miss goes to another tier"),
+        "tools": ("ok", "accepted, but the model did not call the tool"),
+        "reasoning": ("ok", "the model did not think"),
         "usage": ("ok", "counted (7 + 3 tokens)"),
-        "cached tokens": ("ok", "none were told when a prompt came again"),
-        "logprobs": ("ok", "not told, so that `escalate` sees the text alone"),
+        "cached tokens": ("ok", "none reported for a repeated prompt"),
+        "logprobs": ("ok", "not reported, so `escalate` judges the text alone"),
     }
     assert found["medium says"]["detail"] == "Hello"
 
 
-def test_schema_held(server: ScriptedServer) -> None:
-    """A schema that is held is told as such."""
+def test_enforced_schema(server: ScriptedServer) -> None:
+    """A schema that the server enforces is reported."""
     server.say(*[says("Hello")] * 2, says('{"colour": "vermilion"}'))
-    assert findings("--generate", code=1)["medium: schemas"]["detail"] == "held"
+    assert findings("--generate", code=1)["medium: schemas"]["detail"] == "enforced"
+
+
+def test_questions_are_paid_for(toys: Toys, server: ScriptedServer) -> None:
+    """The questions to a rented server count towards the budget, at the price in the config."""
+    serve(toys, server, place="cloud", price={"input": 1, "output": 1})
+    toys.configure(budget={"day": 1})
+    findings("--generate", code=1)
+    with Ledger(ledger_path()) as ledger:
+        entries = ledger.between(None, None)
+    amounts = [entry.amount for entry in entries if entry.model == ID]
+    # Each answer has 7 tokens of the prompt and 3 of its own.
+    assert amounts == [Decimal("0.00001")] * len(server.bodies)
+    assert len(amounts) > 5
