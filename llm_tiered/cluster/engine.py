@@ -44,6 +44,9 @@ class ClusterEngine:
         self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
         self._roster = roster
         self._models = {memory_name(spec.model_id, spec.adapter): spec for spec in models}
+        self._resident = {
+            name: spec.path or Path(spec.source) for name, spec in self._models.items()
+        }
         self._tell = tell
         self._lanes: dict[str, Lane] = {}
         # Tasks for which no worker has room yet, the first one first.
@@ -64,7 +67,7 @@ class ClusterEngine:
 
     def resident(self) -> dict[str, Path]:
         """Return all local models: each worker finds or downloads them itself."""
-        return {name: spec.path or Path(spec.source) for name, spec in self._models.items()}
+        return self._resident
 
     def check(self, name: str) -> None:
         """Raise ModelUnavailable if it is known that no worker can run the model."""

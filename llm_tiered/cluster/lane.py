@@ -69,6 +69,7 @@ class Lane:
         self._take, self._lose, self._tell = take, lose, tell
         self.tasks: dict[int, ClusterTask] = {}
         self._outbox: list[WorkerRequest] = []
+        self._is_sending = False
         self._engine: Any = None
         self._session = ""
         self._running: set[asyncio.Task[Any]] = set()
@@ -86,16 +87,17 @@ class Lane:
         self._outbox.append(WorkerRequest(number, task.spec, task.data))
 
     def flush(self) -> None:
-        """Send what was added, once the worker is ready."""
-        if self._engine is not None and self._outbox:
-            requests, self._outbox = self._outbox, []
-            self._start(self._send(requests))
+        """Send what was added, once the worker is ready and has what was sent before."""
+        if self._engine is not None and self._outbox and not self._is_sending:
+            self._is_sending = True
+            self._start(self._send())
 
     def cancel(self, task: ClusterTask) -> None:
         """Stop answering a task, if it is here."""
         numbers = [number for number, each in self.tasks.items() if each is task]
         for number in numbers:
             del self.tasks[number]
+        self._outbox = [request for request in self._outbox if request.number not in numbers]
         if numbers and self._engine is not None:
             self._start(self._engine.cancel(numbers))
 
@@ -141,8 +143,12 @@ class Lane:
                     self._tell(line)
                 self._hand_on(news.answers)
 
-    async def _send(self, requests: list[WorkerRequest]) -> None:
-        await self._engine.submit(self._session, requests)
+    async def _send(self) -> None:
+        # What is added meanwhile goes together: a message costs as much as many requests.
+        while self._outbox:
+            requests, self._outbox = self._outbox, []
+            await self._engine.submit(self._session, requests)
+        self._is_sending = False
 
     def _hand_on(self, answers: Iterable[WorkerAnswer]) -> None:
         for answer in answers:

@@ -40,6 +40,10 @@ RESOURCE = "llm_tiered"
 NEWS_WITHIN = 5.0
 GONE_AFTER = 30.0
 
+# Seconds for which the first answer waits for others, so that they go together: a message costs as
+# much as many answers. The worker begins with the next requests meanwhile.
+_GATHERING = 0.01
+
 # Seconds between two reports of a download.
 _REPORT = 5.0
 
@@ -114,6 +118,7 @@ class WorkerEngine:
         self._check(session)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._has_news.wait(), NEWS_WITHIN)
+            await asyncio.sleep(_GATHERING)
         self._has_news.clear()
         news = News(self._answers, self._lines)
         self._answers, self._lines = [], []

@@ -40,10 +40,11 @@ def llm_command() -> LlmCommand | None:
     llm_cli: Any = sys.modules.get("llm.cli")
     if llm_cli is None:
         return None
-    commands = {command.callback.__code__ for command in (llm_cli.prompt, llm_cli.chat)}
+    # Their hashes would be worked out from all that is in the code.
+    prompt, chat = (command.callback.__code__ for command in (llm_cli.prompt, llm_cli.chat))
     for thread in dict.fromkeys((threading.current_thread(), threading.main_thread())):
         for frame in _stack(thread):
-            if frame.f_code in commands:
+            if frame.f_code is prompt or frame.f_code is chat:
                 said = frame.f_locals
                 return LlmCommand(
                     said.get("conversation"),
@@ -71,7 +72,9 @@ def being_logged(thread: threading.Thread | None = None) -> list[Any]:
 
 
 def _stack(thread: threading.Thread) -> Iterator[FrameType]:
-    frame = sys._current_frames().get(thread.ident or 0)
+    # The frames of all threads take longer than one's own, and a batch asks with each row.
+    is_own = thread.ident == threading.get_ident()
+    frame = sys._getframe() if is_own else sys._current_frames().get(thread.ident or 0)
     while frame:
         yield frame
         frame = frame.f_back

@@ -17,6 +17,8 @@ from ..paths import model_options_path
 from .options import TieredOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..config.terms import Kept
 
 logger = logging.getLogger("llm_tiered")
@@ -35,14 +37,16 @@ def kept(options: Any) -> Kept | None:
     requested = {name: getattr(options, name) for name in OPTIONS}
     if requested["local_only"]:
         return "here"
-    holds = (_stored(name) if value is None else value for name, value in requested.items())
+    path = model_options_path()
+    are_stored = path.exists()
+    holds = (
+        are_stored and _stored(path, name) if value is None else value
+        for name, value in requested.items()
+    )
     return strictest(*(kept for kept, each in zip(OPTIONS.values(), holds, strict=True) if each))
 
 
-def _stored(name: str) -> bool:
-    path = model_options_path()
-    if not path.exists():
-        return False
+def _stored(path: Path, name: str) -> bool:
     try:
         stored = json.loads(path.read_text("utf-8")).get(_MODEL, {}).get(name)
         return bool(getattr(TieredOptions(**{name: stored}), name))
