@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,17 +19,21 @@ class Mailbox:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        # The loop's entry among the mailboxes would keep it for ever.
+        self._loop = ref(loop)
         self._letters: deque[tuple[Callable[[Any], object], Any]] = deque()
         self._is_called = False
 
     def post(self, receiver: Callable[[Any], object], value: Any) -> None:
         """Let the loop call the receiver with a value. Raises RuntimeError if it is closed."""
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError("the event loop is closed")
         self._letters.append((receiver, value))
         if not self._is_called:
             self._is_called = True
             try:
-                self._loop.call_soon_threadsafe(self._hand_over)
+                loop.call_soon_threadsafe(self._hand_over)
             except RuntimeError:
                 self._is_called = False
                 self._letters.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -73,3 +75,20 @@ def test_a_loop_has_one() -> None:
     first, second = asyncio.run(two())
     assert first is second
     assert asyncio.run(two())[0] is not first
+
+
+def test_a_loop_that_is_gone_is_forgotten() -> None:
+    """A program may run one loop after the other: nothing keeps them, and posting is an error."""
+    loop = asyncio.new_event_loop()
+
+    async def box_of_loop() -> Mailbox:
+        return mailbox()
+
+    box = loop.run_until_complete(box_of_loop())
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
+    with pytest.raises(RuntimeError, match="closed"):
+        box.post(print, 1)

@@ -43,7 +43,10 @@ class Channel:
         self.is_silent = False
         self.deadline = 0.0
         self.connection = EngineConnection(place)
-        self._lock = threading.Lock()
+        # Reentrant: Python's garbage collector can close an abandoned answer, and so cancel it, in
+        # the middle of any of this.
+        self._lock = threading.RLock()
+        self._is_sending = False
         self._answers: dict[int, IncomingAnswer] = {}
         self._last = 0
         self._is_open = True
@@ -165,8 +168,18 @@ class Channel:
         for answer in answers:
             answer.break_off(problem)
 
+    def abandon(self) -> None:
+        """Leave the connection to the parent of this process, which was forked from it."""
+        self._lock = threading.RLock()
+        self._is_open = False
+        self._answers = {}
+        self.connection.end()
+
     def _send(self, data: bytes) -> None:
         self._unsent += data
+        if self._is_sending:
+            return
+        self._is_sending = True
         try:
             while self._unsent:
                 del self._unsent[: self.stream.send(self._unsent)]
@@ -175,6 +188,8 @@ class Channel:
         except OSError:
             # The end is read, too.
             self._unsent.clear()
+        finally:
+            self._is_sending = False
 
     def _take(self, data: bytes) -> bool:
         *lines, self._rest = (self._rest + data).split(b"\n")

@@ -207,8 +207,9 @@ def generate(  # noqa: PLR0913, PLR0917 - the request, and who is told what of i
             if isinstance(error, Refused):
                 raise EngineGone from None
             raise
+        # Before others use the connection: from now on, a cancellation must not interrupt it.
+        _cancel_with(cancel_token, channel, number)
         READER.add(channel)
-    _cancel_with(cancel_token, channel, number)
 
 
 def join(  # noqa: PLR0913, PLR0917 - as above
@@ -255,7 +256,7 @@ def _cancel_with(cancel_token: CancelToken, channel: Channel, number: int) -> No
 def _unwritable() -> Iterator[None]:
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise RequestError(f"the request can't be written as JSON: {error}") from None
 
 

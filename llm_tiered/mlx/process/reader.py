@@ -30,7 +30,8 @@ class Reader:
         self.latest: Channel | None = None
         # Whether channels stay open without answers, as those of a server should.
         self._keeps = False
-        self._lock = threading.Lock()
+        # Reentrant, as a channel's is.
+        self._lock = threading.RLock()
         self._channels: set[Channel] = set()
         self._new: deque[Channel] = deque()
         # Wakes the thread, while there is one.
@@ -39,13 +40,17 @@ class Reader:
     def add(self, channel: Channel) -> None:
         """Read the answers of a channel from now on, up to the last one."""
         with self._lock:
+            if self._waker is None:
+                wakes, waker = socket.socketpair()
+                waker.setblocking(False)
+                # It waits for the lock. A system may have no thread left.
+                threading.Thread(
+                    target=self._run, args=(wakes,), name="answers", daemon=True
+                ).start()
+                self._waker = waker
             self.latest = channel
             self._new.append(channel)
-            if self._waker is not None:
-                self._waker.send(b"\0")
-                return
-            wakes, self._waker = socket.socketpair()
-        threading.Thread(target=self._run, args=(wakes,), name="answers", daemon=True).start()
+            self.wake()
 
     def keep_channels(self, *, keep: bool) -> None:
         """Keep channels open while no answer is expected, or do so no longer."""
@@ -54,9 +59,17 @@ class Reader:
 
     def wake(self) -> None:
         """Let the thread look whether a channel has something to send, or nothing to wait for."""
-        with self._lock, suppress(OSError):
+        # Without room for one more, the thread has enough to wake up for.
+        with self._lock, suppress(BlockingIOError):
             if self._waker is not None:
                 self._waker.send(b"\0")
+
+    def abandon(self) -> None:
+        """Begin anew in a child process: the thread is the parent's, and so are the connections."""
+        channels = [*self._channels, *self._new]
+        self.__init__()  # type: ignore[misc]  # nothing of the parent's state holds here
+        for channel in channels:
+            channel.abandon()
 
     def _run(self, wakes: socket.socket) -> None:
         with wakes, selectors.DefaultSelector() as selector:
@@ -124,11 +137,5 @@ class Reader:
 
 READER = Reader()
 
-
-def _after_fork() -> None:
-    # The thread is the parent's, and so are the sockets.
-    READER.__init__()  # type: ignore[misc]  # nothing of the parent's state holds here
-
-
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=READER.abandon)

@@ -98,12 +98,18 @@ class RemoteEngine:
         engine: RunningEngine | None,
         tries: int,
     ) -> None:
-        threading.Thread(
+        thread = threading.Thread(
             target=self._begin,
             args=(request, emit, cancel_token, engine, tries),
             name="engine",
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no more of them, or this process is exiting.
+            _slots.release()
+            _report(emit, EngineError(f"{request.name}: {error}"))
 
     def _begin(
         self,

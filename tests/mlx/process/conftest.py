@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llm_tiered.mlx.process import choice, client
+from llm_tiered.mlx.process.connection import EngineConnection
+from tests.mlx.process.conversations import Conversations
 from tests.mlx.process.engines import end, engine_on_a_thread
 from tests.tiny_models import NEVER, build
 
@@ -53,3 +55,13 @@ def engine(engine_home: tuple[Path, Engine], monkeypatch: pytest.MonkeyPatch) ->
     """The module's engine, which this test's prompts go to."""
     monkeypatch.setenv("LLM_USER_PATH", str(engine_home[0]))
     return engine_home[1]
+
+
+@pytest.fixture
+def conversations(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversations]:
+    """An engine that says what the test says. It is this process, and must not be killed."""
+    monkeypatch.setattr(EngineConnection, "send_signal", lambda *_: None)
+    conversations = Conversations()
+    yield conversations
+    conversations.over.set()
+    conversations.engine.end()

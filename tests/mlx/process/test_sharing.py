@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from llm_tiered.mlx.engine.engine import ENGINE, Engine
 from llm_tiered.mlx.engine.requests import PROGRESS, CancelToken, Done, Failed, Loading, Started
 from llm_tiered.mlx.process import choice, client
 from llm_tiered.mlx.process.place import places
+from llm_tiered.mlx.process.reader import READER
 from llm_tiered.mlx.process.remote import RemoteEngine
 from tests.mlx.engine.client import make_request
 from tests.mlx.models import PATIENCE
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llm_tiered.mlx.engine.requests import Event, GenerationRequest
+    from llm_tiered.mlx.process.client import RunningEngine
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -196,3 +200,37 @@ def test_progress_comes_first(folder: Path) -> None:
     events = events_of(remote(), request)
     kinds = [isinstance(event, PROGRESS) for event in events]
     assert kinds == sorted(kinds, reverse=True)
+
+
+async def test_warm_model_takes_no_detour(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's prompts to a model that is warm need no thread, and no look at the engine."""
+    looks: list[float] = []
+    now, look = time.monotonic(), client.running
+
+    def counted() -> RunningEngine | None:
+        looks.append(now)
+        return look()
+
+    monkeypatch.setattr(choice, "FRESH", 0)
+    monkeypatch.setattr(choice, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(client, "running", counted)
+    READER.keep_channels(keep=True)
+    try:
+        model = async_warm_model(folder, NAME)
+        # The first may load it, and the second sees it in memory.
+        for _ in range(2):
+            assert await model.prompt("Hello", max_tokens=2).text()
+        looks.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "to_thread", None)
+            patch.setattr(threading, "Thread", None)
+            for _ in range(3):
+                now += choice.LATELY / 4
+                assert await model.prompt("Hello", max_tokens=2).text()
+        assert looks == []
+        now += choice.LATELY
+        for _ in range(2):
+            assert await model.prompt("Hello", max_tokens=2).text()
+        assert looks == [now]
+    finally:
+        READER.keep_channels(keep=False)
