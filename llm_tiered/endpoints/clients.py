@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import ipaddress
+import os
 import socket
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -31,6 +33,22 @@ KEPT = 32
 _clients: dict[tuple[Endpoint, str | None], openai.OpenAI] = {}
 _async_clients: WeakKeyDictionary[Any, dict[tuple[Endpoint, str | None], _Kept]]
 _async_clients = WeakKeyDictionary()
+
+# Clients of the process that this one was forked from. They are kept, because to end them could
+# wait for a lock that a thread of that process held.
+_of_parent: list[Any] = []
+
+
+def _after_fork() -> None:
+    global _clients, _async_clients
+    _of_parent.extend([_clients, _async_clients])
+    for client in _clients.values():
+        atexit.unregister(client.close)
+    _clients, _async_clients = {}, WeakKeyDictionary()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Kept:

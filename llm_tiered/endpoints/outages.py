@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -115,6 +117,14 @@ class Outages:
 
 
 OUTAGES = Outages()
+
+
+def _after_fork() -> None:
+    OUTAGES._lock = threading.Lock()  # a thread of the parent may have held it
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def now() -> float:

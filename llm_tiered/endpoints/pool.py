@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import logging
 import math
+import os
+import sys
 import threading
 from collections import OrderedDict, defaultdict
 from contextlib import asynccontextmanager, contextmanager
@@ -75,6 +77,16 @@ class _Load:
 # By address, since two tiers may have the same server.
 _LOADS: defaultdict[str, _Load] = defaultdict(_Load)
 _LOCK = threading.Lock()
+
+
+def _after_fork() -> None:
+    # The requests that ran are the parent's, and nobody here would ever end them.
+    global _LOADS, _LOCK, _pools
+    _LOADS, _LOCK, _pools = defaultdict(_Load), threading.Lock(), {}
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def running(endpoint: Endpoint) -> int:
