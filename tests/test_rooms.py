@@ -41,8 +41,8 @@ LEAVES = (
 ROOMS = {
     "mlx": set[str](),
     "config": {"mlx.catalog"},
-    "log": {"config.terms"},
-    "costs": {"config.terms", "log"},
+    "log": {"config.price", "config.terms"},
+    "costs": {"config.price", "config.terms", "log"},
     "costs.comparison": {"config", "log"},
     "cache": {"log"},
     "estimator": {"config.terms", "log"},
@@ -61,7 +61,7 @@ ROOMS = {
         *("config", "costs", "estimator", "evaluation", "hooks", "log", "router", "rules"),
     },
     "bench": {"config", "mlx", "router"},
-    "dashboard": {"costs", "log"},
+    "dashboard": {"config.price", "costs", "log"},
     "plugin": {"config", "mlx", "router"},
     "cli": {
         *("batch", "bench", "cluster", "compare", "config", "costs", "endpoints", "estimator"),

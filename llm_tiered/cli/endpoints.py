@@ -111,7 +111,7 @@ def _probe(model: TieredModel, candidate: Candidate, tier: Tier, address: str) -
 
 def _look(tier: Tier) -> list[ServerState]:
     # A token from a cloud server may cost money.
-    token = tier.place != "cloud" and not tier.price and not tier.price_per_hour
+    token = tier.place != "cloud" and tier.answer_price is None
     return states_of(pool_of(tier).endpoints, _key(tier), tier.model, token=token)
 
 

@@ -15,6 +15,7 @@ from pydantic import (
 
 from ..mlx.catalog import PREFIX
 from .addresses import ADDRESSES, is_here, parse_addresses, runs_in_ollamas_cloud
+from .price import ConfigPrice
 from .terms import SERVER_PREFIX, Place
 from .user_models import STRICT
 from .values import DollarsAnHour, PricePerMillion, Range, Span, Words
@@ -79,6 +80,13 @@ class Tier(BaseModel):
     def model_id(self) -> str:
         """The id under which the model is asked, logged and priced."""
         return f"{SERVER_PREFIX}{self.name}/{self.model}" if self.server else self.model
+
+    @property
+    def answer_price(self) -> ConfigPrice | None:
+        """What an answer costs by the config: for its tokens or its time, or None."""
+        if self.price_per_hour is not None:
+            return ConfigPrice(hour=self.price_per_hour)
+        return self.price
 
     def covers(self, complexity: int) -> bool:
         """Whether requests of this complexity belong to the tier."""

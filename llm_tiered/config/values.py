@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args,
 
 from pydantic import BeforeValidator, ByteSize, Field, PlainSerializer, WrapValidator
 
+from .price import ConfigPrice
 from .terms import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
@@ -102,41 +103,33 @@ DollarLimit = Annotated[Dollars | None, _AN_AMOUNT]
 DollarsAnHour = Annotated[Dollars | None, _AN_AMOUNT]
 
 
-class Price(NamedTuple):
-    """What a model costs, in dollars per million tokens of the prompt and of the answer."""
-
-    input: Decimal
-    output: Decimal
-
-
 _A_PRICE = Words("{input: 0.10, output: 0.40}, in dollars per million tokens")
 
 
 def _parse_price(value: Any) -> Any:
-    if value is None or isinstance(value, Price):
+    if value is None or isinstance(value, ConfigPrice):
         return value
     wrong = ValueError(f"found {value!r}, expected {_A_PRICE.text}")
-    if not isinstance(value, dict) or {*value} != {*Price._fields}:
+    if not isinstance(value, dict) or {*value} != {"input", "output"}:
         raise wrong
-    # YAML reads 1e-2 as text.
-    amounts = {name: value[name] for name in Price._fields}
-    if any(isinstance(each, bool) for each in amounts.values()):
+    if any(isinstance(each, bool) for each in value.values()):
         raise wrong
     try:
-        price = Price(**{name: Decimal(str(each)) for name, each in amounts.items()})
+        # As text, since YAML reads 1e-2 as such, and 0.1 stays exact.
+        price = ConfigPrice(**{name: Decimal(str(each)) for name, each in value.items()})
     except InvalidOperation:
         raise wrong from None
-    if not all(each.is_finite() and each >= 0 for each in price):
+    if not all(each.is_finite() and each >= 0 for each in (price.input, price.output)):
         raise wrong
     return price
 
 
-def _price_as_written(price: Price | None) -> dict[str, str] | None:
-    return None if price is None else {name: str(each) for name, each in price._asdict().items()}
+def _price_as_written(price: ConfigPrice | None) -> dict[str, str] | None:
+    return None if price is None else price.to_json()
 
 
 PricePerMillion = Annotated[
-    Price | None,
+    ConfigPrice | None,
     BeforeValidator(_parse_price),
     PlainSerializer(_price_as_written, when_used="json"),
     _A_PRICE,

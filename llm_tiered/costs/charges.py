@@ -14,7 +14,7 @@ from .prices import Charge, count_tokens, place_of, price_list, version_of, with
 if TYPE_CHECKING:
     from llm.models import _BaseResponse
 
-    from ..log.own_price import OwnPrice
+    from ..config.price import ConfigPrice
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LoggedUsage:
     requests: int = 1
     counted_by: str | None = None
     place: Any = None
-    price: OwnPrice | None = None
+    price: ConfigPrice | None = None
     ms: Any = None
 
 

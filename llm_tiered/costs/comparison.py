@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..config.settings import load_settings
-from ..log.own_price import OwnPrice
 from .money import Comparison
 from .prices import Energy
 
@@ -17,8 +16,7 @@ def comparison_of_config() -> Comparison:
     if not tiers:
         return Comparison(None, energy)
     tier = tiers[-1]
-    price = OwnPrice.of(tier.price, tier.price_per_hour)
-    return Comparison(_id_of(tier.model_id), energy, price)
+    return Comparison(_id_of(tier.model_id), energy, tier.answer_price)
 
 
 def _id_of(name: str) -> str:

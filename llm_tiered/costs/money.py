@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ..log.own_price import OwnPrice
+from ..config.price import ConfigPrice
 from .prices import Tokens, price_list, same_model, with_version
 from .shapes import PLAIN
 
@@ -28,14 +28,14 @@ class Comparison(NamedTuple):
 
     cloud_model: str | None = None
     energy: Energy | None = None
-    price: OwnPrice | None = None
+    price: ConfigPrice | None = None
 
 
 # What requests cost by their sums, None if it is unknown.
 _Price: TypeAlias = "Callable[[Sum], Decimal | None]"
 
 
-class Dollars:
+class Pricing:
     """What requests cost, and what they would have cost; prices are looked up once for each cell.
 
     For requests that the cloud model itself answered, the two are equal.
@@ -87,7 +87,7 @@ class Dollars:
         compared = _own(cloud_price, cell) if cloud_price else _price(compared_with, cell)
         if route.cached:
             return _nothing, compared
-        if price := OwnPrice.from_text(route.price):
+        if price := ConfigPrice.from_text(route.price):
             return _own(price, cell), compared
         if route.place == "here" and energy:
             return (_power(energy) if cell.timed else _unknown), compared
@@ -109,7 +109,7 @@ def _price(model: str | None, cell: Cell) -> _Price:
     return lambda total: rates.cost(Tokens(total.input_tokens, total.output_tokens), total.requests)
 
 
-def _own(price: OwnPrice, cell: Cell) -> _Price:
+def _own(price: ConfigPrice, cell: Cell) -> _Price:
     """Return the dollars at a price of the config; the tokens or times may be unknown."""
 
     def cost(total: Sum) -> Decimal | None:

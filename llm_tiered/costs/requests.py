@@ -10,8 +10,8 @@ from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import gemini
+from ..config.price import ConfigPrice
 from ..log.database import any_text, parse_time, select_from
-from ..log.own_price import OwnPrice
 from ..log.record import json_path, sql, sql_at
 from .periods import ALWAYS, WITHIN, Period
 from .prices import LONG_PROMPT, VERSION_PATHS, Tokens, count_tokens, place_of
@@ -100,7 +100,7 @@ class Route(NamedTuple):
 
     `model` is the model that answered, `version` what the service calls it. `fallback` is the
     reason why the first model did not answer, or None if it did. `cached` is whether the answer
-    came from our own cache. `place` is where that model runs, and `price` its OwnPrice as text.
+    came from our own cache. `place` is where that model runs, and `price` its ConfigPrice as text.
     """
 
     tier: str | None
@@ -267,7 +267,7 @@ def _route(  # noqa: PLR0913, PLR0917 - the columns of the query
     tier: Any, task: Any, model: Any, rule: Any, rollout: Any, cached: int, extracted: str
 ) -> Route:
     *versions, place, price, reason = json.loads(extracted)
-    own = OwnPrice.from_json(price)
+    own = ConfigPrice.from_json(price)
     version = next(filter(None, versions), None)
     return Route(
         tier=tier and str(tier),

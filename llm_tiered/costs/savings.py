@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TieredError
 from ..log.database import as_logged, has_requests, parse_time, reading
-from .money import Dollars
+from .money import Pricing
 from .periods import ALWAYS
 from .selection import Facts, select
 from .tally import Tally
@@ -153,12 +153,12 @@ def savings_reports(
         unlogged = read_unlogged(database_path, database, period)
 
     def use(sums: CurrentSums) -> list[SavingsReport]:
-        amounts = Dollars(comparison)
-        selection = select(sums, period, as_logged(now + _TOLERANCE), amounts.priced_day)
+        pricing = Pricing(comparison)
+        selection = select(sums, period, as_logged(now + _TOLERANCE), pricing.priced_day)
         scope = _Scope(comparison, period, now, selection.facts(), unlogged)
 
         def tallies(by: By | None) -> dict[str | None, Tally]:
-            return {group.key: _tally(group, amounts) for group in selection.groups(by)}
+            return {group.key: _tally(group, pricing) for group in selection.groups(by)}
 
         total = tallies(None).get(None, Tally())
         return [_report(scope, by, total, tallies(by) if by else {}) for by in groupings]
@@ -206,11 +206,11 @@ def _report(
     )
 
 
-def _tally(group: RequestGroup, amounts: Dollars) -> Tally:
+def _tally(group: RequestGroup, pricing: Pricing) -> Tally:
     tally = Tally(fallbacks=group.fallbacks, latency=group.latency, first_output=group.first_output)
     for cell, answers in group.sums.items():
         tally.add(cell.route, answers.total, counted=cell.counted)
-        amounts.add(tally, cell, answers.total)
+        pricing.add(tally, cell, answers.total)
     return tally
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..config.price import ConfigPrice
 from ..log.database import reading, select_from
-from ..log.own_price import OwnPrice
 from ..log.record import sql, sql_at
 from ..paths import ledger_path
 from .charges import LoggedUsage, charge_for_usage
@@ -66,7 +66,7 @@ class _Turn(NamedTuple):
                 self.input_tokens,
                 self.output_tokens,
                 self.token_details,
-                price=OwnPrice.from_text(self.price),
+                price=ConfigPrice.from_text(self.price),
                 ms=self.duration_ms,
             )
         )

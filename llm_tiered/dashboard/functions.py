@@ -6,11 +6,11 @@ import sqlite3
 from dataclasses import replace
 from typing import Any
 
+from ..config.price import ConfigPrice
 from ..costs.charges import LoggedUsage, cost_of_usage
 from ..costs.prices import is_local, same_model
 from ..costs.requests import without_numbers
 from ..log.database import has_requests, has_table
-from ..log.own_price import OwnPrice
 from .access import MIGRATIONS
 
 
@@ -58,7 +58,7 @@ def own_cost(
     price: str | None, input_tokens: int | None, output_tokens: int | None, ms: int | None
 ) -> float | None:
     """Return the dollars at a logged price of the config, or None if unknown."""
-    own = OwnPrice.from_text(price)
+    own = ConfigPrice.from_text(price)
     dollars = own.cost(input_tokens, output_tokens, ms) if own else None
     return None if dollars is None else float(dollars)
 

@@ -106,7 +106,7 @@ def tier_answer(response: _BaseResponse, text: str, ms: int) -> TierAnswer:
 
 def broken_answer(tier: Tier, text: str, ms: int) -> TierAnswer:
     """Return an answer that its model broke off; llm has no token counts for it."""
-    priced = tier.place == "cloud" or tier.price or tier.price_per_hour
+    priced = tier.place == "cloud" or tier.answer_price
     free = None if priced else Decimal(0)
     return TierAnswer(tier.model_id, text, ms, None, None, None, free)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
+from ..config.price import ConfigPrice
 from ..config.terms import PLACES
-from .own_price import OwnPrice
 
 if TYPE_CHECKING:
     from ..config.terms import Kept, Place
@@ -100,7 +100,7 @@ class Record:
     local_only: bool = False
     private: bool = False
     place: Place | None = None
-    price: OwnPrice | None = None
+    price: ConfigPrice | None = None
     rollout: Rollout | None = None
     rules: tuple[str, ...] = ()
     stuck: str | None = None
@@ -175,7 +175,7 @@ class Record:
             local_only=record.get("local_only") is True,
             private=record.get("private") is True,
             place=_place(record.get("place")),
-            price=OwnPrice.from_json(record.get("price")),
+            price=ConfigPrice.from_json(record.get("price")),
             rollout=_rollout(record.get("rollout")),
             rules=_texts(record.get("rules")),
             stuck=_text(record.get("stuck")),

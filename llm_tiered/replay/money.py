@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..costs.charges import LoggedUsage, cost_of_usage
 from ..costs.prices import same_model, version_of
-from ..log.own_price import OwnPrice
 from ..log.record import inner_response
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def cost_with(replayed: Replayed, model: str, tier: Tier | None) -> Decimal | No
     turn = replayed.request.turn
     if replayed.record.cached_from:
         return Decimal(0)
-    price = OwnPrice.of(tier.price, tier.price_per_hour) if tier else None
+    price = tier.answer_price if tier else None
     if not price and turn.resolved_model and same_model(turn.resolved_model, model):
         return cost_before(replayed)
     return cost_of_usage(

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from llm.models import _BaseModel, _BaseResponse
 
+    from ..config.price import ConfigPrice
     from ..config.sections import Budget
     from ..costs.ledger import Entry
-    from ..log.own_price import OwnPrice
 
 logger = logging.getLogger("llm_tiered")
 
@@ -37,7 +37,7 @@ class _Attempt:
 
     entry: Entry
     response: _BaseResponse
-    price: OwnPrice | None = None
+    price: ConfigPrice | None = None
     is_open: bool = True
 
     @property
@@ -61,7 +61,7 @@ class Billing:
         return bool(self._attempts)
 
     def hold(
-        self, inner: _BaseModel, response: _BaseResponse, price: OwnPrice | None = None
+        self, inner: _BaseModel, response: _BaseResponse, price: ConfigPrice | None = None
     ) -> None:
         """Write down an attempt that is about to be sent. Raises TieredError if there is a budget.
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import llm
     from llm.models import _BaseModel
 
+    from ..config.price import ConfigPrice
     from ..config.sections import Budget
     from ..costs.ledger import Spent
-    from ..log.own_price import OwnPrice
 
 logger = logging.getLogger("llm_tiered")
 
@@ -89,7 +89,7 @@ def check(
     inner: _BaseModel,
     prompt: llm.Prompt,
     options: llm.Options,
-    price: OwnPrice | None = None,
+    price: ConfigPrice | None = None,
 ) -> None:
     """Raise OverBudget, with the numbers, if this request might cost more than is left.
 
@@ -123,7 +123,7 @@ def check_limits(budget: Budget, spent: Spent, cost: Decimal | None) -> None:
 
 
 def expected_cost(
-    model_id: str, prompt: llm.Prompt, options: llm.Options, price: OwnPrice | None = None
+    model_id: str, prompt: llm.Prompt, options: llm.Options, price: ConfigPrice | None = None
 ) -> Decimal | None:
     """The expected cost of a request in dollars, or None if the model's price is unknown.
 
@@ -149,7 +149,7 @@ def _expected_output(options: llm.Options) -> int:
 
 
 def cost_of_output(
-    model_id: str, prompt: llm.Prompt, characters: int, price: OwnPrice | None = None
+    model_id: str, prompt: llm.Prompt, characters: int, price: ConfigPrice | None = None
 ) -> Decimal | None:
     """The cost of an answer of this length in dollars, or None if the model's price is unknown.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..log.own_price import OwnPrice
 from ..mlx.catalog import EMBEDDED, PREFIX
 from .decision import EMBEDDED_TIER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ..config.price import ConfigPrice
     from ..config.settings import Settings
     from ..config.terms import Place
     from ..config.tiers import Tier
@@ -30,7 +30,7 @@ class Candidate:
     model: str
     place: Place
     options: Mapping[str, Any] = field(default_factory=dict)
-    price: OwnPrice | None = None
+    price: ConfigPrice | None = None
 
     @property
     def in_engine(self) -> bool:
@@ -76,8 +76,7 @@ def ladder(decision: Decision, settings: Settings) -> tuple[Candidate, ...]:
 
 
 def _candidate(tier: Tier) -> Candidate:
-    price = OwnPrice.of(tier.price, tier.price_per_hour)
-    return Candidate(tier.name, tier.model_id, tier.place, tier.options, price)
+    return Candidate(tier.name, tier.model_id, tier.place, tier.options, tier.answer_price)
 
 
 def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Candidate, ...]:
@@ -99,14 +98,15 @@ def _permitted(candidates: Sequence[Candidate], decision: Decision) -> tuple[Can
 
 def origin(
     candidates: Iterable[Candidate], attempts: Sequence[Attempt]
-) -> tuple[Place | None, OwnPrice | None]:
+) -> tuple[Place | None, ConfigPrice | None]:
     """Where the model of the latest attempt runs, and what the config says that it costs."""
     model = attempts[-1].model if attempts else None
-    found = next((candidate for candidate in candidates if candidate.model == model), None)
-    if found is None:
+    candidate = next((each for each in candidates if each.model == model), None)
+    if candidate is None:
         return None, None
     # The workers of a cluster are machines of the user's.
-    return "own" if found.in_engine and _is_elsewhere() else found.place, found.price
+    place = "own" if candidate.in_engine and _is_elsewhere() else candidate.place
+    return place, candidate.price
 
 
 def _is_elsewhere() -> bool:

@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..costs import prices
-from ..log.own_price import OwnPrice
 from ..log.record import Switch
 from ..wording import dollars
 from .budget import ANSWER_TOKENS, tokens_of_messages
@@ -97,8 +96,8 @@ def _saves(origin: Tier, target: Tier, tokens: _Tokens, *, cached: bool) -> bool
 
 def _cost(tier: Tier, *, fresh: int, cached: int = 0, output: int = 0) -> Decimal | None:
     """The dollars for a request to a tier; cached tokens of a server cost as much as others."""
-    if price := OwnPrice.of(tier.price, tier.price_per_hour):
-        return price.cost(fresh + cached, output, None)
+    if tier.answer_price:
+        return tier.answer_price.cost(fresh + cached, output, None)
     if tier.place != "cloud":
         return Decimal(0)
     return prices.cost_of_reading(tier.model_id, fresh=fresh, cached=cached, output=output)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.config.file import parse
+from llm_tiered.config.price import ConfigPrice
 from llm_tiered.config.settings import load_settings, settings_of
 from llm_tiered.config.tiers import Tier
 from llm_tiered.errors import ConfigError
@@ -151,9 +152,9 @@ def test_prices(config_file: Path) -> None:
         for rest in ("price: {input: 0.1, output: '1e-2'}", "price_per_hour: 1.20")
     )
     assert by_token
-    assert by_token.price == (Decimal("0.1"), Decimal("0.01"))
+    assert by_token.answer_price == ConfigPrice(Decimal("0.1"), Decimal("0.01"))
     assert by_hour
-    assert by_hour.price_per_hour == Decimal("1.2")
+    assert by_hour.answer_price == ConfigPrice(hour=Decimal("1.2"))
 
 
 def test_what_the_config_says_is_what_is_written() -> None:

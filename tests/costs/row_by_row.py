@@ -14,10 +14,10 @@ from decimal import Decimal
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
+from llm_tiered.config.price import ConfigPrice
 from llm_tiered.costs.prices import Tokens, price_list, same_model, with_version
 from llm_tiered.costs.requests import LoggedTurn, Range, read_other_models, read_turns
 from llm_tiered.log.database import TABLES, as_logged, has_table, parse_time
-from llm_tiered.log.own_price import OwnPrice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +114,7 @@ def costs(
     is_cloud_model = route.model and cloud_model and same_model(route.model, cloud_model)
     in_cloud = cost(turn, model if is_cloud_model else cloud_model)
     spent: Decimal | None = Decimal(0)
-    price = OwnPrice.from_text(route.price)
+    price = ConfigPrice.from_text(route.price)
     if route.cached:
         pass
     elif price:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.config.price import ConfigPrice
 from llm_tiered.costs.money import Comparison
 from llm_tiered.costs.prices import Energy, price_list
 from llm_tiered.costs.savings import savings_report
 from llm_tiered.costs.spending import period_starts, read_spent
-from llm_tiered.log.own_price import OwnPrice
 from tests.make_log import END, MODELS, add, turn
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_an_answer_from_the_cache_costs_nothing(log: Path) -> None:
 def test_compared_with_a_server_in_the_cloud(log: Path) -> None:
     """The price that the config has for the cloud tier is what the cloud would have cost."""
     add(log, [turn()])
-    price = OwnPrice(Decimal(1), Decimal(10))
+    price = ConfigPrice(Decimal(1), Decimal(10))
     total = savings_report(log, Comparison("server/big/x", None, price), now=END).total
     assert (total.in_cloud.dollars, total.saved.dollars) == (BY_TOKENS, BY_TOKENS)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 import pytest
 
-from llm_tiered.log.own_price import OwnPrice
+from llm_tiered.config.price import ConfigPrice
 from llm_tiered.log.record import Record
 from llm_tiered.paths import ledger_path
 from tests import gemini
@@ -48,7 +48,7 @@ async def test_private(ask: Ask, httpx_mock: HTTPXMock) -> None:
     """What must not leave the user's machines goes to the other one; the log says all that."""
     record = record_of(await ask("A secret", tier="cloud", private=True))
     assert (record.tier, record.place, record.kept) == ("box", "own", "own")
-    assert record.price == OwnPrice(Decimal("0.1"), Decimal("0.4"))
+    assert record.price == ConfigPrice(Decimal("0.1"), Decimal("0.4"))
     assert not httpx_mock.get_requests()
 
 

@@ -1,4 +1,4 @@
-"""What the config says that a model costs, as it is kept with each of its answers."""
+"""The price that the config gives a model; it is logged with each answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 
-class OwnPrice(NamedTuple):
+class ConfigPrice(NamedTuple):
     """Dollars per million tokens of the prompt and of the answer, or else per hour of answering."""
 
     input: Decimal = Decimal(0)
@@ -18,7 +18,10 @@ class OwnPrice(NamedTuple):
     def cost(
         self, input_tokens: int | None, output_tokens: int | None, ms: int | None
     ) -> Decimal | None:
-        """Return the dollars for answers that took `ms` in all; None if what counts is unknown."""
+        """Return dollars, or None if the tokens, or the time at an hourly price, are unknown.
+
+        `ms` is the time that the answers took in all, in milliseconds.
+        """
         if self.hour is not None:
             return None if ms is None else self.hour * ms / 3_600_000
         if input_tokens is None or output_tokens is None:
@@ -26,7 +29,7 @@ class OwnPrice(NamedTuple):
         return (self.input * input_tokens + self.output * output_tokens) / 1_000_000
 
     def to_json(self) -> dict[str, str]:
-        """Return what is logged; amounts are text, so that they are not rounded."""
+        """Return the form in the log and the config; amounts are text, so they are not rounded."""
         if self.hour is not None:
             return {"hour": str(self.hour)}
         return {"input": str(self.input), "output": str(self.output)}
@@ -36,14 +39,7 @@ class OwnPrice(NamedTuple):
         return json.dumps(self.to_json())
 
     @classmethod
-    def of(cls, tokens: tuple[Decimal, Decimal] | None, hour: Decimal | None) -> OwnPrice | None:
-        """Return the price in the config: for tokens, or per hour, or None."""
-        if hour is not None:
-            return cls(hour=hour)
-        return cls(*tokens) if tokens else None
-
-    @classmethod
-    def from_json(cls, value: Any) -> OwnPrice | None:
+    def from_json(cls, value: Any) -> ConfigPrice | None:
         """Return the price that was logged, or None if there is none, or a damaged one."""
         if not isinstance(value, dict):
             return None
@@ -55,14 +51,14 @@ class OwnPrice(NamedTuple):
         return price if amounts and all(each.is_finite() for each in amounts.values()) else None
 
     @classmethod
-    def from_text(cls, text: Any) -> OwnPrice | None:
+    def from_text(cls, text: Any) -> ConfigPrice | None:
         """Return the price in a JSON text, or None as `from_json`."""
         return _from_text(text) if isinstance(text, str) else None
 
 
 @lru_cache(maxsize=1000)
-def _from_text(text: str) -> OwnPrice | None:
+def _from_text(text: str) -> ConfigPrice | None:
     try:
-        return OwnPrice.from_json(json.loads(text))
+        return ConfigPrice.from_json(json.loads(text))
     except (ValueError, RecursionError):
         return None

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llm_tiered.log.own_price import OwnPrice
+from llm_tiered.config.price import ConfigPrice
 
-BY_TOKENS = OwnPrice(Decimal("0.10"), Decimal("0.40"))
-BY_HOUR = OwnPrice(hour=Decimal("1.20"))
+BY_TOKENS = ConfigPrice(Decimal("0.10"), Decimal("0.40"))
+BY_HOUR = ConfigPrice(hour=Decimal("1.20"))
 
 
 def test_cost() -> None:
@@ -22,10 +22,10 @@ def test_cost() -> None:
 
 
 @pytest.mark.parametrize("price", [BY_TOKENS, BY_HOUR])
-def test_round_trip(price: OwnPrice) -> None:
+def test_round_trip(price: ConfigPrice) -> None:
     """A price is read as it was written."""
-    assert OwnPrice.from_json(price.to_json()) == price
-    assert OwnPrice.from_text(price.to_text()) == price
+    assert ConfigPrice.from_json(price.to_json()) == price
+    assert ConfigPrice.from_text(price.to_text()) == price
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_round_trip(price: OwnPrice) -> None:
 )
 def test_damaged(value: Any) -> None:
     """A damaged price is none."""
-    assert OwnPrice.from_json(value) is None
+    assert ConfigPrice.from_json(value) is None
 
 
 @pytest.mark.parametrize("text", [None, 5, "", "{", "[]", '{"hour": "x"}'])
 def test_damaged_text(text: Any) -> None:
     """So is one that is not JSON."""
-    assert OwnPrice.from_text(text) is None
+    assert ConfigPrice.from_text(text) is None
