@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,17 +17,17 @@ from llm_tiered.mlx.models import MlxModel
 from tests.cli.commands import run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.toys import Ask
 
 # A process that is llm's command line, as far as can be seen. What is registered first is called
 # last at exit.
-LLM = """
+LLM = f"""
 import atexit, gc, sys, types
 atexit.register(lambda: print("spared" if gc.get_freeze_count() else "freed"))
 sys.modules["llm.cli"] = types.SimpleNamespace(cli=print)
-from llm_tiered import command_line
+# Without the package around it, which imports llm.
+sys.path.insert(0, {str(Path(command_line.__file__).parent)!r})
+import command_line
 """
 
 

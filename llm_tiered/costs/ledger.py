@@ -224,7 +224,7 @@ class Ledger:
         return Spent(today * _PART, this_month * _PART, max(of_today, of_month))
 
     def _sum(self, since: int, until: int) -> tuple[int, int]:
-        """Return the amounts of the entries between two times, and the number without or beyond."""
+        """Return the amount spent between two times, and how many entries lack (part of) theirs."""
         hours = {"first": -(-since // _HOUR), "last": until // _HOUR}
         values = {"since": since, "until": until} | hours
         with self._errors_explained():
@@ -236,7 +236,7 @@ class Ledger:
     ) -> list[Entry]:
         """Return the entries of a period, in order of time; None is open.
 
-        `unlogged` ones are those that were not seen in the log.
+        With `unlogged`, only those that were not seen in the log.
         """
         bounds = (_stamp(since) if since else 0, _stamp(until) if until else 1 << 62)
         query = _BETWEEN.format(which="not logged" if unlogged else "true")

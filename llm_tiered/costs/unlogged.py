@@ -1,7 +1,7 @@
-"""What was spent on the cloud without a trace in llm's log.
+"""Spending on the cloud that llm's log does not show.
 
-These are attempts that failed or broke off, and answers that were not logged or are deleted. Which
-answers are in the log is noted in the ledger, so that those of a year are not looked for each time.
+It is for attempts that failed or broke off, and for answers that were not logged or were deleted.
+The ledger notes which answers are in the log, so that a year of them is not looked up each time.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _ADDED = "select count(*) from turns where rowid > ?"
 
 
 def read_unlogged_since(log: Path, since: datetime) -> Money | None:
-    """Return what was spent since then that is in no log; None is unknown. Raises TieredError."""
+    """Return the spending since then that the log lacks; None is unknown. Raises TieredError."""
     with reading(log) if log.exists() else nullcontext() as database:
         return read_unlogged(log, database, Period(since))
 
 
 def read_unlogged(log: Path, database: sqlite3.Connection | None, period: Period) -> Money | None:
-    """Return what was spent in a period without a trace in this open log; None is unknown.
+    """Return the spending of a period that is not in this open log; None is unknown.
 
-    There is nothing of that in any other log than llm's own. Without a `database` there is no log.
+    Only llm's own log has any. Without a `database` there is no log.
     """
     money = Money()
     if log != log_path() or not ledger_path().exists():
@@ -68,14 +68,14 @@ def _entries(log: Path, database: sqlite3.Connection | None, period: Period) -> 
             return ledger.between(*period)
         database.execute("begin")
         try:
-            _look(log, database, ledger)
+            _update(log, database, ledger)
         finally:
             database.execute("rollback")
         return ledger.between(*period, unlogged=True)
 
 
-def _look(log: Path, database: sqlite3.Connection, ledger: Ledger) -> None:
-    """Bring up to date which answers are in the log."""
+def _update(log: Path, database: sqlite3.Connection, ledger: Ledger) -> None:
+    """Note in the ledger which answers are in the log now."""
     version = version_of_log(database, log)
     seen = ledger.log_seen()
     added = 0

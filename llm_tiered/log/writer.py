@@ -66,10 +66,10 @@ def write(response: _BaseResponse, path: Path | None = None) -> None:
 
 
 async def write_async(response: _BaseResponse, path: Path | None = None) -> None:
-    """Async counterpart of `write`: what comes while others are written shares a transaction."""
-    loop = asyncio.get_running_loop()
-    gathered = _GATHERED.setdefault(loop, _Gathered())
-    await gathered.write(response, path or log_path())
+    """Async counterpart of `write`: responses that come during a write share the next one."""
+    path = path or log_path()
+    commits = _GROUP_COMMITS.setdefault(asyncio.get_running_loop(), {})
+    await commits.setdefault(path, _GroupCommit(path)).write(response)
 
 
 def write_all(responses: Sequence[_BaseResponse], path: Path) -> None:
@@ -84,20 +84,21 @@ def write_all(responses: Sequence[_BaseResponse], path: Path) -> None:
         _BACKLOG.add(responses, path)
 
 
-class _Gathered:
-    """Responses of an event loop, written in the order in which they come, many at a time.
+class _GroupCommit:
+    """Writes the responses of an event loop in the order in which they come, many at a time.
 
     Each of them alone would take several times as long, most of it for the transaction.
     """
 
-    def __init__(self) -> None:
-        self._waiting: list[tuple[_BaseResponse, Path, asyncio.Future[None]]] = []
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: list[tuple[_BaseResponse, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def write(self, response: _BaseResponse, path: Path) -> None:
+    async def write(self, response: _BaseResponse) -> None:
         """Write a response, or leave it to the backlog."""
         written = asyncio.get_running_loop().create_future()
-        self._waiting.append((response, path, written))
+        self._waiting.append((response, written))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
         await written
@@ -105,23 +106,20 @@ class _Gathered:
     async def _write(self) -> None:
         try:
             while self._waiting:
-                waiting, self._waiting = self._waiting, []
-                for path in dict.fromkeys(path for _, path, _ in waiting):
-                    await self._write_to(path, waiting)
+                group, self._waiting = self._waiting, []
+                await self._write_group(group)
         finally:
             self._writing = None
 
-    @staticmethod
-    async def _write_to(
-        path: Path, waiting: Sequence[tuple[_BaseResponse, Path, asyncio.Future[None]]]
+    async def _write_group(
+        self, group: Sequence[tuple[_BaseResponse, asyncio.Future[None]]]
     ) -> None:
-        these = [(response, written) for response, to, written in waiting if to == path]
         problem: Exception | None = None
         try:
-            await asyncio.to_thread(write_all, [response for response, _ in these], path)
+            await asyncio.to_thread(write_all, [response for response, _ in group], self._path)
         except Exception as error:
             problem = error
-        for _, written in these:
+        for _, written in group:
             if written.done():
                 continue
             if problem:
@@ -130,7 +128,8 @@ class _Gathered:
                 written.set_result(None)
 
 
-_GATHERED: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gathered] = WeakKeyDictionary()
+_GROUP_COMMITS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, _GroupCommit]]
+_GROUP_COMMITS = WeakKeyDictionary()
 
 
 class _Backlog:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_tiered")
 
-# Characters of the warning that another model answers.
-_LONGEST_WARNING = 200
+# Characters of the warning that another model answers, and of the end of a reason that is cut.
+_LONGEST_WARNING, _ENDING = 200, 20
 
 
 @dataclass(frozen=True)
@@ -361,8 +361,7 @@ def _fallback_line(beginning: str, reasons: Sequence[str]) -> str:
     """Return a warning with the reasons, in fewer than _LONGEST_WARNING characters.
 
     A longer one has only the first reason, that of the model which should have answered; the log
-    has them all. The middle of it is left out if need be, since services tell last when a retry
-    may help.
+    has them all. If need be, its middle is left out: services say at the end when to retry.
     """
     whole = f"{beginning} {'; '.join(reasons)}"
     if len(whole) < _LONGEST_WARNING:
@@ -371,7 +370,7 @@ def _fallback_line(beginning: str, reasons: Sequence[str]) -> str:
     end = f"{others} (more: llm tiered verify)"
     reason, room = reasons[0], _LONGEST_WARNING - len(beginning) - len(end) - 2
     if len(reason) > room:
-        reason = f"{reason[: max(room - 21, 0)]}…{reason[-20:]}"
+        reason = f"{reason[: max(room - _ENDING - 1, 0)]}…{reason[-_ENDING:]}"
     return f"{beginning} {reason}{end}"
 
 

@@ -60,8 +60,11 @@ class Registry:
 
         Raises ModelUnavailable if there is none.
         """
-        tier = _tier_of(name)
-        if tier and self._entry(name) is None:
+        if tier := _tier_of(name):
+            entry = self._entry(name)
+            # A batch registers the tiers' models with its limits; all else is an alias like theirs.
+            if entry and entry.async_model and isinstance(entry.model, ServerModel):
+                return entry.async_model
             return AsyncServerModel(tier)
         entry = self._find(name)
         if entry.async_model is None:

@@ -1,4 +1,4 @@
-"""What the config says that a model costs, as it is logged."""
+"""The price that the config gives a model."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_round_trip(price: ConfigPrice) -> None:
     [None, {}, [], "x", 5, {"input": "lots"}, {"day": "1"}, {"hour": None}, {"hour": "NaN"}],
 )
 def test_damaged(value: Any) -> None:
-    """A damaged price is none."""
+    """A damaged price counts as missing."""
     assert ConfigPrice.from_json(value) is None
 
 
 @pytest.mark.parametrize("text", [None, 5, "", "{", "[]", '{"hour": "x"}'])
 def test_damaged_text(text: Any) -> None:
-    """So is one that is not JSON."""
+    """So does one that is not JSON."""
     assert ConfigPrice.from_text(text) is None

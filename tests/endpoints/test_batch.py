@@ -86,7 +86,9 @@ async def test_concurrency(two: list[ScriptedServer], toys: Toys, concurrency: i
     assert meter.most == concurrency
 
 
-@pytest.mark.parametrize("broken", [refused(500, "out of order"), cut(*text("Hel"))])
+@pytest.mark.parametrize(
+    "broken", [refused(500, "out of order"), cut(*text("Hel"))], ids=["before", "amid"]
+)
 async def test_no_row_is_lost(two: list[ScriptedServer], broken: Reply) -> None:
     """If one server fails, before or in the middle of answers, the other one answers its rows."""
     two[0].say(*[hello] * 5, *[broken] * ROWS)

@@ -11,10 +11,13 @@ from llm_tiered.errors import ModelUnavailable
 from llm_tiered.router.registry import Registry
 from llm_tiered.router.threads import ThreadedModel
 from tests.stand_in import AsyncStandIn, StandIn
+from tests.toys import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.toys import Toys
 
 
 def _entry(model_id: str, *aliases: str, sync_only: bool = False) -> ModelWithAliases:
@@ -85,3 +88,13 @@ def test_model_without_async_version() -> None:
     registry = Registry([_entry("one", sync_only=True)])
     assert registry.get("one").model_id == "one"
     assert isinstance(registry.get_async("one"), ThreadedModel)
+
+
+def test_alias_does_not_replace_a_server(toys: Toys) -> None:
+    """An alias that looks like a server's model is not asked in its place, sync or async."""
+    medium = {"model": "big", "server": "http://127.0.0.1:1"}
+    toys.configure(tiers=[TIERS[0], TIERS[1] | medium, TIERS[2]])
+    name = "server/medium/big"
+    registry = Registry([_entry("elsewhere", name)])
+    assert registry.get(name).model_id == name
+    assert registry.get_async(name).model_id == name
