@@ -11,8 +11,12 @@ from typing import Any
 
 import llm
 
-# What the user directory depends on, on one system or another.
-_VARIABLES = ("LLM_USER_PATH", "HOME", "XDG_CONFIG_HOME", "APPDATA", "LOCALAPPDATA")
+# What the user directory depends on. To look at one that is not set takes the longest.
+_VARIABLES = (
+    ("LLM_USER_PATH", "APPDATA", "LOCALAPPDATA", "USERPROFILE")
+    if os.name == "nt"
+    else ("LLM_USER_PATH", "HOME", "XDG_CONFIG_HOME")
+)
 
 
 def log_path() -> Path:

@@ -132,10 +132,10 @@ def run_batch(
     rows: int,
     workers: Cluster | None,
     *options: str,
-    watch: Callable[[], None] = lambda: None,
+    watch: Callable[[Batch], None] = lambda _: None,
     look: float = 0.05,
 ) -> Batch:
-    """Run a batch of this many rows, each with a prompt of its own; `watch` is called meanwhile.
+    """Run a batch of this many rows, each with a prompt of its own; `watch` sees it meanwhile.
 
     Without workers, the model is in the process of the command.
     """
@@ -171,7 +171,7 @@ def run_batch(
                 if new := answers.read().count(b"\n"):
                     lines += new
                     batch.answers.append((batch.seconds, lines))
-                watch()
+                watch(batch)
                 time.sleep(look)
         finally:
             process.kill()
@@ -216,7 +216,7 @@ def killed(folder: Path, rows: int = 6000) -> None:
     with cluster(folder, 3, seconds=0.5) as workers:
         kills = [time.monotonic()]
 
-        def kill() -> None:
+        def kill(_: Batch) -> None:
             if time.monotonic() - kills[-1] > BETWEEN_KILLS:
                 kills.append(time.monotonic())
                 workers.kill_worker()
@@ -238,12 +238,19 @@ def killed(folder: Path, rows: int = 6000) -> None:
 
 
 def many(folder: Path, rows: int = 1_000_000) -> None:
-    """Print the memory of the command at ten points of a long batch without logging."""
+    """Print the memory of the command after each hundredth of a long batch without logging."""
+    said = 0
+
+    def watch(batch: Batch) -> None:
+        nonlocal said
+        _, answers = batch.answers[-1] if batch.answers else (0, 0)
+        if answers - said >= rows // 100 and batch.memory:
+            seconds, memory = batch.memory[-1]
+            said = answers
+            say(f"{seconds:6.0f} s: {answers} rows, {memory / MEGABYTE:.0f} MB")
+
     with cluster(folder, 1) as workers:
-        batch = run_batch(folder, rows, workers, "-n", look=1.0)
-    step = max(len(batch.memory) // 10, 1)
-    for seconds, memory in [*batch.memory[step::step], batch.memory[-1]]:
-        say(f"{seconds:6.0f} s: {memory / MEGABYTE:.0f} MB")
+        batch = run_batch(folder, rows, workers, "-n", watch=watch, look=1.0)
     say(f"{rows} rows in {batch.seconds:.0f} s, {batch.rate():.0f} a second")
     say(batch.errors.splitlines()[-1])
 

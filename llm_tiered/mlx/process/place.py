@@ -72,14 +72,17 @@ def places() -> tuple[EngineFiles, ...]:
     if sys.platform == "win32":
         # Where MLX does not run either.
         return ()
-    temporary = Path(tempfile.gettempdir()).absolute() / f"llm-tiered-{os.geteuid()}"
-    return _places(engine_folder().absolute(), temporary, socket.gethostname())
+    folder = engine_folder()
+    if not folder.is_absolute():
+        folder = folder.absolute()
+    return _places(str(folder), tempfile.gettempdir(), socket.gethostname())
 
 
 # A batch asks for them with each row.
 @lru_cache(maxsize=16)
-def _places(folder: Path, temporary: Path, machine: str) -> tuple[EngineFiles, ...]:
-    host = _host(machine)
+def _places(engine: str, temp: str, machine: str) -> tuple[EngineFiles, ...]:
+    folder, host = Path(engine), _host(machine)
+    temporary = Path(temp).absolute() / f"llm-tiered-{os.geteuid()}"
     both = (EngineFiles(folder, host), EngineFiles(temporary, _digest(f"{host} {folder}")))
     return tuple(place for place in both if len(os.fsencode(place.socket)) <= LONGEST)
 
