@@ -33,7 +33,7 @@ MODEL_LIBRARIES = {
 # The modules at the bottom, lowest first: each may import those before it.
 LEAVES = (
     *("errors", "atomic", "wording", "paths", "patterns", "schema_drafts", "json_schema"),
-    *("fast_json", "command_line", "redaction"),
+    *("fast_json", "command_line", "forks", "redaction"),
     *("strict_http", "gemini", "openai_plugin", "endings", "instructions", "svg", "logprobs"),
 )
 

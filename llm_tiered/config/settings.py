@@ -118,10 +118,10 @@ _held: ContextVar[Settings | None] = ContextVar("settings", default=None)
 
 @contextmanager
 def held_settings() -> Iterator[Settings]:
-    """Keep the settings that are in force now for all that this task does meanwhile.
+    """Keep the current settings for all that this task does in the block.
 
-    Where there are many requests, to look for changes many times in each of them takes longer than
-    the rest. Raises ConfigError as `load_settings` does.
+    With many requests, looking for changes of the config in each takes longer than the rest.
+    Raises ConfigError as `load_settings` does.
     """
     settings = load_settings()
     token = _held.set(settings)

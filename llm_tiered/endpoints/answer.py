@@ -11,7 +11,8 @@ from .. import logprobs
 from ..errors import IncompleteAnswer, RequestError
 from ..openai_plugin import FailedReply
 from . import clipping, usage
-from .characters import WholeCharacters, short
+from .characters import WholeCharacters
+from .problems import unexpected
 from .tool_calls import ToolCallDeltas
 
 if TYPE_CHECKING:
@@ -143,16 +144,16 @@ def _is_number(value: Any) -> bool:
 
 def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise IncompleteAnswer(f"the stream holds {short(value)} instead of {what}")
+        raise unexpected(value, what)
     return value
 
 
 def _text(content: Any) -> str:
-    """The text of a piece, which some services send in parts."""
+    """The text of a piece of the answer; some services send it in parts."""
     parts = content if isinstance(content, list) else [content or ""]
     texts = [part.get("text", "") if isinstance(part, dict) else part for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise IncompleteAnswer(f"the stream holds {short(content)} instead of a text")
+        raise unexpected(content, "a text")
     return "".join(texts)
 
 

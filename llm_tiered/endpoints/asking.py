@@ -124,9 +124,9 @@ def _silence(prompt: llm.Prompt) -> float:
 
 
 def _kept_to(tier: Tier) -> dict[str, str]:
-    """The headers by which another `llm tiered serve` keeps a prompt to the place of the tier.
+    """The headers that make another `llm tiered serve` keep a prompt to the place of the tier.
 
-    What its `tiered` models are asked could otherwise go to its cloud.
+    Its `tiered` models could otherwise send the prompt to a cloud tier of its own.
     """
     if not tier.model.startswith("tiered/") or tier.place == "cloud":
         return {}
@@ -149,7 +149,7 @@ class _Request:
 
     @contextmanager
     def key_hidden(self) -> Iterator[None]:
-        """Take the key out of errors that quote the server, since what it did is remembered."""
+        """Take the key out of errors that quote the server, because their reasons are stored."""
         try:
             yield
         except TieredError as error:
@@ -173,7 +173,7 @@ class _Request:
         """The error to raise for one of the library, or None if that is clear by itself."""
         where = self.endpoint.address
         if isinstance(error, UnicodeDecodeError):
-            return IncompleteAnswer("the stream holds bytes that are no text")
+            return IncompleteAnswer("the stream holds bytes that are not text")
         if isinstance(error, json.JSONDecodeError):
             return problems.not_json(error)
         if connection := problems.connection_error(error, self.endpoint):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import ipaddress
-import os
 import socket
 import ssl
-import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -16,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from ..config.addresses import is_loopback
 from ..errors import ModelUnavailable
+from ..forks import after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,8 +46,7 @@ def _after_fork() -> None:
     _clients, _async_clients = {}, WeakKeyDictionary()
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 class _Kept:

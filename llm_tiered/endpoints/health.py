@@ -102,7 +102,7 @@ def has_loaded(endpoint: Endpoint, key: str | None, model: str) -> bool:
 
 def answers(endpoint: Endpoint, key: str | None, model: str) -> Health:
     """Return whether the model writes a token in time. Raises nothing."""
-    return _health(partial(_silence, endpoint, key, model), key)
+    return _health(partial(_no_token, endpoint, key, model), key)
 
 
 def is_back(endpoint: Endpoint, proof: Proof, *, key_name: str | None, model: str) -> str | None:
@@ -113,7 +113,7 @@ def is_back(endpoint: Endpoint, proof: Proof, *, key_name: str | None, model: st
 
 
 def _health(find_problem: Callable[[], str | None], key: str | None) -> Health:
-    """What was found, with the key taken out of what the server says."""
+    """Time the search for a problem, and take the key out of what the server says."""
     began = time.perf_counter()
     try:
         problem = find_problem()
@@ -122,7 +122,7 @@ def _health(find_problem: Callable[[], str | None], key: str | None) -> Health:
     return Health(problem and redact(problem, [key]), (time.perf_counter() - began) * 1000)
 
 
-def _silence(endpoint: Endpoint, key: str | None, model: str) -> str | None:
+def _no_token(endpoint: Endpoint, key: str | None, model: str) -> str | None:
     """Why no token comes, or None if one does."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     url = f"{endpoint.base_url}/chat/completions"

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -18,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from .. import atomic
+from ..forks import after_fork
 from ..paths import endpoints_folder
 
 if TYPE_CHECKING:
@@ -120,11 +119,11 @@ OUTAGES = Outages()
 
 
 def _after_fork() -> None:
-    OUTAGES._lock = threading.Lock()  # a thread of the parent may have held it
+    # A thread of the parent may have held it.
+    OUTAGES._lock = threading.Lock()
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def now() -> float:

@@ -10,8 +10,6 @@ import asyncio
 import hashlib
 import logging
 import math
-import os
-import sys
 import threading
 from collections import OrderedDict, defaultdict
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import BusyServer, NotRunning
+from ..forks import after_fork
 from ..wording import span
 from . import health, outages
 from .endpoint import Endpoint
@@ -85,8 +84,7 @@ def _after_fork() -> None:
     _LOADS, _LOCK, _pools = defaultdict(_Load), threading.Lock(), {}
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def running(endpoint: Endpoint) -> int:

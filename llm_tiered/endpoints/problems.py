@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import IncompleteAnswer, ModelUnavailable, NotRunning, causes_of
 from ..openai_plugin import FailedReply
 from ..paths import config_path
-from ..wording import unknown
+from ..wording import line, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,6 +151,12 @@ def whole_reply(kind: str, text: str, where: str) -> dict[str, Any]:
     raise IncompleteAnswer(f"{where} sent a reply that is {what}: {_beginning(text)}")
 
 
+def unexpected(value: Any, expected: str) -> IncompleteAnswer:
+    """Return the error for a value in a stream that has another form."""
+    text = line(json.dumps(value, ensure_ascii=False), 60)
+    return IncompleteAnswer(f"the stream holds {text} instead of {expected}")
+
+
 def not_json(error: Exception) -> IncompleteAnswer:
     """Return the error for an event of a stream that is not JSON."""
     event = getattr(error, "doc", "")
@@ -158,5 +164,4 @@ def not_json(error: Exception) -> IncompleteAnswer:
 
 
 def _beginning(text: str) -> str:
-    line = " ".join(re.sub(r"<[^>]*>", " ", text[:_SEARCHED]).split())
-    return repr(line if len(line) <= 80 else f"{line[:80]}…")
+    return repr(line(re.sub(r"<[^>]*>", " ", text[:_SEARCHED]).strip(), 80))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import llm
 
 from ..errors import IncompleteAnswer
-from .characters import short
+from .problems import unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def _piece(delta: Any) -> tuple[int | None, str | None, str | None, str]:
     """The index, the id, the name and the arguments in a piece."""
     function = delta.get("function") or {} if isinstance(delta, dict) else None
     if not isinstance(function, dict):
-        raise IncompleteAnswer(f"the stream holds {short(delta)} instead of a tool call")
+        raise unexpected(delta, "a tool call")
     index, id_, name = delta.get("index"), delta.get("id"), function.get("name")
     arguments = function.get("arguments") or ""
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# More tokens than any request has. What a log can't hold would lose the answer.
+# More tokens than any request has. A number too large for the log would lose the answer.
 _MOST = 10**9
 
 

@@ -71,7 +71,7 @@ def test_compared_with_a_server_in_the_cloud(log: Path) -> None:
 
 
 def test_the_users_machines_are_not_in_the_budget(log: Path) -> None:
-    """What answers on the user's machines cost is no spending in the cloud, but a rented one is."""
+    """Answers on the user's machines don't count towards the budget; a rented cloud model does."""
     more = [OWN | PRICED, HERE | PRICED, {"place": "cloud"} | PRICED]
     add(log, [turn(END, model="server/big/x", more=each) for each in more])
     day, month = period_starts(END)

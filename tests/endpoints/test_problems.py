@@ -78,7 +78,7 @@ FAULTS: list[tuple[str, Reply, str]] = [
     ("a call that is text", streamed(chunk({"tool_calls": ["go"]})), 'the stream holds "go" in'),
     ("a nameless call", streamed(chunk({"tool_calls": [{"index": 0}]})), "one of its tool calls"),
     ("arguments of a list", streamed(chunk({"tool_calls": [LISTED]})), "the arguments of its call"),
-    ("bytes", raw(b'data: "\xff"\n\n'), "the stream holds bytes that are no text"),
+    ("bytes", raw(b'data: "\xff"\n\n'), "the stream holds bytes that are not text"),
     ("a redirect", whole(307, "", location="http://x.test/v1"), "* redirects to http://x.test/v1"),
     ("a filter", says("", finish="content_filter"), "answered with nothing (content_filter)"),
     ("nothing", says(""), "answered with nothing"),

@@ -61,7 +61,7 @@ async def test_local_only(ask: Ask) -> None:
 
 @pytest.mark.usefixtures("box")
 async def test_no_budget_for_the_users_machines(ask: Ask) -> None:
-    """What they cost is no spending in the cloud: nothing is counted, whatever the budget."""
+    """Answers of the user's machines are not counted, whatever the budget."""
     assert record_of(await ask("Hello", tier="box")).answered_by == "box"
     assert not ledger_path().exists()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
+from ...forks import after_fork
 from .. import device
 from ..engine.engine import ENGINE
 from . import client, start
@@ -259,5 +259,4 @@ def _after_fork() -> None:
     _SHARED.__init__()  # type: ignore[misc]  # nothing of the parent's state holds here
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from ...forks import after_fork
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -137,5 +137,4 @@ class Reader:
 
 READER = Reader()
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=READER.abandon)
+after_fork(READER.abandon)

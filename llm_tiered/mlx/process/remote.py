@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import EngineError, TieredError
+from ...forks import after_fork
 from ..engine.engine import ENGINE, MAX_IN_FLIGHT
 from ..engine.requests import Failed
 from . import client
@@ -163,5 +162,4 @@ def _new_slots() -> None:
 
 
 _slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_new_slots)
+after_fork(_new_slots)
