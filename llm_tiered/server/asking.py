@@ -115,14 +115,15 @@ async def ask(
 
     Raises ApiError, TieredError or pydantic.ValidationError.
     """
-    if is_short and _needs_no_look_up(chat := read(), offers):
+    chat = read() if is_short else None
+    if chat and _needs_no_look_up(chat, offers):
         # A change of threads would take longer.
         request = _ask(chat, headers, offers)
         # Those that came together go to the engine together, which reads them together.
         await asyncio.sleep(0)
         return request
     # A large body, the log and the config take their time, in which other answers go on.
-    return await asyncio.to_thread(lambda: _ask(read(), headers, offers))
+    return await asyncio.to_thread(lambda: _ask(chat or read(), headers, offers))
 
 
 def _needs_no_look_up(chat: Chat, offers: Offers) -> bool:

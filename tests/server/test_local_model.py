@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llm_tiered.log.threads import KnownThread, find_thread
 from llm_tiered.mlx.engine.engine import ENGINE
+from llm_tiered.server import asking
+from llm_tiered.server.chat import SHORT_BODY
 from tests import gemini
 from tests.server.test_responses import events
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import llm
     from pytest_httpx import HTTPXMock
 
     from tests.mlx.scripted import Scripts
-    from tests.server.conftest import Client
+    from tests.server.conftest import Client, Running
     from tests.toys import Toys
 
 pytest_plugins = ("tests.mlx.scripted",)
@@ -117,3 +122,27 @@ def test_other_models(client: Client, toys: Toys, httpx_mock: HTTPXMock) -> None
     assert cloud.json()["choices"][0]["logprobs"] is None
     assert cloud.json()["usage"]["completion_tokens_details"] == {"reasoning_tokens": 2}
     assert cloud.headers["x-tiered-ignored"] == "logprobs"
+
+
+def test_short_question_needs_no_thread(
+    client: Client, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What begins a conversation with a local model is read at once; all else, on a thread."""
+    places: list[bool] = []
+
+    def noted(before: Sequence[llm.Message]) -> KnownThread:
+        places.append(threading.current_thread() is running.thread)
+        return find_thread(before)
+
+    monkeypatch.setattr(asking, "find_thread", noted)
+    question = {"role": "user", "content": "Hello"}
+    answered = [question, {"role": "assistant", "content": "Hi"}, question]
+    long = [question | {"content": " " * SHORT_BODY + "Hello"}]
+    # The first one looks up which models there are.
+    client.chat(**ASKED, max_tokens=1)
+    places.clear()
+    for messages in ([question], answered, long):
+        client.post(**ASKED, max_tokens=1, messages=messages)
+    client.post(max_tokens=1)
+    client.respond(**ASKED, max_output_tokens=1)
+    assert places == [True, False, False, False, False]

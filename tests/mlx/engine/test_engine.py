@@ -14,7 +14,9 @@ import pytest
 
 from llm_tiered.errors import ModelUnavailable, RequestError, TieredError
 from llm_tiered.mlx.engine.engine import Engine
-from llm_tiered.mlx.engine.requests import CancelToken, Done, Failed
+from llm_tiered.mlx.engine.loading import LoadedModel
+from llm_tiered.mlx.engine.requests import CancelToken, Done, Failed, Started
+from llm_tiered.mlx.engine.worker import Worker
 from tests.mlx.engine.client import Call, make_request
 from tests.mlx.models import PATIENCE
 from tests.tiny_models import build
@@ -22,6 +24,10 @@ from tests.tiny_models import build
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from llm_tiered.mlx.engine.batch import Batch
+    from llm_tiered.mlx.engine.requests import Event
+    from llm_tiered.mlx.engine.solo import Solo
 
 NAME = "mlx/engine"
 OTHER = "mlx/engine-other"
@@ -238,3 +244,58 @@ def test_emit_that_raises_affects_no_other(engine: Engine, folder: Path) -> None
     assert isinstance(submit(engine, folder).outcome()[1], Done)
     engine.close()
     assert calls == 1
+
+
+def test_requests_that_come_while_another_starts_join_it(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They start before its first step: all are read together, and none waits for a step."""
+    order: list[str] = []
+    step = Worker._step
+
+    def noted(worker: Worker, runner: Batch | Solo) -> None:
+        order.append("step")
+        step(worker, runner)
+
+    monkeypatch.setattr(Worker, "_step", noted)
+    calls = [Call(make_request(folder, each, model=NAME), engine) for each in QUESTIONS[:4]]
+
+    def start(event: Event) -> None:
+        if isinstance(event, Started):
+            order.append("start")
+            if len(order) == 1:
+                for call in calls[1:]:
+                    call.submit()
+
+    for call in calls:
+        call.on_event = start
+    calls[0].submit()
+    assert all(call.answer().text for call in calls)
+    assert order[:5] == [*["start"] * 4, "step"]
+
+
+def test_files_are_compared_once_for_requests_that_start_together(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a model's files have changed is looked up once for all that start at the time."""
+    looks: list[Path] = []
+    is_current = LoadedModel.is_current
+
+    def counted(model: LoadedModel) -> bool:
+        looks.append(model.files.path)
+        return is_current(model)
+
+    assert submit(engine, folder).answer()
+    monkeypatch.setattr(LoadedModel, "is_current", counted)
+    calls = [Call(make_request(folder, each, model=NAME), engine) for each in QUESTIONS[:8]]
+
+    def submit_others(event: Event) -> None:
+        if isinstance(event, Started):
+            for call in calls[1:]:
+                call.submit()
+
+    calls[0].on_event = submit_others
+    calls[0].submit()
+    assert all(call.answer().text for call in calls)
+    # Once for the first one, and once for those that came while it started.
+    assert looks == [folder, folder]
