@@ -18,6 +18,7 @@ from .catalog import CPU_PARAMETERS
 from .engine.engine import ENGINE
 from .engine.kv_disk import KvStore
 from .engine.requests import CancelToken, GenerationRequest, memory_name
+from .engine.waiting import submit_later
 from .mailbox import mailbox
 from .options import SAMPLING
 from .process import choice, crashes
@@ -242,7 +243,7 @@ async def _generate_async(
 
     try:
         if not engine.submit(request, emit, cancel_token, wait=False):
-            await asyncio.to_thread(engine.submit, request, emit, cancel_token)
+            await submit_later(engine.submit, request, emit, cancel_token)
         while (pieces := answer.take(await events.get())) is not None:
             for piece in pieces:
                 yield piece

@@ -13,12 +13,12 @@ import llm
 import pytest
 
 from llm_tiered.errors import ModelUnavailable, RequestError, TieredError
-from llm_tiered.mlx.engine.engine import Engine
+from llm_tiered.mlx.engine.engine import ENGINE, Engine
 from llm_tiered.mlx.engine.loading import LoadedModel
 from llm_tiered.mlx.engine.requests import CancelToken, Done, Failed, Started
 from llm_tiered.mlx.engine.worker import Worker
 from tests.mlx.engine.client import Call, make_request
-from tests.mlx.models import PATIENCE
+from tests.mlx.models import PATIENCE, ask
 from tests.tiny_models import build
 
 if TYPE_CHECKING:
@@ -198,6 +198,22 @@ async def test_cancelling_a_task_ends_a_request() -> None:
         await task
     response = llm.get_async_model(NAME).prompt("Hello", **GREEDY)
     assert await asyncio.wait_for(response.text(), PATIENCE)
+
+
+async def test_requests_that_wait_for_room_hold_up_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More prompts than an engine takes wait for it, and the loop's threads are free meanwhile."""
+    monkeypatch.setattr(ENGINE, "_slots", threading.BoundedSemaphore(1))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    running = submit(ENGINE, folder, max_tokens=FOREVER)
+    model: Any = llm.get_async_model(NAME)
+    waiting = [asyncio.ensure_future(ask(model, each, **GREEDY)) for each in QUESTIONS[:3]]
+    for task in waiting:
+        assert not await asyncio.wait_for(asyncio.to_thread(task.done), PATIENCE)
+    waiting.pop().cancel()
+    running.cancel_token.cancel()
+    assert all(await asyncio.gather(*waiting))
 
 
 def test_close_ends_the_worker(engine: Engine, folder: Path) -> None:
