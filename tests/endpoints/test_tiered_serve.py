@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from llm_tiered.errors import AllTiersFailed
 from tests.endpoints.scripted_server import ScriptedServer
 from tests.server.conftest import running, toys
 from tests.server.scripted import act
@@ -65,15 +63,18 @@ async def test_what_breaks_there(ask: Ask) -> None:
         await ask("break", tier="medium", fallback="none")
 
 
-@pytest.mark.parametrize(("place", "passed_on"), [("here", 0), ("own", 0), ("cloud", 1)])
+@pytest.mark.parametrize(
+    ("place", "answer"), [("here", "small answer"), ("own", "small answer"), ("cloud", "Hello")]
+)
 async def test_the_place_holds_there(
-    ask: Ask, toys: Toys, running: Running, place: str, passed_on: int
+    ask: Ask, toys: Toys, running: Running, place: str, answer: str
 ) -> None:
-    """A server that routes prompts itself sends none to the cloud, unless the tier is there."""
+    """A server that routes prompts itself sends them to its cloud only if the tier is there."""
     with ScriptedServer() as cloud:
-        small = TIERS[0] | {"model": "big", "server": cloud.address, "place": "cloud"}
-        medium = TIERS[1] | {"model": "tiered/small", "server": running.url, "place": place}
-        toys.configure(tiers=[small, medium, TIERS[2]], log_api=False)
-        with suppress(AllTiersFailed):
-            await ask("My diary", tier="medium", fallback="none")
-        assert len(cloud.bodies) == passed_on
+        asked = TIERS[1] | {"model": "tiered/cloud", "server": running.url, "place": place}
+        near = TIERS[0] | {"complexity": "5-7"}
+        far = TIERS[2] | {"model": "big", "server": cloud.address, "place": "cloud"}
+        toys.configure(tiers=[asked | {"complexity": "1-4"}, near, far], log_api=False)
+        response = await ask("My diary", tier="medium", fallback="none")
+        assert response.text_or_raise() == answer
+        assert len(cloud.bodies) == (place == "cloud")
