@@ -69,8 +69,7 @@ class Channel:
     def open(self, answer: IncomingAnswer, request: GenerationRequest, keep_warm: float) -> int:
         """Connect, hand over a request, and return the number of its answer. This blocks.
 
-        Raises Refused, TimeoutError, or TypeError or ValueError for a request that can't be
-        written.
+        Raises Refused, TimeoutError, or what `frames.question` raises.
         """
         line = frames.question(1, request, keep_warm)
         self._last, self._answers = 1, {1: answer}
@@ -100,7 +99,7 @@ class Channel:
     ) -> int | None:
         """Hand over another request, and return the number of its answer, without blocking.
 
-        None if the channel is closed already. Raises TypeError or ValueError like `open`.
+        None if the channel is closed already. Raises what `frames.question` raises.
         """
         with self._lock:
             if not self._is_open:

@@ -1,8 +1,8 @@
 """The lines between a process and its engine, each with the number of the request it belongs to.
 
-A process has all its requests on one connection and numbers them. A line is a number and what is
-said: by the process a request, or nothing, which cancels it; by the engine an event, or nothing,
-which means that another engine has to take the request.
+A process has all its requests on one connection and numbers them. After the number, the process
+writes the request, or nothing, which cancels it. The engine writes an event, or nothing, which
+means that another engine has to take the request.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ NOBODY = 0
 
 
 def question(number: int, request: GenerationRequest, keep_warm: float) -> bytes:
-    """Return the line that asks for an answer.
+    """Return the line that asks for an answer; `keep_warm` is in seconds.
 
-    Raises TypeError or ValueError if a part of the request can't be written.
+    Raises TypeError, ValueError or RecursionError if a part of the request can't be written.
     """
-    asked = json.dumps({"request": wire.dump_request(request), "keep_warm": keep_warm})
-    return b"%d %b\n" % (number, asked.encode())
+    body = json.dumps({"request": wire.dump_request(request), "keep_warm": keep_warm})
+    return b"%d %b\n" % (number, body.encode())
 
 
 def answer(number: int, event: Event) -> bytes:
@@ -39,14 +39,14 @@ def nothing(number: int) -> bytes:
 
 
 def read_question(line: bytes) -> tuple[int, Any]:
-    """Return what `question` has made, and None for a cancellation. Raises ValueError."""
-    number, _, said = line.partition(b" ")
-    return int(number), json.loads(said) if said else None
+    """Return the number and the content of a `question`; None cancels it. Raises ValueError."""
+    number, _, body = line.partition(b" ")
+    return int(number), json.loads(body) if body else None
 
 
 def read_answer(line: bytes) -> tuple[int, Event | None]:
-    """Return what `answer` has made, and None for a refusal. Raises ValueError."""
-    number, _, said = line.partition(b" ")
-    if not said:
+    """Return the number and the event of an `answer`; None refuses it. Raises ValueError."""
+    number, _, body = line.partition(b" ")
+    if not body:
         return (NOBODY if line + b"\n" == wire.HEARTBEAT else int(number)), None
-    return int(number), wire.load_event(said)
+    return int(number), wire.load_event(body)

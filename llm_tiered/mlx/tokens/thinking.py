@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 Thinking: TypeAlias = Literal["never", "possible", "open"]
 
 # The markers of models that have no tokens for them, such as Phi-4-mini-reasoning. The first one
-# counts only as a line at the beginning of an answer: anywhere else, and in the answers of all
-# models that don't think, it is text.
+# counts only as a line at the beginning of an answer: anywhere else it is text.
 SPELLED_START, SPELLED_END = "<think>\n", "</think>"
 
 # The end of a prompt in which a template may open or close the thoughts with such a marker.
