@@ -59,7 +59,7 @@ class CompleteChannel:
 
     def __init__(self) -> None:
         self.stream, self._other = socket.socketpair()
-        self.deadline = time.monotonic() + PATIENCE
+        self.deadline = time.monotonic() + 2 * PATIENCE
         self.is_silent = False
         self.finished = threading.Event()
 
@@ -82,5 +82,5 @@ def test_thread_ends_after_an_answer_that_came_whole() -> None:
     [thread] = [*(set(threading.enumerate()) - before)] or [threading.Thread()]
     assert answer.finished.wait(PATIENCE)
     if thread.ident:
-        thread.join(1.0)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
