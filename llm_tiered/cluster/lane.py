@@ -24,9 +24,9 @@ SILENT_FOR = 60.0
 # Seconds for which a run that ends waits for a worker to hear of it.
 LEAVES_WITHIN = 2.0
 
-# Of the requests that a worker answers at the same time, how many more wait there for their turn:
-# it has something to do until the next ones have come.
-AHEAD = 0.5
+# Requests that wait on a worker for each that it answers: if all of these end at the same time, it
+# begins with as many others, and the driver has until their end to send the next ones.
+AHEAD = 1
 
 _numbers = itertools.count()
 
@@ -44,7 +44,7 @@ class ClusterTask:
 
 def room_for(rows: int) -> int:
     """Return how many requests a worker gets that answers this many at the same time."""
-    return rows + max(int(rows * AHEAD), 1)
+    return rows * (1 + AHEAD)
 
 
 class Lane:

@@ -1,6 +1,7 @@
 """Measure batches on a Dask cluster: `python -m tests.cluster.measure PART [ROWS]`.
 
-The parts are overhead, scaling, killed, many and log. Scheduler, workers and the command that runs
+The parts are overhead, scaling, killed, many and log; scaling takes the number of waves and the
+seconds of an answer in place of rows. Scheduler, workers and the command that runs
 the batch are processes of this machine, as a user would start them; only the model is one that
 waits.
 """
@@ -199,11 +200,11 @@ def overhead(folder: Path, rows: int = 4000) -> None:
         say(f"{label}: {there:.2f} ms a row with Dask, {here:.2f} ms without")
 
 
-def scaling(folder: Path, waves: int = 10) -> None:
+def scaling(folder: Path, waves: int = 10, seconds: int = 2) -> None:
     """Print how much faster eight workers are than one, with a model that only waits."""
     rates = []
     for number in (1, 8):
-        with cluster(folder, number, seconds=2.0) as workers:
+        with cluster(folder, number, seconds=seconds) as workers:
             wave = number * AT_A_TIME
             # All of the first wave come together, after the time of one answer.
             rates.append(run_batch(folder, waves * wave, workers).rate(wave))
