@@ -68,7 +68,8 @@ def _address(entry: Any) -> str:
     if not isinstance(entry, str):
         raise ValueError(wrong)
     address = entry.strip().rstrip("/")
-    if re.search(r"\s", address) or address.endswith(":"):
+    _check_secrets(address)
+    if re.search(r"\s", address) or not address.isprintable() or address.endswith(":"):
         raise ValueError(wrong)
     if address.startswith(UNIX):
         if not address.removeprefix(UNIX).startswith("/"):
@@ -81,21 +82,34 @@ def _address(entry: Any) -> str:
         raise ValueError(f"found {entry!r}: {str(error)[:1].lower()}{str(error)[1:]}") from None
     if "://" not in address:
         raise ValueError(f"found {entry!r}, which has no scheme; did you mean http://{address}?")
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in ("http", "https") or not _is_name(parts.hostname) or port == 0:
         raise ValueError(wrong)
     _check_parts(entry, parts)
     return address
 
 
-def _check_parts(entry: str, parts: SplitResult) -> None:
-    if parts.username is not None or parts.password is not None:
-        # The entry itself would show the password.
+def _check_secrets(address: str) -> None:
+    _, has_name, host = address.rpartition("://")[2].partition("/")[0].rpartition("@")
+    if has_name and not address.startswith(UNIX):
+        # The entry itself would show the password, also where it has another mistake.
         raise ValueError(
-            f"the address of {parts.hostname} has a name or password in it; "
+            f"the address of {host} has a name or password in it; "
             "store it with llm keys set, and name it in key"
         )
+
+
+def _is_name(host: str | None) -> bool:
+    try:
+        return bool(host and host.encode("idna"))
+    except UnicodeError:
+        return False
+
+
+def _check_parts(entry: str, parts: SplitResult) -> None:
     if parts.query or parts.fragment:
-        raise ValueError(f"found {entry!r}, expected an address without ? and #")
+        # What comes after it may be a key.
+        base = re.split(r"[?#]", entry)[0]
+        raise ValueError(f"found more after {base!r}, expected an address without ? and #")
     if parts.path.endswith("/chat/completions"):
         base = entry.strip().rstrip("/").removesuffix("/chat/completions")
         raise ValueError(f"found {entry!r}, expected the address before that: {base}")

@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import llm
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 # As much as OpenAI's API allows.
 MOST_ALTERNATIVES = 20
+
+# A week, in seconds.
+LONGEST_SILENCE = 7 * 24 * 3600.0
 
 
 class ServerOptions(llm.Options):
@@ -46,6 +49,7 @@ class ServerOptions(llm.Options):
     timeout: float | None = Field(
         default=None,
         gt=0,
+        le=LONGEST_SILENCE,
         description="Seconds without a sign of the server after which it is given up.",
     )
     judged: SkipJsonSchema[bool | None] = Field(
@@ -62,3 +66,16 @@ class ServerOptions(llm.Options):
             except ValueError:
                 return value
         return value
+
+    @model_validator(mode="after")
+    def _is_json(self) -> ServerOptions:
+        """Refuse what YAML knows, such as dates, but no server can be sent."""
+        for name, value in (self.model_extra or {}).items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                raise ValueError(f"{name}: a value of JSON is expected") from None
+        arguments = (self.model_extra or {}).get("chat_template_kwargs")
+        if not isinstance(arguments, (dict, type(None))):
+            raise ValueError("chat_template_kwargs: names and values are expected")
+        return self

@@ -68,7 +68,9 @@ MISTAKES = [
     ("model: m, server: 'http://a:99999'", ["found 'http://a:99999': port out of range"]),
     ("model: m, server: 'http://a:x'", ["found 'http://a:x': port could not be cast"]),
     ("model: m, server: 'http://[::1'", ["found 'http://[::1': invalid IPv6 URL"]),
-    ("model: m, server: 'http://a/v1?key=1'", ["without ? and #"]),
+    ("model: m, server: 'http://a/v1?key=1'", ["found more after 'http://a/v1', expected"]),
+    ("model: m, server: 'http://a..b'", ["found 'http://a..b'", "such as http://gpu-box"]),
+    ('model: m, server: "http://a\\x01b"', ["found 'http://a\\x01b'"]),
     ("model: m, server: 'http://0.0.0.0:8000/v1'", ["for this machine write 127.0.0.1"]),
     ("model: m, server: 'http://a/v1/chat/completions'", ["address before that: http://a/v1"]),
     ("model: m, server: 'unix://run/a.sock'", ["a path such as unix:///run/model.sock"]),
@@ -127,10 +129,12 @@ def test_mistakes(config_file: Path) -> None:
 
 def test_a_password_in_an_address_is_not_repeated(config_file: Path) -> None:
     """The error says what to do instead, without the password."""
-    config_file.write_text(_document("model: m, server: 'http://me:sesame@box/v1'"), "utf-8")
-    with pytest.raises(ConfigError, match="llm keys set") as caught:
-        load_settings()
-    assert "sesame" not in str(caught.value)
+    addresses = ["http://me:sesame@box/v1", "me:sesame@box", "http://me:sesame@box:99999"]
+    for address in (*addresses, "ftp://me:sesame@box", "http://me:sesame@a b", "http://sesame@"):
+        config_file.write_text(_document(f"model: m, server: '{address}'"), "utf-8")
+        with pytest.raises(ConfigError, match="llm keys set") as caught:
+            load_settings()
+        assert "sesame" not in str(caught.value)
 
 
 def test_the_model_of_a_server_has_an_id_of_its_own(config_file: Path) -> None:
