@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import llm
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 # As much as OpenAI's API allows.
 MOST_ALTERNATIVES = 20
@@ -74,8 +75,16 @@ class ServerOptions(llm.Options):
             try:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError):
-                raise ValueError(f"{name}: a value of JSON is expected") from None
+                raise _mistake(name, "a value of JSON", value) from None
         arguments = (self.model_extra or {}).get("chat_template_kwargs")
         if not isinstance(arguments, (dict, type(None))):
-            raise ValueError("chat_template_kwargs: names and values are expected")
+            raise _mistake("chat_template_kwargs", "names and values", arguments)
         return self
+
+
+def _mistake(name: str, expected: str, value: Any) -> ValidationError:
+    """The error for an option, under its name as that of a known option is."""
+    error = PydanticCustomError("option", "expected {expected}", {"expected": expected})
+    return ValidationError.from_exception_data(
+        "ServerOptions", [{"type": error, "loc": (name,), "input": value}]
+    )
