@@ -171,7 +171,7 @@ def _others(
         elif name in known:
             options.setdefault(name, value)
         else:
-            privacy.check(name)
+            privacy.check(name, value)
             ignored.add(PREFIX + name)
     return options, ignored, kept
 

@@ -22,10 +22,23 @@ FIELDS: dict[str, Kept] = {"local_only": "here", "private": "own"}
 _OTHER_WORDS = re.compile(r"local(e|is|iz|time|host)")
 _WORDS = ("localonly", "private", "privacy")
 
+# What other services call fields that forbid to keep prompts or to learn from them, in one word,
+# and the values with which such a field asks for nothing. OpenRouter has the first two.
+_OF_OTHERS = {
+    "zdr",
+    "datacollection",
+    "dataretention",
+    "zerodataretention",
+    "confidential",
+    "nolog",
+    "nologging",
+}
+_ASKS_FOR_NOTHING = (None, False, "allow")
+
 
 def check(name: str, value: Any = None) -> None:
     """Raise ApiError if an unknown field, or one inside its value, might be about privacy."""
-    if _means_privacy(name):
+    if _means_privacy(name, value):
         raise misplaced(name)
     _check_inside(name, value)
 
@@ -50,14 +63,16 @@ def _check_inside(name: str, value: Any) -> None:
         if isinstance(each, list):
             waiting += [(place, item) for item in each]
         elif isinstance(each, dict):
-            for member in each:
-                if _means_privacy(member):
+            for member, inner in each.items():
+                if _means_privacy(member, inner):
                     raise misplaced(f"{place}.{member}")
             waiting += [(f"{place}.{member}", inner) for member, inner in each.items()]
 
 
-def _means_privacy(name: str) -> bool:
+def _means_privacy(name: str, value: Any) -> bool:
     word = re.sub(r"[^a-z]", "", name.lower())
+    if word in _OF_OTHERS:
+        return value not in _ASKS_FOR_NOTHING
     if "priva" in word or ("local" in word and not _OTHER_WORDS.search(word)):
         return True
     return any(SequenceMatcher(None, word, known).ratio() >= 0.8 for known in _WORDS)

@@ -106,6 +106,10 @@ def test_the_stricter_field_holds() -> None:
         {"metadata": {"options": [{"private": True}]}},
         {"messages": [{"role": "user", "content": "Hello", "local_only": True}]},
         {"stream_options": {"private": True}},
+        {"zdr": True},
+        {"provider": {"data_collection": "deny"}},
+        {"confidential": 1},
+        {"noLog": True},
     ],
 )
 def test_no_privacy_field_is_dropped(body: dict[str, Any]) -> None:
@@ -134,6 +138,7 @@ def test_no_privacy_header_is_dropped(name: str) -> None:
         {"locale": "de", "location": {"city": "Rome"}, "provider": 1, "prompt_cache_key": "x"},
         {"prediction": {"type": "content"}, "parallel_tool_calls": False, "localtime": 1},
         {"tools": [FUNCTION | {"function": {"name": "private", "parameters": {}}}]},
+        {"zdr": False, "provider": {"data_collection": "allow"}},
     ],
 )
 def test_other_fields_are_not_about_privacy(body: dict[str, Any]) -> None:
