@@ -20,7 +20,6 @@ from starlette.routing import Route
 
 from ...errors import EngineError, TieredError
 from ..engine.requests import Failed
-from ..engine.waiting import submit_later
 from . import frames, wire
 from .identity import identity
 from .stream import EventStream, Outbox
@@ -228,7 +227,7 @@ class EngineApp:
 
     async def _submit_later(self, request: GenerationRequest, stream: EventStream) -> None:
         try:
-            await submit_later(self._engine.submit, request, stream.put, stream.cancel_token)
+            await asyncio.to_thread(self._engine.submit, request, stream.put, stream.cancel_token)
         except TieredError as error:
             stream.put(Failed(error))
 
