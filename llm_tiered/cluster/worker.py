@@ -42,7 +42,7 @@ GONE_AFTER = 30.0
 
 # Seconds for which the first answer waits for others, so that they go together: a message costs as
 # much as many answers. The worker begins with the next requests meanwhile.
-_GATHERING = 0.01
+_GATHERING = 0.03
 
 # Seconds between two reports of a download.
 _REPORT = 5.0
