@@ -26,6 +26,9 @@ _HEADER = {"journal": "llm tiered batch", "version": 1}
 # Rows read to find out whether a journal belongs to this input.
 LOOK_AHEAD = 1000
 
+# Rows read to find out whether a batch is finished.
+MOST_ANSWERED = 10_000
+
 
 class Journal:
     """The answers to the rows of one input, by the keys of the rows.
@@ -92,6 +95,20 @@ class Journal:
             f"{self._output} holds answers to other prompts, or to these with other settings",
             fix="choose another -o, or --restart to overwrite it",
         )
+
+    def look_for_work(self, rows: Iterator[Row | BadRow]) -> tuple[Iterator[Row | BadRow], bool]:
+        """Return the same rows, and whether any is left to ask a model.
+
+        Of a long input whose first rows are all answered, the others are not looked at.
+        """
+        beginning = []
+        for row in rows:
+            beginning.append(row)
+            key = getattr(row, "key", None)
+            is_left = key is not None and key not in self._offsets
+            if is_left or len(beginning) == MOST_ANSWERED:
+                return chain(beginning, rows), True
+        return iter(beginning), False
 
     def _take_lock(self) -> None:
         import filelock

@@ -146,6 +146,9 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
                 journal = Journal(output, restart=restart)
                 stack.callback(journal.close)
                 batch_rows = journal.check(batch_rows)
+                if dask is not None:
+                    batch_rows, is_work_left = journal.look_for_work(batch_rows)
+                    dask = dask if is_work_left else None
             answers = stack.enter_context(_open_output(output, restart=restart))
         progress = Progress(_count(file, form, number))
         runs: list[BatchRun] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.local_models import local_models
 from ..errors import RequestError
-from ..wording import counted
+from ..wording import counted, span
 from .engine import ClusterEngine
 from .roster import Roster
 from .worker import RESOURCE
@@ -24,7 +24,7 @@ LOCAL_ROWS = 16
 
 # Seconds until the scheduler must have answered, and until a worker must have come.
 ANSWERS_WITHIN = 10.0
-WORKER_WITHIN = 60.0
+WORKER_WITHIN = 30.0
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def connected(
             )
         )
         roster = Roster(client, importlib.metadata.version("llm-tiered"), tell)
-        _wait_for_workers(client, roster, address)
+        _wait_for_workers(client, roster, address, tell)
         engine = ClusterEngine(client, roster, local_models(), tell)
         stack.callback(engine.close)
         engine.refresh()
@@ -90,7 +90,11 @@ def _probe(address: str) -> None:
         ) from error
 
 
-def _wait_for_workers(client: Any, roster: Roster, address: str) -> None:
+def _wait_for_workers(
+    client: Any, roster: Roster, address: str, tell: Callable[[str], object]
+) -> None:
+    if not client.scheduler_info(n_workers=-1)["workers"]:
+        tell(f"no worker at {address} yet; waiting {span(WORKER_WITHIN)} for one")
     try:
         client.wait_for_workers(1, timeout=WORKER_WITHIN)
     except TimeoutError:

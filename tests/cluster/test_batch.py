@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import distributed
 import pytest
 
 from llm_tiered.cluster import connection, worker
@@ -94,6 +95,28 @@ def test_wrong_address(rows: str, address: str) -> None:
     """What can't be an address is an error at once, with what is expected."""
     message = wrong_usage(rows, "--dask", address)
     assert message == f"found {address!r}, expected tcp://HOST:PORT or local:2"
+
+
+def test_no_workers(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster without workers is waited for, and that is told before the wait."""
+    monkeypatch.setattr(connection, "WORKER_WITHIN", 0.2)
+    with distributed.LocalCluster(  # type: ignore[no-untyped-call]  # it has no types
+        n_workers=0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
+    ) as empty:
+        address = empty.scheduler_address
+        lines = batch(rows, "--dask", address, code=2).stderr.splitlines()
+    assert lines[0] == f"no worker at {address} yet; waiting 0.2 s for one"
+    assert f"{address} has no workers" in lines[-1]
+
+
+def test_finished(cluster: Any, rows: str, tmp_path: Path) -> None:
+    """A batch that is finished needs no cluster; one with a row left does."""
+    command = (rows, "-o", str(tmp_path / "out.jsonl"), "--dask", cluster.scheduler_address)
+    batch(*command, "--limit", "9")
+    again = batch(*command, "--limit", "9").stderr
+    assert "9 skipped as done" in again
+    assert "workers" not in again
+    assert "2 workers" in batch(*command).stderr
 
 
 def test_server_of_another_kind(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
