@@ -9,7 +9,8 @@ llm.ModelError
     ├── ModelUnavailable   a local model is missing, or can't be used on this machine
     │   ├── DownloadError  a model's files can't be downloaded
     │   ├── DamagedModel   a model's files are incomplete or damaged
-    │   └── NotRunning     the server behind a model is not running
+    │   ├── NotRunning     the server behind a model is not running
+│   └── MissingModel   the server of a tier does not have its model
     ├── OverBudget         the request might cost more than is left of the budget
     ├── EngineError        MLX failed while loading a model or generating
     ├── IncompleteAnswer   a model's answer ended before it was whole
@@ -81,6 +82,10 @@ class DamagedModel(ModelUnavailable):
 
 class NotRunning(ModelUnavailable):
     """The server behind a model is not running."""
+
+
+class MissingModel(ModelUnavailable):
+    """The server of a tier does not have its model."""
 
 
 class OverBudget(TieredError):

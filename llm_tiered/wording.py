@@ -101,14 +101,10 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, likeness: fl
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, most: int | None = None) -> str:
-    """Return the error for an unknown name, with the nearest known names or else all of them.
-
-    `most` is how many are listed, if there may be hundreds.
-    """
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the error for an unknown name, with the nearest known names or else all of them."""
     names = list(known)
-    more = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
-    hint = did_you_mean(name, names, most=2) or f"known are {', '.join(names[:most])}{more}"
+    hint = did_you_mean(name, names, most=2) or f"known are {', '.join(names)}"
     return f"unknown {kind} {name!r}: {hint}"
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Literal, TypeAlias
 
-from ..errors import TieredError, causes_of
+from ..errors import MissingModel, TieredError, causes_of
 
 # down: it can't be reached, or is not such a server. silent: it took the request and sent nothing
-# more. busy: it says when to ask again. passing: the next request may well be answered.
-FaultKind: TypeAlias = Literal["down", "silent", "busy", "passing"]
+# more. busy: it says when to ask again. passing: the next request may well be answered. model: it
+# does not have the model, and may have others.
+FaultKind: TypeAlias = Literal["down", "silent", "busy", "passing", "model"]
 
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _NO_SUCH_API = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE}
@@ -43,6 +44,8 @@ _FAULTS: tuple[tuple[set[str], Fault | None], ...] = (
 
 def fault_of(error: BaseException) -> Fault | None:
     """Return what is wrong with the server, or None if another one would say the same."""
+    if isinstance(error, MissingModel):
+        return Fault("model", error.message)
     causes = [*causes_of(error)]
     for cause in causes:
         status = _status(cause)

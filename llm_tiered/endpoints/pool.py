@@ -52,6 +52,9 @@ STAYS_UP_TO = 8
 # Passing failures in a row after which a server is left alone; before that, others are preferred.
 PASSING_FAILURES = 3
 
+# Seconds for which a server is asked last for a model that it did not have.
+_LACKS_MODEL = 60.0
+
 # Seconds for which other requests leave a server alone while one checks whether it is back.
 _CLAIM = 5.0
 
@@ -107,6 +110,8 @@ class Pool:
         self._is_back = is_back
         self._room = FifoSemaphore(concurrency)
         self._readers: OrderedDict[str, Endpoint] = OrderedDict()
+        # When each server said that it does not have the tier's model.
+        self._lacked_at: dict[Endpoint, float] = {}
 
     def left_alone(self) -> NotRunning | BusyServer | None:
         """Return the error if all servers are left alone now, or None; none of them is asked."""
@@ -210,6 +215,7 @@ class Pool:
                 up.append(endpoint)
         if not up:
             raise _unavailable(down)
+        up = [each for each in up if not self._lacks_model(each)] or up
         loads = {each: _LOADS[each.address] for each in up}
         sound = {each: load.running for each, load in loads.items() if not load.is_shaky}
         sound = sound or {each: load.running for each, load in loads.items()}
@@ -220,6 +226,9 @@ class Pool:
         idle = [endpoint for endpoint, running in sound.items() if running == least]
         # The same for all processes, so that `llm -c` finds the server that has read the rest.
         return max(idle, key=lambda each: _rank(prefix, each))
+
+    def _lacks_model(self, endpoint: Endpoint) -> bool:
+        return monotonic() - self._lacked_at.get(endpoint, -math.inf) < _LACKS_MODEL
 
     def _succeed(self, prefix: str, endpoint: Endpoint, load: _Load) -> None:
         load.failures = 0
@@ -236,6 +245,10 @@ class Pool:
     ) -> None:
         if self._readers.get(prefix) == endpoint:
             del self._readers[prefix]
+        if fault.kind == "model":
+            # A name that is wrong in the config says nothing about the server.
+            self._lacked_at[endpoint] = monotonic()
+            return
         # Requests that ran at the same time fail together, which is one failure and not many.
         if began >= load.failed_at:
             load.failures += 1

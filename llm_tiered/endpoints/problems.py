@@ -11,10 +11,10 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from ..errors import IncompleteAnswer, ModelUnavailable, NotRunning, causes_of
+from ..errors import IncompleteAnswer, MissingModel, ModelUnavailable, NotRunning, causes_of
 from ..openai_plugin import FailedReply
 from ..paths import config_path
-from ..wording import line, unknown
+from ..wording import did_you_mean, line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # Characters of a web page that are searched for its title.
 _SEARCHED = 4000
 
-# Models that a message lists: a service may have hundreds.
-_MOST_MODELS = 5
+# Models that a message lists, and characters of their names: a service may have hundreds.
+_MOST_MODELS, _MOST_CHARACTERS = 5, 150
 
 # What servers send with a 404 in place of a message.
 _STATUS_ONLY = ("not found", "404 not found", "404 page not found")
@@ -94,24 +94,40 @@ def not_found_error(
 ) -> Exception | None:
     """Return the error for a 404, or None if the server's own `message` explains it.
 
-    `models` are those that the server lists, or None if it lists none.
+    It is MissingModel unless the server itself is the problem. `models` are those that the server
+    lists, or None if it lists none.
     """
     if message and not re.search("model", message, re.I):
         return None
-    if models is None:
-        if message:
-            return None
-        return ModelUnavailable(
-            f"there is no chat API at {where}: does the address end in /v1?", fix=_correct()
-        )
-    if model in models:
+    if models is not None and model not in models:
+        return MissingModel(f"{where} {missing_model(model, models)}", fix=_correct())
+    if message:
+        return MissingModel(message, fix=_correct())
+    if models is not None:
         return None
-    return ModelUnavailable(f"{where} has {missing_model(model, models)}", fix=_correct())
+    return ModelUnavailable(
+        f"there is no chat API at {where}: does the address end in /v1?", fix=_correct()
+    )
 
 
 def missing_model(model: str, models: Sequence[str]) -> str:
     """Return the message that a server has other models than this one."""
-    return unknown("model", model, models, most=_MOST_MODELS) if models else "no models"
+    if not models:
+        return "has no models"
+    hint = did_you_mean(model, models)
+    return f"has no model {model!r}, only {_some(models)}{hint and f' ({hint})'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of these names, whole, and how many there are more."""
+    shown = [*names[:1]]
+    for name in names[1:_MOST_MODELS]:
+        if len(", ".join([*shown, name])) > _MOST_CHARACTERS:
+            break
+        shown.append(name)
+    more = len(names) - len(shown)
+    *others, last = [*shown, f"{more:,} more"] if more else shown
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def message_of(error: Exception) -> str:

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from llm_tiered.endpoints.faults import Fault, fault_of
-from llm_tiered.errors import RequestError
+from llm_tiered.errors import MissingModel, RequestError
 
 
 class APIStatusError(Exception):
@@ -86,6 +86,12 @@ def test_of_the_server(error: Exception, fault: str) -> None:
 def test_of_the_request(error: Exception) -> None:
     """These errors are about the request, or our own: another server would say the same."""
     assert fault_of(error) is None
+
+
+def test_of_the_model() -> None:
+    """A server that does not have the model is well, though another one may have it."""
+    error = caused(MissingModel("has no model 'big'"), status(404))
+    assert fault_of(error) == Fault("model", "has no model 'big'")
 
 
 def test_time_to_wait() -> None:

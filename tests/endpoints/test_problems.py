@@ -13,6 +13,7 @@ import pytest
 
 from llm_tiered.endpoints import health, outages
 from llm_tiered.endpoints.endpoint import Endpoint
+from llm_tiered.endpoints.problems import missing_model
 from llm_tiered.errors import AllTiersFailed, BrokenAnswer
 from llm_tiered.router.cooldowns import Cooldowns
 from tests.endpoints.conftest import serve
@@ -176,8 +177,16 @@ def _at(tier: dict[str, Any], address: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("models", "body", "said"),
     [
-        (["small", "bigger"], "The model `big` does not exist.", "did you mean bigger"),
-        (["small"], "The model `big` does not exist.", "known are small"),
+        (
+            ["small", "bigger"],
+            "The model `big` does not exist.",
+            "only small and bigger (did you mean bigger?)",
+        ),
+        (
+            ["small"],
+            "The model `big` does not exist.",
+            "has no model 'big', only small →",
+        ),
         (None, "The model `big` does not exist.", "failed: The model `big` does not exist."),
         (None, "Not Found", "does the address end in /v1?"),
     ],
@@ -191,6 +200,49 @@ async def test_a_model_that_it_does_not_have(
     with pytest.raises(AllTiersFailed) as failed:
         await ask("Go", tier="medium", fallback="none")
     assert said in str(failed.value)
+
+
+def test_whole_names_of_other_models() -> None:
+    """A message names a few of a server's models, each of them whole."""
+    names = [f"mlx-community/Qwen2.5-{size}B-Instruct-4bit" for size in range(1, 13)]
+    assert missing_model("nosuch", names) == (
+        f"has no model 'nosuch', only {names[0]}, {names[1]}, {names[2]} and 9 more"
+    )
+    few = ["a", "b", "c", "d", "e"]
+    assert missing_model("nosuch", few) == "has no model 'nosuch', only a, b, c, d and e"
+    assert missing_model("nosuch", [*few, "f"]).endswith("only a, b, c, d, e and 1 more")
+    assert missing_model("nosuch", ["x" * 500, "a"]).endswith("xx and 1 more")
+    assert missing_model("nosuch", []) == "has no models"
+
+
+@pytest.mark.usefixtures("new_process")
+@pytest.mark.parametrize("models", [["bigger"], None])
+async def test_a_wrong_name_is_not_the_servers_fault(
+    ask: Ask, toys: Toys, server: ScriptedServer, models: list[str] | None
+) -> None:
+    """After a 404 for a model, only this model is left alone: with the right name it answers."""
+    server.models = models
+    server.say(refused(404, "The model `big` does not exist."))
+    await ask("Go", tier="medium")
+    assert outages.OUTAGES.find(server.address) is None
+    skipped = (await ask("Go", tier="medium")).response_json["tiered"]["attempts"][0]
+    assert (skipped["model"], skipped["outcome"]) == (ID, "skipped")
+    assert len(server.bodies) == 1
+    serve(toys, server, model="bigger")
+    assert (await ask("Go", tier="medium")).resolved_model == "server/medium/bigger"
+
+
+@pytest.mark.usefixtures("new_process")
+async def test_another_server_has_the_model(ask: Ask, two: list[ScriptedServer]) -> None:
+    """Of two servers, the one without the model is asked once, and the other one answers."""
+    prompts = [f"Prompt {number}" for number in range(8)]
+    lacking, having = two
+    lacking.models = ["other"]
+    lacking.say(*[refused(404, "model not found")] * len(prompts))
+    for prompt in prompts:
+        assert (await ask(prompt, tier="medium")).resolved_model == ID
+    assert (len(lacking.bodies), len(having.bodies)) == (1, len(prompts))
+    assert outages.OUTAGES.find(lacking.address) is None
 
 
 async def test_a_busy_server(
