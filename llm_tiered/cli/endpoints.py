@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import llm
 
 from ..config.settings import load_settings
+from ..endpoints.models import ServerModel
 from ..endpoints.pool import pool_of
 from ..endpoints.probe import MOST_TOKENS, probe
 from ..endpoints.problems import missing_model
@@ -17,6 +18,7 @@ from ..endpoints.state import states_of
 from ..paths import config_path
 from ..router.failures import explain
 from ..router.inner import inner_options
+from ..router.keys import key_fix
 from ..wording import counted, moment
 from . import questions
 from .findings import Finding
@@ -60,21 +62,44 @@ def describe(facts: dict[str, Any]) -> str:
         waiting = "" if queue["waiting"] is None else f", {queue['waiting']} waiting"
         parts.append(f"{queue['running']} running{waiting}")
     if outage := facts["outage"]:
-        parts.append(f"left alone until {moment(outage['until'])}: {outage['reason']}")
+        why = "" if parts[0] in outage["reason"] else f": {outage['reason']}"
+        parts.append(f"left alone until {moment(outage['until'])}{why}")
     return "; ".join(parts)
 
 
-def reached(tier: Tier) -> Iterator[Finding]:
-    """Yield for each server of a tier whether it can be reached and has the model."""
-    for state in _look(tier):
-        facts = _facts(tier, state)
-        part = f"{tier.name} at {state.address}"
-        if facts["missing"]:
-            yield Finding(part, "warn", facts["missing"], f"correct it in {config_path()}")
-        elif state.problem:
-            yield Finding(part, "warn", describe(facts), "start it, or correct its address")
-        else:
-            yield Finding(part, "ok", describe(facts))
+@dataclass(frozen=True)
+class Reached:
+    """Whether a server can be reached and has the model; a slow one may answer who waits."""
+
+    finding: Finding
+    is_slow: bool
+
+
+def reached(tier: Tier) -> list[Reached]:
+    """Return for each server of a tier whether it can be reached and has the model."""
+    return [_reached(tier, state) for state in _look(tier)]
+
+
+def _reached(tier: Tier, state: ServerState) -> Reached:
+    facts = _facts(tier, state)
+    part = f"{tier.name} at {state.address}"
+    if facts["missing"]:
+        fix = f"correct it in {config_path()}"
+        return Reached(Finding(part, "warn", facts["missing"], fix), is_slow=False)
+    if state.problem:
+        finding = Finding(part, "warn", describe(facts), _fix(tier, state))
+        return Reached(finding, is_slow=state.trouble == "slow")
+    return Reached(Finding(part, "ok", describe(facts)), is_slow=False)
+
+
+def _fix(tier: Tier, state: ServerState) -> str | None:
+    if state.trouble == "key":
+        return key_fix(ServerModel(tier))
+    if state.trouble in ("loading", "slow"):
+        return "try again"
+    if state.trouble == "error":
+        return f"look into its log, or correct the tier in {config_path()}"
+    return "start it, or correct its address"
 
 
 def abilities(model: TieredModel, candidate: Candidate, tier: Tier) -> Iterator[Finding]:
@@ -96,8 +121,6 @@ def _detail(capability: Capability) -> str:
 
 
 def _probe(model: TieredModel, candidate: Candidate, tier: Tier, address: str) -> list[Capability]:
-    from ..endpoints.models import ServerModel
-
     inner = ServerModel(tier.model_copy(update={"server": (address,)}))
 
     def ask(prompt: str, *, options: dict[str, Any], **settings: Any) -> llm.Response:

@@ -92,16 +92,20 @@ def check(*, generate: bool) -> Iterator[Finding]:
     for candidate in candidates:
         tier = settings.tier(candidate.tier)
         served = tier if tier and tier.server else None
-        reached = [*endpoints.reached(served)] if served else []
-        yield from reached
-        if reached and all(each.state != "ok" for each in reached):
-            continue
+        reached = endpoints.reached(served) if served else []
+        yield from (each.finding for each in reached)
+        if reached and all(each.finding.state != "ok" for each in reached):
+            is_slow = any(each.is_slow for each in reached)
+            ready = ready or is_slow
+            if not (is_slow and generate):
+                continue
         finding = _candidate(model, candidate)
         ready = ready or finding.state == "ok"
         yield finding
         if generate and finding.state == "ok" and finding.fix is None:
-            yield _generate(model, candidate)
-            if served:
+            said = _generate(model, candidate)
+            yield said
+            if served and said.state == "ok":
                 yield from endpoints.abilities(model, candidate, served)
     if not ready:
         yield Finding("chain", "fail", "no model can answer a prompt")
@@ -250,7 +254,8 @@ def _generate(model: TieredModel, candidate: Candidate) -> Finding:
         options = inner_options(inner, candidate.options, asked)
         prompt = llm.Prompt(QUESTION, model=model)
         response = questions.answer(candidate, inner, prompt, options)
-        return Finding(part, "ok", " ".join(response.text().split()) or "nothing")
+        text = " ".join(response.text().split()) or "nothing"
+        return Finding(part, "ok", f"{text} (asked: {QUESTION})")
     except EmptyAnswer as error:
         # It works, but needs more than these few tokens.
         return Finding(part, "ok", error.message)

@@ -9,7 +9,7 @@ import re
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import llm
 
@@ -36,12 +36,23 @@ _WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requ
 _METRIC = re.compile(r"^([\w:]+)(?:\{[^}]*\})?\s+([\d.eE+-]+)", re.MULTILINE)
 
 
+# key: it wants another key. loading: it says that it can't answer yet. slow: it takes requests, but
+# did not answer in time. error: it answers with an error.
+Trouble: TypeAlias = Literal["key", "loading", "slow", "error"]
+
+_REFUSED, _NOT_READY = (401, 403), 503
+
+
 @dataclass(frozen=True)
 class Health:
-    """The problem of a server, or None if it is healthy, and how long the check took in ms."""
+    """The problem of a server, or None if it is healthy, and how long the check took in ms.
+
+    `trouble` is the kind of the problem of a server that can be reached.
+    """
 
     problem: str | None
     ms: float
+    trouble: Trouble | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class ServerQueue:
 
 def health(endpoint: Endpoint, key: str | None) -> Health:
     """Return whether a server reports that it can answer. Raises nothing."""
-    return _health(partial(_problem, endpoint, key), key)
+    return _health(partial(_unhealthy, endpoint, key), key)
 
 
 def models(endpoint: Endpoint, key: str | None) -> list[ServedModel] | None:
@@ -112,33 +123,48 @@ def is_back(endpoint: Endpoint, proof: Proof, *, key_name: str | None, model: st
     return check.problem
 
 
-def _health(find_problem: Callable[[], str | None], key: str | None) -> Health:
+def _health(find_refusal: Callable[[], Any], key: str | None) -> Health:
     """Time the search for a problem, and take the key out of what the server says."""
     began = time.perf_counter()
+    problem: str | None = None
+    trouble: Trouble | None = None
     try:
-        problem = find_problem()
+        if (refusal := find_refusal()) is not None:
+            problem, trouble = _message(refusal), _trouble(refusal)
     except Exception as error:
-        problem = _reason(error)
-    return Health(problem and redact(problem, [key]), (time.perf_counter() - began) * 1000)
+        fault = fault_of(error)
+        problem = fault.reason if fault else str(error) or type(error).__name__
+        trouble = "slow" if fault and fault.kind == "silent" else None
+    ms = (time.perf_counter() - began) * 1000
+    return Health(problem and redact(problem, [key]), ms, trouble)
 
 
-def _no_token(endpoint: Endpoint, key: str | None, model: str) -> str | None:
-    """Why no token comes, or None if one does."""
+def _trouble(refusal: Any) -> Trouble | None:
+    if refusal.is_redirect:
+        return None
+    if refusal.status_code in _REFUSED:
+        return "key"
+    return "loading" if refusal.status_code == _NOT_READY else "error"
+
+
+def _no_token(endpoint: Endpoint, key: str | None, model: str) -> Any:
+    """The response without a token, or None if one comes."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     url = f"{endpoint.base_url}/chat/completions"
     response = _send(endpoint, key, TOKEN_WITHIN, "POST", url, json=body)
-    return None if response.is_success else _message(response)
+    return None if response.is_success else response
 
 
-def _problem(endpoint: Endpoint, key: str | None) -> str | None:
+def _unhealthy(endpoint: Endpoint, key: str | None) -> Any:
+    """The response of a server that can't answer prompts now, or None if it can."""
     response = _get(endpoint, f"{_root(endpoint)}/health", key)
     if response.is_success:
         return None
-    if response.status_code == 503:
-        return f"not ready: {_message(response)}"
+    if response.status_code == _NOT_READY:
+        return response
     # Ollama and most services have no /health, but all list their models.
     listed = _get(endpoint, f"{endpoint.base_url}/models", key)
-    return _message(listed) if listed.status_code >= 500 or listed.is_redirect else None
+    return listed if listed.status_code >= 500 or listed.is_redirect else None
 
 
 def _context(model: dict[str, Any]) -> int | None:
@@ -181,9 +207,6 @@ def _message(response: Any) -> str:
     except Exception:
         message = None
     status = f"HTTP {response.status_code}"
+    if response.status_code == _NOT_READY:
+        status = f"not ready: {status}"
     return f"{status}: {message}" if isinstance(message, str) and message else status
-
-
-def _reason(error: Exception) -> str:
-    fault = fault_of(error)
-    return fault.reason if fault else str(error) or type(error).__name__

@@ -85,7 +85,7 @@ def _tools(ask: Ask, why: Callable[[Exception], str]) -> Capability:
     if any(call.name == tool.name for call in calls):
         return Capability("tools", "yes", "called")
     # Small models often ignore tools, which says nothing about the server.
-    return Capability("tools", "unknown", "accepted, but the model did not call the tool")
+    return Capability("tools", "unknown", "accepted, but the model called none")
 
 
 def _temperature(city: str) -> str:
@@ -130,7 +130,8 @@ def _logprobs(ask: Ask, why: Callable[[Exception], str]) -> Capability:
     try:
         facts = _plain(ask, logprobs=1).response_json
     except Exception as error:
-        return Capability("logprobs", "no", why(error))
+        return Capability("log-probabilities", "no", why(error))
     if isinstance(facts, dict) and facts.get("logprobs"):
-        return Capability("logprobs", "yes", "reported")
-    return Capability("logprobs", "no", "not reported, so `escalate` judges the text alone")
+        return Capability("log-probabilities", "yes", "yes")
+    detail = "no, so `escalate` judges the text alone"
+    return Capability("log-probabilities", "no", detail)

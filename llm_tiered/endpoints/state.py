@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..wording import span
 from . import health, outages
 from .outages import OUTAGES
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .endpoint import Endpoint
-    from .health import ServedModel, ServerQueue
+    from .health import Health, ServedModel, ServerQueue, Trouble
     from .outages import Outage
 
 
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 class ServerState:
     """What is known of one server.
 
-    `problem` is why it can't answer, or None. `ms` is the time of the health check, `token_ms` that
-    of a token, if it was asked for one, in milliseconds. `models` and `queue` (the requests of all
-    its clients) are None if it does not report them. `outage` is why it gets no prompts now.
+    `problem` is why it can't answer, or None, and `trouble` its kind if the server can be reached.
+    `ms` is the time of the health check, `token_ms` that of a token, if it was asked for one, in
+    milliseconds. `models` and `queue` (the requests of all its clients) are None if it does not
+    report them. `outage` is why it gets no prompts now.
     """
 
     address: str
     problem: str | None
+    trouble: Trouble | None
     ms: float
     token_ms: float | None
     models: tuple[ServedModel, ...] | None
@@ -50,12 +53,13 @@ def states_of(
 
 def _state_of(endpoint: Endpoint, *, key: str | None, model: str, token: bool) -> ServerState:
     healthy = health.health(endpoint, key)
-    problem, token_ms, models, queue = healthy.problem, None, None, None
+    problem, trouble = healthy.problem, healthy.trouble
+    token_ms, models, queue = None, None, None
     if problem is None:
         models, queue = health.models(endpoint, key), health.queue(endpoint, key)
         if token and health.has_loaded(endpoint, key, model):
             answer = health.answers(endpoint, key, model)
-            problem = answer.problem and f"is healthy, but wrote no token: {answer.problem}"
+            problem, trouble = _without_token(answer, key), answer.trouble
             token_ms = None if problem else answer.ms
     outage = OUTAGES.find(endpoint.address)
     if outage and not outage.left(outages.now()):
@@ -63,9 +67,22 @@ def _state_of(endpoint: Endpoint, *, key: str | None, model: str, token: bool) -
     return ServerState(
         endpoint.address,
         problem,
+        trouble,
         healthy.ms,
         token_ms,
         tuple(models) if models is not None else None,
         queue,
         outage,
     )
+
+
+def _without_token(answer: Health, key: str | None) -> str | None:
+    """The problem of a healthy server that wrote no token, or None if it wrote one."""
+    if answer.problem is None:
+        return None
+    if answer.trouble == "key":
+        return f"{'refuses the key' if key else 'needs a key'}: {answer.problem}"
+    if answer.trouble == "slow":
+        why = "it may still be loading its model"
+        return f"is there, but has not written a token within {span(health.TOKEN_WITHIN)} ({why})"
+    return f"is healthy, but wrote no token: {answer.problem}"

@@ -279,7 +279,10 @@ def test_generate_with_a_model_that_thinks(tmp_path: Path, scripts: Scripts) -> 
     folder = build("qwen3", tmp_path / "qwen3", layers=1)
     models = [{"id": "mlx/thinker", "path": str(folder)}]
     configure(tier("all", "1-10", "mlx/thinker"), models=models)
-    for script, detail in (("Hello.", "Hello."), ("", "answered with nothing")):
+    for script, detail in (
+        ("Hello.", "Hello. (asked: Say hello in three words.)"),
+        ("", "answered with nothing"),
+    ):
         scripts.say(script)
         said = verify("--generate")["all says"]
         assert (said["state"], said["detail"]) == ("ok", detail)
@@ -325,7 +328,7 @@ def test_a_budget_needs_no_log(user_path: Path) -> None:
 def test_generate_counts_what_it_costs(httpx_mock: HTTPXMock) -> None:
     """The answer of a cloud model is in no log, but in the sum of what was spent."""
     gemini.answer(httpx_mock, *gemini.says("Hello"))
-    assert verify("--generate")["cloud says"]["detail"] == "Hello"
+    assert verify("--generate")["cloud says"]["detail"].startswith("Hello (asked: ")
     spent = run_json("savings")["unlogged"]
     assert (spent["dollars"] > "0", spent["unpriced_requests"]) == (True, 0)
 

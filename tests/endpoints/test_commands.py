@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from llm_tiered.costs.ledger import Ledger
-from llm_tiered.endpoints import outages
+from llm_tiered.endpoints import health, outages
 from llm_tiered.endpoints.outages import OUTAGES, Outage
 from llm_tiered.paths import ledger_path
 from tests.cli.commands import run, run_json
 from tests.endpoints.conftest import serve
-from tests.endpoints.scripted_server import ID, ScriptedServer, refused, says
+from tests.endpoints.scripted_server import ID, ScriptedServer, refused, says, silent
 
 if TYPE_CHECKING:
     from tests.toys import Toys
@@ -74,7 +74,7 @@ def test_verify_without_the_model(server: ScriptedServer) -> None:
     server.say(refused(404, "model not found"))
     [found] = findings().values()
     assert found["state"] == "warn"
-    assert found["detail"] == "unknown model 'big': did you mean bigger?"
+    assert found["detail"] == "has no model 'big', only bigger and small (did you mean bigger?)"
 
 
 def test_verify_of_a_server_that_is_gone(toys: Toys) -> None:
@@ -84,6 +84,54 @@ def test_verify_of_a_server_that_is_gone(toys: Toys) -> None:
     serve(toys, server)
     [found] = findings().values()
     assert (found["state"], found["detail"]) == ("warn", "connection refused")
+    assert found["fix"] == "start it, or correct its address"
+
+
+def test_reason_is_told_once(toys: Toys) -> None:
+    """A server that is gone and left alone has its reason once."""
+    with ScriptedServer() as server:
+        pass
+    serve(toys, server)
+    for reason in ("connection refused", f"{server.address} can't be reached: connection refused"):
+        OUTAGES.note(server.address, Outage(reason, outages.now() + 50))
+        [found] = findings().values()
+        assert found["detail"].count("connection refused") == 1
+        assert "left alone until" in found["detail"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"key": "box"}, "refuses the key: HTTP 401: wrong → llm keys set box"),
+        ({}, "needs a key: HTTP 401: wrong → llm keys set NAME, and key: NAME in the tier"),
+    ],
+)
+def test_verify_of_a_key(
+    toys: Toys,
+    server: ScriptedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: dict[str, str],
+    told: str,
+) -> None:
+    """For a key that is missing or wrong, the fix is the command that sets one."""
+    monkeypatch.setattr("llm.load_keys", lambda: {"box": "secret-of-the-box"})
+    serve(toys, server, **keys)
+    server.say(refused(401, "wrong"))
+    [found] = findings().values()
+    assert (found["state"], f"{found['detail']} → {found['fix']}") == ("warn", told)
+
+
+def test_verify_of_a_server_that_loads_its_model(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is slow to write a token is waited for with --generate."""
+    monkeypatch.setattr(health, "TOKEN_WITHIN", 0.1)
+    server.say(silent())
+    [found] = findings().values()
+    assert found["detail"].startswith("is there, but has not written a token within 0.1 s")
+    assert found["fix"] == "try again"
+    server.say(silent(), says("Here I am"))
+    assert findings("--generate", code=1)["medium says"]["state"] == "ok"
 
 
 def test_route_asks_nobody(server: ScriptedServer) -> None:
@@ -112,13 +160,13 @@ def test_what_it_can_do(server: ScriptedServer) -> None:
     }
     assert said == {
         "schemas": ("warn", "ignored; answers are checked, and a second miss goes to another tier"),
-        "tools": ("ok", "accepted, but the model did not call the tool"),
+        "tools": ("ok", "accepted, but the model called none"),
         "reasoning": ("ok", "the model did not think"),
         "usage": ("ok", "counted (7 + 3 tokens)"),
         "cached tokens": ("ok", "none reported for a repeated prompt"),
-        "logprobs": ("ok", "not reported, so `escalate` judges the text alone"),
+        "log-probabilities": ("ok", "no, so `escalate` judges the text alone"),
     }
-    assert found["medium says"]["detail"] == "Hello"
+    assert found["medium says"]["detail"] == "Hello (asked: Say hello in three words.)"
 
 
 def test_enforced_schema(server: ScriptedServer) -> None:
