@@ -78,9 +78,11 @@ def _echo(report: SavingsReport) -> None:
         echo_table(unlogged)
     if report.groups:
         click.echo()
-        headers = [report.by or "", "requests", "local", "cached", "fell back", "tokens in"]
-        headers += ["tokens out", "spent", "in the cloud", "saved", "p50", "p95", "tokens/s"]
-        echo_table([_row(key, tally) for key, tally in report.groups.items()], headers)
+        own = ["other machines"] if total.own else []
+        headers = [report.by or "", "requests", "this machine", *own, "cached", "fell back"]
+        headers += ["tokens in", "tokens out", "spent", "in the cloud", "saved", "p50", "p95"]
+        rows = [_row(key, tally, own=bool(own)) for key, tally in report.groups.items()]
+        echo_table(rows, [*headers, "tokens/s"])
         if total.in_cloud.unpriced or total.spent.unpriced:
             click.echo("* and more: the price of some requests is unknown")
     if total.fallbacks:
@@ -109,9 +111,10 @@ def _summary(report: SavingsReport) -> list[tuple[str, str]]:
     total = report.total
     rate = f"{dollars(report.saved_per_month)} a month, {dollars(report.saved_per_year)} a year"
     uncounted = f", unknown for {total.uncounted:,} requests" if total.uncounted else ""
+    own = "answered on other machines of yours"
     return [
-        ("answered locally", percent(total.share(total.local))),
-        *([("answered on your machines", percent(total.share(total.own)))] if total.own else []),
+        ("answered on this machine", percent(total.share(total.local))),
+        *([(own, percent(total.share(total.own)))] if total.own else []),
         ("answered in the cloud", percent(total.share(total.cloud))),
         ("answered by the cache", percent(total.share(total.cached))),
         ("fell back", percent(total.share(total.fallbacks.total()))),
@@ -136,12 +139,13 @@ def _unlogged(report: SavingsReport) -> list[tuple[str, str]]:
     return [(name, f"{_money(more)}; {dollars(more.known + report.total.spent.known)} in all")]
 
 
-def _row(key: str | None, tally: Tally) -> list[str]:
+def _row(key: str | None, tally: Tally, *, own: bool) -> list[str]:
     latency = tally.latency
     return [
         key or "(none)",
         f"{tally.requests:,}",
         percent(tally.share(tally.local)),
+        *([percent(tally.share(tally.own))] if own else []),
         percent(tally.share(tally.cached)),
         percent(tally.share(tally.fallbacks.total())),
         f"{tally.input_tokens:,}",

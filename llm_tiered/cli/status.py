@@ -213,6 +213,6 @@ def _describe_files(tier: dict[str, Any]) -> str:
     if "error" in tier:
         return str(tier["error"])
     if not tier["local"]:
-        return "cloud"
+        return ""
     size = gigabytes(tier["size"])
     return f"{size} in {tier['path']}" if tier["on_disk"] else f"not downloaded, about {size}"

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from .drawing import Picture
     from .figures import Figures, ReportJson
 
-LOCAL, OWN, CLOUD, CACHE = "answered locally", "on your machines", "in the cloud", "from the cache"
-
 # Where answers come from: the CSS class, its name, and the number in a report.
 ORIGINS = (
-    ("here", LOCAL, "local_requests"),
-    ("own", OWN, "own_requests"),
-    ("cloud", CLOUD, "cloud_requests"),
-    ("cache", CACHE, "cached_requests"),
+    ("here", "on this machine", "local_requests"),
+    ("own", "on other machines of yours", "own_requests"),
+    ("cloud", "in the cloud", "cloud_requests"),
+    ("cache", "from the cache", "cached_requests"),
 )
 
 # Characters of a label that fit beside its number.
@@ -141,7 +139,7 @@ def _shares(report: ReportJson, name: str, title: str) -> Chart:
     return Chart(
         name,
         title,
-        f"{percent(report['total']['local_share'])} answered locally",
+        f"{percent(report['total']['local_share'])} answered on this machine",
         drawing.bars(labels, _answers(report, groups)) if groups else None,
         [report["by"], "requests", "share", *_names(report), "spent", "saved"],
         rows,

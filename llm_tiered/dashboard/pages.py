@@ -43,17 +43,6 @@ PERIODS = (
     ("all", ""),
 )
 
-# How each source of a decision is described.
-SOURCES = {
-    "tier": "the request named the tier",
-    "option": "the complexity was set by the request",
-    "task": "the complexity was set by the task",
-    "conversation": "the conversation continues on this tier",
-    "rule": "a rule of the config decided",
-    "estimate": "estimated from the prompt",
-    "default": "no complexity was given, so the default of the config was used",
-}
-
 
 async def overview(request: Request, datasette: Datasette) -> Response:
     """Return the page for all requests of a period."""
@@ -89,7 +78,7 @@ async def request(request: Request, datasette: Datasette) -> Response:
     try:
         logged = await asyncio.to_thread(find_request, Path(database.path), id_)
         energy = await asyncio.to_thread(energy_price)
-        context |= {"logged": logged, "energy": energy, "sources": SOURCES}
+        context |= {"logged": logged, "energy": energy}
         if logged is None:
             status = 404
             context["error"] = f"there is no request to tiered with the id {line(id_, 80)}"

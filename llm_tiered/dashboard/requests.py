@@ -53,6 +53,25 @@ NO_RECORD = "the log has no record of how this request was routed"
 DAMAGED_RECORD = "the record of how this request was routed is damaged"
 
 
+# How each source of a decision is described.
+SOURCES = {
+    "tier": "the request named the tier",
+    "option": "the complexity was set by the request",
+    "task": "the complexity was set by the task",
+    "conversation": "the conversation continues on this tier",
+    "rule": "a rule of the config decided",
+    "estimate": "estimated from the prompt",
+    "default": "no complexity was given, so the default of the config was used",
+}
+NO_REASON = "the log does not say why"
+
+# How a decision for a tier that the request may not go to is described; others go by SOURCES.
+_CHOSEN = {
+    "tier": "the request named {tier}",
+    "conversation": "the conversation was on {tier}",
+}
+
+
 @dataclass(frozen=True)
 class LoggedRequest:
     """A request to `tiered` in the log; None means unknown.
@@ -86,6 +105,31 @@ class LoggedRequest:
             return time.strftime("%Y-%m-%d %H:%M:%S")
         except (ValueError, TypeError, OverflowError):
             return f"invalid time: {visible(str(self.datetime_utc))}"
+
+    @property
+    def reason(self) -> str:
+        """Why it went to its tier; if that is not the one that was chosen, why it is not."""
+        source, overruled = self.record.source or "", self.record.overruled
+        if overruled:
+            tier = line(overruled.tier, 80)
+            begin = _CHOSEN.get(source, "{source}; it would have gone to {tier}")
+            why = begin.format(source=SOURCES.get(source, NO_REASON), tier=tier)
+            return f"{why}, but {line(overruled.why, 200)}"
+        # Records of earlier versions do not have what was overruled.
+        named = self._named_tier if source == "tier" else None
+        if named and named != self.record.tier:
+            return f"the request named {line(named, 80)}, but did not go there"
+        return SOURCES.get(source, NO_REASON)
+
+    @property
+    def _named_tier(self) -> str | None:
+        """The tier in the options of the request."""
+        try:
+            options = json.loads(self.options or "{}")
+        except (ValueError, TypeError, RecursionError):
+            return None
+        tier = options.get("tier") if isinstance(options, dict) else None
+        return tier if isinstance(tier, str) else None
 
     @property
     def switch(self) -> str:

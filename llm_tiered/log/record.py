@@ -58,6 +58,14 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Overruled:
+    """The tier that a request would have gone to, and why it may not: "nothing may leave …"."""
+
+    tier: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Switch:
     """A conversation that went from one tier to another, or would have if that were `made`.
 
@@ -85,7 +93,8 @@ class Record:
     it costs, if it does. `rules` are the names of the rules that had
     a say: the one that chose the tier, if `source` is "rule", and those that restricted it. `stuck`
     is how the model of the tier below was stuck in a tool loop, if that raised the tier. `switch`
-    is what it costs that the conversation changes its tier.
+    is what it costs that the conversation changes its tier. `overruled` is the tier that the source
+    of the decision gave, if the request may not go there.
     """
 
     tier: str | None = None
@@ -105,6 +114,7 @@ class Record:
     rules: tuple[str, ...] = ()
     stuck: str | None = None
     switch: Switch | None = None
+    overruled: Overruled | None = None
 
     @property
     def kept(self) -> Kept | None:
@@ -150,6 +160,8 @@ class Record:
             record["stuck"] = self.stuck
         if self.switch:
             record["switch"] = asdict(self.switch)
+        if self.overruled:
+            record["overruled"] = asdict(self.overruled)
         return {RECORD: record, RESPONSE: response}
 
     @classmethod
@@ -180,6 +192,7 @@ class Record:
             rules=_texts(record.get("rules")),
             stuck=_text(record.get("stuck")),
             switch=_switch(record.get("switch")),
+            overruled=_overruled(record.get("overruled")),
         )
 
 
@@ -271,6 +284,13 @@ def _rollout(value: Any) -> Rollout | None:
     if name is None or not isinstance(share, (int, float)):
         return None
     return Rollout(name, float(share), bool(value.get("included")))
+
+
+def _overruled(value: Any) -> Overruled | None:
+    if not isinstance(value, dict):
+        return None
+    tier, why = _text(value.get("tier")), _text(value.get("why"))
+    return None if tier is None or why is None else Overruled(tier, why)
 
 
 def _switch(value: Any) -> Switch | None:

@@ -11,7 +11,7 @@ from ..config.tiers import Tier
 from ..config.values import NO_COMPLEXITY
 from ..errors import ConfigError, RequestError
 from ..log.conversation import UNKNOWN, Past
-from ..log.record import Rollout
+from ..log.record import Overruled, Rollout
 from ..mlx.catalog import EMBEDDED
 from ..rules.ruling import NO_RULING, Ruling
 from ..wording import unknown
@@ -68,9 +68,9 @@ class Decision:
     `rollout` is None where none applies. With `kept` only models on this machine, or on the user's
     machines, may be asked, with `cloud_only` only others, and never those of the tiers in
     `forbidden`.
-    `rules` are the names of the rules that had a say. `overruled` says why the tier that the
-    request names is not the one it gets. `stuck` is how the model of a lower tier is stuck, if this
-    tier takes over now.
+    `rules` are the names of the rules that had a say. `overruled` is the tier that the
+    request would go to if it were allowed to. `stuck` is how the model of a lower tier is stuck, if
+    this tier takes over now.
     """
 
     tier: str
@@ -85,7 +85,7 @@ class Decision:
     cloud_only: bool = False
     forbidden: frozenset[str] = frozenset()
     rules: tuple[str, ...] = ()
-    overruled: str | None = None
+    overruled: Overruled | None = None
     stuck: str | None = None
 
     @property
@@ -160,8 +160,7 @@ def decide(request: DecisionInput, settings: Settings) -> Decision:
         else:
             why = "FORCE_LOCAL_LLM=false"
         reason = f"{reason}; {why}, so it goes to {name}"
-        if choice.source == "tier":
-            overruled = f"{name} instead of {tier.name}: {why}"
+        overruled = Overruled(tier.name, why)
         # The rollout did not decide this one, so it must not count for either side.
         rollout = None
     chose = (ruling.decides,) if ruling.decides and choice.source == "rule" else ()

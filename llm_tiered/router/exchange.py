@@ -155,8 +155,9 @@ class Exchange:
     def _first_output(self) -> Generator[Any, Any, Candidate]:
         """Try the candidates until one begins its answer, and return that one."""
         request = self._request
-        if request.decision.overruled:
-            logger.warning("%s", request.decision.overruled)
+        decision, overruled = request.decision, request.decision.overruled
+        if overruled and decision.source == "tier":
+            logger.warning("%s instead of %s: %s", decision.tier, overruled.tier, overruled.why)
         if request.decision.stuck:
             logger.warning(
                 "the model is stuck (%s): %s takes over",
@@ -354,6 +355,7 @@ class Exchange:
             rules=decision.rules,
             stuck=decision.stuck,
             switch=request.switch,
+            overruled=decision.overruled,
         )
 
 

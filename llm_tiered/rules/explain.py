@@ -32,7 +32,7 @@ def explain(rules: Sequence[Rule], facts: RuleFacts, *, choose: bool) -> list[Ru
         missing = unmet(rule, facts)
         if missing:
             outcome = RuleOutcome(rule.name, "does not match", _why_not(missing, rule, facts))
-        elif rule is result.decides:
+        elif rule is result.decides and rule.chooses:
             outcome = RuleOutcome(rule.name, "decides", f"{_why(rule, facts)}: {_effect(rule)}")
         elif rule.restricts:
             why = f"{_why(rule, facts)}: {_restriction(rule)}"

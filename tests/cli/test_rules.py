@@ -58,6 +58,13 @@ def test_what_stays_here_although_the_request_says_otherwise() -> None:
     assert "cloud" not in [step["tier"] for step in facts["chain"]]
 
 
+def test_a_rule_that_only_restricts_does_not_decide() -> None:
+    """It restricts, although it matches first; the decision is left to the estimate."""
+    configure(rules=[{"length": "1+", "forbid": "cloud"}])
+    assert outcomes("Hello") == {"rule 1": ("restricts", "length 1+: not cloud")}
+    assert run_json("route", "Hello")["source"] == "estimate"
+
+
 def test_without_rules() -> None:
     """It says so, and where they belong."""
     path = configure(default_complexity=2)

@@ -59,7 +59,7 @@ def test_text_output(ten_days: Path) -> None:
     assert lines[0] == f"11 requests to tiered, {first} to {last} (9.0 days)"
     facts = dict(cells(line) for line in lines[2:13])
     assert facts == {
-        "answered locally": "90.9%",
+        "answered on this machine": "90.9%",
         "answered in the cloud": "9.1%",
         "answered by the cache": "0.0%",
         "fell back": "9.1%",
@@ -72,6 +72,17 @@ def test_text_output(ten_days: Path) -> None:
         "speed": "50.0 tokens/s, waiting and loading included",
     }
     assert lines[14:] == ["fell back          because", "1            9.1%  no room"]
+
+
+def test_answers_of_other_machines(log: Path) -> None:
+    """If there are any, their share is in the summary, and in a column of the groups."""
+    add(log, [turn(NOW)])
+    assert "other machines" not in run("savings", "--by", "tier").stdout
+    add(log, [turn(NOW, model="tiered/big", tier="big", more={"place": "own"})])
+    lines = [cells(line) for line in run("savings", "--by", "tier").stdout.splitlines()]
+    assert lines[3] == ["answered on other machines of yours", "50.0%"]
+    assert lines[15][2:4] == ["this machine", "other machines"]
+    assert [row[2:4] for row in lines[16:18]] == [["0.0%", "100.0%"], ["100.0%", "0.0%"]]
 
 
 def test_what_is_in_no_log(ten_days: Path) -> None:
@@ -316,7 +327,7 @@ def test_without_a_cloud_tier(log: Path) -> None:
     """With only local tiers there is nothing to compare with, and the output says so."""
     configure(tier("all", "1-10", MODELS["medium"]))
     add(log, [turn(NOW)])
-    assert "all in the cloud       unknown (no such tier)\n" in run("savings").stdout
+    assert "all in the cloud          unknown (no such tier)\n" in run("savings").stdout
 
 
 @pytest.mark.parametrize("name", ["gemini-flash-latest", CLOUD])

@@ -24,6 +24,7 @@ from tests.cli.commands import (
     run_json,
     tier,
 )
+from tests.dashboard.serving import free_port
 from tests.stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -123,9 +124,15 @@ def test_finds_the_embedded_model(embedded_model: Path) -> None:
 
 
 def test_a_cloud_tier_has_no_files() -> None:
-    """A cloud tier is shown as such."""
+    """A cloud tier is shown as such, by its place alone."""
     assert tiers()["cloud"]["local"] is False
-    assert line("cloud").endswith("cloud")
+    assert line("cloud").split() == ["cloud", "8-10", CLOUD, "cloud"]
+
+
+def test_a_tier_with_a_server_has_no_files() -> None:
+    """Nothing claims that a server on this machine is in the cloud."""
+    configure(tier("all", "1-10", "big") | {"server": f"http://127.0.0.1:{free_port()}/v1"})
+    assert line("all  ").split() == ["all", "1-10", tiers()["all"]["model"], "here"]
 
 
 def test_shows_damage(tiny: Path, tiny_tiers: Path) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -37,7 +37,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve a log with data, an empty one, a large one, and one with long words."""
     home = tmp_path_factory.mktemp("site")
     end = datetime.now(timezone.utc) - timedelta(minutes=5)
-    some, none, many, long = (home / f"{name}.db" for name in ("some", "none", "many", "long"))
+    names = ("some", "none", "many", "long", "places")
+    some, none, many, long, places = (home / f"{name}.db" for name in names)
     make_log(some, 300, end=end)
     with closing(sqlite3.connect(some)) as database:
         last = "select id from turns where model = 'tiered' order by id desc limit 30"
@@ -49,12 +50,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     failed = [attempt("medium", MODELS["medium"], LONG), attempt("cloud", CLOUD)]
     add(long, [turn(end, id="1", model=CLOUD, task="progression_generation", attempts=failed)])
     add_texts(long, {"1": (LONG, LONG)})
+    empty_log(places)
+    where = [{"place": "here"}, {"place": "own"}, {"place": "cloud"}]
+    add(places, [*(turn(end, tier=more["place"], more=more) for more in where)])
+    add(places, [turn(end, id="0", tier="again", cached_from="1")])
     logs_path = home / "logs.db"
     shutil.copy(some, logs_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLM_USER_PATH", str(home))
         run("replay", "--set", "tiers.medium.complexity=4-8", "--set", f"rules={LONG_RULES}")
-    logs = map(str, (some, none, many, long, logs_path))
+    logs = map(str, (some, none, many, long, places, logs_path))
     command = [*DATASETTE, "serve", *logs, "--port", str(free_port())]
     with serving(home, *command) as address:
         yield address
@@ -165,6 +170,52 @@ def test_colour_scheme(page: Page) -> None:
         lighter_text = brightness(page, "color") > brightness(page, "backgroundColor")
         assert lighter_text is dark
         assert misfits(page, WIDE, NARROW) == []
+
+
+KINDS = ("here", "own", "cloud", "cache")
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_place_has_one_colour(
+    page: Page, size: tuple[int, int], scheme: Literal["light", "dark"]
+) -> None:
+    """Bars, the legend's squares and the dots of the requests have it, each place another one."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme=scheme)
+    page.goto("/places/-/tiered")
+    colours = []
+    for kind in KINDS:
+        marks = [(f"#{chart} path.{kind}", "", "fill") for chart in ("days", "tiers")]
+        marks.append((f"#tiers .tiered-legend .is-{kind}", "::before", "backgroundColor"))
+        marks.append((f".tiered-latest tr.is-{kind} td.who", "::before", "backgroundColor"))
+        [colour] = {colour for mark in marks for colour in shown_colours(page, *mark)}
+        colours.append(colour)
+    assert len(set(colours)) == len(KINDS)
+    assert misfits(page, size) == []
+
+
+def shown_colours(page: Page, selector: str, pseudo: str, name: str) -> list[str]:
+    """Return the colours of the elements, of which there is at least one."""
+    script = f"all => all.map(each => getComputedStyle(each, {pseudo!r}).{name})"
+    colours: list[str] = page.locator(selector).evaluate_all(script)
+    assert colours, selector
+    return colours
+
+
+def test_attempts_in_a_narrow_window(page: Page) -> None:
+    """Each value has the name of its column beside it, and the times are there."""
+    page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+    page.goto("/long/-/tiered/1")
+    script = """all => all.map(each =>
+        getComputedStyle(each, "::before").content.replaceAll('"', "") + each.innerText)"""
+    cells = page.locator(".tiered-stack tbody td:visible").evaluate_all(script)
+    failed, answered = cells[:5], cells[5:]
+    names = [cell.partition(":")[0] for cell in failed]
+    assert names == ["tier", "model", "outcome", "reason", "ms"]
+    assert [cell for cell in answered if cell != "none"] == [
+        *("tier: cloud", f"model: {CLOUD}", "outcome: ok", "ms: 12"),
+    ]
 
 
 def test_charts_for_screen_readers(page: Page) -> None:

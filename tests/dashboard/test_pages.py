@@ -51,7 +51,7 @@ async def test_overview(filled: Path, browse: Callable[..., Site]) -> None:
     assert page.status == 200
     assert page.tables["tiers"] == [
         [
-            *("tier", "requests", "share", "answered locally", "in the cloud", "from the cache"),
+            *("tier", "requests", "share", "on this machine", "in the cloud", "from the cache"),
             *("spent", "saved"),
         ],
         ["medium", "3", "75.0%", "1", "1", "1", "$0.00055", "$0.0011"],
@@ -64,6 +64,16 @@ async def test_overview(filled: Path, browse: Callable[..., Site]) -> None:
     assert page.tables["fallbacks"][1:] == [["no room", "1", "25.0%"]]
     assert page.tables["latency"][1][:4] == ["medium", "3", "2.00 s", "2.00 s"]
     assert sum(int(row[4]) for row in page.tables["days"][1:]) == 1
+
+
+async def test_answers_of_other_machines(log: Path, browse: Callable[..., Site]) -> None:
+    """They have a name, a column and a number of their own as soon as there are any."""
+    add(log, [turn(NOW), turn(NOW, model="tiered/big", tier="big", more={"place": "own"})])
+    page = await browse(log).page()
+    assert page.tables["tiers"][0][3:5] == ["on this machine", "on other machines of yours"]
+    assert sorted(row[3:5] for row in page.tables["tiers"][1:]) == [["0", "1"], ["1", "0"]]
+    assert "1 on other machines of yours, 0 in the cloud" in page.text
+    assert "50.0% answered on this machine" in page.text
 
 
 async def test_what_is_in_no_log(filled: Path, browse: Callable[..., Site]) -> None:

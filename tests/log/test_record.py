@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from llm_tiered.log import record
-from llm_tiered.log.record import Attempt, Record, Rollout, Switch, inner_response, json_path, sql
+from llm_tiered.log.record import (
+    Attempt,
+    Overruled,
+    Record,
+    Rollout,
+    Switch,
+    inner_response,
+    json_path,
+    sql,
+)
 
 RECORD = Record(
     tier="medium",
@@ -33,6 +42,7 @@ RECORD = Record(
     rules=("contracts", "rule 2"),
     stuck="3 of the last 6 tool calls failed",
     switch=Switch("cloud", "medium", 1_200, 0.0012, made=False),
+    overruled=Overruled("cloud", "nothing may leave this machine"),
 )
 
 
@@ -74,6 +84,7 @@ def test_names_in_the_log() -> None:
                 "dollars": 0.0012,
                 "made": False,
             },
+            "overruled": {"tier": "cloud", "why": "nothing may leave this machine"},
         },
         "response": {"finish_reason": "stop"},
     }

@@ -54,11 +54,24 @@ async def test_cloud_is_not_asked(
 async def test_tier_that_is_overruled(
     ask: Ask, private: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line says why a tier that the request names is not the one it gets."""
-    await ask("A secret", tier="cloud", **private)
+    """A line says why a tier that the request names is not the one it gets, and so does the log."""
+    response = await ask("A secret", tier="cloud", **private)
     [message] = caplog.messages
     whose = message.removeprefix("medium instead of cloud: nothing may leave ")
     assert whose in {"this machine", "your machines"}
+    overruled = response.response_json["tiered"]["overruled"]
+    assert overruled == {"tier": "cloud", "why": f"nothing may leave {whose}"}
+
+
+async def test_complexity_that_is_overruled(
+    ask: Ask, private: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so if a complexity is what would lead to the cloud; nobody named a tier."""
+    response = await ask("A secret", complexity=9, **private)
+    assert caplog.messages == []
+    assert response.response_json["tiered"]["overruled"]["tier"] == "cloud"
+    response = await ask("A secret", complexity=5, **private)
+    assert "overruled" not in response.response_json["tiered"]
 
 
 async def test_no_fallback_to_the_cloud(
