@@ -80,7 +80,7 @@ def test_wrong_complexity(
     assert result.exit_code == 1
     first, second = result.output.splitlines()
     assert first == "Error: complexity"
-    assert second.startswith("  Input should be ")
+    assert second == "  Must be a whole number from 1 to 10"
     assert logged() == []
 
 

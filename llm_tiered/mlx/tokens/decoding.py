@@ -258,8 +258,10 @@ class Decoder:
         if channel == "reasoning" and (token,) == self._call_start:
             self.called_in_thoughts = True
         if logprob:
-            place = self._splitter.length
-            self._logprobs.add(logprob, place, place + len(text))
+            end = self._splitter.length + len(text)
+            # Text before a marker is that of earlier tokens, held back until now.
+            marker, _ = self._markers.tokens.get(channel, {}).get(token, (text, channel))
+            self._logprobs.add(logprob, end - len(marker), end)
         parts = self._parts(token, text, channel)
         if "reasoning" in (channel, self._splitter.channel):
             self.reasoning_tokens += 1

@@ -30,6 +30,8 @@ def may_start(user_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(start, "_is_permitted", True)
     monkeypatch.setattr(start, "Starting", started.append)
     monkeypatch.setattr(choice, "_SHARED", choice._SharedEngine())
+    # Other tests may have left a model in this process.
+    monkeypatch.setattr(ENGINE, "resident", dict)
     return started
 
 

@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from llm_tiered.mlx.tokens.call_formats import CallFormat
@@ -241,6 +241,7 @@ def test_tokens_become_pieces(tokenizer: Any, pieces: list[str], opened: bool) -
 
 
 @many
+@example(pieces=["</think>", " ", "<think>"], opened=False)
 @given(pieces=model_texts(), opened=st.booleans())
 def test_texts_know_their_tokens(tokenizer: Any, pieces: list[str], opened: bool) -> None:
     """Each text comes with the tokens that it consists of, and no others."""
