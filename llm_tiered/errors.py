@@ -10,7 +10,7 @@ llm.ModelError
     │   ├── DownloadError  a model's files can't be downloaded
     │   ├── DamagedModel   a model's files are incomplete or damaged
     │   ├── NotRunning     the server behind a model is not running
-│   └── MissingModel   the server of a tier does not have its model
+    │   └── MissingModel   the server of a tier does not have its model
     ├── OverBudget         the request might cost more than is left of the budget
     ├── EngineError        MLX failed while loading a model or generating
     ├── IncompleteAnswer   a model's answer ended before it was whole
