@@ -158,5 +158,5 @@ class Lane:
 
 
 async def _awaited(call: Any) -> Any:
-    """Await what Dask returns, which is no coroutine."""
+    """Await what Dask returns, which is not a coroutine."""
     return await call
