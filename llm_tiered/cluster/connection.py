@@ -97,7 +97,7 @@ def _wait_for_workers(
         tell(f"no worker at {address} yet; waiting {span(WORKER_WITHIN)} for one")
     try:
         client.wait_for_workers(1, timeout=WORKER_WITHIN)
-    except TimeoutError:
+    except asyncio.TimeoutError:  # another class before Python 3.11
         raise RequestError(
             f"the Dask scheduler at {address} has no workers", fix=f"dask worker {address}"
         ) from None
