@@ -54,7 +54,7 @@ class Lane:
     `tell` gets lines about downloads.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it is told, and whom it tells
+    def __init__(  # noqa: PLR0913, PLR0917 - the worker, and three callbacks
         self,
         client: Any,
         address: str,

@@ -170,9 +170,11 @@ class WorkerEngine:
 
         request = wire.load_request(sent.data)
         is_ready = _resident(sent.spec, request) is not None
-        # What reads a model's files, or fetches them, takes a while.
-        call: Any = _at_once if is_ready else asyncio.to_thread
-        request = await call(_here, sent.spec, request, tell)
+        if is_ready:
+            request = _here(sent.spec, request, tell)
+        else:
+            # To read a model's files, or to fetch them, takes a while.
+            request = await asyncio.to_thread(_here, sent.spec, request, tell)
         events: list[Event] = []
         ended = loop.create_future()
         box, token = mailbox(), CancelToken()
@@ -197,10 +199,6 @@ class WorkerEngine:
         if isinstance(last, Failed) and isinstance(last.error, ModelUnavailable):
             raise last.error
         return events
-
-
-async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*arguments)
 
 
 def _resident(spec: ModelSpec, request: GenerationRequest) -> Path | None:

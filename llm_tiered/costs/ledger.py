@@ -236,7 +236,7 @@ class Ledger:
     ) -> list[Entry]:
         """Return the entries of a period, in order of time; None is open.
 
-        With `unlogged`, only those that were not seen in the log.
+        With `unlogged`, entries whose answer has been seen in the log are left out.
         """
         bounds = (_stamp(since) if since else 0, _stamp(until) if until else 1 << 62)
         query = _BETWEEN.format(which="not logged" if unlogged else "true")

@@ -47,7 +47,7 @@ def read_unlogged_since(log: Path, since: datetime) -> Money | None:
 def read_unlogged(log: Path, database: sqlite3.Connection | None, period: Period) -> Money | None:
     """Return the spending of a period that is not in this open log; None is unknown.
 
-    Only llm's own log has any. Without a `database` there is no log.
+    For any log but llm's own there is none. `database` is None if the log does not exist.
     """
     money = Money()
     if log != log_path() or not ledger_path().exists():
@@ -82,7 +82,7 @@ def _update(log: Path, database: sqlite3.Connection, ledger: Ledger) -> None:
     gone: list[str] = []
     if seen and version != seen.version:
         (added,) = database.execute(_ADDED, (seen.rowid,)).fetchone()
-    # Where turns were only added, those that were there still are.
+    # If turns were only added, all that were seen are still there.
     if seen is None or (version != seen.version and version.since(seen.version) != added):
         logged = ledger.answers(logged=True)
         gone = [*{*logged} - {*_logged(database, logged)}]

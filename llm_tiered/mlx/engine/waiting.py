@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
-import sys
 from typing import TYPE_CHECKING
+
+from ...forks import after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,5 @@ def _thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "waiting")
 
 
-if sys.platform != "win32":
-    # The thread is the parent's.
-    os.register_at_fork(after_in_child=_thread.cache_clear)
+# The thread is the parent's.
+after_fork(_thread.cache_clear)

@@ -172,7 +172,7 @@ def _lives(engine: RunningEngine) -> bool:
         return True
 
 
-def generate(  # noqa: PLR0913, PLR0917 - the request, and who is told what of it
+def generate(  # noqa: PLR0913, PLR0917 - the request, and callbacks for what becomes of it
     engine: RunningEngine,
     request: GenerationRequest,
     keep_warm: float,
