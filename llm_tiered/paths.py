@@ -6,10 +6,15 @@ llm loads this whenever it starts, so it imports nothing else.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What the user directory depends on. To look at one that is not set takes the longest.
 _VARIABLES = (
@@ -116,11 +121,23 @@ def _user_file(*names: str) -> Path:
     return files[names]
 
 
+@contextmanager
+def held_files() -> Iterator[None]:
+    """Keep the user directory for all that this task does in the block, without looking again."""
+    token = _held.set(_user_files())
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
 def _user_files() -> dict[tuple[str, ...], Path]:
     """The files that were asked for by their names; without a name it is the user directory.
 
     Llm would try to make that each time, and a prompt asks many times.
     """
+    if held := _held.get():
+        return held
     values = tuple(map(os.environ.get, _VARIABLES))
     if _known.get("values") != values or not os.path.isdir(_known["files"][()]):
         _known.update(values=values, files={(): Path(llm.user_dir())})
@@ -129,3 +146,4 @@ def _user_files() -> dict[tuple[str, ...], Path]:
 
 
 _known: dict[str, Any] = {}
+_held: ContextVar[dict[tuple[str, ...], Path] | None] = ContextVar("user directory", default=None)

@@ -53,7 +53,9 @@ ROOMS = {
         *("cache", "config", "costs", "endpoints", "estimator", "hooks", "log", "mlx", "rules"),
     },
     "cluster": {"config", "mlx"},
-    "batch": {"cluster", "config", "costs", "endpoints", "log", "mlx.process", "router"},
+    "batch": {
+        *("cluster", "config", "costs", "endpoints", "log", "mlx.mailbox", "mlx.process", "router"),
+    },
     "server": {"config", "costs", "log", "mlx.process.lease", "router"},
     "evaluation": {"batch", "config", "costs", "endpoints", "estimator", "log", "router"},
     "compare": {"config", "costs", "evaluation", "router"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config.settings import held_settings, load_settings
@@ -102,6 +102,7 @@ class RowAsker:
         self, row: Row, keep: Callable[[dict[str, Any]], None]
     ) -> tuple[dict[str, Any], Decimal | None]:
         answers: list[dict[str, Any]] = []
+        place = AsyncExitStack()
         with held_settings():
             response = start(self._model, row)
             first = self._first(response)
@@ -113,9 +114,12 @@ class RowAsker:
             if not self._log:
                 # Removes the callback of `tiered` that writes the log.
                 response.done_callbacks.clear()
+            # Another row can be asked while this one is logged.
+            await place.aclose()
 
         await response.on_done(when_complete)
-        async with self._place(first):
+        async with place:
+            await place.enter_async_context(self._place(first))
             with held_settings():
                 await response
         if self._log_here:

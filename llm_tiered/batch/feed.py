@@ -7,13 +7,17 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..mlx.mailbox import mailbox
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
 T = TypeVar("T")
 
-# Items read before they are needed.
+# Items read before they are needed, and how many of them are taken before the thread goes on: to
+# wake it for each would take longer than to read it.
 _AHEAD = 64
+_AT_A_TIME = 16
 _END = object()
 
 
@@ -23,7 +27,7 @@ async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
     Standard input may be silent for hours: meanwhile answers arrive and Ctrl-C works. The thread
     is a daemon because nothing can interrupt its read.
     """
-    loop = asyncio.get_running_loop()
+    box = mailbox()
     queue: asyncio.Queue[Any] = asyncio.Queue()
     room = threading.Semaphore(_AHEAD)
     closed = threading.Event()
@@ -31,7 +35,7 @@ async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
     def send(item: Any) -> None:
         # The loop may be closed by now: nobody needs the remaining items.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(queue.put_nowait, item)
+            box.post(queue.put_nowait, item)
 
     def read() -> None:
         try:
@@ -45,11 +49,14 @@ async def feed(items: Iterator[T]) -> AsyncGenerator[T, None]:
             send(error)
 
     threading.Thread(target=read, name="rows", daemon=True).start()
+    taken = 0
     try:
         while (item := await queue.get()) is not _END:
             if isinstance(item, Exception):
                 raise item
-            room.release()
+            taken += 1
+            if taken % _AT_A_TIME == 0:
+                room.release(_AT_A_TIME)
             yield item
     finally:
         closed.set()

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from .worker import WorkerAnswer
 
 
+# Seconds for which the first task waits for others: to wake the loop for each of them, and to send
+# it alone, would cost more than all the rest. The workers have others to begin with meanwhile.
+_GATHERING = 0.005
+
+
 class ClusterEngine:
     """Sends requests to the workers of a cluster, and hands on their events.
 
@@ -108,7 +113,7 @@ class ClusterEngine:
         """Let the loop send what waits: all that comes until then goes together."""
         if not self._is_called:
             self._is_called = True
-            self._loop.call_soon_threadsafe(self._dispatch)
+            self._loop.call_soon_threadsafe(self._loop.call_later, _GATHERING, self._dispatch)
 
     def _open_lanes(self) -> None:
         rows = self._roster.rows

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError
 from ..mlx.catalog import CATALOG, PREFIX
-from ..paths import aliases_path, config_path
+from ..paths import aliases_path, config_path, held_files
 from ..wording import did_you_mean
 from .file import parse, user_aliases
 from .local_models import noted_aliases, taken_aliases
@@ -123,12 +123,13 @@ def held_settings() -> Iterator[Settings]:
     With many requests, looking for changes of the config in each takes longer than the rest.
     Raises ConfigError as `load_settings` does.
     """
-    settings = load_settings()
-    token = _held.set(settings)
-    try:
-        yield settings
-    finally:
-        _held.reset(token)
+    with held_files():
+        settings = load_settings()
+        token = _held.set(settings)
+        try:
+            yield settings
+        finally:
+            _held.reset(token)
 
 
 def settings_of(document: Mapping[str, Any], where: str) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from collections import Counter
@@ -14,6 +15,7 @@ import yaml
 
 from llm_tiered import hooks
 from llm_tiered.hooks import hookimpl
+from llm_tiered.log import writer
 from tests import gemini
 from tests.batch.echo import MEDIUM, OTHER, SMALL, Echoes, config
 from tests.batch.running import Run, prompts
@@ -182,3 +184,26 @@ async def test_log_off(
     for name in ("tiered", OTHER):
         await Run(*prompts(2), model=name)()
     assert logged(log_without_turns) == []
+
+
+@pytest.mark.parametrize("name", ["tiered", OTHER])
+async def test_a_row_is_asked_while_another_is_logged(
+    echoes: Echoes, config_file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A row that is being logged keeps no other row waiting for the model."""
+    config_file.write_text(yaml.safe_dump(config(log_api=True)))
+    both_asked = asyncio.Event()
+
+    async def act(model: str, prompt: str) -> str:
+        if len(echoes.requests) == 2:
+            both_asked.set()
+        return prompt
+
+    async def write(response: Any, path: Any = None) -> None:
+        await both_asked.wait()
+
+    echoes.act = act
+    monkeypatch.setattr(writer, "write_async", write)
+    rows = prompts(2, tier="cloud") if name == "tiered" else prompts(2)
+    answers = await asyncio.wait_for(Run(*rows, model=name, concurrency=1)(), 5)
+    assert len(answers) == 2
