@@ -34,7 +34,16 @@ MODEL_LIBRARIES = {
 LEAVES = (
     *("errors", "atomic", "wording", "paths", "patterns", "schema_drafts", "json_schema"),
     *("fast_json", "command_line", "forks", "redaction"),
-    *("strict_http", "gemini", "openai_plugin", "endings", "instructions", "svg", "logprobs"),
+    *(
+        "strict_http",
+        "gemini",
+        "openai_plugin",
+        "endings",
+        "instructions",
+        "passage",
+        "svg",
+        "logprobs",
+    ),
 )
 
 # What each other room may import: itself, the leaves, and these rooms and modules.

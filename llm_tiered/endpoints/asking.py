@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm.parts import AttachmentPart
 
+from .. import passage
 from ..errors import IncompleteAnswer, TieredError
 from ..redaction import redact
 from . import chat_request, clients, problems
@@ -54,7 +55,7 @@ def ask(
 
     def ask_one(endpoint: Endpoint) -> Generator[StreamEvent, None, None]:
         answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
-        request = _Request(endpoint, key, body, _silence(prompt), _kept_to(tier))
+        request = _Request(endpoint, key, body, _silence(prompt), _headers(tier))
         return _answer(request, answer, stream=stream)
 
     return failover.events(ask_one)
@@ -92,7 +93,7 @@ async def ask_async(
 
     def ask_one(endpoint: Endpoint) -> AsyncGenerator[StreamEvent, None]:
         answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
-        request = _Request(endpoint, key, body, _silence(prompt), _kept_to(tier))
+        request = _Request(endpoint, key, body, _silence(prompt), _headers(tier))
         return _answer_async(request, answer, stream=stream)
 
     async with aclosing(failover.events_async(ask_one)) as events:
@@ -123,14 +124,18 @@ def _silence(prompt: llm.Prompt) -> float:
     return SILENCE if options.timeout is None else float(options.timeout)
 
 
-def _kept_to(tier: Tier) -> dict[str, str]:
-    """The headers that make another `llm tiered serve` keep a prompt to the place of the tier.
+def _headers(tier: Tier) -> dict[str, str]:
+    """What another `llm tiered serve` has to know to send a prompt on.
 
-    Its `tiered` models could otherwise send the prompt to a cloud tier of its own.
+    Its `tiered` models could otherwise send the prompt to a cloud tier of its own, although the
+    tier's place is nearer, or back to where it came from.
     """
-    if not tier.model.startswith("tiered/") or tier.place == "cloud":
+    if tier.model.partition("/")[0] != "tiered":
         return {}
-    return {"x-tiered-local-only" if tier.place == "here" else "x-tiered-private": "true"}
+    if tier.place == "cloud":
+        return passage.headers()
+    kept = "x-tiered-local-only" if tier.place == "here" else "x-tiered-private"
+    return {kept: "true"} | passage.headers()
 
 
 def _has_files(prompt: llm.Prompt) -> bool:

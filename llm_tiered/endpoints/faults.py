@@ -15,7 +15,10 @@ FaultKind: TypeAlias = Literal["down", "silent", "busy", "passing", "model"]
 
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _NO_SUCH_API = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE}
-_UNSUPPORTED = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+_UNSUPPORTED = {
+    *(HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED),
+    HTTPStatus.LOOP_DETECTED,
+}
 
 
 @dataclass(frozen=True)

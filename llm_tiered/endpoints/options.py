@@ -69,6 +69,14 @@ class ServerOptions(llm.Options):
         return value
 
     @model_validator(mode="after")
+    def _is_one_answer(self) -> ServerOptions:
+        """Refuse to have several answers written, whose pieces would come mixed."""
+        number = (self.model_extra or {}).get("n")
+        if number not in (None, 1):
+            raise _mistake("n", "1: there is one answer to a prompt", number)
+        return self
+
+    @model_validator(mode="after")
     def _is_json(self) -> ServerOptions:
         """Refuse what YAML knows, such as dates, but no server can be sent."""
         for name, value in (self.model_extra or {}).items():

@@ -34,7 +34,10 @@ _LONGEST = 300
 # The statuses of a service that is busy or broken for a moment; 529 is Anthropic's.
 _OVERLOADED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529}
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
-_NOT_PASSING = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+_NOT_PASSING = {
+    *(HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED),
+    HTTPStatus.LOOP_DETECTED,
+}
 _REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 # The words of services, in their messages and in the names of their errors. Several hand on only

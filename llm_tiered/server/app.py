@@ -13,10 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
+from .. import passage
 from ..errors import TieredError
 from . import stored
 from .chat import COMPLETIONS, RESPONSES, Answers
-from .failure import ApiError, api_error, bad_request
+from .failure import NO_RETRY, ApiError, api_error, bad_request
 from .line import Line
 from .metrics import CONTENT_TYPE, Metrics
 from .offers import Offers
@@ -46,6 +47,7 @@ class Endpoints:
         self._offers = Offers()
         self._metrics = Metrics()
         self._started = int(time.time())
+        self._id = passage.new_id()
         shared = (self._offers, self.line, self._metrics)
         self._answers = {api.path: Answers(api, *shared) for api in (COMPLETIONS, RESPONSES)}
         self._routes: ASGIApp = Starlette(
@@ -73,6 +75,7 @@ class Endpoints:
             return
         try:
             self._access.check(scope, needs_key=scope["path"] not in _OPEN)
+            self._refuse_loops(scope)
         except ApiError as error:
             self._metrics.count_request(error.status)
             logger.info("%s %s", error.status, error.code)
@@ -84,6 +87,14 @@ class Endpoints:
         await (answers or self._routes)(scope, receive, send)
         if self._lease and scope["method"] == "POST" and not self._lease.is_held:
             await asyncio.to_thread(self._lease.renew)
+
+    def _refuse_loops(self, scope: Scope) -> None:
+        """Raise ApiError for a request that this server sent, perhaps by way of others."""
+        name = passage.HEADER.encode()
+        [*_, header] = [b"", *(value for each, value in scope["headers"] if each == name)]
+        if passage.enter(self._id, header.decode("latin-1")):
+            message = "this server asks itself: it is the server of one of its own tiers"
+            raise ApiError(508, message, code="loop", headers=NO_RETRY)
 
     async def _models(self, _: Request) -> Response:
         names = await asyncio.to_thread(self._offers.names)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import llm
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from .. import json_schema
+from .. import json_schema, passage
 from ..config.terms import strictest
 from . import privacy, turns
 from .failure import bad_request
@@ -180,6 +180,8 @@ def _from_headers(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str
     """Yield the fields among the headers. Raises ApiError if another one is about privacy."""
     for header, value in headers:
         name = header.lower().removeprefix(PREFIX).replace("-", "_")
+        if header.lower() == passage.HEADER:
+            continue
         if header.lower().startswith(PREFIX):
             yield name, value
         elif name.startswith("x_") and _PERHAPS_OURS.search(name.replace("_", "")):

@@ -17,6 +17,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"min_p": float("nan")}, "min_p: expected a value of JSON"),
     ({"x": {"y": b"z"}}, "x: expected a value of JSON"),
     ({"chat_template_kwargs": "thinking"}, "chat_template_kwargs: expected names and values"),
+    ({"n": 2}, "n: expected 1: there is one answer to a prompt"),
     ({"timeout": float("inf")}, "timeout"),
     ({"timeout": 0}, "timeout"),
 ]
@@ -32,5 +33,10 @@ def test_mistakes() -> None:
 
 def test_other_options() -> None:
     """Options that only the server knows may have any value of JSON."""
-    options: dict[str, Any] = {"min_p": 0.1, "chat_template_kwargs": {"a": None}, "x": [{"y": "ü"}]}
+    options: dict[str, Any] = {
+        "n": 1,
+        "min_p": 0.1,
+        "chat_template_kwargs": {"a": None},
+        "x": [{"y": "ü"}],
+    }
     assert ServerOptions(**options).model_extra == options

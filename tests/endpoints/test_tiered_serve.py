@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.endpoints.scripted_server import ScriptedServer
-from tests.server.conftest import running, toys
+from tests.server.conftest import running, start, toys
 from tests.server.scripted import act
 from tests.toys import TIERS, Ask
 
@@ -78,3 +78,30 @@ async def test_the_place_holds_there(
         response = await ask("My diary", tier="medium", fallback="none")
         assert response.text_or_raise() == answer
         assert len(cloud.bodies) == (place == "cloud")
+
+
+async def test_a_server_that_is_its_own_tier(
+    ask: Ask, toys: Toys, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server notices that it asks itself, and another of its tiers answers."""
+    medium = {"model": "tiered/medium", "server": running.url}
+    toys.configure(tiers=[TIERS[0], TIERS[1] | medium, TIERS[2]], log_api=False)
+    response = await ask("Hello", tier="medium", local_only=True)
+    assert response.text_or_raise() == "small answer"
+    assert caplog.text.count("this server asks itself") == 1
+
+
+async def test_servers_in_a_row(ask: Ask, toys: Toys, running: Running) -> None:
+    """A prompt may pass through several servers."""
+    another = start()
+    try:
+        first = {"model": "tiered/cloud", "server": running.url}
+        second = {"model": "tiered/small", "server": another.url, "place": "here"}
+        toys.configure(tiers=[TIERS[0], TIERS[1] | first, TIERS[2] | second], log_api=False)
+        response = await ask("Hello", tier="medium", fallback="none")
+    finally:
+        another.end()
+    assert (response.resolved_model, response.text_or_raise()) == (
+        "server/medium/tiered/cloud",
+        "small answer",
+    )
