@@ -10,6 +10,7 @@ from llm.parts import StreamEvent
 from .. import logprobs
 from ..errors import IncompleteAnswer, RequestError
 from ..openai_plugin import FailedReply
+from ..redaction import redact
 from . import clipping, usage
 from .characters import WholeCharacters
 from .problems import unexpected
@@ -31,7 +32,8 @@ _LOGGED = ("id", "model", "system_fingerprint")
 class ServerAnswer:
     """Turns the chunks of an answer into llm's events, and records facts about it in the response.
 
-    `address` is the server's. `failed` are the reasons why others of the tier did not answer.
+    `address` is the server's, and `key` what it was sent. `failed` are the reasons why others of
+    the tier did not answer.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class ServerAnswer:
         prompt: llm.Prompt,
         response: _BaseResponse,
         address: str,
+        key: str | None = None,
         failed: Sequence[str] = (),
     ) -> None:
         self._prompt = prompt
         self._response = response
+        self._key = key
         self._facts: dict[str, Any] = {"server": address}
         if failed:
             self._facts["failed_servers"] = [*failed]
@@ -71,7 +75,11 @@ class ServerAnswer:
             return []
         if not self._has_begun:
             self._has_begun = True
-            self._facts |= {name: chunk[name] for name in _LOGGED if chunk.get(name)}
+            told = {name: chunk[name] for name in _LOGGED if chunk.get(name)}
+            if self._key:
+                # They are logged, and a server may say anything.
+                told = {name: redact(str(value), [self._key]) for name, value in told.items()}
+            self._facts |= told
         choice = _object(choices[0] if isinstance(choices, list) else choices, "a choice")
         if reason := choice.get("finish_reason"):
             self._finish_reason = str(reason)

@@ -54,7 +54,7 @@ def ask(
     failover = Failover(pool_of(tier), chat_request.prefix(prompt))
 
     def ask_one(endpoint: Endpoint) -> Generator[StreamEvent, None, None]:
-        answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
+        answer = ServerAnswer(prompt, response, endpoint.address, key, [*failover.failed.values()])
         request = _Request(endpoint, key, body, _silence(prompt), _headers(tier))
         return _answer(request, answer, stream=stream)
 
@@ -92,7 +92,7 @@ async def ask_async(
     failover = Failover(pool_of(tier), chat_request.prefix(prompt))
 
     def ask_one(endpoint: Endpoint) -> AsyncGenerator[StreamEvent, None]:
-        answer = ServerAnswer(prompt, response, endpoint.address, [*failover.failed.values()])
+        answer = ServerAnswer(prompt, response, endpoint.address, key, [*failover.failed.values()])
         request = _Request(endpoint, key, body, _silence(prompt), _headers(tier))
         return _answer_async(request, answer, stream=stream)
 

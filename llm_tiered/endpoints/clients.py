@@ -159,9 +159,16 @@ def http_settings(endpoint: Endpoint, *, asynchronous: bool = False) -> dict[str
         "follow_redirects": False,
         "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=KEPT),
     }
-    # Where the name means nothing here, a proxy might know it, and that is another machine.
-    direct = endpoint.here or endpoint.socket is not None or _is_loopback_name(endpoint)
-    if endpoint.base_url.startswith("http:") and (direct or not getproxies()):
+    is_plain = endpoint.base_url.startswith("http:")
+    # Where the name means nothing here, a proxy might know it, and that is another machine. And it
+    # could read what is not encrypted.
+    direct = (
+        endpoint.here
+        or endpoint.socket is not None
+        or _is_loopback_name(endpoint)
+        or (endpoint.own and is_plain)
+    )
+    if is_plain and (direct or not getproxies()):
         # Nothing is encrypted there, and reading the machine's certificates takes 40 ms.
         settings["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if direct:

@@ -14,11 +14,12 @@ _PATH = "/v1"
 class Endpoint:
     """A server: its `address` as in the config, and the URL of its API.
 
-    With `here`, it has to be on this machine.
+    With `here`, it has to be on this machine; with `own`, it is another one of the user's.
     """
 
     address: str
     here: bool = False
+    own: bool = False
 
     @property
     def socket(self) -> str | None:

@@ -299,7 +299,8 @@ def pool_of(tier: Tier) -> Pool:
     key = (tier.model_id, tier.server, tier.place, tier.key, tier.concurrency)
     pool = _pools.get(key)
     if pool is None:
-        endpoints = [Endpoint(address, tier.place == "here") for address in tier.server or ()]
+        here, own = tier.place == "here", tier.place == "own"
+        endpoints = [Endpoint(address, here, own) for address in tier.server or ()]
         is_back = partial(health.is_back, key_name=tier.key, model=tier.model)
         pool = _pools.setdefault(key, Pool(endpoints, is_back, concurrency=tier.concurrency))
     return pool

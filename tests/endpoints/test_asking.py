@@ -247,6 +247,19 @@ async def test_keys(
     assert server.headers[-1]["authorization"] == "Bearer sk-0123456789"
 
 
+async def test_a_key_that_comes_back(
+    ask: Ask, toys: Toys, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that repeats its key does not get it into the log."""
+    serve(toys, server, key="box")
+    monkeypatch.setattr("llm.load_keys", lambda: {"box": "sk-0123456789"})
+    choice = {"message": {"content": "Hello"}, "finish_reason": "stop"}
+    server.say(whole(200, {"id": "for sk-0123456789", "model": "m", "choices": [choice]}))
+    response = await ask("Go", tier="medium")
+    told = response.response_json["response"]
+    assert (told["id"], told["model"]) == ("for [key]", "m")
+
+
 async def test_no_proxy_for_this_machine(
     ask: Ask, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, connections: list[Any]
 ) -> None:

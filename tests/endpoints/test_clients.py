@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from llm_tiered.endpoints.clients import http_settings
+from llm_tiered.endpoints.endpoint import Endpoint
 from tests.endpoints.scripted_server import MODEL, ScriptedServer, silent, text
 
 if TYPE_CHECKING:
@@ -62,3 +64,19 @@ def test_forks(toys: Toys) -> None:
     assert (process.stdout, process.stderr) == ("Hello 0 Hello\n0\n", "")
     assert connections["first"] != connections["child"]
     assert connections["first"] == connections["parent"]
+
+
+@pytest.mark.parametrize(
+    ("address", "own", "is_direct"),
+    [
+        ("http://10.0.0.7:8000", True, True),
+        ("https://10.0.0.7:8000", True, False),
+        ("http://10.0.0.7:8000", False, False),
+        ("http://127.0.0.1:8000", False, True),
+    ],
+)
+def test_proxies(*, address: str, own: bool, is_direct: bool) -> None:
+    """What isn't encrypted goes to the user's machines without a proxy, which could read it."""
+    settings = http_settings(Endpoint(address, own=own))
+    # A client with a transport of its own does not look at the environment.
+    assert ("transport" in settings) == is_direct
