@@ -6,18 +6,15 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..tokens.logprobs import StepLogprobs
 from .forced_runs import best_width, widen
 from .loading import brief
+from .shared_steps import SharedSteps, no_processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .loading import LoadedModel
     from .sequence import RunningSequence
 
@@ -88,7 +85,7 @@ class Batch:
             caches=[cache] if cache else None,
             all_tokens=[tokens[:known]],
             samplers=[sequence.sampler],
-            logits_processors=[sequence.processors or _no_processors()],
+            logits_processors=[sequence.processors or no_processors()],
         )
         self._running[uid] = sequence
 
@@ -153,6 +150,7 @@ class Batch:
                 prefill_batch_size=PREFILL_BATCH_SIZE,
                 prefill_step_size=PREFILL_STEP,
             )
+            SharedSteps(self._generator._generation_batch)
         return self._generator
 
     def _generate(self) -> None:
@@ -285,16 +283,3 @@ def _split(tokens: list[int], positions: list[int]) -> list[list[int]]:
     """Return the tokens in segments that end at these positions, as far as they lie inside."""
     cuts = [0, *(position for position in positions if 0 < position < len(tokens)), len(tokens)]
     return [tokens[start:end] for start, end in pairwise(cuts)]
-
-
-@cache
-def _no_processors() -> list[Callable[[Any, Any], Any]]:
-    """Return a substitute for an empty list of logits processors.
-
-    mlx-lm 0.31 loses track of requests that have none.
-    """
-    return [_unchanged] if version("mlx-lm").startswith("0.31.") else []
-
-
-def _unchanged(tokens: Any, logits: Any) -> Any:
-    return logits

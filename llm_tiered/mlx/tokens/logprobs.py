@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +27,56 @@ class TokenLogprob:
     top: tuple[TokenLogprob, ...] = ()
 
 
+class SampledRow(NamedTuple):
+    """One request's place in a step in which several were sampled together."""
+
+    step: SampledStep
+    row: int
+
+    def array(self) -> Any:
+        """Return the log-probabilities over the whole vocabulary."""
+        return self.step.logprobs[self.row]
+
+    def value(self) -> float:
+        """Return the log-probability of the token that was sampled."""
+        return self.step.values()[self.row]
+
+
+class SampledStep:
+    """The tokens that several requests have sampled together, which is queued here.
+
+    `logprobs` holds a row over the whole vocabulary for each of them.
+    """
+
+    def __init__(self, tokens: Any, logprobs: Any) -> None:
+        import mlx.core as mx
+
+        self.tokens = tokens
+        self.logprobs = logprobs
+        values = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)
+        # Python has no numbers of bfloat16, and none of float16 before 3.12.
+        self._array: Any = values.squeeze(-1).astype(mx.float32)
+        self._values: list[float] | None = None
+        mx.async_eval(tokens, logprobs, self._array)  # type: ignore[no-untyped-call]  # its stub has no types
+
+    def rows(self) -> list[SampledRow]:
+        """Return the place of each request."""
+        return [SampledRow(self, row) for row in range(len(self.tokens))]
+
+    def values(self) -> list[float]:
+        """Return the log-probabilities of the tokens; they are computed with these."""
+        if self._values is None:
+            self._values = self._array.tolist()
+        return self._values
+
+
 class StepLogprobs:
     """The log-probabilities of the tokens sampled in one step, of one request or of several.
 
     `logprobs` holds a row over the whole vocabulary for each token. The device gathers the values
     after the model's next step, which is already queued: read them one step later, and nothing
-    has to wait. If the rows are `computed` and in the CPU's memory, they are just read.
+    has to wait. If the rows are `computed` and in the CPU's memory, they are just read, and so is
+    what has been sampled together.
     """
 
     def __init__(
@@ -42,6 +86,9 @@ class StepLogprobs:
 
         self._rows = logprobs
         self._values: list[float] | None = None
+        if isinstance(logprobs[0], SampledRow):
+            self._values = [row.value() for row in logprobs]
+            return
         # Python has no numbers of bfloat16, and none of float16 before 3.12.
         readable = logprobs[0].dtype == mx.float32
         if computed and readable and mx.default_device() == mx.Device(mx.cpu):
@@ -68,7 +115,9 @@ class StepLogprobs:
 
         if not number:
             return []
-        values = self._rows[row].astype(mx.float32)
+        likely_of = self._rows[row]
+        array = likely_of.array() if isinstance(likely_of, SampledRow) else likely_of
+        values = array.astype(mx.float32)
         tokens = mx.argpartition(values, -number)[-number:]
         likely: Any = (tokens.tolist(), values[tokens].tolist())
         pairs = zip(*likely, strict=True)

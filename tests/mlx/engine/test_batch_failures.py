@@ -14,6 +14,7 @@ import mlx.core as mx
 import pytest
 
 from llm_tiered.errors import EngineError
+from llm_tiered.mlx.engine.shared_steps import SharedSteps
 from tests.chat_templates import QWEN3_TEMPLATE
 from tests.mlx.engine.batches import (
     GREEDY,
@@ -100,25 +101,23 @@ class FailingSteps:
         self._patch_step(fails)
 
     def _patch_step(self, fails: Callable[[Any], bool], *, late: bool = False) -> None:
-        from mlx_lm.generate import GenerationBatch
+        step = SharedSteps.step
 
-        step = GenerationBatch._step
-
-        def patched(batch: Any) -> Any:
-            failing = fails(batch)
-            result = None if failing and not late else step(batch)
+        def patched(steps: SharedSteps) -> Any:
+            failing = fails(steps.batch)
+            result = None if failing and not late else step(steps)
             if failing:
                 self.failures += 1
                 self.has_failed.set()
                 raise Fault("out of memory")
             return result
 
-        self._patch.setattr(GenerationBatch, "_step", patched)
+        self._patch.setattr(SharedSteps, "step", patched)
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> FailingSteps:
-    """mlx-lm's steps, to make them fail."""
+    """A batch's steps, to make them fail."""
     return FailingSteps(monkeypatch)
 
 

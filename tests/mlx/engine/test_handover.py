@@ -12,6 +12,7 @@ from llm_tiered.mlx.engine.batch import Batch
 from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.engine.requests import Event, Prefill
 from llm_tiered.mlx.engine.sequence import RunningSequence
+from llm_tiered.mlx.engine.shared_steps import SharedSteps
 from llm_tiered.mlx.engine.solo import Solo
 from llm_tiered.mlx.tokens.decoding import Text
 from tests.mlx.engine.client import Call, make_request
@@ -202,23 +203,21 @@ def test_failure_of_the_last_one(
     folder: Path, alone: Alone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sequence that fails just after the other one has left the batch is not tried again."""
-    from mlx_lm.generate import GenerationBatch
-
     expected = alone("And you?")
-    step, failures = GenerationBatch._step, 0
+    step, failures = SharedSteps.step, 0
     first, second = request(folder, "Hello", max_tokens=4000), request(folder, "And you?")
     first.on_event = after(3, Text, second.submit)
     second.on_event = after(2, Text, first.cancel_token.cancel)
 
-    def fail(batch: Any) -> Any:
+    def fail(steps: SharedSteps) -> Any:
         nonlocal failures
         if first.cancel_token.cancelled:
             failures += 1
             raise Fault("out of memory")
-        return step(batch)
+        return step(steps)
 
     with monkeypatch.context() as patch:
-        patch.setattr(GenerationBatch, "_step", fail)
+        patch.setattr(SharedSteps, "step", fail)
         first.submit()
         with pytest.raises(EngineError, match=r"^mlx/handover: Fault: out of memory$"):
             second.answer()

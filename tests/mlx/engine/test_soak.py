@@ -28,6 +28,7 @@ from llm_tiered.mlx.engine.engine import ENGINE
 from llm_tiered.mlx.engine.kv import PrefixCache
 from llm_tiered.mlx.engine.requests import Limits
 from llm_tiered.mlx.engine.sequence import RunningSequence
+from llm_tiered.mlx.engine.shared_steps import SharedSteps
 from llm_tiered.mlx.engine.solo import Solo
 from llm_tiered.mlx.models import AsyncMlxModel, MlxModel
 from llm_tiered.mlx.tokens.decoding import Decoder
@@ -308,7 +309,7 @@ def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
 
     Afterwards, all threads have ended, all slots and all memory are free, and no request is left.
     """
-    from mlx_lm.generate import BatchGenerator, GenerationBatch
+    from mlx_lm.generate import BatchGenerator
 
     ENGINE.close()
     gc.collect()
@@ -325,7 +326,7 @@ def test_soak(specs: list[ModelSpec], monkeypatch: pytest.MonkeyPatch) -> None:
         saboteur.disturb(Decoder, "push", 0.001)
         saboteur.disturb(Constraint, "_masked", 0.01)
         saboteur.disturb(PrefixCache, "store", 0.03)
-        saboteur.disturb(GenerationBatch, "_step", 0.02)
+        saboteur.disturb(SharedSteps, "step", 0.02)
         saboteur.disturb(BatchGenerator, "insert", 0.03)
         end = time.monotonic() + SECONDS
         for seed in itertools.count(1):
