@@ -27,6 +27,10 @@ BATCH_SIZE = 64
 # running answers wait longer for each.
 PREFILL_BATCH_SIZE, PREFILL_STEP = 16, 1024
 
+# Tokens, with padding, up to which more prompts than that are read at the same time. It is half of
+# such a step.
+SHORT_PROMPTS = 8192
+
 # Passes with padding until it is dropped from the KV caches.
 COMPACT_INTERVAL = 64
 
@@ -195,6 +199,7 @@ class Batch:
     def _next(self, runs: dict[int, list[int]]) -> tuple[list[Any], list[Any]]:
         """Return what mlx-lm's generator has processed and generated, runs in a single step."""
         generator = self._batch_generator()
+        generator.prefill_batch_size = _prefill_batch_size(generator)
         batch = generator._generation_batch
         model, rows = batch.model, len(batch)
         for uid, run in runs.items():
@@ -283,3 +288,19 @@ def _split(tokens: list[int], positions: list[int]) -> list[list[int]]:
     """Return the tokens in segments that end at these positions, as far as they lie inside."""
     cuts = [0, *(position for position in positions if 0 < position < len(tokens)), len(tokens)]
     return [tokens[start:end] for start, end in pairwise(cuts)]
+
+
+def _prefill_batch_size(generator: Any) -> int:
+    """Return how many prompts mlx-lm's generator may read at the same time."""
+    if len(generator._prompt_batch):
+        # Those that are being read may be long.
+        return PREFILL_BATCH_SIZE
+    tokens = longest = 0
+    for number, (_, segments, *_) in enumerate(generator._unprocessed_sequences):
+        length = sum(map(len, segments))
+        tokens, longest = tokens + length, max(longest, length)
+        with_padding = (number + 1) * longest
+        # What is mostly padding is read sooner apart.
+        if number >= PREFILL_BATCH_SIZE and with_padding > min(SHORT_PROMPTS, 2 * tokens):
+            return number
+    return BATCH_SIZE

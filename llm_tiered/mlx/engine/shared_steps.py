@@ -24,7 +24,7 @@ class SharedSteps:
 
     def __init__(self, batch: Any) -> None:
         # A cycle would keep the KV caches until Python's garbage collector comes.
-        self.batch = weakref.proxy(batch)
+        self.batch: Any = weakref.proxy(batch)
         batch._step = self.step
 
     def step(self) -> tuple[list[int], list[Any]]:

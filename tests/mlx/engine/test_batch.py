@@ -16,7 +16,13 @@ import pytest
 from llm_tiered.errors import EngineError, RequestError
 from llm_tiered.mlx import device
 from llm_tiered.mlx.engine import batch
-from llm_tiered.mlx.engine.batch import Batch
+from llm_tiered.mlx.engine.batch import (
+    BATCH_SIZE,
+    PREFILL_BATCH_SIZE,
+    SHORT_PROMPTS,
+    Batch,
+    _prefill_batch_size,
+)
 from llm_tiered.mlx.engine.engine import MAX_IN_FLIGHT
 from llm_tiered.mlx.engine.kv import PrefixCache
 from llm_tiered.mlx.engine.solo import Solo
@@ -306,3 +312,29 @@ async def test_usage_and_statistics(model: AsyncMlxModel, folder: Path) -> None:
         assert statistics["mean_logprob"] == pytest.approx(sum(logprobs) / 40, abs=1e-3)
         assert statistics["lowest_logprob"] == pytest.approx(min(logprobs), abs=1e-3)
         assert statistics["peak_memory"] > 0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        # Never fewer than that, however long they are.
+        ([1000] * 20, PREFILL_BATCH_SIZE),
+        ([4000] * 64, PREFILL_BATCH_SIZE),
+        # All of them, if they are short.
+        ([100] * 64, BATCH_SIZE),
+        ([], BATCH_SIZE),
+        # As many as fit.
+        ([256] * 64, SHORT_PROMPTS // 256),
+        # Up to a long one, which would make the others wait.
+        ([20] * 30 + [500] + [20] * 30, 30),
+    ],
+)
+def test_short_prompts_are_read_together(lengths: list[int], expected: int, folder: Path) -> None:
+    """More prompts are read at the same time if that takes no longer than a few long ones."""
+    import mlx_lm
+    from mlx_lm.generate import BatchGenerator
+
+    generator = BatchGenerator(mlx_lm.load(str(folder))[0])
+    generator.insert([[1] * length for length in lengths])
+    assert _prefill_batch_size(generator) == expected
+    generator.close()

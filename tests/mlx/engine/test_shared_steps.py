@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import mlx.core as mx
 import pytest
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 GREEDY = sampling.make_sampler({})
 PENALTY = sampling.make_penalties({"repetition_penalty": 1.5})
 
-# When each prompt comes, in steps, its number of tokens, and how many are generated.
-PLAIN = [(0, 5, 12), (0, 9, 4), (3, 7, 10), (5, 3, 2)]
+# When a prompt comes, in steps, its number of tokens, how many are generated, and its processors.
+Prompt: TypeAlias = tuple[int, int, int, list[Any]]
+
+PLAIN: list[Prompt] = [(0, 5, 12, []), (0, 9, 4, []), (3, 7, 10, []), (5, 3, 2, [])]
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -43,12 +45,9 @@ def generator_for(model: Any) -> Any:
 
 
 def generate(
-    model: Any, prompts: list[tuple[int, int, int, list[Any]]], *, shared: bool
+    model: Any, prompts: list[Prompt], *, shared: bool
 ) -> tuple[dict[int, list[tuple[int, float]]], set[bool]]:
-    """Return tokens and log-probabilities by prompt, and whether rows were sampled together.
-
-    Each prompt has its logits processors.
-    """
+    """Return tokens and log-probabilities by prompt, and whether rows were sampled together."""
     generator = generator_for(model)
     if shared:
         SharedSteps(generator._generation_batch)
@@ -78,9 +77,8 @@ def generate(
 
 def test_same_answers_as_without(model: Any) -> None:
     """Requests that come and go get the same tokens and log-probabilities as from mlx-lm."""
-    prompts = [(*prompt, []) for prompt in PLAIN]
-    answers, together = generate(model, prompts, shared=True)
-    expected, _ = generate(model, prompts, shared=False)
+    answers, together = generate(model, PLAIN, shared=True)
+    expected, _ = generate(model, PLAIN, shared=False)
     assert answers == expected
     assert [len(answer) for answer in answers.values()] == [12, 4, 10, 2]
     assert together == {True}
@@ -88,8 +86,7 @@ def test_same_answers_as_without(model: Any) -> None:
 
 def test_a_request_of_another_kind_comes_and_goes(model: Any) -> None:
     """Steps of which a request needs its own processors are mlx-lm's."""
-    prompts = [(*prompt, []) for prompt in PLAIN]
-    prompts[2] = (3, 7, 4, PENALTY)
+    prompts = [*PLAIN[:2], (3, 7, 4, PENALTY), *PLAIN[3:]]
     answers, together = generate(model, prompts, shared=True)
     expected, _ = generate(model, prompts, shared=False)
     assert answers == expected
