@@ -76,17 +76,21 @@ class RowAsker:
         self._workers = Slots(lambda: cluster.room) if cluster else None
 
     async def ask(
-        self, row: Row, keep: Callable[[dict[str, Any]], None]
+        self,
+        row: Row,
+        begin: Callable[[], object],
+        keep: Callable[[dict[str, Any]], None],
     ) -> tuple[dict[str, Any], Decimal | None]:
         """Return the answer to a row, and its price in dollars or None if unknown.
 
-        `keep` receives the answer before it is logged: a paid answer must not be lost while
-        another process locks the log. Raises whatever the model or `keep` raises.
+        `begin` is called when the row no longer waits for its turn. `keep` receives the answer
+        before it is logged: a paid answer must not be lost while another process locks the log.
+        Raises whatever the model or `keep` raises.
         """
         lost = 0
         while True:
             try:
-                return await self._ask(row, keep)
+                return await self._ask(row, begin, keep)
             except Exception as error:
                 # Whatever there is of the answer, nobody has seen it yet. `tiered` wraps the error.
                 for each in (error, error.__cause__):
@@ -99,7 +103,10 @@ class RowAsker:
                     raise
 
     async def _ask(
-        self, row: Row, keep: Callable[[dict[str, Any]], None]
+        self,
+        row: Row,
+        begin: Callable[[], object],
+        keep: Callable[[dict[str, Any]], None],
     ) -> tuple[dict[str, Any], Decimal | None]:
         answers: list[dict[str, Any]] = []
         place = AsyncExitStack()
@@ -120,6 +127,7 @@ class RowAsker:
         await response.on_done(when_complete)
         async with place:
             await place.enter_async_context(self._place(first))
+            begin()
             with held_settings():
                 await response
         if self._log_here:

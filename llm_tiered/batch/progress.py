@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,11 @@ class Progress:
         self.rows = self.answered = self.failed = self.skipped = 0
         self._by_model: dict[str, ModelUsage] = {}
         self._started = time.monotonic()
-        self._bar = tqdm(total=total, unit="row", file=sys.stderr, disable=None, dynamic_ncols=True)
+        # Without standard error, tqdm would take standard output.
+        disable = None if sys.stderr else True
+        self._bar = tqdm(
+            total=total, unit="row", file=sys.stderr, disable=disable, dynamic_ncols=True
+        )
 
     def add_answer(self, answer: dict[str, Any], cost: Decimal | None) -> None:
         """Count an answer. `cost` is in dollars, or None if unknown."""
@@ -76,12 +81,15 @@ class Progress:
             self._bar.total -= 1
 
     def print(self, line: str) -> None:
-        """Print a line on stderr, above the bar."""
-        self._bar.write(line, file=sys.stderr)
+        """Print a line on stderr, above the bar; if nobody reads that any more, do nothing."""
+        if sys.stderr:
+            with suppress(OSError):
+                self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """Remove the bar and print the totals."""
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
         seconds = time.monotonic() - self._started
         total = self._total()
         for model in sorted(self._by_model):
@@ -99,7 +107,8 @@ class Progress:
         speed = total.output_tokens / max(time.monotonic() - self._started, 0.001)
         money = cost_so_far(total.cost, total.unpriced)
         self._bar.set_postfix_str(f"{speed:,.0f} tokens/s, {money}", refresh=False)
-        self._bar.update()
+        with suppress(OSError):
+            self._bar.update()
 
     def _total(self) -> ModelUsage:
         total = ModelUsage()

@@ -40,8 +40,8 @@ class BatchSettings:
     """How to run a batch.
 
     `concurrency` is the number of concurrent requests to the cloud. Unless `ordered`, answers are
-    written as they arrive. A `strict` batch starts no more rows after the first failure. Rows for
-    local models go to the `cluster`, if there is one.
+    written as they arrive. A `strict` batch asks no more rows after the first that fails, other
+    than those before it. Rows for local models go to the `cluster`, if there is one.
     """
 
     model: AsyncModel
@@ -76,6 +76,8 @@ class BatchRun:
         self._reading: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._unanswered: set[asyncio.Task[None]] = set()
+        # The places of the rows that wait for their turn.
+        self._waiting: dict[asyncio.Task[None], int] = {}
         self._write_error: OSError | None = None
 
     async def run(self, rows: Iterator[Row | BadRow]) -> None:
@@ -142,16 +144,25 @@ class BatchRun:
         for tasks in (self._tasks, self._unanswered):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+        self._waiting[task] = place
+        task.add_done_callback(self._begin)
 
     async def _answer(self, place: int, row: Row) -> None:
         try:
-            answer, price = await self._asker.ask(row, lambda answer: self._keep(row, answer))
+            answer, price = await self._asker.ask(
+                row, self._begin, lambda answer: self._keep(row, answer)
+            )
         except Exception as error:
             if self._write_error is None:
                 self._fail(place, row, reason(error, self._model))
             return
         self._progress.add_answer(answer, price)
         self._place(place, answer)
+
+    def _begin(self, task: asyncio.Task[None] | None = None) -> None:
+        """Note that the row of a task, by default this one, no longer waits for its turn."""
+        if task or (task := asyncio.current_task()):
+            self._waiting.pop(task, None)
 
     def _keep(self, row: Row, answer: dict[str, Any]) -> None:
         """Add an answer to the journal; from now on its task is not cancelled."""
@@ -171,6 +182,9 @@ class BatchRun:
         self._place(place, failure)
         if self._strict:
             self._stop()
+            for task, other in self._waiting.items():
+                if other > place:
+                    task.cancel()
 
     def _place(self, place: int, answer: dict[str, Any]) -> None:
         """Write an answer, now or after the answers to all earlier rows."""

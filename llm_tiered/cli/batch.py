@@ -6,7 +6,7 @@ import asyncio
 import io
 import logging
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -238,7 +238,7 @@ def _open_output(path: Path | None, *, restart: bool) -> Iterator[Output]:
 
 def _count(file: str, form: Format, number: int | None) -> int | None:
     """The number of rows if a progress bar needs it, else the limit."""
-    if file == STDIN or not sys.stderr.isatty():
+    if file == STDIN or sys.stderr is None or not sys.stderr.isatty():
         return number
     with Path(file).open("rb") as stream:
         return min(count(stream, form), number or sys.maxsize)
@@ -253,7 +253,8 @@ def _warnings_once() -> Iterator[None]:
     once = WarnOnce()
     logger.addFilter(once)
     try:
-        with logging_redirect_tqdm([logger]):
+        # Without standard error, tqdm would take standard output.
+        with logging_redirect_tqdm([logger]) if sys.stderr else nullcontext():
             yield
     finally:
         logger.removeFilter(once)

@@ -1,7 +1,7 @@
 """`llm …` with echo models in a process of its own: `python -m tests.batch.process`.
 
 Each prompt is appended to the file $ANSWERED when it is answered. A prompt that contains $HOLD is
-never answered.
+never answered, and one that contains $FAIL fails.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from tests.batch.echo import registered
 
 
 async def act(model: str, prompt: str) -> str:
-    """Answer with the prompt and note it, or wait forever."""
+    """Answer with the prompt and note it, fail, or wait forever."""
     hold = os.environ.get("HOLD")
     if hold and hold in prompt:
         await asyncio.Event().wait()
     await asyncio.sleep(0)
+    fail = os.environ.get("FAIL")
+    if fail and fail in prompt:
+        raise ZeroDivisionError(prompt)
     with Path(os.environ["ANSWERED"]).open("a", encoding="utf-8") as file:
         file.write(prompt + "\n")
     return prompt

@@ -66,11 +66,11 @@ def write_rows(tmp_path: Path, *prompts: str) -> str:
     return str(tmp_path / "rows.jsonl")
 
 
-def start(*arguments: str, hold: str = "", **options: Any) -> subprocess.Popen[str]:
-    """Start `llm tiered batch …`; prompts that contain `hold` are never answered."""
+def start(*arguments: str, hold: str = "", fail: str = "", **options: Any) -> subprocess.Popen[str]:
+    """Start `llm tiered batch …`; prompts with `hold` get no answer, those with `fail` an error."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "tests.batch.process", "tiered", "batch", *arguments]
-    environment = os.environ | {"HOLD": hold}
+    environment = os.environ | {"HOLD": hold, "FAIL": fail}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes | options)
 
 
@@ -197,6 +197,32 @@ def test_stdout_closed(tmp_path: Path) -> None:
     process.stdout = None
     _, errors = finish(process, 1)
     assert "Traceback" not in errors
+
+
+def test_stderr_closed(tmp_path: Path, output: Path) -> None:
+    """Without anybody who reads the failures, all rows are answered, and none is in the way."""
+    rows = write_rows(tmp_path, *("oops" if row % 2 else "a" for row in range(2200)))
+    process = start(rows, "-o", str(output), "-m", OTHER, fail="oops")
+    assert process.stderr
+    process.stderr.readline()
+    process.stderr.close()
+    process.stderr = None
+    finish(process, 1)
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [answer.get("response") for answer in answers] == ["a", None] * 1100
+
+
+def test_no_stderr(tmp_path: Path, output: Path) -> None:
+    """Without standard error, the answers are written, and nothing else on standard output."""
+    rows = write_rows(tmp_path, "a", "oops", "b")
+    shell = f"{sys.executable} -m tests.batch.process tiered batch {rows} -m {OTHER} 2>&-"
+    environment = os.environ | {"FAIL": "oops"}
+    done = subprocess.run(
+        shell, shell=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=False
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer.get("response") for answer in answers] == ["a", None, "b"]
+    assert done.returncode == 1
 
 
 # On a terminal

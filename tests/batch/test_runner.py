@@ -90,6 +90,25 @@ async def test_strict(echoes: Echoes, held: Held) -> None:
     assert not run.batch.interrupted
 
 
+async def test_strict_rows_that_wait(echoes: Echoes, held: Held) -> None:
+    """Nor are rows asked that were waiting for their turn; those before the failure are."""
+
+    async def act(model: str, prompt: str) -> str:
+        if prompt == "1":
+            raise ZeroDivisionError("1")
+        return await held(model, prompt)
+
+    echoes.act = act
+    held.release("0", "2", *map(str, range(3, 50)))
+    run = Run(*prompts(50, complexity=9), strict=True, concurrency=1)
+    await run()
+    assert [prompt for _, prompt in echoes.requests] == ["0", "1"]
+    assert run.texts()[0] == "0"
+    assert "1" in run.texts()[1]
+    assert len(run.answers()) == 2
+    assert not run.batch.interrupted
+
+
 # Order and bounds
 
 
