@@ -19,6 +19,7 @@ from ..errors import EngineError, ModelUnavailable, TieredError
 from ..mlx import device
 from ..mlx.engine.engine import ENGINE
 from ..mlx.engine.requests import PROGRESS, BadToolCall, CancelToken, Done, Failed
+from ..mlx.engine.waiting import submit_later
 from ..mlx.mailbox import mailbox
 from ..mlx.process import wire
 from ..mlx.tokens.decoding import Text
@@ -192,7 +193,7 @@ class WorkerEngine:
 
         try:
             if not (is_ready and ENGINE.submit(request, emit, token, wait=False)):
-                await asyncio.to_thread(ENGINE.submit, request, emit, token)
+                await submit_later(ENGINE.submit, request, emit, token)
             last = await ended
         finally:
             token.cancel()
