@@ -75,7 +75,7 @@ def count_units(
     None is an unknown provider. Raises ValueError if the numbers contradict each other.
     """
     leaves = dict(_leaves(_with_sums(details)))
-    form = _best_form(provider, leaves)
+    form = _best_form(provider, frozenset(leaves))
     counts = Counter({INPUT: input_tokens, OUTPUT: output_tokens})
     unknown = []
     for path, value in leaves.items():
@@ -122,13 +122,14 @@ class _Form:
         return units
 
 
-def _best_form(provider: str | None, leaves: Mapping[Path, Any]) -> _Form:
-    """Return the form of the provider's API that explains most of the numbers."""
+@lru_cache(maxsize=256)
+def _best_form(provider: str | None, paths: frozenset[Path]) -> _Form:
+    """Return the form of the provider's API that explains most of the numbers at these paths."""
     forms = _forms().get(provider or "", ())
-    if not any(path in form.paths for form in forms for path in leaves):
+    if not any(path in form.paths for form in forms for path in paths):
         # A provider that offers another one's API, or that genai-prices has no extractor for.
         forms += tuple(form for others in _forms().values() for form in others)
-    return max(forms, key=lambda form: sum(path in form.paths for path in leaves))
+    return max(forms, key=lambda form: sum(path in form.paths for path in paths))
 
 
 @lru_cache(maxsize=1)

@@ -168,10 +168,15 @@ class Batch:
         if answers:
             tokens, rows = [one.token for one in answers], [one.logprobs for one in answers]
             step = StepLogprobs(tokens, rows, computed=True)
+            ended = []
             for row, response in enumerate(answers):
                 if response.uid in self._running:
                     run = runs.get(response.uid)
-                    self._push(response, None if run else step, row, run or [response.token])
+                    tokens = run or [response.token]
+                    if self._push(response, None if run else step, row, tokens):
+                        ended.append(response)
+            # All tokens have been passed on: nobody waits for this.
+            self._let_go(ended)
 
     def _keep_checkpoint(self, uid: int) -> None:
         """Keep the KV cache of a sequence whose prompt was processed up to a checkpoint."""
@@ -223,8 +228,8 @@ class Batch:
         self._read_at = now
         return prompts, answers
 
-    def _push(self, response: Any, step: StepLogprobs | None, row: int, tokens: list[int]) -> None:
-        """Pass tokens to their sequence, and remove the sequence when it has ended."""
+    def _push(self, response: Any, step: StepLogprobs | None, row: int, tokens: list[int]) -> bool:
+        """Pass tokens to their sequence, and return whether it has ended."""
         sequence = self._running[response.uid]
         sequence.count_passes(1)
         ended: str | None = None
@@ -235,11 +240,16 @@ class Batch:
         except Exception as error:
             sequence.fail(error)
             ended = "failed"
-        if response.finish_reason:
-            del self._running[response.uid]
-            sequence.cache.store(response.all_tokens, response.prompt_cache)
-        elif ended:
-            self._remove([response.uid])
+        return bool(ended or response.finish_reason)
+
+    def _let_go(self, ended: list[Any]) -> None:
+        """Remove sequences that have ended with these responses, and store their KV caches."""
+        for response in ended:
+            if response.finish_reason:
+                sequence = self._running.pop(response.uid)
+                sequence.cache.store(response.all_tokens, response.prompt_cache)
+        if left := [each.uid for each in ended if not each.finish_reason]:
+            self._remove(left)
 
     def _remove_cancelled(self) -> None:
         for sequence in [each for each in self._set_aside if each.cancelled]:

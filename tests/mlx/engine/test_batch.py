@@ -25,6 +25,7 @@ from llm_tiered.mlx.engine.batch import (
 )
 from llm_tiered.mlx.engine.engine import MAX_IN_FLIGHT
 from llm_tiered.mlx.engine.kv import PrefixCache
+from llm_tiered.mlx.engine.sequence import RunningSequence
 from llm_tiered.mlx.engine.solo import Solo
 from llm_tiered.mlx.tokens.decoding import Decoder
 from llm_tiered.mlx.tokens.structured import Constraint
@@ -133,6 +134,37 @@ async def test_finish_reasons(model: AsyncMlxModel, terse: AsyncMlxModel) -> Non
         assert details(response)["finish_reason"] == "stop"
     counts = {(await response.usage()).output for response in ended}
     assert len(counts) > 3
+
+
+@pytest.mark.parametrize("stop", [False, True])
+async def test_tokens_come_before_kv_caches(
+    model: AsyncMlxModel, monkeypatch: pytest.MonkeyPatch, *, stop: bool
+) -> None:
+    """Those that end in the same step all get their last token before any KV cache is stored."""
+    text = await ask(model, "Hello", **GREEDY)
+    check_all_slots_are_free()
+    options: dict[str, Any] = {**GREEDY, **({"stop": text[-2:]} if stop else {})}
+    happened: list[str] = []
+    end, store = RunningSequence.end, PrefixCache.store
+
+    def ends(sequence: RunningSequence) -> None:
+        if not sequence._has_ended:
+            happened.append("end")
+        end(sequence)
+
+    def stores(*arguments: Any) -> None:
+        happened.append("store")
+        store(*arguments)
+
+    start_together(monkeypatch, 4)
+    monkeypatch.setattr(RunningSequence, "end", ends)
+    monkeypatch.setattr(PrefixCache, "store", stores)
+    await asyncio.gather(*(ask(model, "Hello", **options) for _ in range(4)))
+    # It comes after all of this.
+    await ask(model, "Hello", **GREEDY)
+    # The cache of the first answer, which was alone, may be stored late.
+    first = happened.index("end")
+    assert happened[first : first + 8] == ["end"] * 4 + ["store"] * 4
 
 
 async def test_cancelling_one(model: AsyncMlxModel) -> None:
