@@ -37,6 +37,9 @@ def is_unfinished(path: Path) -> bool:
     """Whether the log is half created or migrated, as far as it can be read."""
     from llm.migrations import MIGRATIONS
 
+    if not path.is_file():
+        # To open a pipe would wait for somebody to write to it.
+        return False
     try:
         with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as database:
             names = {name for (name,) in database.execute("select name from _llm_migrations")}

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import llm
@@ -27,14 +27,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_tiered")
 
-# Seconds to wait for whoever is writing to the log.
-PATIENCE = 30.0
+# Seconds that a response waits for whoever is writing to the log.
+PATIENCE = 60.0
 
 # Seconds of these that the caller spends, who may be the one that has locked it.
 PATIENCE_OF_CALLER = 1.0
 
-# Seconds between two attempts.
+# Seconds between two attempts, and for which responses are tried that have waited long enough: they
+# may only have waited for their turn.
 _PAUSE = 0.03
+_AT_LEAST = 0.3
+
+# The most responses that are written together in the background: others wait for the log, too.
+_TOGETHER = 100
 
 
 def must_log(*, log_api: bool) -> bool:
@@ -80,7 +85,7 @@ def write_all(responses: Sequence[_BaseResponse], path: Path) -> None:
             # Otherwise each who logs the response makes a thread for it, and only the last keeps
             # it.
             response.conversation = _conversation(response)
-    if own or _BACKLOG or not _written(responses, path, PATIENCE_OF_CALLER, last=False):
+    if own or _BACKLOG or _problem(responses, path, PATIENCE_OF_CALLER):
         _BACKLOG.add(responses, path)
 
 
@@ -132,14 +137,22 @@ _GROUP_COMMITS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, _GroupCo
 _GROUP_COMMITS = WeakKeyDictionary()
 
 
+class _Late(NamedTuple):
+    """Responses for a log that is locked, and when they are given up."""
+
+    responses: Sequence[_BaseResponse]
+    path: Path
+    until: float
+
+
 class _Backlog:
     """Responses that are written in their order, in the background, once the log is unlocked.
 
-    The interpreter does not exit before that.
+    Each of them waits `PATIENCE` seconds, and the interpreter does not exit before that.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Sequence[_BaseResponse], Path]] = deque()
+        self._waiting: deque[_Late] = deque()
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
@@ -147,17 +160,45 @@ class _Backlog:
 
     def add(self, responses: Sequence[_BaseResponse], path: Path) -> None:
         with self._lock:
-            self._waiting.append((responses, path))
+            self._waiting.append(_Late(responses, path, time.monotonic() + PATIENCE))
             if len(self._waiting) == 1:
                 threading.Thread(target=self._write, name="llm-tiered log", daemon=False).start()
 
     def _write(self) -> None:
         while True:
-            _written(*self._waiting[0], PATIENCE, last=True)
+            group = self._next()
+            responses = [response for each in group for response in each.responses]
+            patience = max(group[0].until - time.monotonic(), _AT_LEAST)
+            problem = _problem(responses, group[0].path, patience, in_background=True)
             with self._lock:
-                self._waiting.popleft()
+                if problem:
+                    self._give_up(problem)
+                else:
+                    for _ in group:
+                        self._waiting.popleft()
                 if not self._waiting:
                     return
+
+    def _next(self) -> list[_Late]:
+        """The first ones that go into the same log."""
+        group: list[_Late] = []
+        number = 0
+        with self._lock:
+            for late in self._waiting:
+                number += len(late.responses)
+                if group and (late.path != group[0].path or number > _TOGETHER):
+                    break
+                group.append(late)
+        return group
+
+    def _give_up(self, problem: Exception) -> None:
+        """Drop the first one, and those for the same log that have waited as long as it."""
+        path, lost = self._waiting[0].path, 0
+        while self._waiting and self._waiting[0].path == path:
+            if lost and self._waiting[0].until > time.monotonic():
+                break
+            lost += len(self._waiting.popleft().responses)
+        _warn(path, problem, lost)
 
 
 _BACKLOG = _Backlog()
@@ -174,38 +215,48 @@ def _let_others_finish() -> None:
         time.sleep(_PAUSE)
 
 
-def _written(
-    responses: Sequence[_BaseResponse], path: Path, patience: float, *, last: bool
-) -> bool:
-    """Write responses, and return whether that is settled: written, or given up with a warning.
+def _problem(
+    responses: Sequence[_BaseResponse], path: Path, patience: float, *, in_background: bool = False
+) -> Exception | None:
+    """Write responses, and return None once that is settled: written, or given up with a warning.
 
-    If the log stays locked, it is given up only at the `last` attempt.
+    If the log stays locked for as long as the `patience`, return the error that says so.
     """
-    waited = 0.0
+    until = time.monotonic() + patience
     while True:
-        if last:
+        if in_background:
             _let_others_finish()
         try:
-            for problem in _write(responses, path):
-                logger.warning("the answer could not be logged in %s: %s", path, problem)
+            for problem in _write(responses, path, max(until - time.monotonic(), 0)):
+                _warn(path, problem)
         except Exception as error:
             busy = (
                 "locked" in str(error)
                 or isinstance(error, TimeoutError)
                 or creation.is_unfinished(path)
             )
-            if busy and waited < patience:
-                waited += (pause := _PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-                time.sleep(pause)
-                continue
-            if busy and not last:
-                return False
-            logger.warning("the answer could not be logged in %s: %s", path, error)
-        return True
+            if not busy:
+                _warn(path, error, len(responses))
+                return None
+            if time.monotonic() >= until:
+                return error
+            time.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            continue
+        return None
 
 
-def _write(responses: Sequence[_BaseResponse], path: Path) -> list[Exception]:
-    """Write responses in one transaction, and return the errors of those that can't be written."""
+def _warn(path: Path, problem: Exception, number: int = 1) -> None:
+    if number == 1:
+        logger.warning("the answer could not be logged in %s: %s", path, problem)
+    else:
+        logger.warning("%d answers could not be logged in %s: %s", number, path, problem)
+
+
+def _write(responses: Sequence[_BaseResponse], path: Path, patience: float) -> list[Exception]:
+    """Write responses in one transaction, and return the errors of those that can't be written.
+
+    `patience` is how long to wait for others that do the same.
+    """
     import filelock
     import sqlite_utils
     from llm.logs import LogStore
@@ -215,7 +266,7 @@ def _write(responses: Sequence[_BaseResponse], path: Path) -> list[Exception]:
 
     # llm migrates a log when it opens it; two processes doing so at the same time would damage it.
     # Nobody keeps this lock for long, not even while SQLite's own is taken.
-    with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=PATIENCE):
+    with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=patience):
         if not path.exists():
             creation.create(path)
         with closing(sqlite3.connect(path, timeout=0)) as connection:

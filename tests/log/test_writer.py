@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -262,6 +263,18 @@ async def test_locked_log(
     assert warning.endswith("database is locked")
     lock.rollback()
     assert logged() == []
+
+
+async def test_log_is_a_pipe(
+    ask: Ask, toys: Toys, logs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If logs.db can't even be opened without waiting, the answer is given with a warning."""
+    toys.configure(log_api=True)
+    os.mkfifo(logs)
+    response = await ask("Hello", complexity=2)
+    assert response.text_or_raise() == "small answer"
+    (warning,) = warned(caplog)
+    assert warning.startswith(f"the answer could not be logged in {logs}: ")
 
 
 async def test_log_that_is_unlocked(
