@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config.settings import held_settings, load_settings
@@ -23,7 +23,7 @@ from .limits import LOCAL_CONCURRENCY, LimitInAnswer, is_local
 from .slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from decimal import Decimal
 
     import llm
@@ -112,7 +112,6 @@ class RowAsker:
         place = AsyncExitStack()
         with held_settings():
             response = start(self._model, row)
-            first = self._first(response)
 
         async def when_complete(_: llm.AsyncResponse) -> None:
             check_whole(response)
@@ -126,7 +125,7 @@ class RowAsker:
 
         await response.on_done(when_complete)
         async with place:
-            await place.enter_async_context(self._place(first))
+            await self._wait_for_turn(response, place)
             begin()
             with held_settings():
                 await response
@@ -134,15 +133,23 @@ class RowAsker:
             await writer.write_async(response)
         return answers[0], cost_of_response(response)
 
-    @asynccontextmanager
-    async def _place(self, first: _First) -> AsyncIterator[None]:
-        """Wait where the first model for the prompt runs, and use the cluster if that is there."""
-        may_leave = self._cluster is not None and not first.must_stay
+    async def _wait_for_turn(self, response: llm.AsyncResponse, place: AsyncExitStack) -> None:
+        """Wait where the first model for the prompt runs, and use the cluster if that is there.
+
+        `place` is left when others may come. A row may wait for hours: if the config is another
+        one by then, it is decided again where the prompt goes.
+        """
+        while True:
+            with held_settings() as settings:
+                first = self._first(response)
+            may_leave = self._cluster is not None and not first.must_stay
+            await place.enter_async_context(self._slots(first, on_workers=may_leave))
+            if load_settings() is settings:
+                break
+            await place.aclose()
         if self._cluster and may_leave:
             # A fallback of a request to the cloud may be local, too.
             choice.use(self._cluster)
-        async with self._slots(first, on_workers=may_leave):
-            yield
 
     def _slots(self, first: _First, *, on_workers: bool) -> Any:
         """Where a request waits for its turn."""

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import llm
@@ -16,8 +17,9 @@ import yaml
 from llm_tiered import hooks
 from llm_tiered.hooks import hookimpl
 from llm_tiered.log import writer
+from llm_tiered.mlx.process import choice
 from tests import gemini
-from tests.batch.echo import MEDIUM, OTHER, SMALL, Echoes, config
+from tests.batch.echo import CLOUD, MEDIUM, OTHER, SMALL, Echoes, config
 from tests.batch.running import Run, prompts
 
 if TYPE_CHECKING:
@@ -143,6 +145,36 @@ async def test_rows_are_routed_once(echoes: Echoes) -> None:
         hooks.manager().unregister(plugin)
     assert plugin.estimates == {"one": 1, "two": 1}
     assert plugin.vetoes == {"one": 1, "two": 1, "three": 1}
+
+
+async def test_config_that_changes(echoes: Echoes, config_file: Path) -> None:
+    """A row that waits for its turn goes where the config says by then."""
+
+    async def act(model: str, prompt: str) -> str:
+        config_file.write_text(yaml.safe_dump(config(local_only=True)))
+        return prompt
+
+    echoes.act = act
+    answers = await Run(*prompts(3, complexity=9), concurrency=1)()
+    assert echoes.requests == [(CLOUD, "0"), (MEDIUM, "1"), (MEDIUM, "2")]
+    assert [answer["tier"] for answer in answers] == ["cloud", "medium", "medium"]
+
+
+async def test_config_that_changes_on_a_cluster(
+    echoes: Echoes, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a row go to a worker that must stay on this machine by then."""
+
+    async def act(model: str, prompt: str) -> str:
+        config_file.write_text(yaml.safe_dump(config(local_only=True)))
+        return prompt
+
+    echoes.act = act
+    used: list[Any] = []
+    monkeypatch.setattr(choice, "use", used.append)
+    cluster: Any = SimpleNamespace(room=1)
+    assert len(await Run(*prompts(3), cluster=cluster)()) == 3
+    assert used == [cluster]
 
 
 # The log
