@@ -19,7 +19,7 @@ class SharedSteps:
     mlx-lm takes the log-probabilities apart at the end of each step, with an operation for each
     request. On a CPU, MLX has about a hundred operations in its queue, and whoever adds more waits:
     by the time that these are in it, the model's are done, and nothing is computed while the
-    tokens are passed on. Here, one operation serves all requests.
+    tokens are passed on (findings/mlx-lm-batched-steps.sh). Here, one operation serves all of them.
     """
 
     def __init__(self, batch: Any) -> None:
