@@ -67,7 +67,9 @@ def _parse_json(line: bytes) -> dict[str, Any] | ValueError:
     try:
         value = json.loads(_decode(line))
     except json.JSONDecodeError as error:
-        return ValueError(f"not JSON: {error.msg} at column {error.colno}")
+        # Some of Python's messages end like this.
+        problem = error.msg.removesuffix(" at")
+        return ValueError(f"not JSON: {problem} at column {error.colno}")
     except RecursionError:
         return ValueError("not readable JSON: nested too deeply")
     except ValueError as error:

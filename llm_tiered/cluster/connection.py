@@ -102,6 +102,8 @@ def _wait_for_workers(
             f"the Dask scheduler at {address} has no workers", fix=f"dask worker {address}"
         ) from None
     roster.refresh()
+    if not roster.rows and roster.silent:
+        raise RequestError(f"no worker at {address} answers", fix="start the workers again")
     if not roster.rows:
         raise RequestError(
             f"no worker at {address} has this version of llm-tiered",

@@ -132,8 +132,8 @@ class Lane:
             actor = self._client.submit(
                 WorkerEngine, self.rows, actor=True, workers=[self.address], pure=False
             )
-            engine = await actor
-            self._session = await engine.start()
+            engine = await asyncio.wait_for(_awaited(actor), SILENT_FOR)
+            self._session = await asyncio.wait_for(_awaited(engine.start()), SILENT_FOR)
             self._engine = engine
             self.flush()
             while True:

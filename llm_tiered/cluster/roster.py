@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from .worker import RESOURCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Seconds between two looks at the cluster.
+# Seconds between two looks at the cluster, and in which a worker says its version.
 INTERVAL = 2.0
+ANSWERS_WITHIN = 5.0
 
 
 class Roster:
@@ -30,6 +32,8 @@ class Roster:
         # Whether each worker has this version.
         self._checked: dict[str, bool] = {}
         self.rows: dict[str, int] = {}
+        # The workers that have been asked, and have not answered.
+        self.silent: set[str] = set()
 
     @property
     def capacity(self) -> int:
@@ -54,15 +58,31 @@ class Roster:
         """Find out which workers have this version."""
         if not workers:
             return
-        versions: dict[str, Any] = {}
-        # A worker that can't be asked is gone by now, or is asked again at the next look.
-        with suppress(OSError, KeyError):
-            versions = self._client.run(_version_there(), workers=list(workers), on_error="ignore")
+        versions = self._versions(workers)
+        for name in workers - versions.keys() - self.silent:
+            self._tell(f"{name} is left out as long as it does not answer")
+        self.silent = workers - versions.keys()
         for name, version in versions.items():
             self._checked[name] = version == self.version
             if version != self.version:
                 there = f"has {version}" if isinstance(version, str) else "does not have it"
                 self._tell(f"{name} is left out: llm-tiered is {self.version} here, and it {there}")
+
+    def _versions(self, workers: set[str]) -> dict[str, Any]:
+        """Return the versions on the workers that answer; a worker may be stopped, or gone."""
+        from distributed import wait
+
+        with self._client.as_current():
+            asked = {
+                name: self._client.submit(_version_there(), workers=[name], pure=False)
+                for name in workers
+            }
+            with suppress(asyncio.TimeoutError):
+                wait(list(asked.values()), timeout=ANSWERS_WITHIN)  # type: ignore[no-untyped-call]
+        self._client.cancel([future for future in asked.values() if not future.done()])
+        return {
+            name: future.result() for name, future in asked.items() if future.status == "finished"
+        }
 
     @contextmanager
     def watching(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import distributed
 import pytest
 
-from llm_tiered.cluster import worker
+from llm_tiered.cluster import roster, worker
 from llm_tiered.cluster.engine import ClusterEngine
 from llm_tiered.cluster.roster import Roster
 from llm_tiered.errors import DownloadError, EngineError, ModelUnavailable
@@ -207,6 +207,38 @@ def test_other_version_is_left_out(client: Any, tiny: Path) -> None:
     assert all(
         line.endswith(f"llm-tiered is 9.9 here, and it has {here}") for line in workers.lines
     )
+
+
+SILENT, AWAKE = threading.Event(), threading.Event()
+
+
+def silent_version() -> str:
+    """The version, which only one of the workers says before the test ends."""
+    if not SILENT.is_set():
+        SILENT.set()
+        AWAKE.wait(60)
+    return importlib.metadata.version("llm-tiered")
+
+
+def test_silent_worker(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is stopped keeps nobody waiting: it is named, and left out until it answers."""
+    monkeypatch.setattr(roster, "_version_there", lambda: silent_version)
+    monkeypatch.setattr(roster, "ANSWERS_WITHIN", 1.0)
+    lines: list[str] = []
+    seen = Roster(client, importlib.metadata.version("llm-tiered"), lines.append)
+    try:
+        seen.refresh()
+        (silent,) = seen.silent
+        assert len(seen.rows) == 1
+        assert silent not in seen.rows
+        assert lines == [f"{silent} is left out as long as it does not answer"]
+    finally:
+        AWAKE.set()
+    monkeypatch.setattr(roster, "ANSWERS_WITHIN", 60.0)
+    seen.refresh()
+    assert len(seen.rows) == 2
+    assert not seen.silent
+    assert len(lines) == 1
 
 
 def test_cancelled_request(workers: Workers, tiny: Path) -> None:
