@@ -8,7 +8,8 @@ survive a kill.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,12 +41,14 @@ class Journal:
     def __init__(self, output: Path, *, restart: bool) -> None:
         import filelock
 
-        self.path = output.with_name(f"{output.name}.journal")
+        # It is beside the file itself: a link to that, such as /dev/stdout, may be anywhere.
+        file = output.resolve()
+        self.path = file.with_name(f"{file.name}.journal")
         self._output = output
         self._lock = filelock.FileLock(f"{self.path}.lock")
         self._offsets: dict[str, int] = {}
         self._unclaimed: set[str] = set()
-        if not output.parent.is_dir():
+        if not file.parent.is_dir():
             raise RequestError(f"there is no folder {output.parent}")
         with ExitStack() as stack:
             self._take_lock()
@@ -119,8 +122,16 @@ class Journal:
             raise RequestError(f"another run is writing to {self._output}") from None
 
     def _release_lock(self) -> None:
+        file = Path(self._lock.lock_file)
+        if os.name != "nt":
+            # While it is locked: or another run could lock the file that is then removed, and a
+            # third one a new file.
+            file.unlink(missing_ok=True)
         self._lock.release()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
+        if os.name == "nt":
+            # A file that another run has open can't be removed.
+            with suppress(PermissionError):
+                file.unlink(missing_ok=True)
 
     def _load(self, *, restart: bool) -> None:
         expected = encode(_HEADER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -141,6 +142,36 @@ def test_one_run_at_a_time(output: Path) -> None:
     with closing(Journal(output, restart=False)):
         assert refusal(output) == f"another run is writing to {output}"
     Journal(output, restart=False).close()
+
+
+def test_link(output: Path, earlier: Path, tmp_path: Path) -> None:
+    """A link to the output has the same journal, which two runs can't write at the same time."""
+    link = tmp_path / "elsewhere" / "link.jsonl"
+    link.parent.mkdir()
+    link.symlink_to(output)
+    with closing(Journal(output, restart=False)):
+        assert "another run is writing" in refusal(link)
+    with closing(Journal(link, restart=False)) as journal:
+        assert journal.path == earlier
+        assert journal.find(make_row("a"))
+    assert [*link.parent.iterdir()] == [link]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+def test_run_that_begins_when_another_ends(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two runs that begin when another one ends, one has the output."""
+    first, others = Journal(output, restart=False), []
+    release = first._lock.release
+
+    def begin(*_: Any, **__: Any) -> None:
+        release()
+        others.append(Journal(output, restart=False))
+
+    monkeypatch.setattr(first._lock, "release", begin)
+    first.close()
+    monkeypatch.undo()
+    assert "another run is writing" in refusal(output)
+    others[0].close()
 
 
 def test_refusal_leaves_no_lock(output: Path, earlier: Path) -> None:
