@@ -21,7 +21,7 @@ import pytest
 from llm import migrations
 from llm.plugins import load_plugins, pm
 
-from llm_tiered.config import local_models
+from llm_tiered.config import local_models, settings
 from llm_tiered.config.settings import ENVIRONMENT
 from llm_tiered.log import private
 from llm_tiered.mlx.engine.engine import ENGINE
@@ -144,6 +144,14 @@ def config_file(user_path: Path) -> Path:
     path = user_path / "tiered" / "config.yaml"
     path.parent.mkdir()
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _config_at_rest() -> Iterator[None]:
+    """Let nothing wait until a config file stays the same: the tests have written all of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "REST", 0)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,11 @@ Source = Literal["default", "config", "environment"]
 THRESHOLDS = {"COMPLEXITY_SMALL": "small", "COMPLEXITY_MEDIUM": "medium"}
 # Pydantic names the Python types; these are the words for them in YAML.
 KINDS = {"tuple_type": "a list", "dict_type": "keys and values", "model_type": "keys and values"}
+
+# Seconds for which a file that has changed must stay the same before it is read, and how often that
+# is awaited: a file that changes all the time is read all the same.
+REST = 0.03
+_MOST_RESTS = 30
 
 ENVIRONMENT = ("FORCE_LOCAL_LLM", *THRESHOLDS)
 
@@ -89,7 +95,7 @@ def load_settings() -> Settings:
     if held := _held.get():
         return held
     path = config_path()
-    stamp = _stamp(path)
+    stamp = _stamp_at_rest(path)
     environment = tuple(os.environ.get(name) for name in ENVIRONMENT)
     names = (_stamp(aliases_path()), noted_aliases()) if stamp else None
     key = (path, stamp, environment, names)
@@ -112,6 +118,25 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
+def _stamp_at_rest(path: Path) -> tuple[int, int] | None:
+    """What tells the version of a file, once nobody is writing to it.
+
+    An editor that saves a file empties or removes it for a moment: without `local_only`, prompts
+    would go to the cloud then.
+    """
+    stamp = _stamp(path)
+    seen = _seen.get(path, stamp)
+    for _ in range(_MOST_RESTS):
+        if stamp == seen:
+            break
+        time.sleep(REST)
+        seen, stamp = stamp, _stamp(path)
+    _seen[path] = stamp
+    return stamp
+
+
+# The version of each file that was seen last.
+_seen: dict[Path, tuple[int, int] | None] = {}
 _cached: dict[str, Any] = {}
 _held: ContextVar[Settings | None] = ContextVar("settings", default=None)
 

@@ -324,3 +324,42 @@ def test_held_settings(config_file: Path) -> None:
         assert load_settings() is held
         assert load_settings().local_only
     assert not load_settings().local_only
+
+
+# A file that is being saved
+
+
+@pytest.mark.parametrize("how", ["emptied", "removed"])
+def test_file_that_is_being_saved(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What an editor has emptied or removed for a moment is read once it is whole again."""
+    config_file.write_text("local_only: true")
+    assert load_settings().local_only
+    parts = ["log_api: false\n", "log_api: false\nlocal_only: true\n"]
+
+    def write(_: float) -> None:
+        if parts:
+            config_file.write_text(parts.pop(0))
+
+    monkeypatch.setattr("llm_tiered.config.settings.time.sleep", write)
+    if how == "emptied":
+        config_file.write_text("")
+    else:
+        config_file.unlink()
+    settings = load_settings()
+    assert settings.local_only
+    assert not settings.config.log_api
+
+
+def test_file_that_always_changes(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that does not stay the same is read all the same."""
+    config_file.write_text("local_only: true")
+    assert load_settings().local_only
+
+    def write(_: float) -> None:
+        config_file.write_text(f"{config_file.read_text()}\n")
+
+    monkeypatch.setattr("llm_tiered.config.settings.time.sleep", write)
+    write(0)
+    assert load_settings().local_only
