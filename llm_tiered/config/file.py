@@ -12,6 +12,9 @@ from ..paths import aliases_path
 if TYPE_CHECKING:
     from pathlib import Path
 
+# The tag of `<<`, with which a mapping takes over the keys of others.
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 def read(path: Path) -> str:
     """Return the text of the config file. Raises ConfigError."""
@@ -64,12 +67,47 @@ def parse(path: Path) -> dict[str, Any]:
 def _loaded(text: str) -> Any:
     """Return what a YAML text holds: libyaml is ten times faster, but explains mistakes less well.
 
-    Raises whatever PyYAML's own parser raises.
+    Raises whatever PyYAML's own parser raises, and ConstructorError for a key that is there twice.
     """
     import yaml
 
     # Not every PyYAML was built with libyaml.
     if loader := getattr(yaml, "CSafeLoader", None):
         with suppress(yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
-            return yaml.load(text, loader)  # noqa: S506 - it is a safe one
-    return yaml.safe_load(text)
+            return _constructed(loader(text))
+    return _constructed(yaml.SafeLoader(text))
+
+
+def _constructed(loader: Any) -> Any:
+    try:
+        node = loader.get_single_node()
+        _check_keys(node, set())
+        return loader.construct_document(node) if node else None
+    finally:
+        loader.dispose()
+
+
+def _check_keys(node: Any, seen: set[int]) -> None:
+    """Raise ConstructorError if a key is there twice.
+
+    PyYAML takes the last one: `local_only: true` would be undone by a default further down.
+    """
+    import yaml
+
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _check_keys(each, seen)
+    if isinstance(node, yaml.MappingNode):
+        first: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            _check_keys(value, seen)
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            name = key.tag, key.value
+            if name in first:
+                problem = f"{key.value!r} is there twice, first in line {first[name]}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            first[name] = key.start_mark.line + 1

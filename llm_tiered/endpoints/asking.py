@@ -216,7 +216,7 @@ def _chunks(request: _Request) -> Generator[Any, None, None]:
     except openai.NotFoundError as error:
         try:
             listed: Any = client.get(_MODELS, **request.list_arguments())
-        except openai.OpenAIError:
+        except (openai.OpenAIError, ValueError):  # mlx_lm.server may list nothing at all
             listed = None
         if explained := request.not_found(error, listed):
             raise explained from error
@@ -243,7 +243,7 @@ async def _chunks_async(request: _Request) -> AsyncGenerator[Any, None]:
     except openai.NotFoundError as error:
         try:
             listed: Any = await client.get(_MODELS, **request.list_arguments())
-        except openai.OpenAIError:
+        except (openai.OpenAIError, ValueError):  # mlx_lm.server may list nothing at all
             listed = None
         if explained := request.not_found(error, listed):
             raise explained from error

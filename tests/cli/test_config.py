@@ -132,6 +132,11 @@ def test_check_of_a_valid_config(tiny_tiers: Path) -> None:
     ("text", "message"),
     [
         ("tiers: [\n- a", "line 2, column 1: not valid YAML"),
+        (
+            "local_only: true\nlocal_only: false",
+            "line 2, column 1: not valid YAML: 'local_only' is",
+        ),
+        ("tiers:\n- {name: a, name: b}", "column 13: not valid YAML: 'name' is there twice, first"),
         ("- a\n- b", "found list, expected keys and values"),
         ("falback: any", "falback: unknown key, did you mean fallback?"),
         ("fallback: sometimes", "fallback: found 'sometimes', expected any, local or none"),

@@ -28,12 +28,13 @@ class ScriptedServer:
     """Answers one request after the other with the next of its `replies`, or else with "Hello".
 
     `bodies` and `headers` are those of the requests for answers. `paths` are all that were asked
-    for. `gone` is set once a client has left before the end of a reply.
+    for. `models` may also be the bytes of a list that is not one. `gone` is set once a client has
+    left before the end of a reply.
     """
 
     def __init__(self) -> None:
         self.replies: deque[Reply] = deque()
-        self.models: list[str] | None = [MODEL]
+        self.models: list[str] | bytes | None = [MODEL]
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
         self.paths: list[str] = []
@@ -80,8 +81,10 @@ class Handler(BaseHTTPRequestHandler):
         if models is None or self.path != "/v1/models":
             self.whole(404, b"", "text/plain")
             return
-        listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in models]}
-        self.whole(200, json.dumps(listed).encode(), "application/json")
+        if not isinstance(models, bytes):
+            data = [{"id": name, "object": "model"} for name in models]
+            models = json.dumps({"object": "list", "data": data}).encode()
+        self.whole(200, models, "application/json")
 
     def do_POST(self) -> None:
         """Reply to a request for an answer."""

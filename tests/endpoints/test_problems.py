@@ -188,11 +188,12 @@ def _at(tier: dict[str, Any], address: str) -> dict[str, Any]:
             "has no model 'big', only small →",
         ),
         (None, "The model `big` does not exist.", "failed: The model `big` does not exist."),
+        (b"", "The model `big` does not exist.", "failed: The model `big` does not exist."),
         (None, "Not Found", "does the address end in /v1?"),
     ],
 )
 async def test_a_model_that_it_does_not_have(
-    ask: Ask, server: ScriptedServer, models: list[str] | None, body: str, said: str
+    ask: Ask, server: ScriptedServer, models: list[str] | bytes | None, body: str, said: str
 ) -> None:
     """The server's own list says which models it has."""
     server.models = models
