@@ -64,7 +64,7 @@ def connected(
         )
         roster = Roster(client, importlib.metadata.version("llm-tiered"), tell)
         _wait_for_workers(client, roster, address, tell)
-        engine = ClusterEngine(client, roster, local_models(), tell)
+        engine = ClusterEngine(client, roster, local_models(), tell, is_here=bool(local))
         stack.callback(engine.close)
         engine.refresh()
         stack.enter_context(roster.watching(engine.refresh, when_lost))

@@ -33,6 +33,7 @@ class ClusterEngine:
     """Sends requests to the workers of a cluster, and hands on their events.
 
     `models` are the local models. `tell` gets a line for each worker that can't run a model.
+    `is_here` is whether all workers are processes of this machine.
     """
 
     # Each worker knows how much memory its models may use.
@@ -44,7 +45,10 @@ class ClusterEngine:
         roster: Roster,
         models: Iterable[ModelSpec],
         tell: Callable[[str], object],
+        *,
+        is_here: bool = False,
     ) -> None:
+        self.is_here = is_here
         self._client = client
         self._loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
         self._roster = roster

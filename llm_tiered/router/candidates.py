@@ -105,11 +105,12 @@ def origin(
     if candidate is None:
         return None, None
     # The workers of a cluster are machines of the user's.
-    place = "own" if candidate.in_engine and _is_elsewhere() else candidate.place
+    place = "own" if candidate.in_engine and _is_on_workers() else candidate.place
     return place, candidate.price
 
 
-def _is_elsewhere() -> bool:
+def _is_on_workers() -> bool:
     from ..mlx.process import choice
 
-    return choice.elsewhere() is not None
+    engine = choice.elsewhere()
+    return engine is not None and not engine.is_here

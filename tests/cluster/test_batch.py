@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -74,13 +74,27 @@ def test_one_local_model(cluster: Any, rows: str, asked: list[str], tmp_path: Pa
     assert asked == ["Hello"]
 
 
-def test_log(cluster: Any, rows: str, logs: Path) -> None:
-    """Every answer is in llm's log once, with the kind of machine that gave it."""
-    batch(rows, "--dask", cluster.scheduler_address)
+def places(logs: Path) -> list[tuple[str, int]]:
+    """Where the answers in the log came from, and how many from each place."""
     place = "json_extract(response_json, '$.tiered.place')"
     query = f"select {place}, count(*) from turns where model = 'tiered' group by 1 order by 1"
     with closing(sqlite3.connect(logs)) as database:
-        assert database.execute(query).fetchall() == [("here", 2), ("own", 8)]
+        return database.execute(query).fetchall()
+
+
+def test_log(cluster: Any, rows: str, logs: Path) -> None:
+    """Every answer is in llm's log once, with the kind of machine that gave it."""
+    batch(rows, "--dask", cluster.scheduler_address)
+    assert places(logs) == [("here", 2), ("own", 8)]
+
+
+def test_workers_of_this_machine(
+    cluster: Any, rows: str, logs: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that the command starts itself are this machine."""
+    monkeypatch.setattr(distributed, "LocalCluster", lambda **_: nullcontext(cluster))
+    batch(rows, "--dask", "local:2")
+    assert (len(asked), places(logs)) == (8, [("here", 10)])
 
 
 def test_nothing_listens(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:

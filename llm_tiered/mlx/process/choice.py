@@ -63,6 +63,10 @@ class GenerationEngine(Protocol):
 class DistantEngine(GenerationEngine, Protocol):
     """An engine that runs elsewhere, with models of its own."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether that is in other processes of this machine."""
+
     def check(self, name: str) -> None:
         """Raise ModelUnavailable if it is known that it can't use the model of this name."""
 
