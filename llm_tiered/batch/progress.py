@@ -45,6 +45,7 @@ class Progress:
         from tqdm import tqdm
 
         self.rows = self.answered = self.failed = self.skipped = 0
+        self._all = total
         self._by_model: dict[str, ModelUsage] = {}
         self._started = time.monotonic()
         # Without standard error, tqdm would take standard output.
@@ -94,8 +95,11 @@ class Progress:
         total = self._total()
         for model in sorted(self._by_model):
             self.print(f"{model}: {self._by_model[model]}")
+        rows = counted(self.rows, "row")
+        if self._all is not None and self.rows < self._all:
+            rows = f"{self.rows:,} of {counted(self._all, 'row')}"
         self.print(
-            f"{counted(self.rows, 'row')}: {self.answered:,} answered, {self.failed:,} failed, "
+            f"{rows}: {self.answered:,} answered, {self.failed:,} failed, "
             f"{self.skipped:,} skipped as done; {total.input_tokens:,} + {total.output_tokens:,} "
             f"tokens, {cost_so_far(total.cost, total.unpriced)}, {seconds:.1f} s"
         )

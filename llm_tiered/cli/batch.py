@@ -88,7 +88,7 @@ STDIN = "-"
     is_flag=True,
     help="Write each answer as soon as it is ready, not in the order of the rows",
 )
-@click.option("--strict", is_flag=True, help="Stop at the first row that fails")
+@click.option("--strict", is_flag=True, help="Start no more rows once one has failed")
 @click.option("--restart", is_flag=True, help="Start over and overwrite the output")
 @click.option("-n", "--no-log", is_flag=True, help="Don't log the prompts")
 @click.option(

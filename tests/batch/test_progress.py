@@ -52,6 +52,14 @@ def test_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     assert first == f"{OTHER}: 1 answer, 0 + 0 tokens, $0.0000 and 1 without a known price"
 
 
+def test_stopped_early(capsys: pytest.CaptureFixture[str]) -> None:
+    """A batch that was stopped says how many of its rows are done."""
+    progress = Progress(12)
+    progress.add_skipped()
+    progress.close()
+    assert "1 of 12 rows: 0 answered, 0 failed, 1 skipped" in capsys.readouterr().err
+
+
 def test_warn_once(caplog: pytest.LogCaptureFixture) -> None:
     """A warning about the same models passes once, even if the seconds in its reason differ."""
     logger = logging.getLogger("llm_tiered.test")
