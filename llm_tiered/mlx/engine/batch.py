@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..tokens.logprobs import StepLogprobs
 from .forced_runs import best_width, widen
 from .loading import brief
-from .shared_steps import SharedSteps, no_processors
+from .shared_steps import no_processors, share_steps
 
 if TYPE_CHECKING:
     from .loading import LoadedModel
@@ -154,7 +154,7 @@ class Batch:
                 prefill_batch_size=PREFILL_BATCH_SIZE,
                 prefill_step_size=PREFILL_STEP,
             )
-            SharedSteps(self._generator._generation_batch)
+            share_steps(self._generator._generation_batch)
         return self._generator
 
     def _generate(self) -> None:

@@ -12,6 +12,15 @@ from ..tokens.logprobs import SampledRow, SampledStep
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+# The versions of mlx-lm whose steps are like those here.
+_LIKE_THESE = ("0.31.", "0.32.")
+
+
+def share_steps(batch: Any) -> None:
+    """Let the requests of one of mlx-lm's batches share its steps, if its version is known."""
+    if version("mlx-lm").startswith(_LIKE_THESE):
+        SharedSteps(batch)
+
 
 class SharedSteps:
     """Takes the steps of one of mlx-lm's batches, as long as its requests are sampled alike.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import mlx.core as mx
 import pytest
 
-from llm_tiered.mlx.engine.shared_steps import SharedSteps, no_processors
+from llm_tiered.mlx.engine import shared_steps
+from llm_tiered.mlx.engine.shared_steps import SharedSteps, no_processors, share_steps
 from llm_tiered.mlx.tokens import sampling
 from llm_tiered.mlx.tokens.logprobs import SampledRow, StepLogprobs
 from tests.tiny_models import NEVER, build
@@ -91,6 +92,19 @@ def test_a_request_of_another_kind_comes_and_goes(model: Any) -> None:
     expected, _ = generate(model, prompts, shared=False)
     assert answers == expected
     assert together == {True, False}
+
+
+def test_other_versions(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of a version of mlx-lm that is not known are its own."""
+    generator = generator_for(model)
+    batch = generator._generation_batch
+    monkeypatch.setattr(shared_steps, "version", lambda _: "0.33.0")
+    share_steps(batch)
+    assert "_step" not in vars(batch)
+    monkeypatch.undo()
+    share_steps(batch)
+    assert "_step" in vars(batch)
+    generator.close()
 
 
 def test_a_generator_is_freed_at_once(model: Any) -> None:
