@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,16 @@ async def settle() -> None:
     loop = asyncio.get_running_loop()
     if not isinstance(getattr(loop, "_default_executor", None), _OneThread):
         loop.set_default_executor(_OneThread(max_workers=1))
-    for _ in range(10):
+    for number in range(10):
         for _ in range(60):
             await asyncio.sleep(0)
+        if number == 0:
+            await asyncio.to_thread(_wait_for_rows)
         await asyncio.to_thread(int)
+
+
+def _wait_for_rows() -> None:
+    """Let the thread that reads the rows come to their end, or to where it waits for room."""
+    for thread in threading.enumerate():
+        if thread.name == "rows":
+            thread.join(0.1)
