@@ -68,7 +68,7 @@ class ItemsReply:
     def _last_events(self) -> Iterator[dict[str, Any]]:
         if rest := self._stop.rest():
             yield from self._add("text", rest)
-        yield from self._close()
+        yield from self._close(self._status())
         for call in function_calls(self._response):
             yield from self._call(call["id"], call["function"])
 
@@ -97,7 +97,7 @@ class ItemsReply:
         self._tokens_sent += len(tokens)
         yield self._text_event(kind, "delta", delta=text, tokens=tokens)
 
-    def _close(self) -> Iterator[dict[str, Any]]:
+    def _close(self, status: str = "completed") -> Iterator[dict[str, Any]]:
         """Yield the events that end the open item, if there is one."""
         kind, self._open = self._open, None
         if kind is None:
@@ -107,7 +107,7 @@ class ItemsReply:
         if kind == "text":
             tokens, self._tokens, self._tokens_sent = self._tokens, [], 0
         part, item = objects.part(kind, text, tokens), self._items[-1]
-        item |= {"content": [part], "status": "completed"}
+        item |= {"content": [part], "status": status}
         yield self._text_event(kind, "done", text=text, tokens=tokens)
         yield self._part_event("done", part)
         yield self._item_event("done", item)
@@ -131,10 +131,12 @@ class ItemsReply:
     def _place(self) -> dict[str, Any]:
         return {"item_id": self._items[-1]["id"], "output_index": len(self._items) - 1}
 
+    def _status(self) -> str:
+        cut_off = finish_reason(self._response, self._stop) == "length"
+        return "incomplete" if cut_off else "completed"
+
     def _form(self, status: str | None = None) -> dict[str, Any]:
-        if status is None:
-            cut_off = finish_reason(self._response, self._stop) == "length"
-            status = "incomplete" if cut_off else "completed"
+        status = status or self._status()
         return objects.response(
             self._id,
             created=self._created,

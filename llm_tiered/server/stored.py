@@ -36,12 +36,11 @@ def previous(id_: Any) -> list[llm.Message]:
 def response(id_: str) -> dict[str, Any]:
     """Return a response as it was given. Raises ApiError."""
     turn = _turn(_RESPONSE, id_, ApiError(404, _missing("response", id_), code="not_found"))
-    status = "incomplete" if is_cut_off(turn.response_json) else "completed"
     tokens = (turn.input_tokens, turn.output_tokens, turn.token_details)
     return objects.response(
         turn.id,
         created=int(turn.time.timestamp()),
-        status=status,
+        status=_status(turn),
         model=turn.model,
         output=_items(turn),
         usage=usage(turn.model, *tokens),
@@ -82,6 +81,10 @@ def _turn(form: re.Pattern[str], id_: Any, missing: ApiError) -> StoredTurn:
     return turn
 
 
+def _status(turn: StoredTurn) -> str:
+    return "incomplete" if is_cut_off(turn.response_json) else "completed"
+
+
 def _items(turn: StoredTurn) -> list[dict[str, Any]]:
     """Return what a client got of an answer: texts and thoughts as they came, then the calls."""
     items: list[dict[str, Any]] = []
@@ -93,6 +96,8 @@ def _items(turn: StoredTurn) -> list[dict[str, Any]]:
         arguments = json.dumps(call.arguments, ensure_ascii=False)
         item = objects.item("function_call", turn.id, len(items), **values, arguments=arguments)
         items.append(item | {"status": "completed"})
+    if items and items[-1]["type"] != "function_call":
+        items[-1]["status"] = _status(turn)
     return items
 
 

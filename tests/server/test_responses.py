@@ -88,8 +88,8 @@ def test_calls(client: Client, toys: Toys) -> None:
     assert completed["response"]["output"][1] == ended["item"]
 
 
-def test_cut_off(client: Client, toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A response that the limit of tokens ended is incomplete."""
+def cut_answers_off(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the limit of tokens end all answers of the small toy."""
     script = toys.small.script
 
     def cut_off(prompt: llm.Prompt, response: Any) -> Any:
@@ -97,9 +97,17 @@ def test_cut_off(client: Client, toys: Toys, monkeypatch: pytest.MonkeyPatch) ->
         response.response_json = {"finish_reason": "length"}
 
     monkeypatch.setattr(toys.small, "script", cut_off)
+
+
+def test_cut_off(client: Client, toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response that the limit of tokens ended is incomplete, and so is its last item."""
+    cut_answers_off(toys, monkeypatch)
+    toys.small.does = [StreamEvent(type="reasoning", chunk="hmm"), "small "]
     last = events(client)[-1]
     assert last["type"] == "response.incomplete"
-    assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+    response = last["response"]
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert [item["status"] for item in response["output"]] == ["completed", "incomplete"]
 
 
 def test_items() -> None:

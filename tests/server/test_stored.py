@@ -10,7 +10,7 @@ from llm.parts import StreamEvent
 
 from tests import gemini
 from tests.server.test_log import turns
-from tests.server.test_responses import TOOL, events
+from tests.server.test_responses import TOOL, cut_answers_off, events
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,6 +114,15 @@ def test_read_again(client: Client, toys: Toys, logged: Path) -> None:
         assert abs(again["created_at"] - given["created_at"]) <= 1
     streamed = client.http.get(f"/v1/responses/{whole['id']}?stream=true")
     assert (streamed.status_code, streamed.json()["error"]["param"]) == (400, "stream")
+
+
+def test_cut_off(client: Client, toys: Toys, logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response that was cut off is incomplete whenever it is read."""
+    cut_answers_off(toys, monkeypatch)
+    given = client.respond().json()
+    again = client.http.get(f"/v1/responses/{given['id']}").json()
+    assert again["output"] == given["output"]
+    assert again["output"][-1]["status"] == again["status"] == "incomplete"
 
 
 @pytest.mark.parametrize("store", [False, None])
