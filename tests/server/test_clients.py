@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,12 @@ def test_local_model(client: Client, toys: Toys, tmp_path: Path) -> None:
     answer = client.chat(**body | {"response_format": form, "max_tokens": 40})
     assert json.loads(answer["message"]["content"]) == {"a": 1}
     ENGINE.close()
+
+
+def test_readme(running: Running, toys: Toys) -> None:
+    """The Python of the README, which needs only OpenAI's client, gets an answer."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    [code] = re.findall(r"^```python\n(from openai .*?)^```$", readme, re.M | re.S)
+    code = code.replace("http://127.0.0.1:8484", running.url)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("small answer\n", "")
