@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).parent / "clients.py"
 
 
+def with_openai() -> dict[str, str]:
+    """The environment without the path on which tests have a stand-in for OpenAI's client."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def test_clients(running: Running, toys: Toys, logged: Path, tmp_path: Path) -> None:
     """Both get words, streams, calls, JSON and errors, sync and async."""
     toys.small.tools = toys.small.schemas = True
     vars(toys.small)["script"] = act
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, SCRIPT, f"{running.url}/v1", tmp_path],
-        env=environment | {"LLM_LOAD_PLUGINS": ""},
+        env=with_openai() | {"LLM_LOAD_PLUGINS": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -95,5 +99,11 @@ def test_readme(running: Running, toys: Toys) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     [code] = re.findall(r"^```python\n(from openai .*?)^```$", readme, re.M | re.S)
     code = code.replace("http://127.0.0.1:8484", running.url)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=with_openai(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.stdout, done.stderr) == ("small answer\n", "")
