@@ -25,6 +25,9 @@ CHECK_FAILED, CHECK_PASSED, SIGNAL = 0.5, 0.25, 0.25
 knows less than the user, and least about an answer that passed; a question may be asked again for
 other reasons."""
 
+# What `llm tiered eval` puts after the name of a suite, for its results.
+_RESULTS = ".results.jsonl"
+
 
 class Examples:
     """Examples, and how many there are of each kind.
@@ -62,7 +65,12 @@ class Examples:
 
     def add_evaluation(self, suite: Path) -> None:
         """Add the scores that `llm tiered eval` wrote beside a suite. Raises RequestError."""
-        results = suite.with_suffix(".results.jsonl")
+        if suite.name.endswith(_RESULTS):
+            raise RequestError(
+                f"{suite} has the results of a suite",
+                fix=f"name the suite itself, such as {suite.name.removesuffix(_RESULTS)}.jsonl",
+            )
+        results = suite.with_suffix(_RESULTS)
         rows = _json_lines(suite)
         for number, result in _json_lines(results).items():
             try:

@@ -295,8 +295,11 @@ class Exchange:
         request = self._request
         if candidate is request.candidates[0] and len(request.attempts) == 1:
             return
-        does = "answered this before," if self._cached.answer else "answers"
-        beginning = f"{candidate.model} {does} for {request.decision.tier}."
+        beginning = f"{candidate.model} answers for {request.decision.tier}."
+        if self._cached.answer:
+            beginning = f"{candidate.model} answered this before, for {request.decision.tier}."
+        elif any(attempt.model == candidate.model for attempt in request.attempts[:-1]):
+            beginning = f"No higher tier answered, so {candidate.model} does after all."
         reasons = [
             f"{attempt.model} {attempt.outcome}: {attempt.reason}"
             for attempt in request.attempts[:-1]

@@ -161,7 +161,8 @@ def _ask(chat: Chat, headers: Iterable[tuple[str, str]], offers: Offers) -> Chat
         if type(error) is not ValueError:
             raise
         # llm's words for what a model does not support.
-        raise bad_request(str(error), code="unsupported") from None
+        message = str(error).replace(str(offer.model), offer.model.model_id)
+        raise bad_request(message, code="unsupported") from None
     if thread.thread_id:
         response.conversation = llm.AsyncConversation(
             offer.model, id=thread.thread_id, loaded_messages=turns.history

@@ -193,3 +193,11 @@ def test_wrong_results(tmp_path: Path, results: str | None, message: str) -> Non
         (tmp_path / "suite.results.jsonl").write_text(results)
     with pytest.raises(RequestError, match=message):
         Examples({"small": 4}).add_evaluation(suite)
+
+
+def test_results_instead_of_the_suite(tmp_path: Path) -> None:
+    """Whoever names the results is told to name the suite."""
+    results = write(tmp_path / "suite.results.jsonl", {"line": 1, "tier": "small", "score": 1})
+    with pytest.raises(RequestError) as refused:
+        Examples({"small": 4}).add_evaluation(results)
+    assert refused.value.fix == "name the suite itself, such as suite.jsonl"

@@ -59,13 +59,18 @@ async def test_up_to_the_cloud(ask: Ask, toys: Toys, httpx_mock: HTTPXMock) -> N
 
 
 @pytest.mark.parametrize("stop", [{"fallback": "none"}, {"local_only": True, "complexity": 6}])
-async def test_nothing_above(ask: Ask, toys: Toys, stop: dict[str, Any]) -> None:
-    """If no larger model may answer, the weak answer is shown after all."""
+async def test_nothing_above(
+    ask: Ask, toys: Toys, stop: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """If no larger model may answer, the weak answer is shown after all, and that is said."""
     toys.small.does = toys.medium.does = [REFUSAL]
     response = await ask("Hello", **({"complexity": 2, "escalate": True} | stop))
     assert response.text_or_raise() == REFUSAL
     *_, last = attempts(response)
     assert last[1:] == ("ok", "no higher tier answered")
+    model = response.resolved_model
+    beginning = f"No higher tier answered, so {model} does after all. {model} failed: escalated: "
+    assert caplog.messages[-1].startswith(beginning)
     assert response.response_json["tiered"]["key"] is None
 
 

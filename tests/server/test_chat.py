@@ -277,6 +277,14 @@ def test_too_many(client: Client, running: Running, monkeypatch: pytest.MonkeyPa
     assert client.http.get("/health").json() == {"status": "ok"}
 
 
+def test_unsupported(client: Client, toys: Toys) -> None:
+    """A model that can't do what is asked is called by its name."""
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    response = client.post(model="mlx/toy-small", messages=[user("Hello")], tools=[tool])
+    message = response.json()["error"]["message"]
+    assert (response.status_code, message) == (400, "mlx/toy-small does not support tools")
+
+
 def test_readme(client: Client, running: Running) -> None:
     """What the README types is answered."""
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
