@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
+from ..config.settings import held_settings
 from . import asking, body, responses
 from .access import key_name
 from .connections import ABORT
@@ -166,17 +167,22 @@ class _Exchange:
             # A response may continue another one, which is in the log.
             is_short = self._api is COMPLETIONS and len(data) <= SHORT_BODY
             read = partial(self._chat, data)
-            self._request = await asking.ask(read, headers, offers, is_short=is_short)
-            async with aclosing(self._request.response.astream_events()) as events:
-                if self._request.asked.stream:
-                    await self._stream(events, self._request)
-                else:
-                    await self._whole(events, self._request)
+            # A config that is edited meanwhile applies to the next request.
+            with held_settings():
+                self._request = await asking.ask(read, headers, offers, is_short=is_short)
+                await self._respond(self._request)
         except Exception as error:
             known = api_error(error, self._request.attempts if self._request else ())
             if known.code == "internal_error":
                 _report(error)
             raise known from error
+
+    async def _respond(self, request: ChatRequest) -> None:
+        async with aclosing(request.response.astream_events()) as events:
+            if request.asked.stream:
+                await self._stream(events, request)
+            else:
+                await self._whole(events, request)
 
     def _chat(self, data: bytes) -> Chat:
         return self._api.to_chat(body.parse(data))

@@ -277,6 +277,22 @@ def test_too_many(client: Client, running: Running, monkeypatch: pytest.MonkeyPa
     assert client.http.get("/health").json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize("model", ["tiered/small", "mlx/toy-small"])
+def test_config_that_breaks(client: Client, toys: Toys, model: str) -> None:
+    """A request that has begun ends as the config was; the next one is told what is wrong."""
+    intact = toys.config_file.read_text()
+
+    def break_config() -> None:
+        toys.config_file.write_text("tiers: [")
+
+    toys.small.does = [break_config, "small answer"]
+    assert client.chat(model=model)["message"]["content"] == "small answer"
+    toys.small.does = ["small answer"]
+    assert client.error(model=model)[:2] == (500, "config_error")
+    toys.config_file.write_text(intact)
+    assert client.chat(model=model)["message"]["content"] == "small answer"
+
+
 def test_unsupported(client: Client, toys: Toys) -> None:
     """A model that can't do what is asked is called by its name."""
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
