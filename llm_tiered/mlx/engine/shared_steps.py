@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # The versions of mlx-lm whose steps are like those here.
 _LIKE_THESE = ("0.31.", "0.32.")
 
+# Requests from which on it pays: with fewer, MLX's queue has room for an operation for each.
+FEWEST = 32
+
 
 def share_steps(batch: Any) -> None:
     """Let the requests of one of mlx-lm's batches share its steps, if its version is known."""
@@ -23,7 +26,7 @@ def share_steps(batch: Any) -> None:
 
 
 class SharedSteps:
-    """Takes the steps of one of mlx-lm's batches, as long as its requests are sampled alike.
+    """Takes the steps of one of mlx-lm's batches, as long as many requests are sampled alike.
 
     mlx-lm takes the log-probabilities apart at the end of each step, with an operation for each
     request. On a CPU, MLX has about a hundred operations in its queue, and whoever adds more waits:
@@ -41,7 +44,7 @@ class SharedSteps:
         import mlx.core as mx
 
         batch = self.batch
-        if not self._are_alike():
+        if not self._are_many_alike():
             batch._next_logprobs = [_plain(row) for row in batch._next_logprobs]
             queued: tuple[list[int], list[Any]] = batch.__class__._step(batch)
             return queued
@@ -57,10 +60,10 @@ class SharedSteps:
             known.append(token)
         return tokens, rows
 
-    def _are_alike(self) -> bool:
-        """Whether the requests share a sampler, and none has a processor for its logits."""
+    def _are_many_alike(self) -> bool:
+        """Whether enough requests share a sampler, and none has a processor for its logits."""
         samplers, processors = self.batch.samplers, self.batch.logits_processors
-        if not samplers or any(sampler is not samplers[0] for sampler in samplers):
+        if len(samplers) < FEWEST or any(sampler is not samplers[0] for sampler in samplers):
             return False
         return not any(each is not _unchanged for own in processors for each in own or ())
 

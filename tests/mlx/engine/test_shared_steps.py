@@ -38,6 +38,12 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return model
 
 
+@pytest.fixture(autouse=True)
+def one_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let steps be shared by any number of requests."""
+    monkeypatch.setattr(shared_steps, "FEWEST", 1)
+
+
 def generator_for(model: Any) -> Any:
     """Return mlx-lm's generator."""
     from mlx_lm.generate import BatchGenerator
@@ -90,6 +96,15 @@ def test_a_request_of_another_kind_comes_and_goes(model: Any) -> None:
     prompts = [*PLAIN[:2], (3, 7, 4, PENALTY), *PLAIN[3:]]
     answers, together = generate(model, prompts, shared=True)
     expected, _ = generate(model, prompts, shared=False)
+    assert answers == expected
+    assert together == {True, False}
+
+
+def test_few_requests(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of few requests are mlx-lm's; as requests come and go, the answers stay the same."""
+    monkeypatch.setattr(shared_steps, "FEWEST", 3)
+    answers, together = generate(model, PLAIN, shared=True)
+    expected, _ = generate(model, PLAIN, shared=False)
     assert answers == expected
     assert together == {True, False}
 
