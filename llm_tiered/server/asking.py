@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .fields import Asked, Chat
     from .offers import Offer, Offers
 
+# Seconds for which a request waits for others that come with it.
+_GATHERING = 0.003
+
 # Longest text in a header, in characters.
 _LONGEST = 300
 
@@ -119,8 +122,9 @@ async def ask(
     if chat and _needs_no_look_up(chat, offers):
         # A change of threads would take longer.
         request = _ask(chat, headers, offers)
-        # Those that came together go to the engine together, which reads them together.
-        await asyncio.sleep(0)
+        # Those that come together go to the engine together, which reads them together: otherwise
+        # the first one would be read alone, and the others would wait for that.
+        await asyncio.sleep(_GATHERING)
         return request
     # A large body, the log and the config take their time, in which other answers go on.
     return await asyncio.to_thread(lambda: _ask(chat or read(), headers, offers))
