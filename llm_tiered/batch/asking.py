@@ -147,9 +147,9 @@ class RowAsker:
             if load_settings() is settings:
                 break
             await place.aclose()
-        if self._cluster and may_leave:
+        if self._cluster:
             # A fallback of a request to the cloud may be local, too.
-            choice.use(self._cluster)
+            choice.use(self._cluster if may_leave else None)
 
     def _slots(self, first: _First, *, on_workers: bool) -> Any:
         """Where a request waits for its turn."""

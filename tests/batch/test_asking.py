@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from llm_tiered import hooks
+from llm_tiered.errors import LostServer
 from llm_tiered.hooks import hookimpl
 from llm_tiered.log import writer
 from llm_tiered.mlx.process import choice
@@ -174,7 +175,26 @@ async def test_config_that_changes_on_a_cluster(
     monkeypatch.setattr(choice, "use", used.append)
     cluster: Any = SimpleNamespace(room=1)
     assert len(await Run(*prompts(3), cluster=cluster)()) == 3
-    assert used == [cluster]
+    assert used == [cluster, None, None]
+
+
+async def test_config_that_changes_before_a_row_is_asked_again(
+    echoes: Echoes, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one that is asked again because its server was lost."""
+
+    async def act(model: str, prompt: str) -> str:
+        if len(echoes.requests) == 1:
+            config_file.write_text(yaml.safe_dump(config(local_only=True)))
+            raise LostServer("the server is gone")
+        return prompt
+
+    echoes.act = act
+    used: list[Any] = []
+    monkeypatch.setattr(choice, "use", used.append)
+    cluster: Any = SimpleNamespace(room=1)
+    [answer] = await Run(*prompts(1), model=OTHER, cluster=cluster)()
+    assert (answer["response"], used) == ("0", [cluster, None])
 
 
 # The log

@@ -74,8 +74,8 @@ class DistantEngine(GenerationEngine, Protocol):
 _elsewhere: ContextVar[DistantEngine | None] = ContextVar("engine", default=None)
 
 
-def use(engine: DistantEngine) -> None:
-    """Use an engine elsewhere for the further prompts of this asyncio task."""
+def use(engine: DistantEngine | None) -> None:
+    """Use an engine elsewhere for the further prompts of this asyncio task, or none again."""
     _elsewhere.set(engine)
 
 
