@@ -78,7 +78,9 @@ class Roster:
                 for name in workers
             }
             with suppress(asyncio.TimeoutError):
-                wait(list(asked.values()), timeout=ANSWERS_WITHIN)  # type: ignore[no-untyped-call]
+                wait(  # type: ignore[no-untyped-call]  # it has no types
+                    list(asked.values()), timeout=ANSWERS_WITHIN
+                )
         self._client.cancel([future for future in asked.values() if not future.done()])
         return {
             name: future.result() for name, future in asked.items() if future.status == "finished"
