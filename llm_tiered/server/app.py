@@ -90,8 +90,7 @@ class Endpoints:
 
     def _refuse_loops(self, scope: Scope) -> None:
         """Raise ApiError for a request that this server sent, perhaps by way of others."""
-        name = passage.HEADER.encode()
-        [*_, header] = [b"", *(value for each, value in scope["headers"] if each == name)]
+        header = dict(scope["headers"]).get(passage.HEADER.encode(), b"")
         if passage.enter(self._id, header.decode("latin-1")):
             message = "this server asks itself: it is the server of one of its own tiers"
             raise ApiError(508, message, code="loop", headers=NO_RETRY)

@@ -132,8 +132,7 @@ class ItemsReply:
         return {"item_id": self._items[-1]["id"], "output_index": len(self._items) - 1}
 
     def _status(self) -> str:
-        cut_off = finish_reason(self._response, self._stop) == "length"
-        return "incomplete" if cut_off else "completed"
+        return objects.status(cut_off=finish_reason(self._response, self._stop) == "length")
 
     def _form(self, status: str | None = None) -> dict[str, Any]:
         status = status or self._status()

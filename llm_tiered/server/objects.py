@@ -47,6 +47,11 @@ def response(  # noqa: PLR0913 - its fields
     }
 
 
+def status(*, cut_off: bool) -> str:
+    """Return the status of a response that has ended, which is that of its last text, too."""
+    return "incomplete" if cut_off else "completed"
+
+
 def item(kind: str, id_: str, number: int, **values: Any) -> dict[str, Any]:
     """Return an item of a turn, which is still to be filled."""
     id_ = f"{_PREFIXES[kind]}_{id_}_{number}"

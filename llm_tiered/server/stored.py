@@ -82,7 +82,7 @@ def _turn(form: re.Pattern[str], id_: Any, missing: ApiError) -> StoredTurn:
 
 
 def _status(turn: StoredTurn) -> str:
-    return "incomplete" if is_cut_off(turn.response_json) else "completed"
+    return objects.status(cut_off=is_cut_off(turn.response_json))
 
 
 def _items(turn: StoredTurn) -> list[dict[str, Any]]:

@@ -172,8 +172,8 @@ class Batch:
             for row, response in enumerate(answers):
                 if response.uid in self._running:
                     run = runs.get(response.uid)
-                    tokens = run or [response.token]
-                    if self._push(response, None if run else step, row, tokens):
+                    passed_on = run or [response.token]
+                    if self._push(response, None if run else step, row, passed_on):
                         ended.append(response)
             # All tokens have been passed on: nobody waits for this.
             self._let_go(ended)
